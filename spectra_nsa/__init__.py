@@ -1,0 +1,43 @@
+"""Spectra-NSA: train, measure, compress, ship and search text-embedding models.
+
+The public names load on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load": "spectra_nsa.models.sentence",
+    "warm_start": "spectra_nsa.models.warm_start",
+    "SpectraSentenceTransformer": "spectra_nsa.models.sentence",
+    "export_bert": "spectra_nsa.models.bert_export",
+    "similar_texts": "spectra_nsa.workflows.search",
+    "load_source": "spectra_nsa.text.sources",
+    "train": "spectra_nsa.training.run",
+    "SpectraError": "spectra_nsa.core.errors",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+if TYPE_CHECKING:
+    from spectra_nsa.core.errors import SpectraError
+    from spectra_nsa.models.bert_export import export_bert
+    from spectra_nsa.models.sentence import SpectraSentenceTransformer, load
+    from spectra_nsa.models.warm_start import warm_start
+    from spectra_nsa.text.sources import load_source
+    from spectra_nsa.training.run import train
+    from spectra_nsa.workflows.search import similar_texts
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'spectra_nsa' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,36 @@
+"""The `spectra` command: the verbs, and what an error looks like."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from spectra_nsa.cli import data
+from spectra_nsa.core.errors import SpectraError, UsageError
+
+app = typer.Typer(
+    name="spectra",
+    help="Train, measure, compress, ship and search text-embedding models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+
+
+def main() -> None:
+    """Runs the command line. Exit status: 0 done, 1 failed, 2 bad usage, 130 interrupted."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        app()
+    except SpectraError as error:
+        print(f"spectra: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        print("spectra: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader (head, less) has gone: nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,1 @@
+"""What every layer may lean on: errors, files, seeds, the console, the results schema."""

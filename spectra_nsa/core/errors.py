@@ -1,0 +1,33 @@
+"""Errors meant for the person at the keyboard: what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SpectraError(ValueError):
+    """Something in the user's input, files or machine is wrong. The command line prints the message and exits 1."""
+
+
+class UsageError(SpectraError):
+    """The command, the recipe or an option is wrong. The command line prints the message and exits 2."""
+
+
+def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UsageError:
+    """A `UsageError` for a misspelt name that offers the nearest valid one.
+
+    Args:
+        kind: what is being named, such as ``"preset"`` or ``"recipe key"``.
+        name: what the user wrote.
+        valid: every accepted name, in the order in which they should be listed.
+    """
+    names = list(valid)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"unknown {kind} {str(name)!r}.{hint} Valid: {', '.join(names)}.")
+
+
+def missing_extra(package: str, extra: str) -> SpectraError:
+    """The error for an optional package that is not installed."""
+    return SpectraError(f'{package} is not installed. Install it with: pip install "spectra-nsa[{extra}]"')

@@ -1,0 +1,100 @@
+"""Files that are either whole or absent: everything is written beside its place and renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from spectra_nsa.core.errors import SpectraError
+
+
+def _parent(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpectraError(f"cannot create the folder {path.parent}: {error.strerror or error}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise SpectraError(f"cannot write to {path.parent}: no permission. Choose another output folder.")
+    return path.parent
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Opens a temporary file beside `path`; it takes the name `path` when the block ends without an error.
+
+    Args:
+        path: the file to write; its folder is created.
+        mode: ``"w"`` (UTF-8 text) or ``"wb"``.
+
+    Raises:
+        SpectraError: the folder cannot be created or written to.
+    """
+    path = Path(path)
+    folder = _parent(path)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    value = os.umask(0)
+    os.umask(value)
+    return value
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary folder beside `path`; it replaces `path` when the block ends without an error."""
+    path = Path(path)
+    temporary = Path(tempfile.mkdtemp(dir=_parent(path), prefix=f".{path.name}.", suffix=".tmp"))
+    temporary.chmod(0o777 & ~_umask())
+    old = path.with_name(f".{path.name}.old")
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+        temporary.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes `value` as indented JSON, atomically."""
+    with atomic_write(path) as file:
+        json.dump(value, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        SpectraError: the file is missing or is not JSON; the message names file, line and column.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SpectraError(f"{path} does not exist.") from error
+    except json.JSONDecodeError as error:
+        raise SpectraError(f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}).") from error
+    except UnicodeDecodeError as error:
+        raise SpectraError(f"{path}: not UTF-8 at byte {error.start}.") from error

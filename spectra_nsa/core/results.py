@@ -1,0 +1,73 @@
+"""The one shape of every measurement: `results.json` and every `--json` follow it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+SCHEMA = 1
+_VERSIONED = ("spectra-nsa", "torch", "transformers", "sentence-transformers", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One figure.
+
+    Attributes:
+        task: the kind of task: ``"sts"``, ``"retrieval"``, ``"knn"``, ``"pairs"`` or ``"statistics"``.
+        name: the data set's name.
+        system: what was measured: a model's name, ``"bm25"``, …
+        metric: ``"ndcg@10"``, ``"mrr"``, ``"recall@1"``, ``"map"``, ``"spearman"``, …
+        value: the figure.
+        ci: the 95 % bootstrap interval; ``None`` where none is defined.
+        n: how many units (queries, pairs, texts) the figure is a mean over.
+    """
+
+    task: str
+    name: str
+    system: str
+    metric: str
+    value: float
+    ci: tuple[float, float] | None = None
+    n: int
+
+
+def environment() -> dict[str, Any]:
+    """What a figure depends on beside the model: versions, processor, threads."""
+    versions = {}
+    for name in _VERSIONED:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count(), **versions}
+
+
+def results_document(
+    results: Sequence[Result], *, model: str | None, seconds: float, **extra: Any
+) -> dict[str, Any]:
+    """The JSON document for a list of results.
+
+    Args:
+        results: the figures.
+        model: the measured model's path or name; ``None`` when there is none.
+        seconds: how long the measuring took.
+        extra: more top-level keys.
+    """
+    return {
+        "schema": SCHEMA,
+        "model": model,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "environment": environment(),
+        "seconds": round(seconds, 3),
+        **extra,
+        "results": [
+            {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(result).items()}
+            for result in results
+        ],
+    }
