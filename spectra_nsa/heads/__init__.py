@@ -1,0 +1,1 @@
+"""What turns hidden states into named outputs: plain torch, a token or pooled tensor in, one output out."""

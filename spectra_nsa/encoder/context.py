@@ -1,0 +1,77 @@
+"""What every layer needs to know of a batch, computed once per forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchContext:
+    """Facts of a batch shared by all layers.
+
+    Attributes:
+        mask_BT: True at real tokens.
+        attend_B11T: the key mask for attention; ``None`` when no text is padded.
+        positions_BT: each token's place in its own text, so that padding on either side changes nothing.
+        rotary: cosine and sine tables, (B, 1, T, K) each; ``None`` without rotary positions.
+    """
+
+    mask_BT: Tensor
+    attend_B11T: Tensor | None
+    positions_BT: Tensor
+    rotary: tuple[Tensor, Tensor] | None = None
+
+
+def positions_of(mask_BT: Tensor) -> Tensor:
+    """Positions counted from each text's first real token: (B, T) int64, 0 throughout leading padding."""
+    leading_B1 = (mask_BT.cumsum(-1) == 0).sum(-1, keepdim=True)
+    index_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
+    return (index_T - leading_B1).clamp_min(0)
+
+
+def rotary_tables(positions_BT: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """cos and sin of the rotary angles (Su et al. 2021, RoFormer, eq. 34), each (B, 1, T, K), in fp32.
+
+    Computed from the positions rather than kept in a buffer: a buffer that is not saved comes back
+    uninitialised from a model that was built on the meta device.
+    """
+    exponent = torch.arange(0, head_size, 2, device=positions_BT.device, dtype=torch.float32) / head_size
+    angles = positions_BT[:, :, None].float() * theta**-exponent
+    angles_B1TK = torch.cat((angles, angles), dim=-1)[:, None]
+    return angles_B1TK.cos(), angles_B1TK.sin()
+
+
+def rotate(x_BHTK: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotates each pair (x_i, x_{i + K/2}) by its position's angle; keeps the dtype."""
+    cos, sin = rotary
+    first, second = x_BHTK.float().chunk(2, dim=-1)
+    return (x_BHTK.float() * cos + torch.cat((-second, first), dim=-1) * sin).to(x_BHTK.dtype)
+
+
+def make_context(
+    mask_BT: Tensor, positions_BT: Tensor | None, *, rope_head_size: int | None, rope_theta: float
+) -> BatchContext:
+    """Builds the context of a batch.
+
+    Args:
+        mask_BT: non-zero at real tokens.
+        positions_BT: given positions; ``None`` counts them from the mask.
+        rope_head_size: K for rotary positions; ``None`` for none.
+        rope_theta: base of the rotary frequencies.
+    """
+    mask_BT = mask_BT.bool()
+    if positions_BT is None:
+        positions_BT = positions_of(mask_BT)
+    # Without a mask, attention takes its fastest path. Asking costs nothing on the CPU; on a GPU it would
+    # stall the queue, and in a traced graph it would fix the answer.
+    full = mask_BT.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask_BT.all())
+    rotary = rotary_tables(positions_BT, rope_head_size, rope_theta) if rope_head_size else None
+    return BatchContext(
+        mask_BT=mask_BT,
+        attend_B11T=None if full else mask_BT[:, None, None, :],
+        positions_BT=positions_BT,
+        rotary=rotary,
+    )

@@ -1,0 +1,84 @@
+"""The encoder: embeddings, blocks, and the builders that put a spec's parts together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from spectra_nsa.encoder.attention import PlainAttention
+from spectra_nsa.encoder.block import PostNormBlock, PreNormBlock
+from spectra_nsa.encoder.context import make_context
+from spectra_nsa.encoder.embeddings import Embeddings
+from spectra_nsa.encoder.ffn import GegluFFN, GeluFFN
+from spectra_nsa.encoder.spec import EncoderSpec
+
+# A new kind of part is one class and one line here; the block does not change.
+ATTENTION: dict[str, Callable[[EncoderSpec], nn.Module]] = {"plain": PlainAttention}
+FFN: dict[str, Callable[[EncoderSpec], nn.Module]] = {"gelu": GeluFFN, "geglu": GegluFFN}
+BLOCK: dict[str, type[nn.Module]] = {"post": PostNormBlock, "pre": PreNormBlock}
+
+
+def build_block(spec: EncoderSpec) -> nn.Module:
+    """One layer with the parts that the spec names."""
+    norms = (
+        nn.LayerNorm(spec.hidden_size, eps=spec.norm_eps),
+        nn.LayerNorm(spec.hidden_size, eps=spec.norm_eps),
+    )
+    return BLOCK[spec.norm](ATTENTION[spec.attention](spec), FFN[spec.ffn](spec), norms, spec.hidden_dropout)
+
+
+class Encoder(nn.Module):
+    """Token ids to hidden states (docs/model.md, section 1).
+
+    Args:
+        spec: the encoder's shape.
+    """
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embeddings = Embeddings(spec)
+        self.layers = nn.ModuleList(build_block(spec) for _ in range(spec.layers))
+        self.final_norm = nn.LayerNorm(spec.hidden_size, eps=spec.norm_eps) if spec.norm == "pre" else nn.Identity()
+        # transformers' switch for gradient checkpointing sets these two.
+        self.gradient_checkpointing = False
+        self._gradient_checkpointing_func: Callable[..., Any] = checkpoint
+
+    def forward(
+        self,
+        ids_BT: Tensor,
+        mask_BT: Tensor,
+        segments_BT: Tensor | None = None,
+        positions_BT: Tensor | None = None,
+    ) -> list[Tensor]:
+        """The hidden states of every depth.
+
+        Args:
+            ids_BT: token ids.
+            mask_BT: non-zero at real tokens.
+            segments_BT: segment ids; ``None`` for all 0.
+            positions_BT: positions; ``None`` counts them from each text's first real token.
+
+        Returns:
+            `layers` + 1 tensors (B, T, D): after the embeddings and after each block; the last has the final norm.
+        """
+        spec = self.spec
+        context = make_context(
+            mask_BT,
+            positions_BT,
+            rope_head_size=spec.hidden_size // spec.heads if spec.position == "rope" else None,
+            rope_theta=spec.rope_theta,
+        )
+        x_BTD = self.embeddings(context, ids_BT, segments_BT)
+        states = [x_BTD]
+        for layer in self.layers:
+            if self.gradient_checkpointing and self.training:
+                x_BTD = self._gradient_checkpointing_func(layer, x_BTD, context)
+            else:
+                x_BTD = layer(x_BTD, context)
+            states.append(x_BTD)
+        states[-1] = self.final_norm(x_BTD)
+        return states

@@ -1,0 +1,71 @@
+"""What the encoder is made of, as one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spectra_nsa.core.errors import UsageError, unknown_name
+
+NORMS = ("post", "pre")
+POSITIONS = ("absolute", "rope")
+FFNS = ("gelu", "geglu")
+ATTENTIONS = ("plain",)
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec:
+    """The shape of an encoder. Post-norm + absolute + gelu + plain is BERT (Devlin et al. 2019).
+
+    Attributes:
+        vocab_size: rows of the token embedding.
+        hidden_size: D.
+        layers: number of blocks.
+        heads: H; divides D.
+        ffn_size: inner width of the feed-forward network.
+        max_positions: the longest text in tokens; a learned row each with ``position="absolute"``.
+        type_vocab_size: rows of the segment embedding; 0 for none.
+        norm: ``"post"`` (after each residual sum, as in BERT) or ``"pre"`` (before each part, and once at the end).
+        position: ``"absolute"`` (learned, added to the tokens) or ``"rope"`` (rotated queries and keys).
+        ffn: ``"gelu"`` (two layers) or ``"geglu"`` (gated, three matrices).
+        attention: ``"plain"``.
+        activation: ``"gelu"`` (exact), ``"gelu_tanh"`` or ``"relu"``.
+        norm_eps: epsilon of the layer norms.
+        hidden_dropout: after embeddings, attention and feed-forward, in training.
+        attention_dropout: on the attention weights, in training.
+        rope_theta: base of the rotary frequencies.
+        pad_token_id: the embedding row that gets no gradient; ``None`` for none.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    layers: int
+    heads: int
+    ffn_size: int
+    max_positions: int = 512
+    type_vocab_size: int = 2
+    norm: str = "post"
+    position: str = "absolute"
+    ffn: str = "gelu"
+    attention: str = "plain"
+    activation: str = "gelu"
+    norm_eps: float = 1e-12
+    hidden_dropout: float = 0.1
+    attention_dropout: float = 0.1
+    rope_theta: float = 10_000.0
+    pad_token_id: int | None = 0
+
+    def __post_init__(self) -> None:
+        for kind, value, valid in (
+            ("norm", self.norm, NORMS),
+            ("position", self.position, POSITIONS),
+            ("ffn", self.ffn, FFNS),
+            ("attention", self.attention, ATTENTIONS),
+            ("activation", self.activation, ACTIVATIONS),
+        ):
+            if value not in valid:
+                raise unknown_name(kind, value, valid)
+        if self.hidden_size % self.heads:
+            raise UsageError(f"hidden_size {self.hidden_size} is not a multiple of the {self.heads} attention heads.")
+        if self.position == "rope" and (self.hidden_size // self.heads) % 2:
+            raise UsageError("rope rotates pairs of numbers: hidden_size / heads must be even.")
