@@ -10,7 +10,9 @@ from spectra_nsa.encoder.context import BatchContext
 class PostNormBlock(nn.Module):
     """x ← norm(x + part(x)) for attention, then for the feed-forward network (BERT)."""
 
-    def __init__(self, attention: nn.Module, ffn: nn.Module, norms: tuple[nn.Module, nn.Module], dropout: float) -> None:
+    def __init__(
+        self, attention: nn.Module, ffn: nn.Module, norms: tuple[nn.Module, nn.Module], dropout: float
+    ) -> None:
         super().__init__()
         self.attention = attention
         self.attention_norm, self.ffn_norm = norms
@@ -25,7 +27,9 @@ class PostNormBlock(nn.Module):
 class PreNormBlock(nn.Module):
     """x ← x + part(norm(x)) for attention, then for the feed-forward network."""
 
-    def __init__(self, attention: nn.Module, ffn: nn.Module, norms: tuple[nn.Module, nn.Module], dropout: float) -> None:
+    def __init__(
+        self, attention: nn.Module, ffn: nn.Module, norms: tuple[nn.Module, nn.Module], dropout: float
+    ) -> None:
         super().__init__()
         self.attention = attention
         self.attention_norm, self.ffn_norm = norms

@@ -1,0 +1,1 @@
+"""The Hugging Face model (encoder and heads), the SentenceTransformer around it, and the ways in and out."""

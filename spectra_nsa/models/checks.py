@@ -1,0 +1,123 @@
+"""Is this folder a model that can be opened, and is it whole? Asked before anything is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.files import read_json
+
+if TYPE_CHECKING:
+    from spectra_nsa.models.config import SpectraConfig
+
+SUPPORTED = ("bert", "spectra_nsa")
+EXAMPLES = "all-MiniLM-L6/L12, BGE v1.5, E5 v2, GTE v1, BERT"
+
+
+def resolve_folder(folder_or_name: str | Path, *, revision: str | None = None) -> Path:
+    """The local folder of a model: itself, or a Hub name's snapshot (from the cache when offline).
+
+    Raises:
+        SpectraError: it is neither here nor to be had from the Hub.
+    """
+    path = Path(folder_or_name).expanduser()
+    if path.is_dir():
+        return path
+    name = str(folder_or_name)
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise SpectraError(
+            f"{name} is not a model folder. Give the folder of a saved model, or a Hub name such as "
+            "sentence-transformers/all-MiniLM-L6-v2."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision, ignore_patterns=["onnx/*", "openvino/*", "*.h5", "*.ot"]))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SpectraError(
+            f"there is no folder {name} here, and the Hub did not give it ({reason}). "
+            "Check the name, or download the model elsewhere and give its folder."
+        ) from error
+
+
+def check_folder(folder: Path) -> str:
+    """The folder's `model_type`, after checking that its weights are whole.
+
+    Raises:
+        SpectraError: no config, an unsupported architecture, missing or damaged weights.
+    """
+    folder = transformer_folder(folder)
+    if not (folder / "config.json").is_file():
+        raise SpectraError(f"{folder} has no config.json: it is not a model folder.")
+    kind = read_json(folder / "config.json").get("model_type")
+    if kind not in SUPPORTED:
+        raise SpectraError(
+            f"{folder} holds a model of type {kind!r}. Supported: Spectra models and BERT-architecture checkpoints "
+            f"(model_type bert), such as {EXAMPLES}."
+        )
+    shapes = weight_shapes(folder)
+    if kind == "spectra_nsa":
+        from spectra_nsa.models.config import SpectraConfig
+
+        _check_names(folder, shapes, SpectraConfig.from_pretrained(folder))
+    return kind
+
+
+def transformer_folder(folder: Path) -> Path:
+    """Where the transformer's files lie: old sentence-transformers folders keep them one level down."""
+    below = folder / "0_Transformer"
+    return below if not (folder / "config.json").is_file() and below.is_dir() else folder
+
+
+def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
+    """Shapes of the saved weights by name; ``None`` where there is only a `pytorch_model.bin` (not opened here).
+
+    Raises:
+        SpectraError: there are no weights, or a file is truncated or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        files = sorted({folder / name for name in read_json(index)["weight_map"].values()})
+    else:
+        files = [folder / "model.safetensors"]
+    if not all(file.is_file() for file in files):
+        if (folder / "pytorch_model.bin").is_file():
+            return None
+        missing = next(file for file in files if not file.is_file())
+        raise SpectraError(f"{missing} is missing: the model folder has no weights.")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="numpy") as weights:
+                for name in weights.keys():  # noqa: SIM118 (a handle, not a dict)
+                    shapes[name] = tuple(weights.get_slice(name).get_shape())
+        except (SafetensorError, OSError, ValueError) as error:
+            raise SpectraError(
+                f"{file} is damaged ({error}). Download or save the model again; a truncated copy is the usual cause."
+            ) from error
+    return shapes
+
+
+def _check_names(folder: Path, shapes: dict[str, tuple[int, ...]] | None, config: SpectraConfig) -> None:
+    """Refuses a folder whose weights are not exactly its config's: transformers would fill gaps with noise."""
+    import torch
+
+    from spectra_nsa.models.model import SpectraModel
+
+    if shapes is None:
+        raise SpectraError(f"{folder} holds pickled weights. Spectra models are safetensors only.")
+    with torch.device("meta"):
+        expected = {name: tuple(value.shape) for name, value in SpectraModel(config).state_dict().items()}
+    shapes = {name.removeprefix("model."): shape for name, shape in shapes.items()}
+    for name, shape in expected.items():
+        if shapes.get(name) != shape:
+            found = f"has shape {shapes[name]}" if name in shapes else "is missing"
+            raise SpectraError(
+                f"{folder}: weight {name} {found}, but its config.json asks for {shape}. "
+                "Weights and config are of different models; restore the pair that belongs together."
+            )

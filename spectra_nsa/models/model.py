@@ -1,0 +1,201 @@
+"""The model: one encoder, the heads on it, and a masked-LM head beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel, initialization
+from transformers.modeling_outputs import MaskedLMOutput
+from transformers.utils import ModelOutput
+
+from spectra_nsa.core.errors import unknown_name
+from spectra_nsa.encoder.encoder import Encoder
+from spectra_nsa.encoder.ffn import ACTIVATION_FUNCTIONS
+from spectra_nsa.heads.pooling import build_pooling
+from spectra_nsa.heads.semantic import SemanticHead
+from spectra_nsa.models.config import SpectraConfig
+
+OUTPUTS = ("embedding", "semantic")
+
+
+@dataclass
+class SpectraOutput(ModelOutput):
+    """What one forward pass gives; outputs that were not asked for are ``None``.
+
+    Attributes:
+        embedding: (B, D) fp32, the default vector; unit length if the config says `normalize`.
+        semantic: (B, D) fp32, unit length; each prefix in `semantic_dims`, normalised, is an embedding.
+        last_hidden_state: (B, T, H).
+        hidden_states: all depths, where asked for.
+    """
+
+    embedding: Tensor | None = None
+    semantic: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+class SpectraPreTrainedModel(PreTrainedModel):
+    """Initialisation and transformers' switches, common to both models."""
+
+    config_class = SpectraConfig
+    config: SpectraConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _no_split_modules = ["PostNormBlock", "PreNormBlock"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # from_pretrained builds on the meta device and fills what the file lacks through this method only.
+        super()._init_weights(module)
+        if isinstance(module, MaskedLMHead):
+            initialization.zeros_(module.bias)
+
+
+class SpectraModel(SpectraPreTrainedModel):
+    """Encoder and heads: token ids in, named outputs out (docs/model.md).
+
+    Args:
+        config: the model's shape.
+    """
+
+    def __init__(self, config: SpectraConfig) -> None:
+        super().__init__(config)
+        assert config.semantic_dims is not None
+        self.encoder = Encoder(config.encoder_spec())
+        self.pooling = build_pooling(config.pooling)
+        self.semantic = SemanticHead(
+            config.pooled_size,
+            config.semantic_dims[0],
+            project=config.semantic_projection,
+            bias=config.semantic_bias,
+        )
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.encoder.embeddings.tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.encoder.embeddings.tokens = value
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        prompt_length: int | Tensor | None = None,
+        outputs: Sequence[str] = ("embedding",),
+        output_hidden_states: bool = False,
+        return_dict: bool = True,
+    ) -> SpectraOutput | tuple[Any, ...]:
+        """One pass; only the heads that `outputs` names are computed.
+
+        Args:
+            input_ids: (B, T).
+            attention_mask: (B, T), non-zero at real tokens; ``None`` for all.
+            token_type_ids: (B, T) segment ids; ``None`` for all 0.
+            position_ids: (B, T); ``None`` counts from each text's first real token.
+            prompt_length: how many leading tokens are the prompt's; read when the config says
+                `pooling_skips_prompt`.
+            outputs: names from `OUTPUTS`; empty for hidden states only.
+            output_hidden_states: whether to return every depth.
+            return_dict: False for a tuple.
+
+        Raises:
+            UsageError: an output that does not exist.
+        """
+        for name in outputs:
+            if name not in OUTPUTS:
+                raise unknown_name("output", name, OUTPUTS)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        states = self.encoder(input_ids, attention_mask, token_type_ids, position_ids)
+        result = SpectraOutput(
+            last_hidden_state=states[-1], hidden_states=tuple(states) if output_hidden_states else None
+        )
+        if outputs:
+            pooled_BP = self.pooling(states[-1].float(), self._pooling_mask(attention_mask, prompt_length))
+            semantic_BD = self.semantic(pooled_BP).float()
+            if "semantic" in outputs:
+                result.semantic = F.normalize(semantic_BD, dim=-1)
+            if "embedding" in outputs:
+                result.embedding = F.normalize(semantic_BD, dim=-1) if self.config.normalize else semantic_BD
+        return result if return_dict else result.to_tuple()
+
+    def _pooling_mask(self, mask_BT: Tensor, prompt_length: int | Tensor | None) -> Tensor:
+        if prompt_length is None or not self.config.pooling_skips_prompt:
+            return mask_BT
+        skip = int(prompt_length.flatten()[0]) if isinstance(prompt_length, Tensor) else prompt_length
+        return mask_BT * (mask_BT.cumsum(-1) > skip)
+
+
+class MaskedLMHead(nn.Module):
+    """BERT's masked-LM head: dense, activation, norm, then the token embedding's transpose and a bias."""
+
+    def __init__(self, config: SpectraConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACTIVATION_FUNCTIONS[config.hidden_act]
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.decoder(self.norm(self.activation(self.dense(x_BTD)))) + self.bias
+
+
+class SpectraForMaskedLM(SpectraPreTrainedModel):
+    """The same encoder under a masked-LM head: for pretraining and for learned-sparse (SPLADE) encoders.
+
+    Its folder and `SpectraModel`'s share the encoder's weights by name: each class opens the other's, and what the
+    file lacks is initialised (transformers lists it).
+    """
+
+    _tied_weights_keys = {"lm_head.decoder.weight": "model.encoder.embeddings.tokens.weight"}
+
+    def __init__(self, config: SpectraConfig) -> None:
+        super().__init__(config)
+        self.model = SpectraModel(config)
+        self.lm_head = MaskedLMHead(config)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head.decoder
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        self.lm_head.decoder = value
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool = False,
+        return_dict: bool = True,
+    ) -> MaskedLMOutput | tuple[Any, ...]:
+        """Logits (B, T, V); with `labels` (B, T), −100 where ignored, also the mean cross-entropy."""
+        out = self.model(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            outputs=(),
+            output_hidden_states=output_hidden_states,
+        )
+        logits_BTV = self.lm_head(out.last_hidden_state)
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(logits_BTV.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
+        result = MaskedLMOutput(loss=loss, logits=logits_BTV, hidden_states=out.hidden_states)
+        return result if return_dict else result.to_tuple()
+
+

@@ -1,0 +1,158 @@
+"""The SentenceTransformer around the model: build one, load one, encode with several outputs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Transformer
+from sentence_transformers.util import batch_to_device
+from transformers import PreTrainedTokenizerBase
+
+from spectra_nsa.core.errors import SpectraError, unknown_name
+from spectra_nsa.models.checks import check_folder, resolve_folder
+from spectra_nsa.models.config import SpectraConfig
+from spectra_nsa.models.model import OUTPUTS, SpectraModel
+from spectra_nsa.models.registration import register
+
+_MODALITY = {"text": {"method": "forward", "method_output_name": "embedding"}}
+
+
+class SpectraSentenceTransformer(SentenceTransformer):
+    """A `SentenceTransformer` whose only module is our model, and whose `encode` knows the named outputs."""
+
+    @property
+    def spectra(self) -> SpectraModel:
+        """The Hugging Face model inside."""
+        return self[0].model
+
+    def encode(self, inputs: Any, *args: Any, outputs: Sequence[str] | None = None, **kwargs: Any) -> Any:
+        """As `SentenceTransformer.encode`, with two additions.
+
+        A truncated vector is normalised again when the model's vectors are (so it remains an embedding), and
+        `outputs` asks for several named outputs of the same forward passes.
+
+        Args:
+            inputs: a text or a list of texts.
+            outputs: names of outputs, such as ``["semantic", "embedding"]``; ``None`` for `embedding` alone.
+
+        Returns:
+            (N, D) float32; with `outputs` a dict of arrays by name. `truncate_dim` shortens `embedding` and
+            `semantic` only.
+
+        Raises:
+            UsageError: an output that does not exist.
+        """
+        if outputs is not None:
+            return self._encode_outputs(inputs, tuple(outputs), *args, **kwargs)
+        shortened = kwargs.get("truncate_dim") is not None or self.truncate_dim is not None
+        if shortened and self.spectra.config.normalize:
+            kwargs["normalize_embeddings"] = True
+        return super().encode(inputs, *args, **kwargs)
+
+    @torch.inference_mode()
+    def _encode_outputs(
+        self,
+        inputs: Any,
+        outputs: tuple[str, ...],
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        truncate_dim: int | None = None,
+        **kwargs: Any,
+    ) -> dict[str, np.ndarray]:
+        for name in outputs:
+            if name not in OUTPUTS:
+                raise unknown_name("output", name, OUTPUTS)
+        unused = {key for key, value in kwargs.items() if value is not None} - {"show_progress_bar", "task"}
+        if unused - {"convert_to_numpy", "normalize_embeddings"}:
+            raise unknown_name("argument beside `outputs`", min(unused), ("batch_size", "prompt", "truncate_dim"))
+        single = self.is_singular_input(inputs)
+        texts = [inputs] if single else list(inputs)
+        prompt = self._resolve_prompt(prompt, prompt_name)
+        truncate_dim = truncate_dim if truncate_dim is not None else self.truncate_dim
+        self.eval()
+        order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
+        pieces: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
+        for start in range(0, len(order), batch_size):
+            batch = [texts[index] for index in order[start : start + batch_size]]
+            features = batch_to_device(self.preprocess(batch, prompt=prompt), self.device)
+            names = ("input_ids", "attention_mask", "token_type_ids", "prompt_length")
+            out = self.spectra(**{name: features[name] for name in names if name in features}, outputs=outputs)
+            for name in outputs:
+                pieces[name].append(_shorten(out[name], truncate_dim).float().cpu().numpy())
+        inverse = np.argsort(order)
+        arrays = {name: np.concatenate(parts)[inverse] if parts else np.array([]) for name, parts in pieces.items()}
+        return {name: array[0] for name, array in arrays.items()} if single else arrays
+
+
+def _shorten(vectors_BD: torch.Tensor, size: int | None) -> torch.Tensor:
+    return vectors_BD if size is None else torch.nn.functional.normalize(vectors_BD[:, :size], dim=-1)
+
+
+def build(
+    model: SpectraModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_seq_length: int | None = None,
+    prompts: Mapping[str, str] | None = None,
+    default_prompt_name: str | None = None,
+    similarity: str | None = None,
+) -> SpectraSentenceTransformer:
+    """Puts a model and its tokenizer into a `SpectraSentenceTransformer`.
+
+    Args:
+        model: encoder and heads.
+        tokenizer: a fast tokenizer of the same vocabulary.
+        max_seq_length: where texts are cut, in tokens; ``None`` for the config's `max_length`, else the position limit.
+        prompts: prompt by name.
+        default_prompt_name: the prompt that `encode` uses unasked; ``None`` for none.
+        similarity: sentence-transformers' name of the similarity; ``None`` for cosine.
+    """
+    register()
+    limit = model.config.max_position_embeddings
+    tokenizer.model_max_length = min(max_seq_length or model.config.max_length or limit, limit)
+    with tempfile.TemporaryDirectory() as folder:
+        # sentence-transformers builds its module from a folder only. A shell one layer deep and a few numbers wide
+        # gives it all it reads there; the real model then takes the shell's place.
+        shell = SpectraConfig(
+            hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, max_position_embeddings=limit
+        )
+        SpectraModel(shell).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        module = Transformer(folder, modality_config=_MODALITY, module_output_name="sentence_embedding")
+    module.model = model
+    return SpectraSentenceTransformer(
+        modules=[module],
+        prompts=dict(prompts) if prompts else None,
+        default_prompt_name=default_prompt_name,
+        similarity_fn_name=similarity or "cosine",
+        device=None,
+    )
+
+
+def load(folder_or_name: str | Path, *, device: str | None = None, **kwargs: Any) -> SpectraSentenceTransformer:
+    """Opens a saved model.
+
+    Args:
+        folder_or_name: a folder that `save_pretrained` or a run wrote, or a Hub name.
+        device: ``"cpu"``, ``"cuda"``, …; ``None`` lets torch choose.
+        **kwargs: passed to `SentenceTransformer`.
+
+    Raises:
+        SpectraError: nothing is there, a file is damaged, or it is another kind of model.
+    """
+    register()
+    folder = resolve_folder(folder_or_name)
+    kind = check_folder(folder)
+    if kind == "bert":
+        raise SpectraError(
+            f"{folder_or_name} is a BERT checkpoint, not a saved Spectra model. "
+            f"Open it with spectra_nsa.warm_start({str(folder_or_name)!r})."
+        )
+    return SpectraSentenceTransformer(str(folder), device=device, local_files_only=True, **kwargs)

@@ -1,0 +1,126 @@
+"""From a BERT-architecture checkpoint to a Spectra model that returns the same embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.base.modules.normalize import Normalize
+from sentence_transformers.sentence_transformer.modules import Pooling
+
+from spectra_nsa.core.errors import SpectraError, unknown_name
+from spectra_nsa.models.bert_adapter import config_from_bert, encoder_from_bert
+from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder, weight_shapes
+from spectra_nsa.models.config import SpectraConfig, default_dims
+from spectra_nsa.models.model import SpectraModel
+from spectra_nsa.models.sentence import SpectraSentenceTransformer, build, load
+
+OPTIONS = (
+    "pooling",
+    "normalize",
+    "semantic_dims",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "max_seq_length",
+    "revision",
+)
+_POOLING = {("mean",): "mean", ("cls",): "cls", ("max",): "max", ("mean", "max"): "mean_max"}
+
+
+def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransformer:
+    """A Spectra model with a checkpoint's weights; until it is trained it returns the checkpoint's embeddings.
+
+    Pooling, Normalize, a linear Dense layer, prompts, similarity and max_seq_length are inherited.
+
+    Args:
+        checkpoint: a local folder or a Hub name; plain BERT or sentence-transformers layout.
+        **options: override what is inherited: `pooling`, `normalize`, `semantic_dims` (Matryoshka sizes, largest
+            first), `hidden_dropout_prob`, `attention_probs_dropout_prob`, `max_seq_length`; `revision` names a Hub
+            revision.
+
+    Raises:
+        UsageError: an option that does not exist.
+        SpectraError: not found, damaged, another architecture, or a module that cannot be carried over.
+    """
+    for name in options:
+        if name not in OPTIONS:
+            raise unknown_name("warm-start option", name, OPTIONS)
+    folder = resolve_folder(checkpoint, revision=options.pop("revision", None))
+    if check_folder(folder) == "spectra_nsa":
+        raise SpectraError(f"{checkpoint} is a Spectra model already: open it with spectra_nsa.load.")
+    source = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    max_seq_length = options.pop("max_seq_length", None) or source.max_seq_length
+    fields, dense = _read_modules(source, str(checkpoint))
+    bert = source[0].model
+    _refuse_gaps(folder, bert)
+    fields |= config_from_bert(bert.config) | {"max_length": max_seq_length} | options
+    model = SpectraModel(SpectraConfig(**fields))
+    model.encoder.load_state_dict(encoder_from_bert(bert.state_dict(), bert.config.num_hidden_layers))
+    if dense is not None:
+        model.semantic.projection.load_state_dict(dense.linear.state_dict())
+    return build(
+        model.eval(),
+        source.tokenizer,
+        max_seq_length=max_seq_length,
+        prompts=source.prompts,
+        default_prompt_name=source.default_prompt_name,
+        similarity=source.similarity_fn_name,
+    )
+
+
+def open_model(folder_or_name: str | Path, **kwargs: Any) -> SpectraSentenceTransformer:
+    """Opens a saved Spectra model, or warm-starts a BERT-architecture checkpoint."""
+    folder = resolve_folder(folder_or_name)
+    return warm_start(folder) if check_folder(folder) == "bert" else load(folder, **kwargs)
+
+
+def _read_modules(source: SentenceTransformer, checkpoint: str) -> tuple[dict[str, Any], Dense | None]:
+    """The config fields that the modules after the transformer decide, and the linear layer if there is one."""
+    fields: dict[str, Any] = {"normalize": False}
+    dense: Dense | None = None
+    for module in list(source)[1:]:
+        if isinstance(module, Pooling):
+            fields |= _read_pooling(module, checkpoint)
+        elif isinstance(module, Normalize) and module is source[-1]:
+            fields["normalize"] = True
+        elif isinstance(module, Dense) and dense is None and _is_linear(module):
+            dense = module
+            fields |= {
+                "semantic_projection": True,
+                "semantic_bias": module.bias,
+                "semantic_dims": default_dims(module.out_features),
+            }
+        else:
+            raise SpectraError(
+                f"{checkpoint} has a module {type(module).__name__} that a Spectra model cannot carry over exactly. "
+                "Carried over: Transformer, Pooling, one linear Dense (no activation), Normalize at the end."
+            )
+    if not isinstance(source[0], Transformer):
+        raise SpectraError(f"{checkpoint} starts with {type(source[0]).__name__}, not with a transformer.")
+    return fields, dense
+
+
+def _is_linear(module: Dense) -> bool:
+    return isinstance(module.activation_function, torch.nn.Identity) and not module.use_residual
+
+
+def _read_pooling(module: Pooling, checkpoint: str) -> dict[str, Any]:
+    modes = (module.pooling_mode,) if isinstance(module.pooling_mode, str) else tuple(module.pooling_mode)
+    if modes not in _POOLING:
+        supported = ", ".join("+".join(names) for names in _POOLING)
+        raise SpectraError(f"{checkpoint} pools by {'+'.join(modes)}; supported: {supported}.")
+    return {"pooling": _POOLING[modes], "pooling_skips_prompt": not module.include_prompt}
+
+
+def _refuse_gaps(folder: Path, bert: torch.nn.Module) -> None:
+    """transformers fills weights that the file lacks with noise; a checkpoint with gaps is refused instead."""
+    shapes = weight_shapes(transformer_folder(folder))
+    if shapes is None:
+        return
+    present = {name.removeprefix("bert.").replace("gamma", "weight").replace("beta", "bias") for name in shapes}
+    missing = [name for name in bert.state_dict() if not name.startswith("pooler.") and name not in present]
+    if missing:
+        raise SpectraError(f"{folder} lacks {len(missing)} weights that its config asks for, such as {missing[0]}.")
