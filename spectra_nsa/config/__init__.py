@@ -1,0 +1,1 @@
+"""Recipes and presets: typed, closed (an unknown key is refused with the nearest valid one), built once."""

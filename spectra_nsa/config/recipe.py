@@ -1,0 +1,183 @@
+"""What a training run is: a YAML recipe, `key=value` overrides, and the defaults of a size preset below both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from spectra_nsa.config.presets import load_preset
+from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
+
+
+class Section(BaseModel):
+    """A part of a recipe: closed and immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(Section):
+    """Where the model comes from."""
+
+    start: str | None = Field(None, description="warm start: a folder or a Hub name of a BERT-architecture checkpoint")
+    size: str | None = Field(None, description="a size preset, for training from scratch")
+    tokenizer: str | None = Field(None, description="from scratch: a folder or Hub name; none takes BERT's uncased one")
+    max_length: int | None = Field(None, gt=2, description="longest text in tokens; none keeps the checkpoint's")
+    pooling: str | None = Field(None, description="mean, cls, max or mean_max; none keeps the checkpoint's")
+    semantic_dims: list[int] | None = Field(None, description="Matryoshka sizes, largest first")
+    dropout: float | None = Field(0.0, ge=0, lt=1, description="hidden and attention dropout; none keeps the model's")
+
+
+class DataSection(Section):
+    """What it learns from."""
+
+    train: str | None = Field(None, description="a source: a file, a Hub set, or python:installed")
+    columns: dict[str, str] | None = Field(None, description="role: column, where the names are not recognised")
+    split: str | None = Field(None, description="the split of a Hub set")
+    limit: int | None = Field(None, gt=0, description="at most so many rows")
+    dev: str | None = Field(None, description="a source for the dev metric; none holds rows of `train` out")
+    dev_rows: int = Field(200, ge=0, description="rows of the dev set; 0 for no dev metric")
+
+
+class LossSection(Section):
+    """InfoNCE over the Matryoshka sizes."""
+
+    temperature: float = Field(0.05, gt=0)
+    matryoshka: bool = Field(True, description="also at every smaller size in semantic_dims")
+    both_directions: bool = Field(True, description="also from document to query")
+
+
+class TrainSection(Section):
+    """How it learns."""
+
+    epochs: float = Field(1, gt=0)
+    max_steps: int | None = Field(None, gt=0, description="stop after so many steps; overrides epochs")
+    batch: int = Field(64, gt=1, description="pairs a step: each text's negatives are the other pairs' texts")
+    accumulation: int = Field(1, gt=0, description="batches a step; does not add negatives")
+    lr: float = Field(1e-4, gt=0)
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    warmup: float = Field(0.08, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0, description="largest gradient norm")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 where it is fast")
+    length_groups: int | None = Field(
+        None, gt=0, description="forward passes a batch, texts of like length together; none takes about 16 texts each"
+    )
+    gradient_checkpointing: bool = False
+    seed: int = Field(0, ge=0)
+    log_every: int = Field(10, gt=0)
+    checkpoint_every: int = Field(500, gt=0, description="steps between checkpoints")
+    evaluate_every: int = Field(500, gt=0, description="steps between dev evaluations; divides checkpoint_every")
+    keep_checkpoints: int = Field(2, gt=0)
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    name: str | None = Field(None, description="the run's folder under `output`; none makes one from the time")
+    output: str = "runs"
+    model: ModelSection = ModelSection()
+    data: DataSection = DataSection()
+    loss: LossSection = LossSection()
+    train: TrainSection = TrainSection()
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML that `load_recipe` reads back to an equal recipe."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def load_recipe(
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    flags: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """Reads a recipe. Later wins: a size preset's training defaults, the file, `flags`, `overrides`.
+
+    Args:
+        path: a YAML file; ``None`` for defaults only.
+        overrides: ``["train.lr=1e-4", …]``; values are YAML.
+        flags: dotted key → value, from command-line options; ``None`` values are left out.
+
+    Raises:
+        UsageError: an unknown key (with the nearest valid one), a value of the wrong kind, a malformed override.
+        SpectraError: the file cannot be read or is not YAML.
+    """
+    values: dict[str, Any] = _read(Path(path)) if path is not None else {}
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _put(values, key, value)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{override!r} is neither a recipe file that exists nor key=value (such as train.lr=1e-4).")
+        _put(values, key, _parse(text))
+    size = (values.get("model") or {}).get("size") if isinstance(values.get("model"), dict) else None
+    if size is not None:
+        defaults = load_preset(str(size)).train
+        values["train"] = {**defaults, **(values.get("train") or {})}
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, Recipe, str(path or "the recipe")) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no recipe {path}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise SpectraError(f"{path} is not readable YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{path}: a recipe is a mapping of sections (model, data, loss, train).")
+    return values
+
+
+def _parse(text: str) -> Any:
+    value = yaml.safe_load(text)
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if inner is None:
+            inner = values[section] = {}
+        if not isinstance(inner, dict):
+            raise UsageError(f"{key}: {section} is not a section.")
+        values = inner
+    values[last] = value
+
+
+def _explain(error: ValidationError, root: type[BaseModel], where: str) -> UsageError:
+    """The first problem, in the reader's terms."""
+    problem = error.errors()[0]
+    path = [str(part) for part in problem["loc"]]
+    dotted = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        schema: type[BaseModel] = root
+        for part in path[:-1]:
+            schema = _section(schema, part)
+        prefix = ".".join(path[:-1] + [""])
+        return UsageError(
+            f"{where}: {unknown_name('recipe key', dotted, [prefix + name for name in schema.model_fields])}"
+        )
+    return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: {problem['msg'].lower()}.")
+
+
+def _section(schema: type[BaseModel], name: str) -> type[BaseModel]:
+    annotation = schema.model_fields[name].annotation
+    candidates = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
+    return next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))
