@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: ranking, similarity, detection, intervals, the health of embeddings. No models here."""

@@ -1,0 +1,65 @@
+"""Nearest-neighbour classification: how well labels can be read off an embedding without training anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spectra_nsa.core.errors import SpectraError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class KNNScores:
+    """Figures of one classification.
+
+    Attributes:
+        accuracy: the share of test texts with the right label.
+        macro_f1: F1 averaged over the labels that occur in the test set or among the predictions.
+        correct: (N_test,) float64, 1 where the label is right.
+        predicted: (N_test,) labels.
+    """
+
+    accuracy: float
+    macro_f1: float
+    correct: np.ndarray
+    predicted: np.ndarray
+
+
+def knn_classification(
+    train: np.ndarray, train_labels: Sequence[object], test: np.ndarray, test_labels: Sequence[object], *, k: int = 10
+) -> KNNScores:
+    """Gives each test row the label with the largest Σ max(cos, 0) among its k nearest training rows by cosine.
+
+    Args:
+        train: (N, D).
+        train_labels: N labels; compared as text.
+        test: (M, D).
+        test_labels: M labels; one that the training rows lack counts as an error.
+        k: neighbours; at most N are used.
+
+    Raises:
+        SpectraError: there are no training or no test rows, or labels and rows differ in number.
+    """
+    import numpy as np
+    from sklearn.metrics import f1_score
+    from sklearn.neighbors import KNeighborsClassifier
+
+    if not len(train) or not len(test):
+        raise SpectraError("k-NN classification needs at least one training text and one test text.")
+    if len(train) != len(train_labels) or len(test) != len(test_labels):
+        raise SpectraError("k-NN classification needs one label for each row.")
+    known, wanted = np.array([str(x) for x in train_labels]), np.array([str(x) for x in test_labels])
+    classifier = KNeighborsClassifier(
+        n_neighbors=min(k, len(train)),
+        metric="cosine",
+        algorithm="brute",
+        weights=lambda distance: np.maximum(1.0 - distance, 1e-9),
+    )
+    predicted = classifier.fit(train, known).predict(test)
+    correct = (predicted == wanted).astype(np.float64)
+    macro = float(f1_score(wanted, predicted, average="macro", zero_division=0))
+    return KNNScores(accuracy=float(correct.mean()), macro_f1=macro, correct=correct, predicted=predicted)

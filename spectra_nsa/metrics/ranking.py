@@ -1,0 +1,83 @@
+"""Ranking metrics, one value a query, computed by ir_measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from spectra_nsa.core.errors import unknown_name
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Our name → ir_measures' own.
+_MEASURES = {
+    "ndcg@10": "nDCG@10",
+    "mrr": "RR",
+    "mrr@10": "RR@10",
+    "recall@1": "R@1",
+    "recall@5": "R@5",
+    "recall@10": "R@10",
+    "recall@100": "R@100",
+    "precision@1": "P@1",
+    "precision@10": "P@10",
+    "map": "AP",
+}
+RANKING_METRICS = tuple(_MEASURES)
+
+
+def judged_queries(qrels: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """The queries that have at least one relevant document (a judgement above 0), in the order of `qrels`."""
+    return [query for query, judged in qrels.items() if any(grade > 0 for grade in judged.values())]
+
+
+def ranking_metrics(
+    run: Mapping[str, Mapping[str, float]],
+    qrels: Mapping[str, Mapping[str, int]],
+    metrics: Sequence[str] = RANKING_METRICS,
+) -> dict[str, np.ndarray]:
+    """Each metric's value for each judged query.
+
+    For a ranking d₁, d₂, … with grades g(d), R relevant documents (g > 0) and the ideal order d*:
+    DCG@k = Σ_{i ≤ k} g(dᵢ) / log₂(i + 1) (linear gain, as in trec_eval) and nDCG@k = DCG@k / DCG*@k;
+    MRR = 1 / (rank of the first relevant document); Recall@k = relevant in the first k / R (with one relevant document,
+    Recall@1 is success at 1); Precision@k = relevant in the first k / k; MAP's per-query value =
+    1/R · Σ over relevant documents of Precision at their rank. What `run` leaves out counts as not found.
+
+    Equal scores are ordered by document id, so that the figures do not depend on the order of a dictionary.
+
+    Args:
+        run: query → document → score, larger = better.
+        qrels: query → document → grade; 0 = not relevant.
+        metrics: names out of `RANKING_METRICS`.
+
+    Returns:
+        metric → (Q,) float64, in the order of `judged_queries(qrels)`. A query without results counts 0;
+        a query without a relevant document is left out, as its metrics are undefined.
+
+    Raises:
+        UsageError: a metric is not known.
+    """
+    import ir_measures
+    import numpy as np
+
+    for name in metrics:
+        if name not in _MEASURES:
+            raise unknown_name("ranking metric", name, _MEASURES)
+    queries = judged_queries(qrels)
+    row = {query: position for position, query in enumerate(queries)}
+    measures = {ir_measures.parse_measure(_MEASURES[name]): name for name in metrics}
+    values = {name: np.zeros(len(queries)) for name in metrics}
+    if not queries:
+        return values
+    judged = {query: {document: int(grade) for document, grade in qrels[query].items()} for query in queries}
+    ranked = {query: _strict_order(run[query]) for query in queries if run.get(query)}
+    for value in ir_measures.iter_calc(list(measures), judged, ranked):
+        values[measures[value.measure]][row[value.query_id]] = value.value
+    return values
+
+
+def _strict_order(scores: Mapping[str, float]) -> dict[str, float]:
+    """The same order as distinct scores: score falling, then id rising. Providers break ties each in its own way."""
+    order: list[Any] = sorted(scores, key=lambda document: (-scores[document], document))
+    return {document: float(len(order) - position) for position, document in enumerate(order)}

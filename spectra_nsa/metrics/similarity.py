@@ -1,0 +1,64 @@
+"""How well similarities follow graded judgements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spectra_nsa.core.errors import SpectraError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def cosine_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """cos(aᵢ, bᵢ) row by row: (N, D), (N, D) → (N,) float64. A zero row has cosine 0 with everything."""
+    import numpy as np
+
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.einsum("nd,nd->n", a, b) / np.where(norms > 0, norms, 1.0)
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson's r = cov(x, y) / (σ_x σ_y) of two (N,) arrays.
+
+    Returns:
+        r, or ``nan`` where it is undefined: one side is constant (σ = 0), holds a non-finite value, or N < 2.
+
+    Raises:
+        SpectraError: the arrays differ in length.
+    """
+    from scipy import stats
+
+    x, y = _checked(x, y)
+    return float(stats.pearsonr(x, y).statistic) if _defined(x, y) else float("nan")
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's ρ = Pearson's r of the ranks (equal values share their mean rank) of two (N,) arrays.
+
+    Returns:
+        ρ, or ``nan`` where it is undefined: one side is constant, holds a non-finite value, or N < 2.
+
+    Raises:
+        SpectraError: the arrays differ in length.
+    """
+    from scipy import stats
+
+    x, y = _checked(x, y)
+    return float(stats.spearmanr(x, y).statistic) if _defined(x, y) else float("nan")
+
+
+def _checked(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import numpy as np
+
+    x, y = np.asarray(x, dtype=np.float64).ravel(), np.asarray(y, dtype=np.float64).ravel()
+    if len(x) != len(y):
+        raise SpectraError(f"a correlation needs two arrays of one length, not {len(x)} and {len(y)}.")
+    return x, y
+
+
+def _defined(x: np.ndarray, y: np.ndarray) -> bool:
+    import numpy as np
+
+    return len(x) > 1 and all(bool(np.isfinite(side).all()) and bool(np.ptp(side) > 0) for side in (x, y))

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.metrics.knn import knn_classification
+
+TRAIN = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
+LABELS = ["x", "x", "y", "y"]
+
+
+def test_worked_example() -> None:
+    test = np.array([[5.0, 1.0], [1.0, 4.0], [1.0, 3.0]])
+    scores = knn_classification(TRAIN, LABELS, test, ["x", "y", "x"], k=2)
+    assert list(scores.predicted) == ["x", "y", "y"]
+    assert scores.accuracy == pytest.approx(2 / 3)
+    assert scores.macro_f1 == pytest.approx((2 / 3 + 2 / 3) / 2)
+    np.testing.assert_array_equal(scores.correct, [1, 1, 0])
+
+
+def test_weights_let_two_near_ones_beat_three_far_ones() -> None:
+    angles = np.deg2rad([5, 8, 75, 76, 77])
+    train = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    scores = knn_classification(train, ["near", "near", "far", "far", "far"], np.array([[1.0, 0.0]]), ["near"], k=5)
+    assert scores.accuracy == 1
+
+
+def test_unseen_label_is_an_error_and_k_is_capped() -> None:
+    assert knn_classification(TRAIN, LABELS, TRAIN[:1], ["z"], k=50).accuracy == 0
+
+
+def test_refusals() -> None:
+    with pytest.raises(SpectraError, match="at least one"):
+        knn_classification(TRAIN, LABELS, TRAIN[:0], [])
+    with pytest.raises(SpectraError, match="one label"):
+        knn_classification(TRAIN, LABELS[:2], TRAIN, LABELS)
