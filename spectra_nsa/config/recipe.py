@@ -113,7 +113,9 @@ def load_recipe(
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise UsageError(f"{override!r} is neither a recipe file that exists nor key=value (such as train.lr=1e-4).")
+            raise UsageError(
+                f"{override!r} is neither a recipe file that exists nor key=value (such as train.lr=1e-4)."
+            )
         _put(values, key, _parse(text))
     size = (values.get("model") or {}).get("size") if isinstance(values.get("model"), dict) else None
     if size is not None:
@@ -170,7 +172,7 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
         schema: type[BaseModel] = root
         for part in path[:-1]:
             schema = _section(schema, part)
-        prefix = ".".join(path[:-1] + [""])
+        prefix = ".".join([*path[:-1], ""])
         return UsageError(
             f"{where}: {unknown_name('recipe key', dotted, [prefix + name for name in schema.model_fields])}"
         )

@@ -11,10 +11,20 @@ from torch import Tensor
 from spectra_nsa.core.errors import SpectraError
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
-_SAME = (
-    "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size max_position_embeddings "
-    "type_vocab_size initializer_range layer_norm_eps hidden_dropout_prob attention_probs_dropout_prob pad_token_id"
-).split()
+_SAME = [
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "initializer_range",
+    "layer_norm_eps",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "pad_token_id",
+]
 
 _EMBEDDINGS = {
     "embeddings.tokens.weight": "embeddings.word_embeddings.weight",

@@ -37,7 +37,9 @@ def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
     _refuse_other_shapes(config)
     bert = BertModel(BertConfig(**config_to_bert(config)))
     bert.load_state_dict(encoder_to_bert(spectra.encoder.state_dict(), config.num_hidden_layers), strict=False)
-    for weight in bert.pooler.parameters():  # BERT's own pooler, which nothing here uses: written so that none is missing
+    for (
+        weight
+    ) in bert.pooler.parameters():  # BERT's own pooler, which nothing here uses: written so that none is missing
         torch.nn.init.zeros_(weight)
     with atomic_folder(folder) as temporary:
         source = temporary / "source"

@@ -14,6 +14,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 from transformers.utils import ModelOutput
 
 from spectra_nsa.core.errors import unknown_name
+from spectra_nsa.encoder.attention import PlainAttention
 from spectra_nsa.encoder.encoder import Encoder
 from spectra_nsa.encoder.ffn import ACTIVATION_FUNCTIONS
 from spectra_nsa.heads.pooling import build_pooling
@@ -83,6 +84,15 @@ class SpectraModel(SpectraPreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.encoder.embeddings.tokens = value
+
+    def set_dropout(self, share: float) -> None:
+        """Sets hidden and attention dropout, in the config and in the built parts."""
+        self.config.hidden_dropout_prob = self.config.attention_probs_dropout_prob = share
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = share
+            elif isinstance(module, PlainAttention):
+                module.dropout = share
 
     def forward(
         self,
@@ -197,5 +207,3 @@ class SpectraForMaskedLM(SpectraPreTrainedModel):
             loss = F.cross_entropy(logits_BTV.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
         result = MaskedLMOutput(loss=loss, logits=logits_BTV, hidden_states=out.hidden_states)
         return result if return_dict else result.to_tuple()
-
-

@@ -121,7 +121,11 @@ def build(
         # sentence-transformers builds its module from a folder only. A shell one layer deep and a few numbers wide
         # gives it all it reads there; the real model then takes the shell's place.
         shell = SpectraConfig(
-            hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, max_position_embeddings=limit
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            intermediate_size=8,
+            max_position_embeddings=limit,
         )
         SpectraModel(shell).save_pretrained(folder)
         tokenizer.save_pretrained(folder)

@@ -1,0 +1,109 @@
+"""Length-aware forward passes: the texts of a batch in groups of like length, so that little padding is computed.
+
+Batch invariance makes this exact: a text's vector does not depend on the group it is computed in, so a loss over
+the whole batch sees the same vectors, and the same negatives, as one padded pass would give it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TEXTS_PER_GROUP = 16
+_TOKEN_KEYS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def group_by_length(lengths: Sequence[int], groups: int) -> list[list[int]]:
+    """Splits indices into at most `groups` groups of neighbouring lengths with the least padded area.
+
+    The split is optimal over boundaries between distinct multiples of 8, found by dynamic programming:
+    cost[g][i] = min_j cost[g−1][j] + (i − j) · longest(j … i).
+
+    Args:
+        lengths: true lengths.
+        groups: how many groups there may be.
+
+    Returns:
+        lists of indices, shortest texts first; together every index once.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    ends = [  # where a group may end: the last text of each length class
+        position + 1
+        for position, index in enumerate(order)
+        if position + 1 == len(order) or -(-lengths[order[position + 1]] // 8) != -(-lengths[index] // 8)
+    ]
+    longest = [lengths[order[end - 1]] for end in ends]
+    best: list[list[tuple[float, int]]] = [[(end * longest[i], -1) for i, end in enumerate(ends)]]
+    for _ in range(min(groups, len(ends)) - 1):
+        last = best[-1]
+        row = []
+        for i, end in enumerate(ends):
+            options = [(last[j][0] + (end - ends[j]) * longest[i], j) for j in range(i)]
+            row.append(min([(end * longest[i], -1), *options]))
+        best.append(row)
+    cuts = []
+    i, g = len(ends) - 1, len(best) - 1
+    while i >= 0:
+        cuts.append(ends[i])
+        i, g = best[g][i][1], g - 1
+    cuts.reverse()
+    return [order[start:end] for start, end in zip([0, *cuts], cuts, strict=False) if end > start]
+
+
+def _rows(features: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
+    return [(column, row) for column, batch in enumerate(features) for row in range(len(batch["input_ids"]))]
+
+
+def embed_by_length(
+    model: Callable[[dict[str, Any]], dict[str, Any]],
+    features: Sequence[dict[str, Any]],
+    groups: int | None = None,
+) -> list[Tensor]:
+    """The embeddings of several columns of texts, computed together in groups of like length.
+
+    Args:
+        model: a SentenceTransformer, or its distributed wrapper.
+        features: one tokenised, right- or left-padded batch a column, each with `input_ids` and `attention_mask`.
+        groups: how many forward passes; ``None`` for about one per 16 texts. 1 gives one padded pass.
+
+    Returns:
+        one (B, D) tensor a column, rows in their first order.
+    """
+    lengths = [int(n) for batch in features for n in batch["attention_mask"].sum(-1).tolist()]
+    rows = _rows(features)
+    groups = groups or max(1, round(len(lengths) / TEXTS_PER_GROUP))
+    same_prompt = len({str(batch.get("prompt_length")) for batch in features}) == 1
+    if not same_prompt:  # a prompt's length belongs to its column: keep columns apart
+        return [_embed(model, batch, groups) for batch in features]
+    merged: list[tuple[list[int], Tensor]] = []
+    for group in group_by_length(lengths, groups):
+        part = _gather(features, [rows[index] for index in group], max(lengths[index] for index in group))
+        merged.append((group, model(part)["sentence_embedding"]))
+    order = torch.tensor([index for group, _ in merged for index in group])
+    vectors = torch.cat([vector for _, vector in merged])
+    vectors = vectors[torch.argsort(order).to(vectors.device)]
+    return list(vectors.split([len(batch["input_ids"]) for batch in features]))
+
+
+def _embed(model: Callable[..., dict[str, Any]], batch: dict[str, Any], groups: int) -> Tensor:
+    return embed_by_length(model, [batch], groups)[0]
+
+
+def _gather(features: Sequence[dict[str, Any]], rows: Sequence[tuple[int, int]], width: int) -> dict[str, Any]:
+    """The named rows of the columns as one batch, padding cut to `width`."""
+    part: dict[str, Any] = {key: value for key, value in features[0].items() if key not in _TOKEN_KEYS}
+    for key in _TOKEN_KEYS:
+        if key in features[0]:
+            cells = [features[column][key][row] for column, row in rows]
+            masks = [features[column]["attention_mask"][row] for column, row in rows]
+            part[key] = torch.stack([_fit(cell, mask, width) for cell, mask in zip(cells, masks, strict=True)])
+    return part
+
+
+def _fit(cells: Tensor, mask: Tensor, width: int) -> Tensor:
+    """A row without its outer padding, padded on the right to `width`."""
+    real = cells[mask.bool()]
+    return torch.nn.functional.pad(real, (0, width - len(real)))

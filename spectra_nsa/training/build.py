@@ -1,0 +1,115 @@
+"""The trainer that a recipe describes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from sentence_transformers import SentenceTransformerTrainingArguments
+from sentence_transformers.training_args import BatchSamplers
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.losses.info_nce import InfoNCE
+from spectra_nsa.training.callbacks import Deadline, MetricsLog, Progress
+from spectra_nsa.training.dev import DevEvaluator
+from spectra_nsa.training.precision import resolve_precision
+from spectra_nsa.training.trainer import SpectraTrainer
+
+if TYPE_CHECKING:
+    from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.training.data import TrainingData
+
+
+def build_trainer(
+    recipe: Recipe,
+    folder: Path,
+    model: SpectraSentenceTransformer,
+    data: TrainingData,
+    deadline: float | None = None,
+) -> SpectraTrainer:
+    """Everything that `trainer.train()` needs; nothing has run yet.
+
+    Args:
+        recipe: the run.
+        folder: `runs/NAME`.
+        model: what to train, changed in place.
+        data: what it learns from.
+        deadline: see `train`.
+    """
+    precision = resolve_precision(recipe.train.precision)
+    evaluator = DevEvaluator(data.dev, data.dev_kind, precision) if data.dev is not None and data.dev_kind else None
+    arguments = training_arguments(recipe, folder, len(data.train), precision, evaluator)
+    dims = model.spectra.config.semantic_dims or [model.spectra.config.projection_dim]
+    loss = InfoNCE(
+        model,
+        temperature=recipe.loss.temperature,
+        sizes=dims if recipe.loss.matryoshka else dims[:1],
+        both_directions=recipe.loss.both_directions,
+        groups=recipe.train.length_groups,
+        gather=arguments.world_size > 1,
+    )
+    trainer = SpectraTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=data.train,
+        loss=loss,
+        evaluator=evaluator,
+        callbacks=[MetricsLog(folder / "metrics.jsonl"), Progress()],
+    )
+    for unwanted in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(unwanted)
+    if deadline is not None:
+        trainer.add_callback(Deadline(deadline))
+    return trainer
+
+
+def steps_of(recipe: Recipe, rows: int) -> int:
+    """How many optimiser steps a recipe takes on so many rows."""
+    section = recipe.train
+    batches = max(1, rows // section.batch)
+    return section.max_steps or max(1, math.ceil(batches / section.accumulation * section.epochs))
+
+
+def training_arguments(
+    recipe: Recipe, folder: Path, rows: int, precision: str, evaluator: DevEvaluator | None
+) -> SentenceTransformerTrainingArguments:
+    """transformers' training arguments for a recipe."""
+    section = recipe.train
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        num_train_epochs=section.epochs,
+        max_steps=section.max_steps or -1,
+        per_device_train_batch_size=min(section.batch, rows),
+        gradient_accumulation_steps=section.accumulation,
+        learning_rate=section.lr,
+        lr_scheduler_type=section.schedule,
+        warmup_steps=section.warmup,
+        weight_decay=section.weight_decay,
+        max_grad_norm=section.clip,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        gradient_checkpointing=section.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if section.gradient_checkpointing else None,
+        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        dataloader_drop_last=rows >= section.batch,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        seed=section.seed,
+        data_seed=section.seed,
+        logging_steps=section.log_every,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=section.checkpoint_every,
+        save_total_limit=section.keep_checkpoints,
+        eval_strategy="steps" if evaluator else "no",
+        eval_steps=section.evaluate_every,
+        load_best_model_at_end=evaluator is not None,
+        metric_for_best_model=f"eval_{evaluator.metric}" if evaluator else None,
+        greater_is_better=True if evaluator else None,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+    )

@@ -1,0 +1,173 @@
+"""What happens beside the steps: the log file, the progress bar, a clean stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+NOISE = {"total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss"}
+
+
+class MetricsLog(TrainerCallback):
+    """Appends every log to `metrics.jsonl`, one JSON object a line with its step.
+
+    On resuming, lines of steps after the checkpoint are dropped first: those steps are run again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero or not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= state.global_step:
+                    kept.append(line)
+            except (json.JSONDecodeError, KeyError):
+                continue  # the last line of a killed run may be half written; its step is run again
+        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        values = {key: value for key, value in (logs or {}).items() if key not in NOISE}
+        if not state.is_world_process_zero or set(values) <= {"epoch"}:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": state.global_step, "time": round(time.time(), 3), **values}) + "\n")
+
+
+class Progress(TrainerCallback):
+    """A progress bar on standard error with loss, learning rate and dev metric; lines instead where it is no terminal."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+        self.task: Any = None
+        self.facts = ""
+        self.printed = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not state.is_world_process_zero:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        from spectra_nsa.core.console import console
+
+        self.printed = time.monotonic()
+        if sys.stderr.isatty():
+            self.bar = Bar(
+                TextColumn("training"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[facts]}"),
+                console=console(stderr=True),
+                transient=True,
+            )
+            self.bar.start()
+            self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step, facts="")
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, completed=state.global_step, facts=self.facts)
+        elif state.is_world_process_zero and time.monotonic() - self.printed > 30:
+            self.printed = time.monotonic()
+            print(f"  step {state.global_step}/{state.max_steps}  {self.facts}", file=sys.stderr, flush=True)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        logs = logs or {}
+        if "loss" in logs:
+            self.facts = f"loss {float(logs['loss']):.3f}  lr {float(logs['learning_rate']):.1e}"
+        for key, value in logs.items():
+            if key.startswith("eval_dev_"):
+                self.facts += f"  {key.removeprefix('eval_')} {value:.4f}"
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Takes the bar off the screen."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+class Deadline(TrainerCallback):
+    """Stops at a moment of `time.monotonic()`, whatever is left of the schedule."""
+
+    def __init__(self, moment: float) -> None:
+        self.moment = moment
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if time.monotonic() > self.moment:
+            control.should_training_stop = True
+        return control
+
+
+class StopOnInterrupt(TrainerCallback):
+    """Ctrl-C finishes the step, saves a checkpoint and stops; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._previous: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        try:
+            self._previous = signal.signal(signal.SIGINT, self._ask)
+        except ValueError:  # not the main thread: leave signals alone
+            self._previous = None
+
+    def _ask(self, *_: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nstopping after this step and saving a checkpoint (Ctrl-C again to stop at once)", file=sys.stderr)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        if self.asked:
+            control.should_save = True
+            control.should_training_stop = True
+            control.should_evaluate = False
+        return control
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)

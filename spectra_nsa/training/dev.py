@@ -1,0 +1,78 @@
+"""The dev metric: what decides which checkpoint is best."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sentence_transformers.base.evaluation import BaseEvaluator
+from sentence_transformers.sentence_transformer.evaluation import (
+    EmbeddingSimilarityEvaluator,
+    InformationRetrievalEvaluator,
+)
+
+from spectra_nsa.training.precision import autocast
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+
+
+class DevEvaluator(BaseEvaluator):
+    """One of sentence-transformers' evaluators, run in the training's precision.
+
+    Args:
+        dev: pairs (anchor, positive) or scored pairs (sentence1, sentence2, score).
+        kind: ``"pairs"`` watches nDCG@10 of each anchor's positive among all; ``"scored"`` Spearman's correlation.
+        precision: see `resolve_precision`.
+    """
+
+    def __init__(self, dev: Dataset, kind: str, precision: str) -> None:
+        super().__init__()
+        self.precision = precision
+        self.inner, key = _retrieval(dev) if kind == "pairs" else _similarity(dev)
+        self.metric = "dev_ndcg@10" if kind == "pairs" else "dev_spearman"
+        self._key = key
+
+    def __call__(
+        self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        with autocast(model.device.type, self.precision):
+            metrics: Any = self.inner(model, None, epoch, steps)
+        return {self.metric: float(metrics[self._key])}
+
+
+def _retrieval(dev: Dataset) -> tuple[BaseEvaluator, str]:
+    documents: dict[str, str] = {}
+    for text in dev["positive"]:
+        documents.setdefault(text, f"d{len(documents)}")
+    relevant: dict[str, set[str]] = {}
+    queries: dict[str, str] = {}
+    for anchor, positive in zip(dev["anchor"], dev["positive"], strict=True):
+        query = queries.setdefault(anchor, f"q{len(queries)}")
+        relevant.setdefault(query, set()).add(documents[positive])
+    evaluator = InformationRetrievalEvaluator(
+        {key: text for text, key in queries.items()},
+        {key: text for text, key in documents.items()},
+        relevant,
+        ndcg_at_k=[10],
+        map_at_k=[10],
+        accuracy_at_k=[1],
+        precision_recall_at_k=[1],
+        name="dev",
+        write_csv=False,
+        score_functions=None,
+    )
+    return evaluator, "dev_cosine_ndcg@10"
+
+
+def _similarity(dev: Dataset) -> tuple[BaseEvaluator, str]:
+    evaluator = EmbeddingSimilarityEvaluator(
+        list(dev["sentence1"]),
+        list(dev["sentence2"]),
+        [float(score) for score in dev["score"]],
+        main_similarity="cosine",
+        similarity_fn_names=["cosine"],
+        name="dev",
+        write_csv=False,
+    )
+    return evaluator, "dev_spearman_cosine"

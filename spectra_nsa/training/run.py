@@ -1,0 +1,168 @@
+"""A training run: recipe in, `runs/NAME/` out."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.files import atomic_folder, atomic_write
+from spectra_nsa.core.seeds import set_seed
+
+if TYPE_CHECKING:
+    from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.training.data import TrainingData
+    from spectra_nsa.training.trainer import SpectraTrainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a run leaves.
+
+    Attributes:
+        folder: `runs/NAME`.
+        model: the best model, in memory.
+        steps: steps trained.
+        seconds: wall time of the training itself.
+        pairs_per_second: throughput of this process.
+        best: the best dev metric by name; empty without a dev set.
+        interrupted: whether Ctrl-C ended it; then `model/` is not written, and `--resume` goes on.
+    """
+
+    folder: Path
+    model: SpectraSentenceTransformer
+    steps: int
+    seconds: float
+    pairs_per_second: float
+    best: dict[str, float]
+    interrupted: bool
+
+
+def train(
+    recipe: Recipe | None = None,
+    *,
+    resume: str | Path | None = None,
+    data: TrainingData | None = None,
+    deadline: float | None = None,
+) -> RunResult:
+    """Trains a model by a recipe and writes `runs/NAME/` (docs/training.md).
+
+    Args:
+        recipe: what to do; ``None`` only with `resume`.
+        resume: a run's folder, or one of its checkpoints: goes on from there, with the run's own recipe unless one
+            is given.
+        data: rows already loaded; ``None`` loads the recipe's.
+        deadline: a `time.monotonic()` at which training stops, its schedule unfinished; ``None`` for none.
+
+    Raises:
+        SpectraError: unusable data, model, folder or checkpoint.
+    """
+    from spectra_nsa.training.data import load_training_data
+    from spectra_nsa.training.trainer import find_checkpoint
+
+    checkpoint = None
+    if resume is not None:
+        folder, checkpoint = find_checkpoint(resume)
+        recipe = recipe or load_recipe(folder / "recipe.yaml")
+    else:
+        assert recipe is not None
+        folder = _new_folder(recipe)
+    set_seed(recipe.train.seed)
+    if data is None:
+        data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=folder / "quarantine")
+    model = open_start(recipe)
+    _write_recipe(folder, recipe)
+    return _fit(recipe, folder, model, data, checkpoint, deadline)
+
+
+def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
+    """The model that a recipe starts from: a warm-started checkpoint, a saved model, or a fresh one of a size."""
+    from spectra_nsa.models.checks import check_folder, resolve_folder
+    from spectra_nsa.models.fresh import fresh_model
+    from spectra_nsa.models.sentence import load
+    from spectra_nsa.models.warm_start import warm_start
+
+    section = recipe.model
+    options: dict[str, Any] = {"pooling": section.pooling, "semantic_dims": section.semantic_dims}
+    if section.start is None:
+        return fresh_model(
+            section.size or "M456",
+            tokenizer=section.tokenizer,
+            max_length=section.max_length,
+            dropout=section.dropout,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+    folder = resolve_folder(section.start)
+    if check_folder(folder) == "bert":
+        options |= {"hidden_dropout_prob": section.dropout, "attention_probs_dropout_prob": section.dropout}
+        options["max_seq_length"] = section.max_length
+        return warm_start(folder, **{name: value for name, value in options.items() if value is not None})
+    if section.pooling is not None or section.semantic_dims is not None:
+        raise SpectraError("model.pooling and model.semantic_dims are part of a saved model and cannot be changed.")
+    model = load(folder)
+    if section.max_length is not None:
+        model.max_seq_length = section.max_length
+    if section.dropout is not None:
+        model.spectra.set_dropout(section.dropout)
+    return model
+
+
+def _new_folder(recipe: Recipe) -> Path:
+    name = recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = Path(recipe.output) / name
+    if (folder / "checkpoints").exists() or (folder / "model").exists():
+        raise SpectraError(
+            f"{folder} holds a run already. Go on with it: --resume {folder}; or choose another name: name=…"
+        )
+    return folder
+
+
+def _write_recipe(folder: Path, recipe: Recipe) -> None:
+    with atomic_write(folder / "recipe.yaml") as file:
+        file.write(recipe.to_yaml())
+
+
+def _fit(
+    recipe: Recipe,
+    folder: Path,
+    model: SpectraSentenceTransformer,
+    data: TrainingData,
+    checkpoint: Path | None,
+    deadline: float | None,
+) -> RunResult:
+    from spectra_nsa.training.build import build_trainer
+    from spectra_nsa.training.callbacks import StopOnInterrupt
+
+    trainer = build_trainer(recipe, folder, model, data, deadline)
+    stop = StopOnInterrupt()
+    trainer.add_callback(stop)
+    began, first_step = time.monotonic(), _step_of(checkpoint)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.monotonic() - began
+    steps = trainer.state.global_step
+    if not stop.asked:
+        with atomic_folder(folder / "model") as temporary:
+            model.save_pretrained(str(temporary))
+    return RunResult(
+        folder=folder,
+        model=model,
+        steps=steps,
+        seconds=seconds,
+        pairs_per_second=(steps - first_step) * recipe.train.batch * recipe.train.accumulation / max(seconds, 1e-9),
+        best=_best(trainer),
+        interrupted=stop.asked,
+    )
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+
+
+def _best(trainer: SpectraTrainer) -> dict[str, float]:
+    if trainer.state.best_metric is None or trainer.args.metric_for_best_model is None:
+        return {}
+    return {trainer.args.metric_for_best_model.removeprefix("eval_"): float(trainer.state.best_metric)}

@@ -1,0 +1,73 @@
+"""sentence-transformers' trainer with whole-or-absent checkpoints under the names of this house."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers import SentenceTransformerTrainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from spectra_nsa.core.errors import SpectraError
+
+_STEP = re.compile(r"^step-(\d+)$")
+_SCRATCH = ".writing"
+
+
+class SpectraTrainer(SentenceTransformerTrainer):
+    """Writes each checkpoint into a scratch folder and renames it to `step-N` when it is complete."""
+
+    _writing = False
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = super()._get_output_dir(trial)
+        return os.path.join(folder, _SCRATCH) if self._writing else folder
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        root = Path(super()._get_output_dir(trial))
+        scratch = root / _SCRATCH
+        step = self.state.global_step
+        best_before = self.state.best_model_checkpoint
+        if self.args.should_save:
+            shutil.rmtree(scratch, ignore_errors=True)
+        self._writing = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._writing = False
+        final = root / f"step-{step}"
+        self.state.best_model_checkpoint = str(final) if self.state.best_global_step == step else best_before
+        if not self.args.should_save:
+            return
+        written = scratch / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+        (written / "training_args.bin").unlink(missing_ok=True)  # a pickle, and nothing reads it
+        self.state.save_to_json(str(written / "trainer_state.json"))
+        shutil.rmtree(final, ignore_errors=True)
+        written.rename(final)
+        shutil.rmtree(scratch, ignore_errors=True)
+        rotate_checkpoints(
+            output_dir=str(root),
+            save_total_limit=self.args.save_total_limit,
+            best_model_checkpoint=self.state.best_model_checkpoint,
+            checkpoint_prefix="step",
+        )
+
+
+def find_checkpoint(run_or_checkpoint: str | Path) -> tuple[Path, Path]:
+    """The run's folder and the checkpoint to resume from: the given one, or the run's latest.
+
+    Raises:
+        SpectraError: there is no such run or checkpoint.
+    """
+    path = Path(run_or_checkpoint)
+    if _STEP.match(path.name) and (path / "trainer_state.json").is_file():
+        return path.resolve().parent.parent, path.resolve()
+    if not (path / "recipe.yaml").is_file():
+        raise SpectraError(f"{path} is neither a run (a folder with recipe.yaml) nor a checkpoint (checkpoints/step-N).")
+    found = [(int(match[1]), child) for child in path.glob("checkpoints/*") if (match := _STEP.match(child.name))]
+    if not found:
+        raise SpectraError(f"{path} has no checkpoint yet; start it again without --resume.")
+    return path.resolve(), max(found)[1].resolve()
