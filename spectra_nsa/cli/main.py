@@ -8,6 +8,10 @@ import sys
 import typer
 
 from spectra_nsa.cli import data
+from spectra_nsa.cli.encode import encode_command, similarity_command
+from spectra_nsa.cli.inspect import inspect_command
+from spectra_nsa.cli.search import search_command
+from spectra_nsa.cli.train import train_command
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 app = typer.Typer(
@@ -18,6 +22,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("train")(train_command)
+app.command("encode")(encode_command)
+app.command("similarity")(similarity_command)
+app.command("search")(search_command)
+app.command("inspect")(inspect_command)
 app.add_typer(data.app, name="data")
 
 

@@ -53,7 +53,7 @@ class MetricsLog(TrainerCallback):
 
 
 class Progress(TrainerCallback):
-    """A progress bar on standard error with loss, learning rate and dev metric; lines instead where it is no terminal."""
+    """A progress bar on standard error with loss, learning rate and dev metric; lines where that is no terminal."""
 
     def __init__(self) -> None:
         self.bar: Any = None
@@ -86,9 +86,7 @@ class Progress(TrainerCallback):
             self.bar.start()
             self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step, facts="")
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.bar is not None:
             self.bar.update(self.task, completed=state.global_step, facts=self.facts)
         elif state.is_world_process_zero and time.monotonic() - self.printed > 30:

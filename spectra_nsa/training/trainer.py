@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -24,7 +23,7 @@ class SpectraTrainer(SentenceTransformerTrainer):
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = super()._get_output_dir(trial)
-        return os.path.join(folder, _SCRATCH) if self._writing else folder
+        return str(Path(folder) / _SCRATCH) if self._writing else folder
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         root = Path(super()._get_output_dir(trial))
@@ -66,7 +65,9 @@ def find_checkpoint(run_or_checkpoint: str | Path) -> tuple[Path, Path]:
     if _STEP.match(path.name) and (path / "trainer_state.json").is_file():
         return path.resolve().parent.parent, path.resolve()
     if not (path / "recipe.yaml").is_file():
-        raise SpectraError(f"{path} is neither a run (a folder with recipe.yaml) nor a checkpoint (checkpoints/step-N).")
+        raise SpectraError(
+            f"{path} is neither a run (a folder with recipe.yaml) nor a checkpoint (checkpoints/step-N)."
+        )
     found = [(int(match[1]), child) for child in path.glob("checkpoints/*") if (match := _STEP.match(child.name))]
     if not found:
         raise SpectraError(f"{path} has no checkpoint yet; start it again without --resume.")

@@ -1,0 +1,1 @@
+"""Where text, models, training and evaluation meet."""

@@ -1,0 +1,116 @@
+"""`spectra encode` and `spectra similarity`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spectra_nsa.core.errors import SpectraError, UsageError
+
+
+def encode_command(
+    model: Annotated[str, typer.Argument(help="A model folder, or a Hub name of a BERT-architecture checkpoint.")],
+    texts: Annotated[
+        list[str] | None, typer.Option("--texts", "-t", help="A text; may be given several times.")
+    ] = None,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="More texts.")] = None,
+    source: Annotated[str | None, typer.Option("--input", "-i", help="A file or other source of texts.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write .npz (or .npy for one output).")] = None,
+    outputs: Annotated[str, typer.Option(help="Named outputs, with commas between.")] = "embedding",
+    dim: Annotated[int | None, typer.Option(min=1, help="Shorten to a Matryoshka prefix.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Texts a batch.")] = 32,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, vectors included.")] = False,
+) -> None:
+    """Turn texts into vectors.
+
+    Example: spectra encode runs/quickstart/model --texts "open a file" "close a socket" --dim 128
+    """
+    import numpy as np
+
+    from spectra_nsa.models.warm_start import open_model
+
+    names = [name.strip() for name in outputs.split(",") if name.strip()]
+    rows = [*(texts or []), *(more or [])]
+    if source is not None:
+        rows += read_texts(source)
+    if not rows:
+        raise UsageError('give texts: --texts "a" "b", or --input FILE.')
+    encoder = open_model(model)
+    check_dim(encoder, dim)
+    arrays = encoder.encode(rows, outputs=names, truncate_dim=dim, batch_size=batch)
+    if output is not None:
+        from spectra_nsa.core.files import atomic_write
+
+        with atomic_write(output, "wb") as file:
+            if output.suffix == ".npy" and len(arrays) == 1:
+                np.save(file, next(iter(arrays.values())))
+            else:
+                np.savez(file, **arrays)
+    if as_json:
+        document = {"schema": 1, "model": model, "texts": rows, "output": str(output) if output else None}
+        vectors = {} if output else {name: array.tolist() for name, array in arrays.items()}
+        print(json.dumps(document | {"shapes": {n: list(a.shape) for n, a in arrays.items()}, "outputs": vectors}))
+        return
+    for name, array in arrays.items():
+        where = f" → {output}" if output else ""
+        print(f"{name}: {array.shape[0]} × {'×'.join(map(str, array.shape[1:]))} {array.dtype}{where}")
+        if output is None:
+            for text, row in zip(rows[:10], array, strict=False):
+                head = " ".join(f"{value:+.4f}" for value in np.atleast_1d(row)[:6])
+                print(f"  {head} …  {text[:60]!r}")
+
+
+def similarity_command(
+    model: Annotated[str, typer.Argument(help="A model folder, or a Hub name of a BERT-architecture checkpoint.")],
+    first: Annotated[str, typer.Argument(help="A text.")],
+    second: Annotated[str, typer.Argument(help="Another.")],
+    dim: Annotated[int | None, typer.Option(min=1, help="Shorten to a Matryoshka prefix.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the cosine similarity of two texts.
+
+    Example: spectra similarity runs/quickstart/model "open a file" "read the contents of a path"
+    """
+    from spectra_nsa.models.warm_start import open_model
+
+    encoder = open_model(model)
+    check_dim(encoder, dim)
+    vectors = encoder.encode([first, second], truncate_dim=dim, normalize_embeddings=True)
+    value = float(vectors[0] @ vectors[1])
+    if as_json:
+        print(json.dumps({"schema": 1, "model": model, "texts": [first, second], "similarity": value}))
+    else:
+        print(f"{value:.4f}")
+
+
+def check_dim(model: object, dim: int | None) -> None:
+    """Refuses a prefix longer than the vector, and warns at one the model was not trained for."""
+    if dim is None:
+        return
+    config = model.spectra.config  # type: ignore[attr-defined]
+    if dim > config.projection_dim:
+        raise UsageError(f"--dim {dim} is more than the model's {config.projection_dim} numbers.")
+    if dim not in config.semantic_dims:
+        trained = ", ".join(map(str, config.semantic_dims))
+        print(f"spectra: warning: the model's Matryoshka sizes are {trained}; {dim} is none of them.", file=sys.stderr)
+
+
+def read_texts(source: str) -> list[str]:
+    """Texts of a source: the `text` column, or each line of a .txt file, or every text of pairs, once."""
+    if source.endswith(".txt"):
+        try:
+            return [line for line in Path(source).read_text(encoding="utf-8").splitlines() if line.strip()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpectraError(f"{source} cannot be read as UTF-8 text: {error}") from error
+    from spectra_nsa.text.sources import load_source
+
+    found = load_source(source)
+    if found.quarantined:
+        print(f"spectra: warning: {found.quarantined} broken rows of {source} were left out.", file=sys.stderr)
+    columns = {"pairs": ["positive"], "triplets": ["positive"], "scored": ["sentence1", "sentence2"]}
+    texts = [text for name in columns.get(found.kind, ["text"]) for text in found.dataset[name]]
+    return list(dict.fromkeys(texts)) if found.kind != "texts" else texts

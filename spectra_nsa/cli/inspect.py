@@ -1,0 +1,52 @@
+"""`spectra inspect`: what a model is made of and what it costs."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def inspect_command(
+    model: Annotated[str, typer.Argument(metavar="PRESET|MODEL", help="A size preset, a model folder or a Hub name.")],
+    gpu: Annotated[str, typer.Option(help="The GPU for the estimate of hours.")] = "A100",
+    rows: Annotated[int, typer.Option(min=1, help="Triplets to train on, for the estimate.")] = 98_000,
+    epochs: Annotated[float, typer.Option(min=0.01, help="Epochs, for the estimate.")] = 3,
+    batch: Annotated[int, typer.Option(min=1, help="Triplets in memory at a time, for the estimate.")] = 8,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Recompute activations.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a model's parts, parameters, FLOPs, memory and training hours, without loading it.
+
+    Example: spectra inspect M456 --gpu H100
+    """
+    from spectra_nsa.models.inspect import Workload, config_of, inspect_model
+
+    workload = Workload(rows=rows, epochs=epochs, batch=batch, gpu=gpu, checkpointing=gradient_checkpointing)
+    facts = inspect_model(config_of(model), workload)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    from rich.table import Table
+
+    from spectra_nsa.core.console import console
+
+    table = Table(title=f"{model}: {facts['parameters'] / 1e6:,.1f} M parameters", title_justify="left")
+    table.add_column("part")
+    table.add_column("parameters", justify="right")
+    table.add_column("share", justify="right")
+    for name, number in facts["parts"].items():
+        table.add_row(name, f"{number:,}", f"{number / facts['parameters']:.1%}")
+    out = console()
+    out.print(table)
+    shape = ", ".join(f"{name} {value}" for name, value in facts["shape"].items())
+    out.print(f"shape      {shape}")
+    out.print(f"compute    {facts['flops_per_token'] / 1e6:,.1f} MFLOP a token, forward")
+    memory = facts["memory_gb"]
+    out.print(f"memory     {memory['inference']} GB for inference, {memory['training']} GB for training")
+    out.print(f"training   {facts['hours_estimate']} h on one {facts['gpu']}")
+    for line in facts["how"]:
+        out.print(f"  [dim]{line}[/dim]")

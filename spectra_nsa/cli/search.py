@@ -1,0 +1,52 @@
+"""`spectra search`: the nearest texts of a corpus."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated
+
+import typer
+
+from spectra_nsa.core.errors import UsageError
+
+
+def search_command(
+    words: Annotated[list[str], typer.Argument(metavar="[MODEL] QUERY", help="The query; before it a model, or none.")],
+    corpus: Annotated[str, typer.Option("--corpus", "-c", help="A source of texts: a file, or python:stdlib.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
+    lines: Annotated[int, typer.Option(min=1, help="Lines shown of each hit.")] = 4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find the texts of a corpus that mean what a query says. Without a MODEL, the last run's is used.
+
+    Example: spectra search "remove a directory and everything in it" --corpus python:stdlib -k 3
+    """
+    from spectra_nsa.workflows.search import last_model
+
+    if len(words) > 2:
+        raise UsageError('too many words: put the query in quotes, as in spectra search "open a file" --corpus FILE.')
+    model = words[0] if len(words) == 2 else last_model()
+    query = words[-1]
+    if not query.strip():
+        raise UsageError("the query is empty.")
+    from spectra_nsa.cli.encode import read_texts
+    from spectra_nsa.models.warm_start import open_model
+    from spectra_nsa.workflows.search import cached_documents, top_hits
+
+    began = time.monotonic()
+    texts = read_texts(corpus)
+    encoder = open_model(model)
+    documents = cached_documents(encoder, model, texts)
+    vector = encoder.encode_query(query, normalize_embeddings=True)
+    hits = top_hits(documents @ vector, texts, k)
+    if as_json:
+        found = [{"rank": rank, "index": h.index, "score": h.score, "text": h.text} for rank, h in enumerate(hits, 1)]
+        seconds = round(time.monotonic() - began, 3)
+        print(json.dumps({"schema": 1, "model": model, "query": query, "seconds": seconds, "hits": found}))
+        return
+    for rank, hit in enumerate(hits, 1):
+        shown = hit.text.splitlines()
+        print(f"{rank:2}. {hit.score:.3f}  {shown[0]}")
+        for line in shown[1:lines]:
+            print(f"           {line}")

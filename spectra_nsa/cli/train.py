@@ -1,0 +1,145 @@
+"""`spectra train`: a recipe, overrides and flags in, `runs/NAME/` out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spectra_nsa.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from spectra_nsa.config.recipe import Recipe
+
+
+def train_command(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE]...", help="A recipe, and values that override it."),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="From scratch: a size preset (M456 when nothing else is named).")
+    ] = None,
+    start: Annotated[str | None, typer.Option("--model", "-m", help="Warm start: a folder or a Hub name.")] = None,
+    data: Annotated[str | None, typer.Option("--data", "-d", help="What to train on.")] = None,
+    epochs: Annotated[float | None, typer.Option(min=0.001, help="Passes over the data.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="Pairs a step.")] = None,
+    max_length: Annotated[int | None, typer.Option(min=3, help="Longest text in tokens.")] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with a run, or from one of its checkpoints.")] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, slower.")
+    ] = False,
+    no_matryoshka: Annotated[bool, typer.Option("--no-matryoshka", help="Train the full width only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end.")] = False,
+) -> None:
+    """Train a model on pairs or triplets.
+
+    Example: spectra train --model sentence-transformers/all-MiniLM-L6-v2 --data pairs.jsonl train.lr=5e-5
+    """
+    flags: dict[str, Any] = {
+        "model.size": size,
+        "model.start": start,
+        "data.train": data,
+        "train.epochs": epochs,
+        "train.max_steps": max_steps,
+        "train.batch": batch,
+        "model.max_length": max_length,
+        "name": name,
+        "train.seed": seed,
+        "train.gradient_checkpointing": gradient_checkpointing or None,
+        "loss.matryoshka": False if no_matryoshka else None,
+    }
+    recipe = _recipe(words or [], flags, resume)
+    if dry_run:
+        plan = _plan(recipe)
+        print(json.dumps(plan, indent=2) if as_json else _readable(plan))
+        return
+    _train(recipe, resume, as_json)
+
+
+def _recipe(words: list[str], flags: dict[str, Any], resume: Path | None) -> Recipe:
+    from spectra_nsa.config.presets import DEFAULT
+    from spectra_nsa.config.recipe import load_recipe
+
+    files = [word for word in words if word.endswith((".yaml", ".yml"))]
+    overrides = [word for word in words if word not in files]
+    if len(files) > 1:
+        raise UsageError(f"one recipe at a time, not {' and '.join(files)}.")
+    path: Path | None = Path(files[0]) if files else None
+    if resume is not None and path is None:
+        from spectra_nsa.training.trainer import find_checkpoint
+
+        path = find_checkpoint(resume)[0] / "recipe.yaml"
+    recipe = load_recipe(path, overrides, flags=flags)
+    if recipe.model.size is not None and recipe.model.start is not None:
+        raise UsageError("model.size is for training from scratch, model.start for a warm start: give one of them.")
+    if recipe.model.size is None and recipe.model.start is None:
+        recipe = load_recipe(path, overrides, flags=flags | {"model.size": DEFAULT})
+    return recipe
+
+
+def _plan(recipe: Recipe) -> dict[str, Any]:
+    """Loads data and shapes, trains nothing."""
+    from spectra_nsa.models.inspect import Workload, config_of, inspect_model
+    from spectra_nsa.training.build import steps_of
+    from spectra_nsa.training.data import load_training_data
+    from spectra_nsa.training.precision import resolve_precision
+
+    data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None)
+    workload = Workload(batch=recipe.train.batch, checkpointing=recipe.train.gradient_checkpointing)
+    facts = inspect_model(config_of(recipe.model.start or recipe.model.size or ""), workload)
+    return {
+        "recipe": recipe.model_dump(),
+        "rows": len(data.train),
+        "dev_rows": len(data.dev) if data.dev is not None else 0,
+        "quarantined": data.quarantined,
+        "steps": steps_of(recipe, len(data.train)),
+        "parameters": facts["parameters"],
+        "memory_gb": facts["memory_gb"]["training"],
+        "precision": resolve_precision(recipe.train.precision),
+    }
+
+
+def _readable(plan: dict[str, Any]) -> str:
+    import yaml
+
+    head = (
+        f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows, {plan['quarantined']} quarantined; "
+        f"{plan['steps']:,} steps in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
+        f"about {plan['memory_gb']} GB. Nothing was trained."
+    )
+    return yaml.safe_dump(plan["recipe"], sort_keys=False, allow_unicode=True) + head
+
+
+def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
+    from spectra_nsa.training.run import train
+    from spectra_nsa.workflows.search import remember_model
+
+    result = train(recipe, resume=resume)
+    if result.interrupted:
+        print(f"stopped at step {result.steps}. Go on with: spectra train --resume {result.folder}", file=sys.stderr)
+        raise KeyboardInterrupt
+    model = result.folder / "model"
+    remember_model(model)
+    facts = {
+        "schema": 1,
+        "model": str(model),
+        "run": str(result.folder),
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "pairs_per_second": round(result.pairs_per_second, 2),
+        "best": result.best,
+    }
+    if as_json:
+        print(json.dumps(facts))
+        return
+    best = "".join(f", best {name} {value:.4f}" for name, value in result.best.items())
+    print(f"{result.steps} steps in {result.seconds:.0f} s ({result.pairs_per_second:.1f} pairs/s){best}")
+    print(f"model: {model}")
