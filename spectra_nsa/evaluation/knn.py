@@ -1,0 +1,53 @@
+"""Labelled texts: can the label be read off the neighbours?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.results import Result
+from spectra_nsa.evaluation.outcome import TaskOutcome, UnsuitableSystem, mean_differences, mean_result
+from spectra_nsa.evaluation.systems import DenseSystem
+
+if TYPE_CHECKING:
+    from spectra_nsa.evaluation.systems import System
+    from spectra_nsa.metrics.bootstrap import Difference
+
+Labelled = tuple[Sequence[str], Sequence[object]]
+
+
+class KNNTask:
+    """k-NN classification of test texts by training texts; nothing is trained."""
+
+    kind = "knn"
+
+    def __init__(self, name: str, train: Labelled, test: Labelled, *, k: int = 10) -> None:
+        """Takes (texts, labels) twice.
+
+        Raises:
+            SpectraError: one side is empty.
+        """
+        if not len(train[0]) or not len(test[0]):
+            raise SpectraError(f"{name} needs labelled texts on both sides, training and test.")
+        self.name = name
+        self._train, self._test, self._k = train, test, k
+
+    def run(self, system: System) -> TaskOutcome:
+        """Encodes both sides and classifies."""
+        from spectra_nsa.metrics.knn import knn_classification
+
+        if not isinstance(system, DenseSystem):
+            raise UnsuitableSystem(f"{system.name} has no embeddings, which knn needs")
+        train, test = (system.encode_queries(list(texts)) for texts, _ in (self._train, self._test))
+        scores = knn_classification(train, self._train[1], test, self._test[1], k=self._k)
+        accuracy = mean_result(
+            kind=self.kind, name=self.name, system=system.name, metric="accuracy", values=scores.correct
+        )
+        n, f1 = len(test), scores.macro_f1
+        macro = Result(task=self.kind, name=self.name, system=system.name, metric="macro_f1", value=f1, n=n)
+        return TaskOutcome(results=[accuracy, macro], per_unit={"accuracy": scores.correct})
+
+    def compare(self, a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
+        """Paired over test texts (accuracy)."""
+        return mean_differences(a, b)

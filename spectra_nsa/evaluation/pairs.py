@@ -1,0 +1,95 @@
+"""Pairs (anchor, positive): the quick check, and finding each anchor's positive among all positives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.results import Result
+from spectra_nsa.evaluation.outcome import TaskOutcome, mean_differences, mean_result
+from spectra_nsa.evaluation.ranked import DEPTH, ranking_figures, ranking_hits, ranking_results
+from spectra_nsa.evaluation.systems import DenseSystem, Ranking, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from spectra_nsa.evaluation.systems import System
+    from spectra_nsa.metrics.bootstrap import Difference
+    from spectra_nsa.metrics.pairs import PairCheck
+
+
+class PairsTask:
+    """Each distinct text is encoded once; an anchor that occurs in several pairs has several right answers."""
+
+    kind = "pairs"
+
+    def __init__(self, name: str, anchors: Sequence[str], positives: Sequence[str]) -> None:
+        """Takes N pairs.
+
+        Args:
+            name: the data set's name.
+            anchors: N texts.
+            positives: N texts.
+
+        Raises:
+            SpectraError: there are fewer than two pairs with different positives.
+        """
+        self.name = name
+        self._anchors = list(dict.fromkeys(anchors))
+        self._positives = list(dict.fromkeys(positives))
+        if len(self._positives) < 2 or len(anchors) != len(positives):
+            raise SpectraError(f"{name} needs at least two pairs with different positives.")
+        anchor_at = {text: at for at, text in enumerate(self._anchors)}
+        positive_at = {text: at for at, text in enumerate(self._positives)}
+        self._rows = [(anchor_at[a], positive_at[p]) for a, p in zip(anchors, positives, strict=True)]
+
+    def run(self, system: System) -> TaskOutcome:
+        """Ranks all positives for each anchor; with embeddings also compares cosines."""
+        check: PairCheck | None = None
+        if isinstance(system, DenseSystem):
+            queries, documents = system.encode_queries(self._anchors), system.encode_documents(self._positives)
+            ranking = nearest(queries, documents, DEPTH)
+            check = self._check(queries, documents)
+        else:
+            ranking = system.search(self._anchors, self._positives, DEPTH)
+        return self._outcome(system.name, ranking, check)
+
+    def compare(self, a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
+        """Paired over anchors (ranking) and pairs (cosines)."""
+        return mean_differences(a, b)
+
+    def _check(self, queries: np.ndarray, documents: np.ndarray) -> PairCheck:
+        import numpy as np
+
+        from spectra_nsa.metrics.pairs import draw_negatives, pair_check
+
+        rows = np.array(self._rows)
+        negatives = draw_negatives(rows[:, 1].tolist())
+        return pair_check(queries[rows[:, 0]], documents[rows[:, 1]], negatives=negatives)
+
+    def _outcome(self, system: str, ranking: Ranking, check: PairCheck | None) -> TaskOutcome:
+        queries = {f"a{at}": text for at, text in enumerate(self._anchors)}
+        documents = {f"p{at}": text for at, text in enumerate(self._positives)}
+        qrels: dict[str, dict[str, int]] = {query: {} for query in queries}
+        for anchor, positive in self._rows:
+            qrels[f"a{anchor}"][f"p{positive}"] = 1
+        values = ranking_figures(ranking, list(queries), list(documents), qrels)
+        results = ranking_results(values, kind=self.kind, name=self.name, system=system)
+        distributions: dict[str, np.ndarray] = {}
+        if check is not None:
+            cosines = {"positive_cosine": check.positive, "negative_cosine": check.negative}
+            extra = {"pair_accuracy": check.closer, **cosines}
+            results += [
+                mean_result(kind=self.kind, name=self.name, system=system, metric=metric, values=array)
+                for metric, array in extra.items()
+            ]
+            results.append(self._auroc(system, check))
+            values |= extra
+            distributions = cosines
+        hits = ranking_hits(ranking, queries, documents, qrels)
+        return TaskOutcome(results=results, per_unit=values, hits=hits, distributions=distributions)
+
+    def _auroc(self, system: str, check: PairCheck) -> Result:
+        n = len(check.positive)
+        return Result(task=self.kind, name=self.name, system=system, metric="auroc", value=check.auroc, n=n)

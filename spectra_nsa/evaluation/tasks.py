@@ -1,0 +1,114 @@
+"""``KIND=SOURCE`` → task: what `--task` accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
+from spectra_nsa.evaluation.knn import KNNTask
+from spectra_nsa.evaluation.pairs import PairsTask
+from spectra_nsa.evaluation.retrieval import RetrievalTask
+from spectra_nsa.evaluation.statistics import StatisticsTask
+from spectra_nsa.evaluation.sts import STSTask
+
+if TYPE_CHECKING:
+    from spectra_nsa.evaluation.outcome import Task
+    from spectra_nsa.text.rows import TextSet
+
+
+def tasks_from(specifications: Sequence[str], *, limit: int | None = None) -> tuple[list[Task], list[str]]:
+    """Reads the data of each ``KIND=SOURCE``.
+
+    Args:
+        specifications: ``sts=FILE``, ``retrieval=BEIR_DIR`` (or ``retrieval=BEIR_DIR:SPLIT``), ``pairs=SOURCE``,
+            ``knn=TRAIN_FILE,TEST_FILE``, ``statistics=SOURCE``.
+        limit: at most so many rows of each source; ``None`` for all. Does not concern ``retrieval``.
+
+    Returns:
+        The tasks, and notes on rows that were left out.
+
+    Raises:
+        UsageError: a kind that does not exist, or no ``=``.
+        SpectraError: the data are missing, or not of the kind that the task needs.
+    """
+    tasks: list[Task] = []
+    notes: list[str] = []
+    for specification in specifications:
+        kind, equals, source = specification.partition("=")
+        if not equals or not source:
+            raise UsageError(f"a task is KIND=SOURCE, such as sts=dev.jsonl, not {specification!r}.")
+        if kind not in _BUILDERS:
+            raise unknown_name("task", kind, _BUILDERS)
+        tasks.append(_BUILDERS[kind](source, limit, notes))
+    return tasks, notes
+
+
+def source_name(source: str) -> str:
+    """A short name for a source: the folder's, or a file's with its folder's before it and its endings off."""
+    path = Path(source).expanduser()
+    if not path.exists():
+        return source
+    path = path.resolve()
+    return path.name if path.is_dir() else f"{path.parent.name}/{path.name.split('.')[0]}"
+
+
+def _load(source: str, kinds: tuple[str, ...], task: str, limit: int | None, notes: list[str]) -> TextSet:
+    from spectra_nsa.text.sources import load_source
+
+    data = load_source(source, limit=limit)
+    if data.kind not in kinds:
+        raise SpectraError(f"{task}={source}: the rows are {data.kind}, but {task} needs {' or '.join(kinds)}.")
+    if data.quarantined:
+        notes.append(f"{source}: {data.quarantined} broken rows were left out (spectra data preview shows them)")
+    notes.extend(f"{source}: {note}" for note in data.notes)
+    return data
+
+
+def _sts(source: str, limit: int | None, notes: list[str]) -> Task:
+    rows = _load(source, ("scored",), "sts", limit, notes).dataset
+    return STSTask(source_name(source), rows["sentence1"][:], rows["sentence2"][:], rows["score"][:])
+
+
+def _retrieval(source: str, limit: int | None, notes: list[str]) -> Task:
+    from spectra_nsa.text.beir import load_beir
+
+    folder, colon, split = source.rpartition(":")
+    named = bool(colon) and not Path(source).expanduser().is_dir()
+    data = load_beir(Path(folder if named else source).expanduser().resolve(), split if named else None)
+    if data.missing:
+        notes.append(f"{source}: {data.missing} judgements name a query or document that is not there")
+    return RetrievalTask(data)
+
+
+def _pairs(source: str, limit: int | None, notes: list[str]) -> Task:
+    rows = _load(source, ("pairs", "triplets"), "pairs", limit, notes).dataset
+    return PairsTask(source_name(source), rows["anchor"][:], rows["positive"][:])
+
+
+def _knn(source: str, limit: int | None, notes: list[str]) -> Task:
+    train, comma, test = source.partition(",")
+    if not comma or not test:
+        raise UsageError(f"knn needs two files: knn=TRAIN_FILE,TEST_FILE, not knn={source}.")
+    sides = [_load(side, ("labelled",), "knn", limit, notes).dataset for side in (train, test)]
+    first, second = ((side["text"][:], side["label"][:]) for side in sides)
+    return KNNTask(source_name(test), first, second)
+
+
+def _statistics(source: str, limit: int | None, notes: list[str]) -> Task:
+    kinds = ("texts", "labelled", "pairs", "triplets", "scored")
+    data = _load(source, kinds, "statistics", limit, notes)
+    column = {"pairs": "anchor", "triplets": "anchor", "scored": "sentence1"}.get(data.kind, "text")
+    partners = data.dataset["positive"][:] if column == "anchor" else None
+    return StatisticsTask(source_name(source), data.dataset[column][:], partners=partners)
+
+
+_BUILDERS: dict[str, Callable[[str, int | None, list[str]], Any]] = {
+    "sts": _sts,
+    "retrieval": _retrieval,
+    "pairs": _pairs,
+    "knn": _knn,
+    "statistics": _statistics,
+}
+TASK_KINDS = tuple(_BUILDERS)
