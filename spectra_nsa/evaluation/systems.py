@@ -5,6 +5,7 @@ Legend: Q queries, N documents, D width, k hits a query.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +78,6 @@ class DenseSystem:
         return nearest(self.encode_queries(queries), self.encode_documents(documents), k)
 
     def _encode(self, encode: Any, texts: Sequence[str]) -> np.ndarray:
-        import sys
-
         import numpy as np
 
         if not texts:
@@ -154,9 +153,12 @@ def _open_model(name_or_folder: str | Path) -> Any:
         return load(folder)
     if not config.is_file() and not (folder / "modules.json").is_file():
         raise SpectraError(f"{folder} has neither config.json nor modules.json: it is not a model folder.")
+    import transformers
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
 
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
     try:
         return SentenceTransformer(str(folder), local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

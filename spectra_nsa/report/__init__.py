@@ -1,0 +1,1 @@
+"""Results in; Markdown, terminal tables and a self-contained HTML page out."""

@@ -1,0 +1,127 @@
+"""`spectra eval`: measure a model, beside others, on your data."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spectra_nsa.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from spectra_nsa.evaluation.run import Evaluation
+    from spectra_nsa.evaluation.systems import System
+
+_KINDS = "sts=FILE, retrieval=BEIR_DIR, pairs=SOURCE, knn=TRAIN_FILE,TEST_FILE, statistics=SOURCE"
+
+
+def evaluate_command(
+    model: Annotated[str, typer.Argument(help="A model's folder or Hub name, or bm25.")],
+    task: Annotated[list[str] | None, typer.Option("--task", "-t", help=f"{_KINDS}. Repeatable.")] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option("--baseline", "-b", help="Another model, or bm25. Repeatable.")
+    ] = None,
+    json: Annotated[str | None, typer.Option("--json", help="Write the results here; - for standard output.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables here as Markdown.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report here: tables, distributions, examples.")] = None,
+    dim: Annotated[int | None, typer.Option(help="Keep this many leading dimensions of MODEL.", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many rows of a source (not of retrieval).", min=1)
+    ] = None,
+) -> None:
+    """Measure a model on your data, beside other models and BM25.
+
+    Every figure comes with a 95 % interval; with a baseline, differences are tested on the same queries.
+
+    Example: spectra eval runs/first/model --task sts=dev.jsonl --task retrieval=beir/scifact --baseline bm25
+    """
+    if not task:
+        raise UsageError(f"eval needs at least one --task: {_KINDS}.")
+    _check_writable(json, markdown, html)
+    from spectra_nsa.evaluation.run import evaluate
+    from spectra_nsa.evaluation.tasks import tasks_from
+
+    tasks, notes = tasks_from(task, limit=limit)
+    evaluation = evaluate(_systems(model, baseline or [], dim), tasks, notes=notes)
+    document = evaluation.document(model)
+    if json == "-":
+        jsonlib.dump(document, sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        _show(evaluation)
+    _write_files(evaluation, document, None if json == "-" else json, markdown, html)
+
+
+def _check_writable(json: str | None, markdown: Path | None, html: Path | None) -> None:
+    """Refuses a folder as an output file before the measuring, not after it."""
+    for path in (None if json in (None, "-") else Path(str(json)), markdown, html):
+        if path is not None and path.is_dir():
+            raise UsageError(f"{path} is a folder: name a file to write.")
+
+
+def _systems(model: str, baselines: list[str], dim: int | None) -> list[System]:
+    """The opened systems; where two folders share their short name, the later one is called by its path."""
+    from spectra_nsa.evaluation.systems import open_system
+
+    systems: list[System] = []
+    for at, name in enumerate([model, *baselines]):
+        system = open_system(name, dim=dim if at == 0 else None)
+        if any(system.name == other.name for other in systems):
+            system.name = name
+        systems.append(system)
+    return systems
+
+
+def _show(evaluation: Evaluation) -> None:
+    from spectra_nsa.core.console import console
+    from spectra_nsa.report.terminal import difference_lines, terminal_tables
+
+    out = console()
+    for table in terminal_tables(evaluation.results):
+        out.print(table)
+    for line in difference_lines([vars(one) for one in evaluation.differences]):
+        out.print(line, markup=False)
+    for note in evaluation.notes:
+        out.print(f"Note: {note}.", markup=False, style="dim")
+
+
+def _write_files(
+    evaluation: Evaluation, document: dict[str, Any], json: str | None, markdown: Path | None, html: Path | None
+) -> None:
+    from spectra_nsa.core.console import console
+    from spectra_nsa.core.files import atomic_write, write_json
+
+    written: list[str | Path] = []
+    if json is not None:
+        write_json(json, document)
+        written.append(json)
+    if markdown is not None:
+        from spectra_nsa.report.markdown import results_table
+
+        with atomic_write(markdown) as file:
+            file.write(results_table(evaluation.results))
+        written.append(markdown)
+    if html is not None:
+        written.append(_page(evaluation, document, html))
+    for path in written:
+        console(stderr=True).print(f"wrote {path}", markup=False)
+
+
+def _page(evaluation: Evaluation, document: dict[str, Any], path: Path) -> Path:
+    from spectra_nsa.report.html import Report
+
+    report = Report("Evaluation", lead=f"{document['model']}, measured {document['created'][:10]}.")
+    report.add_table(evaluation.results, differences=document["differences"])
+    for (kind, name, system), outcome in evaluation.outcomes.items():
+        report.add_histogram(
+            outcome.distributions, title="Cosines", caption=f"{kind} · {name} · {system}", x_label="cosine"
+        )
+    for kind, name in dict.fromkeys(key[:2] for key in evaluation.outcomes):
+        hits = {key[2]: one.hits for key, one in evaluation.outcomes.items() if key[:2] == (kind, name) and one.hits}
+        report.add_hits(hits, title=f"Examples: {name}")
+    report.add_text(*(f"{note}." for note in evaluation.notes), title="Notes")
+    report.add_settings(document["environment"], title="Environment")
+    return report.write(path)

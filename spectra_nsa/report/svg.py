@@ -1,0 +1,153 @@
+"""Small charts as inline SVG: no script, sharp in print, coloured by the page's style sheet.
+
+Series take the classes ``s0``, ``s1``, … whose colours the page defines for light and dark.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Point = tuple[float, float]
+_WIDTH, _HEIGHT = 560, 240
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 14, 40
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Data coordinates → pixels."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """The pixel of a point."""
+        across = (x - self.x[0]) / ((self.x[1] - self.x[0]) or 1.0)
+        up = (y - self.y[0]) / ((self.y[1] - self.y[0]) or 1.0)
+        return (
+            round(_LEFT + across * (_WIDTH - _LEFT - _RIGHT), 1),
+            round(_HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM), 1),
+        )
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers (1, 2, 5 × 10ⁿ apart) inside [low, high]."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [round(at * step, 12) for at in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def line_chart(series: Mapping[str, Sequence[Point]], *, x_label: str, y_label: str) -> str:
+    """Lines through points; a point shows its values on hover, the last one is marked.
+
+    Args:
+        series: name → (x, y) points in the order of x; points that are not finite are left out.
+        x_label: under the axis.
+        y_label: what a screen reader is told.
+    """
+    kept = {name: _finite(points) for name, points in series.items()}
+    kept = {name: points for name, points in kept.items() if points}
+    if not kept:
+        return ""
+    everything = [point for points in kept.values() for point in points]
+    frame = _Frame(_span(x for x, _ in everything), _padded(_span(y for _, y in everything)))
+    parts = [_axes(frame, x_label)]
+    for number, points in enumerate(kept.values()):
+        pixels = [frame.at(*point) for point in points]
+        path = "M" + " L".join(f"{x} {y}" for x, y in pixels)
+        parts.append(f'<path class="line s{number % 6}" d="{path}"/>')
+        for point, (x, y) in zip(points, pixels, strict=True):
+            mark = "dot" if point == points[-1] or len(points) < 20 else "dot quiet"
+            title = f"<title>{_short(point[0])}: {_short(point[1])}</title>"
+            parts.append(f'<circle class="{mark} s{number % 6}" cx="{x}" cy="{y}" r="2.5">{title}</circle>')
+    return _svg(parts, f"{y_label} by {x_label}")
+
+
+def histogram(groups: Mapping[str, Sequence[float]], *, x_label: str, bins: int = 40) -> str:
+    """Overlaid histograms on common bins, each as a share of its own group.
+
+    Args:
+        groups: name → values; those that are not finite are left out.
+        x_label: under the axis.
+        bins: how many.
+    """
+    kept = {name: [value for value in values if math.isfinite(value)] for name, values in groups.items()}
+    kept = {name: values for name, values in kept.items() if values}
+    if not kept:
+        return ""
+    low, high = _padded(_span(value for values in kept.values() for value in values), 0.0)
+    width = (high - low) / bins
+    shares = {name: _shares(values, low, width, bins) for name, values in kept.items()}
+    frame = _Frame((low, high), (0.0, max(max(bars) for bars in shares.values()) * 1.05))
+    parts = [_axes(frame, x_label, percent=True)]
+    for number, bars in enumerate(shares.values()):
+        steps = [frame.at(low, 0)]
+        for at, share in enumerate(bars):
+            steps += [frame.at(low + at * width, share), frame.at(low + (at + 1) * width, share)]
+        steps.append(frame.at(high, 0))
+        path = "M" + " L".join(f"{x} {y}" for x, y in steps) + " Z"
+        parts.append(f'<path class="area s{number % 6}" d="{path}"/>')
+    return _svg(parts, f"distribution of {x_label}")
+
+
+def _svg(parts: Sequence[str], label: str) -> str:
+    body = "".join(parts)
+    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">{body}</svg>'
+
+
+def _axes(frame: _Frame, x_label: str, *, percent: bool = False) -> str:
+    parts = []
+    left, bottom = frame.at(frame.x[0], frame.y[0])
+    right, _ = frame.at(frame.x[1], frame.y[0])
+    for value in ticks(*frame.y, count=4):
+        _, y = frame.at(frame.x[0], value)
+        label = f"{value * 100:g} %" if percent else _short(value)
+        parts.append(f'<path class="grid" d="M{left} {y} H{right}"/>')
+        parts.append(f'<text class="tick" x="{left - 6}" y="{y + 3.5}" text-anchor="end">{label}</text>')
+    for value in ticks(*frame.x, count=6):
+        x, _ = frame.at(value, frame.y[0])
+        label = f'<text class="tick" x="{x}" y="{bottom + 16}" text-anchor="middle">{_short(value)}</text>'
+        parts.append(label)
+    middle = (left + right) / 2
+    parts.append(f'<path class="axis" d="M{left} {bottom} H{right}"/>')
+    parts.append(f'<text class="tick" x="{middle}" y="{_HEIGHT - 5}" text-anchor="middle">{escape(x_label)}</text>')
+    return "".join(parts)
+
+
+def _finite(points: Sequence[Point]) -> list[Point]:
+    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+
+
+def _span(values: Iterable[float]) -> tuple[float, float]:
+    held = list(values)
+    return min(held), max(held)
+
+
+def _padded(span: tuple[float, float], share: float = 0.06) -> tuple[float, float]:
+    low, high = span
+    margin = (high - low) * share if high > low else abs(high) * 0.1 or 1.0
+    return low - margin, high + margin
+
+
+def _shares(values: Sequence[float], low: float, width: float, bins: int) -> list[float]:
+    counts = [0] * bins
+    for value in values:
+        counts[min(bins - 1, int((value - low) / width))] += 1
+    return [count / len(values) for count in counts]
+
+
+def _short(value: float) -> str:
+    size = abs(value)
+    if size and (size < 1e-3 or size >= 1e6):
+        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e+")
+    return f"{value:,.0f}" if size >= 1000 else f"{value:.4g}"
