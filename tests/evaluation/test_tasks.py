@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.evaluation.bm25 import BM25System
+from spectra_nsa.evaluation.knn import KNNTask
+from spectra_nsa.evaluation.outcome import TaskOutcome, UnsuitableSystem
+from spectra_nsa.evaluation.pairs import PairsTask
+from spectra_nsa.evaluation.retrieval import RetrievalTask
+from spectra_nsa.evaluation.statistics import StatisticsTask
+from spectra_nsa.evaluation.sts import STSTask
+from spectra_nsa.evaluation.systems import DenseSystem
+from spectra_nsa.evaluation.tasks import tasks_from
+from spectra_nsa.text.rows import RetrievalSet
+
+WORDS = ["apple", "river", "stone", "cloud", "train", "music", "paper", "glass", "horse", "light", "sugar", "wheel"]
+SETS = RetrievalSet(
+    name="toy",
+    corpus={"d1": "apple river", "d2": "stone cloud", "d3": "train music"},
+    queries={"q1": "apple", "q2": "cloud stone", "q3": "unjudged"},
+    qrels={"q1": {"d1": 1, "d2": 0}, "q2": {"d3": 1}},
+)
+
+
+def values(outcome: TaskOutcome) -> dict[str, float]:
+    return {result.metric: result.value for result in outcome.results}
+
+
+def test_sts_agrees_with_scipy(dense: DenseSystem) -> None:
+    rng = np.random.default_rng(0)
+    first = [" ".join(rng.choice(WORDS, 3)) for _ in range(40)]
+    second = [" ".join(rng.choice(WORDS, 3)) for _ in range(40)]
+    scores = rng.random(40)
+    outcome = STSTask("toy", first, second, list(scores)).run(dense)
+    cosine = (dense.encode_queries(first) * dense.encode_queries(second)).sum(axis=1)
+    assert values(outcome)["spearman"] == pytest.approx(stats.spearmanr(cosine, scores).statistic, abs=1e-3)
+    assert values(outcome)["pearson"] == pytest.approx(stats.pearsonr(cosine, scores).statistic, abs=1e-5)
+    for result in outcome.results:
+        assert result.ci is not None and result.ci[0] < result.value < result.ci[1] and result.n == 40
+
+
+def test_sts_with_equal_scores_says_so_instead_of_nan(dense: DenseSystem) -> None:
+    task = STSTask("flat", ["a", "b"], ["c", "d"], [1.0, 1.0])
+    outcome = task.run(dense)
+    assert outcome.results == [] and "undefined" in outcome.notes[0]
+    assert task.compare(outcome, outcome) == {}
+
+
+@pytest.mark.parametrize("system", ["dense", "bm25"])
+def test_retrieval(system: str, dense: DenseSystem) -> None:
+    outcome = RetrievalTask(SETS).run(dense if system == "dense" else BM25System())
+    got = values(outcome)
+    assert got["recall@1"] == 0.5 and outcome.results[0].n == 2
+    assert [hit.id for hit in outcome.hits] == ["q1", "q2"]
+    first, second = outcome.hits
+    assert first.rank == 1 and first.found[0].relevant and first.wanted == ["apple river"]
+    assert second.found[0].id == "d2" and not second.found[0].relevant
+    assert second.rank == (None if system == "bm25" else second.rank)
+    expected = (1 + (1 / second.rank if second.rank else 0)) / 2
+    assert got["mrr"] == pytest.approx(expected)
+
+
+def test_documents_are_encoded_once(dense: DenseSystem) -> None:
+    RetrievalTask(SETS).run(dense)
+    assert len(dense.model.encoded) == len(set(dense.model.encoded)) == 5
+
+
+def test_retrieval_without_judgements_is_refused() -> None:
+    with pytest.raises(SpectraError, match="no query"):
+        RetrievalTask(RetrievalSet(name="x", corpus={"d": "a"}, queries={"q": "b"}, qrels={"q": {"d": 0}}))
+
+
+def test_pairs_with_repeated_anchors_and_positives(dense: DenseSystem) -> None:
+    anchors = ["apple river", "apple river", "stone", "glass horse"]
+    positives = ["apple", "river", "stone cloud", "horse glass"]
+    outcome = PairsTask("toy", anchors, positives).run(dense)
+    got = values(outcome)
+    assert got["recall@5"] == 1 and got["pair_accuracy"] == 1
+    assert got["map"] == 1  # the anchor with two positives has both in front
+    cosines = outcome.distributions
+    labels = [1] * len(cosines["positive_cosine"]) + [0] * len(cosines["negative_cosine"])
+    joined = np.concatenate([cosines["positive_cosine"], cosines["negative_cosine"]])
+    assert got["auroc"] == pytest.approx(roc_auc_score(labels, joined))
+    lexical = values(PairsTask("toy", anchors, positives).run(BM25System()))
+    assert "auroc" not in lexical and lexical["recall@10"] == 1
+
+
+def test_pairs_need_two_different_positives() -> None:
+    with pytest.raises(SpectraError, match="two pairs"):
+        PairsTask("x", ["a", "b"], ["same", "same"])
+
+
+def test_knn(dense: DenseSystem) -> None:
+    train = ["apple river", "apple stone", "train music", "train paper"], ["x", "x", "y", "y"]
+    task = KNNTask("toy", train, (["apple cloud", "train glass"], ["x", "y"]), k=2)
+    outcome = task.run(dense)
+    assert values(outcome) == {"accuracy": 1.0, "macro_f1": 1.0}
+    assert task.compare(outcome, outcome)["accuracy"].value == 0
+
+
+def test_statistics(dense: DenseSystem) -> None:
+    outcome = StatisticsTask("toy", [*WORDS, *WORDS], partners=[*WORDS, *WORDS]).run(dense)
+    got = values(outcome)
+    assert outcome.results[0].n == len(WORDS)
+    assert got["near_duplicates"] == got["non_finite"] == 0
+    assert got["alignment"] == pytest.approx(0, abs=1e-9)
+    alone = StatisticsTask("one", ["apple"]).run(dense)
+    assert "mean_cosine" not in values(alone) and any("mean_cosine" in note for note in alone.notes)
+
+
+def test_what_needs_embeddings_says_so() -> None:
+    for task in (STSTask("a", ["a", "b"], ["c", "d"], [0, 1]), StatisticsTask("b", ["x"])):
+        with pytest.raises(UnsuitableSystem, match="no embeddings"):
+            task.run(BM25System())
+
+
+def test_specifications(tmp_path: Path) -> None:
+    scored = tmp_path / "dev.jsonl"
+    rows = [{"sentence1": "a cat", "sentence2": "a dog", "score": at / 4} for at in range(5)]
+    scored.write_text("\n".join(map(json.dumps, rows)))
+    labelled = tmp_path / "labels.csv"
+    labelled.write_text("text,label\nhello there,greeting\ngoodbye now,parting\n")
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("\n".join(json.dumps({"anchor": f"q {w}", "positive": f"a {w}"}) for w in WORDS))
+    specifications = [
+        f"sts={scored}", f"knn={labelled},{labelled}", f"pairs={pairs}", f"statistics={pairs}", f"statistics={labelled}"
+    ]  # fmt: skip
+    tasks, notes = tasks_from(specifications)
+    folder = tmp_path.name
+    assert [(task.kind, task.name) for task in tasks] == [
+        ("sts", f"{folder}/dev"),
+        ("knn", f"{folder}/labels"),
+        ("pairs", f"{folder}/pairs"),
+        ("statistics", f"{folder}/pairs"),
+        ("statistics", f"{folder}/labels"),
+    ]
+    assert notes == []
+    with pytest.raises(SpectraError, match="sts needs scored"):
+        tasks_from([f"sts={pairs}"])
+
+
+def test_retrieval_specification_with_a_split(tmp_path: Path) -> None:
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "title": "", "text": "apple"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "apple"}\n')
+    (tmp_path / "qrels" / "held.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
+    for specification in (f"retrieval={tmp_path}", f"retrieval={tmp_path}:held"):
+        tasks, _ = tasks_from([specification])
+        assert tasks[0].name == tmp_path.name
+
+
+@pytest.mark.parametrize("bad", ["sts", "sts=", "knn=only.csv"])
+def test_malformed_specifications(bad: str) -> None:
+    with pytest.raises(UsageError):
+        tasks_from([bad])
+
+
+def test_unknown_task_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="'retrieval'"):
+        tasks_from(["retreival=x"])

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import math
+import re
+from xml.etree import ElementTree
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spectra_nsa.report.svg import histogram, line_chart, ticks
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_few_round_and_inside(low: float, width: float) -> None:
+    high = low + width
+    got = ticks(low, high)
+    assert len(got) <= 7
+    assert all(low - 1e-6 * width <= tick <= high + 1e-6 * width for tick in got)
+
+
+def test_ticks_by_hand() -> None:
+    assert ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert ticks(3, 3) == [3]
+
+
+def test_a_line_runs_from_corner_to_corner() -> None:
+    svg = line_chart({"loss": [(0, 0.0), (100, 1.0)]}, x_label="step", y_label="loss")
+    ElementTree.fromstring(svg)
+    path = re.search(r'class="line s0" d="M([\d.]+) ([\d.]+) L([\d.]+) ([\d.]+)"', svg)
+    assert path is not None
+    x0, y0, x1, y1 = map(float, path.groups())
+    assert (x0, x1) == (56, 544) and y0 > y1
+
+
+def test_gaps_and_emptiness() -> None:
+    assert line_chart({"loss": [(0, math.nan)]}, x_label="step", y_label="loss") == ""
+    assert histogram({"a": []}, x_label="cosine") == ""
+    for svg in (
+        line_chart({"a": [(0, 1.0), (1, math.inf), (2, 1.0)]}, x_label="step", y_label="x"),
+        histogram({"a": [0.5], "b": [0.5, math.nan]}, x_label="cosine"),
+    ):
+        ElementTree.fromstring(svg)
+        assert "nan" not in svg and "inf" not in svg
+
+
+def test_labels_are_escaped() -> None:
+    ElementTree.fromstring(histogram({"a": [1.0, 2.0]}, x_label="<cos> & co"))
