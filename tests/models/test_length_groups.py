@@ -1,0 +1,83 @@
+"""Grouping by length changes how vectors are computed, not what they are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import spectra_nsa as sp
+from spectra_nsa.losses.info_nce import InfoNCE
+from spectra_nsa.models.length_groups import embed_by_length, group_by_length
+
+ANCHORS = ["open a file", "sort", "read the socket and write the list", "close"]
+POSITIVES = ["def open(file): " * 3, "sort list of text", "x", "close the file and the socket and the list"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 12))
+def test_every_text_is_in_exactly_one_group(lengths: list[int], groups: int) -> None:
+    split = group_by_length(lengths, groups)
+    assert sorted(itertools.chain.from_iterable(split)) == list(range(len(lengths)))
+    assert len(split) <= groups
+    areas = [len(group) * max(lengths[i] for i in group) for group in split]
+    assert sum(areas) <= len(lengths) * max(lengths)
+
+
+def test_the_split_is_the_cheapest_of_all() -> None:
+    lengths = [8, 16, 16, 24, 40, 40, 64, 120, 8, 32]
+    ordered = sorted(lengths)
+
+    def area(cuts: tuple[int, ...]) -> int:
+        edges = [0, *cuts, len(ordered)]
+        return sum((b - a) * ordered[b - 1] for a, b in itertools.pairwise(edges))
+
+    for groups in (1, 2, 3, 4):
+        best = min(area(cuts) for cuts in itertools.combinations(range(1, len(ordered)), groups - 1))
+        split = group_by_length(lengths, groups)
+        assert sum(len(group) * max(lengths[i] for i in group) for group in split) == best
+
+
+@pytest.mark.parametrize("groups", [1, 2, 5, None])
+def test_embeddings_and_gradients_equal_one_padded_pass(make_bert: Callable[..., Path], groups: int | None) -> None:
+    model = sp.warm_start(make_bert(), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+
+    def run(split: int | None) -> tuple[list[torch.Tensor], list[torch.Tensor], dict[str, torch.Tensor]]:
+        model.train()
+        model.zero_grad()
+        features = [model.preprocess(ANCHORS), model.preprocess(POSITIVES)]
+        terms = InfoNCE(model, sizes=[32, 8], groups=split)(features)
+        sum(terms.values()).backward()
+        vectors = embed_by_length(model, [model.preprocess(ANCHORS), model.preprocess(POSITIVES)], split)
+        return vectors, [w.grad.clone() for w in model.parameters() if w.grad is not None], terms
+
+    ours, plain = run(groups), [model(model.preprocess(texts))["sentence_embedding"] for texts in (ANCHORS, POSITIVES)]
+    one = run(1)
+    for mine, wanted in zip(ours[0], plain, strict=True):
+        assert (mine - wanted).abs().max() <= 1e-6
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours[1], one[1], strict=True))
+    assert all(torch.allclose(ours[2][name], one[2][name], atol=1e-6) for name in one[2])
+
+
+def test_the_loss_is_info_nce_at_every_size(make_bert: Callable[..., Path]) -> None:
+    model = sp.warm_start(make_bert()).eval()
+    terms = InfoNCE(model, temperature=0.1, sizes=[32, 8], both_directions=False)(
+        [model.preprocess(ANCHORS), model.preprocess(POSITIVES)]
+    )
+    a, p = (torch.tensor(model.encode(texts)).double() for texts in (ANCHORS, POSITIVES))
+    for size in (32, 8):
+        x, y = (torch.nn.functional.normalize(v[:, :size], dim=-1) for v in (a, p))
+        scores = x @ y.T / 0.1
+        wanted = (scores.logsumexp(1) - scores.diagonal()).mean() / 2
+        assert abs(float(terms[f"semantic_{size}"].detach()) - float(wanted)) < 1e-5
+
+
+def test_a_loss_owns_no_parameters(make_bert: Callable[..., Path]) -> None:
+    model = sp.warm_start(make_bert())
+    loss = InfoNCE(model, sizes=[32])
+    assert {id(w) for w in loss.parameters()} == {id(w) for w in model.parameters()}
