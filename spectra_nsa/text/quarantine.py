@@ -1,0 +1,74 @@
+"""Refused rows: counted, the first few remembered, all of them written to a file when one is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from spectra_nsa.core.files import atomic_write
+from spectra_nsa.text.rows import Problem
+
+KEPT = 5
+RAW_CHARACTERS = 2_000
+
+
+def printable(raw: object) -> str:
+    """The first 2,000 characters of a broken row, as text that can be written as UTF-8."""
+    if isinstance(raw, bytes):
+        return raw[: 4 * RAW_CHARACTERS].decode("utf-8", "backslashreplace")[:RAW_CHARACTERS]
+    if not isinstance(raw, str):
+        raw = json.dumps(raw, ensure_ascii=False, default=str)
+    return raw[:RAW_CHARACTERS].encode("utf-8", "backslashreplace").decode("utf-8")[:RAW_CHARACTERS]
+
+
+def file_name(source: str) -> str:
+    """The quarantine file's name for a source: its last two parts, made safe for a file system."""
+    parts = Path(source).parts[-2:]
+    return (re.sub(r"[^\w.-]+", "-", "-".join(parts)).strip("-.") or "source") + ".jsonl"
+
+
+class Quarantine:
+    """A context that collects refused rows; the file appears when the block ends, even if it ends in an error.
+
+    Args:
+        source: what is being read; names the file.
+        folder: where to write; ``None`` only counts.
+    """
+
+    def __init__(self, source: str, folder: Path | None) -> None:
+        self.count = 0
+        self.first: list[Problem] = []
+        self._path = None if folder is None else Path(folder) / file_name(source)
+        self._file: IO[Any] | None = None
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def path(self) -> Path | None:
+        """The file with the refused rows; ``None`` when there is none."""
+        return self._path if self.count else None
+
+    def add(self, problem: Problem) -> None:
+        """Counts one refused row and writes it."""
+        self.count += 1
+        if len(self.first) < KEPT:
+            self.first.append(problem)
+        if self._path is None:
+            return
+        if self._file is None:
+            self._file = self._stack.enter_context(atomic_write(self._path))
+        self._file.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
+
+    def __enter__(self) -> Quarantine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()  # without the error: what was refused is worth reading most when loading failed
+        if self._path is not None and not self.count:
+            self._path.unlink(missing_ok=True)  # an earlier run's, of a source that is whole now
