@@ -9,7 +9,9 @@ import typer
 
 from spectra_nsa.cli import data
 from spectra_nsa.cli.encode import encode_command, similarity_command
+from spectra_nsa.cli.eval import evaluate_command
 from spectra_nsa.cli.inspect import inspect_command
+from spectra_nsa.cli.quickstart import quickstart_command
 from spectra_nsa.cli.search import search_command
 from spectra_nsa.cli.train import train_command
 from spectra_nsa.core.errors import SpectraError, UsageError
@@ -22,7 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("quickstart")(quickstart_command)
 app.command("train")(train_command)
+app.command("eval")(evaluate_command)
 app.command("encode")(encode_command)
 app.command("similarity")(similarity_command)
 app.command("search")(search_command)
@@ -30,9 +34,19 @@ app.command("inspect")(inspect_command)
 app.add_typer(data.app, name="data")
 
 
+# The libraries below log and draw bars for their own users; ours see what we print.
+_QUIET = {
+    "TOKENIZERS_PARALLELISM": "true",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "DATASETS_VERBOSITY": "error",
+}
+
+
 def main() -> None:
     """Runs the command line. Exit status: 0 done, 1 failed, 2 bad usage, 130 interrupted."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         app()
     except SpectraError as error:

@@ -102,13 +102,32 @@ def evaluate(
             outcomes[task.kind, task.name, system.name] = outcome
             remarks.extend(outcome.notes)
     names = [system.name for system in systems]
-    ordered = [outcomes[key] for key in _keys(tasks, names) if key in outcomes]
+    return _assemble(tasks, names, outcomes, remarks, time.perf_counter() - start)
+
+
+def combine(evaluations: Sequence[Evaluation], tasks: Sequence[Task]) -> Evaluation:
+    """One evaluation of systems that were measured at different times on the same tasks.
+
+    Args:
+        evaluations: in the order their systems shall have; the first system is compared with the next ones.
+        tasks: the tasks they were measured on.
+    """
+    outcomes = {key: outcome for one in evaluations for key, outcome in one.outcomes.items()}
+    names = list(dict.fromkeys(system for _, _, system in outcomes))
+    remarks = [note for one in evaluations for note in one.notes]
+    return _assemble(tasks, names, outcomes, remarks, sum(one.seconds for one in evaluations))
+
+
+def _assemble(
+    tasks: Sequence[Task], systems: Sequence[str], outcomes: Mapping[Key, TaskOutcome], notes: list[str], seconds: float
+) -> Evaluation:
+    ordered = [outcomes[key] for key in _keys(tasks, systems) if key in outcomes]
     return Evaluation(
         results=[result for outcome in ordered for result in outcome.results],
-        differences=[one for task in tasks for one in _differences(task, names, outcomes)],
+        differences=[one for task in tasks for one in _differences(task, systems, outcomes)],
         outcomes=outcomes,
-        notes=remarks,
-        seconds=time.perf_counter() - start,
+        notes=notes,
+        seconds=seconds,
     )
 
 

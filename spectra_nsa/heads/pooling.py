@@ -11,8 +11,6 @@ from spectra_nsa.core.errors import unknown_name
 class MeanPooling(nn.Module):
     """The mean over real tokens."""
 
-    width = 1
-
     def forward(self, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         weights_BT1 = mask_BT[:, :, None].to(x_BTD.dtype)
         return (x_BTD * weights_BT1).sum(1) / weights_BT1.sum(1).clamp_min(1e-9)
@@ -20,8 +18,6 @@ class MeanPooling(nn.Module):
 
 class ClsPooling(nn.Module):
     """The first real token."""
-
-    width = 1
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         first_B = mask_BT.int().argmax(-1)
@@ -31,16 +27,12 @@ class ClsPooling(nn.Module):
 class MaxPooling(nn.Module):
     """The largest value of each dimension over real tokens."""
 
-    width = 1
-
     def forward(self, x_BTD: Tensor, mask_BT: Tensor) -> Tensor:
         return x_BTD.masked_fill(~mask_BT[:, :, None].bool(), torch.finfo(x_BTD.dtype).min).amax(1)
 
 
 class MeanMaxPooling(nn.Module):
     """Mean and max side by side: twice the width."""
-
-    width = 2
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,3 +59,14 @@ def build_pooling(name: str) -> nn.Module:
     if name not in POOLING:
         raise unknown_name("pooling", name, POOLING)
     return POOLING[name]()
+
+
+def pooling_width(name: str) -> int:
+    """How many times as wide as a token's state the pooled vector is.
+
+    Raises:
+        UsageError: there is no such pooling.
+    """
+    if name not in POOLING:
+        raise unknown_name("pooling", name, POOLING)
+    return 2 if name == "mean_max" else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import Tensor, nn
@@ -59,9 +60,10 @@ class InfoNCE(nn.Module):
             features: tokenised columns: anchor, positive, and any negatives.
             labels: unused.
         """
+        unused = torch.empty(0) if labels is None else labels
         vectors = [vector.float() for vector in embed_by_length(self.model, list(features), self.groups)]
         return {
-            f"semantic_{size}": self.rank.compute_loss_from_embeddings([v[:, :size] for v in vectors], labels)
+            f"semantic_{size}": self.rank.compute_loss_from_embeddings([v[:, :size] for v in vectors], unused)
             / len(self.sizes)
             for size in self.sizes
         }

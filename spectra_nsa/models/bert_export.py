@@ -37,9 +37,8 @@ def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
     _refuse_other_shapes(config)
     bert = BertModel(BertConfig(**config_to_bert(config)))
     bert.load_state_dict(encoder_to_bert(spectra.encoder.state_dict(), config.num_hidden_layers), strict=False)
-    for (
-        weight
-    ) in bert.pooler.parameters():  # BERT's own pooler, which nothing here uses: written so that none is missing
+    assert bert.pooler is not None  # nothing here uses it; it is written so that no weight is missing
+    for weight in bert.pooler.parameters():
         torch.nn.init.zeros_(weight)
     with atomic_folder(folder) as temporary:
         source = temporary / "source"
@@ -56,7 +55,7 @@ def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
             modules.append(Normalize())
         plain = SentenceTransformer(
             modules=modules,
-            prompts=model.prompts,
+            prompts={name: text or "" for name, text in model.prompts.items()},
             default_prompt_name=model.default_prompt_name,
             similarity_fn_name=model.similarity_fn_name,
             device="cpu",

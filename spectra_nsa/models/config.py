@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig
 
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.encoder.spec import EncoderSpec
-from spectra_nsa.heads.pooling import build_pooling
+from spectra_nsa.heads.pooling import pooling_width
 
 
 class SpectraConfig(PreTrainedConfig):
@@ -72,7 +72,7 @@ class SpectraConfig(PreTrainedConfig):
     @property
     def pooled_size(self) -> int:
         """Width of the pooled vector."""
-        return self.hidden_size * int(build_pooling(self.pooling).width)
+        return self.hidden_size * pooling_width(self.pooling)
 
     @property
     def projection_dim(self) -> int:

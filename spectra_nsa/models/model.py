@@ -83,6 +83,7 @@ class SpectraModel(SpectraPreTrainedModel):
         return self.encoder.embeddings.tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        assert isinstance(value, nn.Embedding)
         self.encoder.embeddings.tokens = value
 
     def set_dropout(self, share: float) -> None:

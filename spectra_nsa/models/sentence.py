@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import OUTPUTS, SpectraModel
 from spectra_nsa.models.registration import register
 
-_MODALITY = {"text": {"method": "forward", "method_output_name": "embedding"}}
+Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
+_MODALITY: Any = {"text": {"method": "forward", "method_output_name": "embedding"}}
 
 
 class SpectraSentenceTransformer(SentenceTransformer):
@@ -29,7 +30,9 @@ class SpectraSentenceTransformer(SentenceTransformer):
     @property
     def spectra(self) -> SpectraModel:
         """The Hugging Face model inside."""
-        return self[0].model
+        model = self[0].model
+        assert isinstance(model, SpectraModel)
+        return model
 
     def encode(self, inputs: Any, *args: Any, outputs: Sequence[str] | None = None, **kwargs: Any) -> Any:
         """As `SentenceTransformer.encode`, with two additions.
@@ -100,9 +103,9 @@ def build(
     tokenizer: PreTrainedTokenizerBase,
     *,
     max_seq_length: int | None = None,
-    prompts: Mapping[str, str] | None = None,
+    prompts: Mapping[str, str | None] | None = None,
     default_prompt_name: str | None = None,
-    similarity: str | None = None,
+    similarity: Similarity | None = None,
 ) -> SpectraSentenceTransformer:
     """Puts a model and its tokenizer into a `SpectraSentenceTransformer`.
 
@@ -133,7 +136,7 @@ def build(
     module.model = model
     return SpectraSentenceTransformer(
         modules=[module],
-        prompts=dict(prompts) if prompts else None,
+        prompts={name: text or "" for name, text in prompts.items()} if prompts else None,
         default_prompt_name=default_prompt_name,
         similarity_fn_name=similarity or "cosine",
         device=None,

@@ -54,7 +54,7 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
     source = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     max_seq_length = options.pop("max_seq_length", None) or source.max_seq_length
     fields, dense = _read_modules(source, str(checkpoint))
-    bert = source[0].model
+    bert: Any = source[0].model
     _refuse_gaps(folder, bert)
     fields |= config_from_bert(bert.config) | {"max_length": max_seq_length} | options
     model = SpectraModel(SpectraConfig(**fields))

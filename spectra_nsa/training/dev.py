@@ -14,7 +14,7 @@ from spectra_nsa.training.precision import autocast
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.model import BaseModel
 
 
 class DevEvaluator(BaseEvaluator):
@@ -34,7 +34,7 @@ class DevEvaluator(BaseEvaluator):
         self._key = key
 
     def __call__(
-        self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
+        self, model: BaseModel, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         with autocast(model.device.type, self.precision):
             metrics: Any = self.inner(model, None, epoch, steps)

@@ -1,0 +1,261 @@
+"""`spectra quickstart`: from nothing to a trained, measured, searchable model on this machine's own Python code."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.files import write_json
+from spectra_nsa.workflows.search import encode_corpus, remember_model, top_hits
+from spectra_nsa.workflows.starter import starter_checkpoint
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from spectra_nsa.evaluation.pairs import PairsTask
+    from spectra_nsa.evaluation.run import Evaluation
+    from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.training.run import RunResult
+
+RECIPE = "quickstart.yaml"
+TASK = "standard library"
+PER_PACKAGE = 6_000  # a few giants would otherwise be most of the data
+DEV_ROWS = 200
+QUESTIONS = (
+    "remove a directory and everything in it",
+    "wait until a thread has finished",
+    "guess the type of a file from its name",
+    "split a shell command into words",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a question found: (qualified name, cosine, code), best first."""
+
+    question: str
+    found: list[tuple[str, float, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quickstart:
+    """What a quickstart leaves.
+
+    Attributes:
+        folder: the run's folder, with `model/`, `results.json` and `report.html`.
+        evaluation: the trained model, the untouched checkpoint and BM25 on the standard library.
+        answers: to the sample questions.
+        facts: counts and times, for people.
+    """
+
+    folder: Path
+    evaluation: Evaluation
+    answers: list[Answer]
+    facts: dict[str, Any]
+
+
+@dataclass
+class _Clock:
+    """The time budget of the whole command."""
+
+    minutes: float
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def spent(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def left(self) -> float:
+        return self.minutes * 60 - self.spent
+
+
+def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Callable[[str], None]) -> Quickstart:
+    """Trains on the installed packages' docstrings and code, measures on the standard library's.
+
+    Args:
+        folder: where the run is written; ``None`` for the first free of runs/quickstart, runs/quickstart-2, ….
+        minutes: about how long the whole command may take; training gets what the rest leaves.
+        say: called with a line of progress at each stage.
+
+    Raises:
+        SpectraError: no weights, no data, too little time, or the folder holds a run already.
+        KeyboardInterrupt: the training was interrupted; its checkpoint is kept.
+    """
+    from spectra_nsa.core.seeds import set_seed
+    from spectra_nsa.evaluation.pairs import PairsTask
+    from spectra_nsa.evaluation.run import combine
+    from spectra_nsa.models.warm_start import warm_start
+    from spectra_nsa.training.data import TrainingData
+    from spectra_nsa.training.run import open_start, train
+    from spectra_nsa.training.throughput import seconds_per_step
+
+    clock = _Clock(minutes)
+    out = Path(folder) if folder is not None else _free_folder()
+    start, origin = starter_checkpoint()
+    say(f"weights    {origin}, SHA-256 checked")
+    pairs, test, facts = _data()
+    say(
+        f"training   {len(pairs):,} docstring → code pairs of {facts['packages']} installed packages "
+        f"({facts['removed']} removed: near-duplicates of the test set)"
+    )
+    say(f"test       {len(test):,} pairs of the standard library, never trained on")
+    recipe = load_recipe(
+        Path(__file__).parents[1] / "config" / "recipes" / RECIPE,
+        flags={"model.start": str(start), "name": out.name, "output": str(out.parent)},
+    )
+    set_seed(recipe.train.seed)
+    before = time.monotonic()
+    task = PairsTask(TASK, list(test["anchor"]), list(test["positive"]))
+    untouched = warm_start(start, max_seq_length=recipe.model.max_length)
+    baseline = _measure(("all-MiniLM-L6-v2", untouched), task, bm25=True)
+    measuring = time.monotonic() - before
+    data = TrainingData(
+        train=pairs.select(range(DEV_ROWS, len(pairs))),
+        dev=pairs.select(range(DEV_ROWS)),
+        dev_kind="pairs",
+        quarantined=0,
+    )
+    step = seconds_per_step(recipe, open_start(recipe), data.train)
+    available = clock.left - 1.3 * measuring - 25
+    planned = int(min(0.85 * available / step, len(data.train) // recipe.train.batch))
+    if planned < 5:
+        raise SpectraError(
+            f"{minutes:g} minutes are too few here: a step takes {step:.1f} s. Try --minutes {minutes * 2:g}."
+        )
+    recipe = _with_steps(recipe, planned)
+    say(f"schedule   {planned} steps of {recipe.train.batch} pairs, about {step:.2f} s each")
+    result = train(recipe, data=data, deadline=time.monotonic() + available)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    say(f"trained    {result.steps} steps in {result.seconds:.0f} s, {result.pairs_per_second:.0f} pairs/s")
+    evaluation = combine([_measure(("quickstart", result.model), task), baseline], [task])
+    answers = _answer(result.model, test)
+    facts |= _facts(clock, result, recipe, origin, len(test))
+    document = evaluation.document(str(result.folder / "model"), quickstart=facts)
+    write_json(result.folder / "results.json", document)
+    write_report(result.folder, evaluation, facts, recipe)
+    remember_model(result.folder / "model")
+    return Quickstart(folder=result.folder, evaluation=evaluation, answers=answers, facts=facts)
+
+
+def _free_folder() -> Path:
+    names = itertools.chain(["quickstart"], (f"quickstart-{number}" for number in itertools.count(2)))
+    return next(folder for name in names if not (folder := Path("runs") / name).exists())
+
+
+def _data() -> tuple[Dataset, Dataset, dict[str, Any]]:
+    """Training pairs without near-duplicates of the test set, shuffled; the test pairs; counts."""
+    from spectra_nsa.text.duplicates import near_duplicates
+    from spectra_nsa.text.python_env import environment_pairs
+
+    test = environment_pairs("stdlib").dataset
+    test = test.select(_first_of_a_kind(list(test["positive"])))
+    pairs = environment_pairs("installed", per_package=PER_PACKAGE).dataset
+    seen = near_duplicates(list(pairs["anchor"]), list(test["anchor"]))
+    seen |= near_duplicates(list(pairs["positive"]), list(test["positive"]))
+    kept = pairs.select(np.flatnonzero(~seen)).shuffle(seed=0)
+    facts = {"packages": len(set(kept["group"])), "removed": int(seen.sum()), "pairs": len(kept)}
+    return kept.select_columns(["anchor", "positive"]), test, facts
+
+
+def _first_of_a_kind(codes: list[str]) -> list[int]:
+    """Indices of texts that are no near-duplicate of an earlier one, so that each query has one right answer."""
+    from spectra_nsa.text.duplicates import first_of_near_duplicates
+
+    return [int(index) for index in np.flatnonzero(first_of_near_duplicates(codes))]
+
+
+def _with_steps(recipe: Recipe, steps: int) -> Recipe:
+    watch = max(1, steps // 4)
+    changes = {"max_steps": steps, "evaluate_every": watch, "checkpoint_every": watch}
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=changes)})
+
+
+def _measure(model: tuple[str, SpectraSentenceTransformer], task: PairsTask, *, bm25: bool = False) -> Evaluation:
+    """A dense model, and BM25 beside it if asked, in bf16 where the processor has it."""
+    from spectra_nsa.evaluation.bm25 import BM25System
+    from spectra_nsa.evaluation.run import evaluate
+    from spectra_nsa.evaluation.systems import DenseSystem, System
+    from spectra_nsa.training.precision import autocast, resolve_precision
+
+    systems: list[System] = [DenseSystem(*model), *([BM25System()] if bm25 else [])]
+    with autocast(model[1].device.type, resolve_precision("auto")):
+        return evaluate(systems, [task], progress=False)
+
+
+def _answer(model: SpectraSentenceTransformer, test: Dataset) -> list[Answer]:
+    codes = list(test["positive"])
+    documents = encode_corpus(model, codes)
+    questions = model.encode_query(list(QUESTIONS), normalize_embeddings=True)
+    return [
+        Answer(
+            question=question,
+            found=[(test[hit.index]["name"], hit.score, hit.text) for hit in top_hits(documents @ vector, codes, 3)],
+        )
+        for question, vector in zip(QUESTIONS, questions, strict=True)
+    ]
+
+
+def _facts(clock: _Clock, result: RunResult, recipe: Recipe, origin: str, tested: int) -> dict[str, Any]:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return {
+        "weights": origin,
+        "trained_pairs": result.steps * recipe.train.batch,
+        "test_pairs": tested,
+        "steps": result.steps,
+        "training_seconds": round(result.seconds, 1),
+        "pairs_per_second": round(result.pairs_per_second, 1),
+        "minutes": round(clock.spent / 60, 2),
+        "peak_memory_gb": round(peak, 2),
+    }
+
+
+def write_report(folder: Path, evaluation: Evaluation, facts: dict[str, Any], recipe: Recipe) -> Path:
+    """Writes `report.html`: figures, curves, score histograms, examples, settings."""
+    from dataclasses import asdict
+
+    from spectra_nsa.core.results import environment
+    from spectra_nsa.report.html import Report
+
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    watched = [{key: row[key] for key in row if key in _CURVES} for row in rows]
+    report = Report(
+        "Code search by meaning: quickstart",
+        lead="all-MiniLM-L6-v2, trained on docstrings and code of the packages installed on this machine, measured on "
+        "the standard library: each docstring's first paragraph must find its function, from which the docstring was "
+        "removed.",
+    )
+    report.add_facts({_LABELS[key]: value for key, value in facts.items() if key in _LABELS})
+    report.add_table(evaluation.results, differences=[asdict(one) for one in evaluation.differences])
+    report.add_curve(watched)
+    for (_, _, system), outcome in evaluation.outcomes.items():
+        if outcome.distributions:
+            report.add_histogram(outcome.distributions, caption=system)
+    hits = {system: outcome.hits for (_, _, system), outcome in evaluation.outcomes.items() if outcome.hits}
+    report.add_hits(hits)
+    report.add_settings(recipe.model_dump(), title="Recipe")
+    report.add_settings(environment(), title="Environment")
+    return report.write(folder / "report.html")
+
+
+_CURVES = ("step", "loss", "learning_rate", "grad_norm", "eval_dev_ndcg@10")
+_LABELS = {
+    "trained_pairs": "pairs trained on",
+    "test_pairs": "test pairs",
+    "training_seconds": "seconds of training",
+    "pairs_per_second": "pairs a second",
+    "minutes": "minutes in all",
+    "peak_memory_gb": "GB of memory at the peak",
+}
