@@ -127,7 +127,9 @@ def test_gradient_checkpointing_changes_no_gradient(spec: EncoderSpec) -> None:
     for switch in (False, True):
         encoder = make(dataclasses.replace(spec, hidden_dropout=0.0, attention_dropout=0.0)).train()
         encoder.gradient_checkpointing = switch
-        encoder._gradient_checkpointing_func = lambda f, *a: torch.utils.checkpoint.checkpoint(f, *a, use_reentrant=False)
+        encoder._gradient_checkpointing_func = lambda f, *a: torch.utils.checkpoint.checkpoint(
+            f, *a, use_reentrant=False
+        )
         ids, mask = random_batch([4, 9], 9)
         encoder(ids, mask)[-1].square().sum().backward()
         gradients.append([weight.grad.clone() for weight in encoder.parameters() if weight.grad is not None])
@@ -144,7 +146,12 @@ def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"norm": "poost"}, "post"), ({"attention": "plan"}, "plain"), ({"heads": 5}, "multiple"), ({"ffn": "moe"}, "gelu")],
+    [
+        ({"norm": "poost"}, "post"),
+        ({"attention": "plan"}, "plain"),
+        ({"heads": 5}, "multiple"),
+        ({"ffn": "moe"}, "gelu"),
+    ],
 )
 def test_impossible_shapes_are_refused_with_a_remedy(change: dict[str, object], word: str) -> None:
     with pytest.raises(ValueError, match=word):

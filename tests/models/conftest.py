@@ -1,57 +1,13 @@
-"""Small BERT folders with random weights, made in code."""
+"""Fixtures of the model tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Dense, Transformer
-from sentence_transformers.base.modules.normalize import Normalize
-from sentence_transformers.sentence_transformer.modules import Pooling
-from transformers import BertConfig, BertModel, BertTokenizerFast
 
-WORDS = "the a of to and in open close file read write socket list sort text model token vector query document".split()
-
-
-def bert_folder(
-    folder: Path,
-    *,
-    pooling: str | tuple[str, ...] = "mean",
-    normalize: bool = True,
-    prompts: dict[str, str] | None = None,
-    include_prompt: bool = True,
-    dense: int | None = None,
-    activation: torch.nn.Module | None = None,
-    seed: int = 0,
-    **config: Any,
-) -> Path:
-    """A sentence-transformers folder around a random BERT."""
-    torch.manual_seed(seed)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *"abcdefghijklmnopqrstuvwxyz:()_."]
-    vocabulary += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    bert = BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **(shape | config)))
-    for name, weight in bert.named_parameters():  # LayerNorms and biases start at constants: make them count
-        if weight.ndim == 1:
-            torch.nn.init.normal_(weight, mean=1.0 if name.endswith("LayerNorm.weight") else 0.0, std=0.1)
-    inner = folder / "bert"
-    bert.save_pretrained(inner)
-    words = folder / "vocab.txt"
-    words.write_text("\n".join(vocabulary), encoding="utf-8")
-    BertTokenizerFast(vocab=str(words)).save_pretrained(inner)
-    modules: list[torch.nn.Module] = [Transformer(str(inner), max_seq_length=48)]
-    modules.append(Pooling(modules[0].get_embedding_dimension(), pooling, include_prompt=include_prompt))
-    if dense:
-        modules.append(Dense(modules[1].pooling_output_dimension, dense, activation_function=activation))
-    if normalize:
-        modules.append(Normalize())
-    out = folder / "model"
-    SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save_pretrained(str(out))
-    return out
+from tests.builders import bert_folder
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_batch_invariance_over_random_neighbours(minilm: Path, dtype: torch.dtyp
     model = sp.warm_start(minilm)
     model.spectra.to(dtype)
     generator = np.random.default_rng(0)
-    words = "open file read socket error token the of a list sorted vector".split()
+    words = ["open", "file", "read", "socket", "error", "token", "the", "of", "a", "list", "sorted", "vector"]
     texts = [" ".join(generator.choice(words, size=n)) for n in (1, 3, 9, 27, 81, 200)]
     alone = np.stack([model.encode(text, convert_to_tensor=True).float().numpy() for text in texts])
     for batch in range(3):
@@ -130,8 +130,12 @@ np.save(sys.argv[2], model.encode_query({texts!r}))
 """
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[1], CASES[4], CASES[5], CASES[7]], ids=lambda c: "-".join(c) or "plain")
-def test_plain_bert_export_opens_without_our_package(make_bert: Callable[..., Path], tmp_path: Path, case: dict) -> None:
+@pytest.mark.parametrize(
+    "case", [CASES[0], CASES[1], CASES[4], CASES[5], CASES[7]], ids=lambda c: "-".join(c) or "plain"
+)
+def test_plain_bert_export_opens_without_our_package(
+    make_bert: Callable[..., Path], tmp_path: Path, case: dict
+) -> None:
     model = sp.warm_start(make_bert(**case))
     sp.export_bert(model, tmp_path / "plain")
     script = PLAIN.format(texts=TEXTS)
@@ -162,7 +166,7 @@ def test_bad_folders_are_refused_with_a_reason(make_bert: Callable[..., Path], t
     with pytest.raises(ValueError, match="lacks"):
         sp.warm_start(folder)
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "roberta"}))
-    with pytest.raises(ValueError, match="roberta.*BERT-architecture"):
+    with pytest.raises(ValueError, match=r"roberta.*BERT-architecture"):
         sp.warm_start(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match="line 1"):
@@ -178,7 +182,9 @@ def test_what_cannot_be_carried_over_is_refused(make_bert: Callable[..., Path]) 
         sp.warm_start(make_bert(dense=16, activation=torch.nn.Tanh()))
 
 
-def test_a_saved_model_with_another_shape_in_its_config_is_refused(make_bert: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_saved_model_with_another_shape_in_its_config_is_refused(
+    make_bert: Callable[..., Path], tmp_path: Path
+) -> None:
     sp.warm_start(make_bert()).save_pretrained(str(tmp_path / "s"))
     config = json.loads((tmp_path / "s" / "config.json").read_text())
     (tmp_path / "s" / "config.json").write_text(json.dumps(config | {"intermediate_size": 128}))

@@ -1,0 +1,33 @@
+"""Training and dev rows are kept apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from spectra_nsa.config.recipe import DataSection
+from spectra_nsa.training.data import load_training_data
+
+
+def test_no_text_of_the_dev_rows_is_trained_on(tmp_path: Path) -> None:
+    rows = [{"anchor": f"a{i // 2}", "positive": f"p{i}"} for i in range(60)]  # each anchor stands twice
+    path = tmp_path / "d.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    data = load_training_data(DataSection(train=str(path), dev_rows=10), seed=3, quarantine=None)
+    assert data.dev is not None and len(data.dev) == 10 and data.dev_kind == "pairs"
+    assert not set(data.train["anchor"]) & set(data.dev["anchor"])
+    assert not set(data.train["positive"]) & set(data.dev["positive"])
+    assert data.train.column_names == ["anchor", "positive"]
+
+
+def test_scored_pairs_can_watch_a_run(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text("\n".join(json.dumps({"anchor": f"a{i}", "positive": f"p{i}"}) for i in range(9)))
+    (tmp_path / "s.jsonl").write_text(
+        "\n".join(json.dumps({"sentence1": f"a{i}", "sentence2": f"b{i}", "score": i / 9}) for i in range(9))
+    )
+    section = DataSection(train=str(tmp_path / "d.jsonl"), dev=str(tmp_path / "s.jsonl"), dev_rows=5)
+    data = load_training_data(section, seed=0, quarantine=None)
+    assert data.dev_kind == "scored" and len(data.train) == 9
+    assert data.dev is not None and len(data.dev) == pytest.approx(5)

@@ -1,0 +1,200 @@
+"""Runs: what they leave, that they resume exactly, and what stops them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import spectra_nsa as sp
+from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.training.run import train
+from spectra_nsa.training.trainer import find_checkpoint
+from tests.builders import WORDS, bert_folder
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bert_folder(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs that share two words, so that there is something to learn."""
+    generator = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    rows = []
+    for _ in range(160):
+        shared = list(generator.choice(WORDS, 2, replace=False))
+        anchor, positive = (
+            " ".join(generator.permutation([*shared, *generator.choice(WORDS, n)])) for n in generator.integers(1, 9, 2)
+        )
+        rows.append(json.dumps({"anchor": anchor, "positive": positive}))
+    path.write_text("\n".join([*rows[:80], "not json", *rows[80:]]) + "\n", encoding="utf-8")
+    return path
+
+
+def recipe_of(folder: Path, start: Path, pairs: Path, *more: str) -> Recipe:
+    base = [
+        f"output={folder}", "name=run", f"model.start={start}", f"data.train={pairs}", "data.dev_rows=20",
+        "train.batch=8", "train.max_steps=12", "train.checkpoint_every=4", "train.evaluate_every=4",
+        "train.log_every=2", "train.lr=1e-3", "train.precision=fp32",
+    ]  # fmt: skip
+    return load_recipe(None, [*base, *more])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def logs(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_what_a_run_leaves(tmp_path: Path, start: Path, pairs: Path) -> None:
+    result = train(recipe_of(tmp_path, start, pairs, "train.keep_checkpoints=2"))
+    folder = tmp_path / "run"
+    assert result.folder == folder and result.steps == 12 and not result.interrupted
+    assert load_recipe(folder / "recipe.yaml") == recipe_of(tmp_path, start, pairs, "train.keep_checkpoints=2")
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir())[-1].startswith("step-")
+    assert not list(folder.rglob(".writing")) and not list(folder.rglob("training_args.bin"))
+    assert len(list((folder / "quarantine").glob("*"))) == 1
+    assert not any(path.suffix in (".bin", ".pt", ".pth") for path in (folder / "model").rglob("*"))
+    rows = logs(folder)
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < losses[0]
+    assert all("grad_norm" in row and "semantic_32" in row for row in rows if "loss" in row)
+    watched = {row["step"]: row["eval_dev_ndcg@10"] for row in rows if "eval_dev_ndcg@10" in row}
+    assert set(watched) == {4, 8, 12}
+    assert result.best == {"dev_ndcg@10": pytest.approx(max(watched.values()))}
+    model = sp.load(folder / "model")
+    assert np.array_equal(model.encode(["open a file"]), result.model.encode(["open a file"]))
+    assert not torch.equal(
+        model.spectra.encoder.embeddings.tokens.weight, sp.warm_start(start).spectra.encoder.embeddings.tokens.weight
+    )
+
+
+def test_the_best_checkpoint_is_the_model(tmp_path: Path, start: Path, pairs: Path) -> None:
+    result = train(recipe_of(tmp_path, start, pairs, "train.lr=0.05", "train.keep_checkpoints=9"))
+    watched = {row["step"]: row["eval_dev_ndcg@10"] for row in logs(result.folder) if "eval_dev_ndcg@10" in row}
+    best = max(watched, key=lambda step: watched[step])
+    saved, kept = weights(result.folder / "model"), weights(result.folder / "checkpoints" / f"step-{best}")
+    assert all(torch.equal(saved[name], kept[name]) for name in kept)
+
+
+@pytest.mark.parametrize("dropout", ["0.0", "0.1"])
+def test_a_resumed_run_ends_bit_identical(tmp_path: Path, start: Path, pairs: Path, dropout: str) -> None:
+    more = ("train.epochs=2", "train.max_steps=null", f"model.dropout={dropout}", "train.keep_checkpoints=99")
+    whole = train(recipe_of(tmp_path / "a", start, pairs, *more))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    part = tmp_path / "b" / "run"
+    shutil.rmtree(part / "model")
+    for checkpoint in (part / "checkpoints").glob("step-*"):
+        if int(checkpoint.name[5:]) > 20:  # in the second epoch
+            shutil.rmtree(checkpoint)
+    (part / "checkpoints" / ".writing").mkdir()  # what a kill inside a checkpoint leaves
+    with (part / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 99')
+    resumed = train(None, resume=part)
+    assert resumed.steps == whole.steps > 20
+    a, b = weights(whole.folder / "model"), weights(part / "model")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    keys = ("step", "loss", "learning_rate", "eval_dev_ndcg@10")
+    assert [{k: r[k] for k in keys if k in r} for r in logs(part)] == [
+        {k: r[k] for k in keys if k in r} for r in logs(whole.folder)
+    ]
+
+
+def test_ctrl_c_saves_a_checkpoint_and_resume_finishes(tmp_path: Path, start: Path, pairs: Path) -> None:
+    recipe = recipe_of(tmp_path, start, pairs, "train.max_steps=400", "train.checkpoint_every=1000", "data.dev_rows=0")
+    (tmp_path / "r.yaml").write_text(recipe.to_yaml())
+    command = [sys.executable, "-m", "spectra_nsa", "train"]
+    process = subprocess.Popen([*command, str(tmp_path / "r.yaml")], stderr=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    step = int(re.search(r"stopped at step (\d+)", errors)[1])  # type: ignore[index]
+    assert (tmp_path / "run" / "checkpoints" / f"step-{step}" / "trainer_state.json").is_file()
+    assert not (tmp_path / "run" / "model").exists()
+    done = subprocess.run([*command, "--resume", str(tmp_path / "run"), "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["steps"] == 400 and Path(facts["model"]).is_dir()
+
+
+def test_a_second_run_of_the_same_name_is_refused(tmp_path: Path, start: Path, pairs: Path) -> None:
+    recipe = recipe_of(tmp_path, start, pairs, "train.max_steps=1", "data.dev_rows=0")
+    train(recipe)
+    with pytest.raises(SpectraError, match="--resume"):
+        train(recipe)
+
+
+def test_no_matryoshka_trains_one_size(tmp_path: Path, start: Path, pairs: Path) -> None:
+    train(recipe_of(tmp_path, start, pairs, "train.max_steps=2", "data.dev_rows=0", "loss.matryoshka=false"))
+    terms = {key for row in logs(tmp_path / "run") for key in row if key.startswith("semantic")}
+    assert terms == {"semantic_32"}
+
+
+def test_accumulation_and_checkpointing_run(tmp_path: Path, start: Path, pairs: Path) -> None:
+    more = ("train.accumulation=2", "train.gradient_checkpointing=true", "train.max_steps=3", "data.dev_rows=0")
+    assert train(recipe_of(tmp_path, start, pairs, *more)).steps == 3
+
+
+def test_from_scratch_by_size(tmp_path: Path, start: Path, pairs: Path) -> None:
+    recipe = load_recipe(
+        None,
+        [f"output={tmp_path}", "name=run", "model.size=small", f"model.tokenizer={start}", f"data.train={pairs}",
+         "data.dev_rows=0", "train.max_steps=2", "train.batch=8"],
+    )  # fmt: skip
+    result = train(recipe)
+    assert sp.load(result.folder / "model").encode(["open"]).shape == (1, 128)
+
+
+def test_a_saved_model_can_be_trained_further(tmp_path: Path, start: Path, pairs: Path) -> None:
+    first = train(recipe_of(tmp_path, start, pairs, "train.max_steps=1", "data.dev_rows=0"))
+    more = ("name=again", f"model.start={first.folder / 'model'}", "train.max_steps=1", "data.dev_rows=0")
+    again = train(recipe_of(tmp_path, start, pairs, *more))
+    assert not np.array_equal(again.model.encode(["open"]), sp.load(first.folder / "model").encode(["open"]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ('{"text": "a", "label": "b"}\n{"text": "c", "label": "d"}', "labelled"),
+        ('{"anchor": "a", "positive": "b"}', "2"),
+    ],
+)
+def test_data_that_cannot_be_trained_on(tmp_path: Path, start: Path, rows: str, message: str) -> None:
+    (tmp_path / "d.jsonl").write_text(rows)
+    with pytest.raises(SpectraError, match=message):
+        train(recipe_of(tmp_path, start, tmp_path / "d.jsonl", "data.dev_rows=0"))
+
+
+def test_no_data_is_bad_usage(tmp_path: Path, start: Path) -> None:
+    with pytest.raises(UsageError, match="--data"):
+        train(load_recipe(None, [f"output={tmp_path}", f"model.start={start}"]))
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpectraError, match="neither a run"):
+        find_checkpoint(tmp_path)
+    (tmp_path / "recipe.yaml").write_text("{}")
+    with pytest.raises(SpectraError, match="no checkpoint yet"):
+        find_checkpoint(tmp_path)
