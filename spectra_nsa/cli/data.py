@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectra_nsa.core.errors import UsageError
+if TYPE_CHECKING:
+    from spectra_nsa.text.rows import RetrievalSet, TextSet
 
 app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True)
+_WIDEST = 300  # characters of a value that are shown
 
 
 @app.callback()
@@ -20,84 +23,118 @@ def data() -> None:
 
 @app.command("preview")
 def preview_command(
-    source: Annotated[str, typer.Argument(help="A file, a folder, a Hugging Face set, or python:stdlib.")],
+    source: Annotated[str, typer.Argument(help="A file, a folder, org/name:config:split, or python:stdlib.")],
     columns: Annotated[str | None, typer.Option(help="What columns are: anchor=title,positive=body.")] = None,
-    split: Annotated[str | None, typer.Option(help="The split of a Hugging Face set.")] = None,
+    split: Annotated[str | None, typer.Option(help="The split of a folder or a Hugging Face set.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Read at most so many rows.")] = 10_000,
-    rows: Annotated[int, typer.Option(min=0, help="Rows to show.")] = 3,
+    rows: Annotated[int, typer.Option(min=0, help="Rows to show.")] = 5,
     against: Annotated[str | None, typer.Option(help="An evaluation source or BEIR folder to look for in it.")] = None,
-    quarantine: Annotated[Path | None, typer.Option(help="Folder for the broken rows.")] = None,
+    quarantine: Annotated[Path | None, typer.Option(help="Folder for the refused rows.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what a source holds: rows, lengths, duplicates, broken rows, overlap with an evaluation set.
+    """Show what a source holds: rows, lengths, duplicates, refused rows, overlap with an evaluation set.
 
     Example: spectra data preview pairs.csv --columns anchor=title,positive=body --against beir/
     """
-    from spectra_nsa.text.beir import load_beir
+    from spectra_nsa.text.columns import parse_columns
     from spectra_nsa.text.preview import preview
     from spectra_nsa.text.sources import load_source
 
-    found = load_source(source, columns=parse_columns(columns), split=split, limit=limit, quarantine=quarantine)
-    other = None
-    if against is not None:
-        other = load_beir(against) if (Path(against) / "qrels").is_dir() else load_source(against)
-    facts = preview(found, rows=rows, against=other)
+    start = time.perf_counter()
+    mapping = None if columns is None else parse_columns(columns)
+    found = load_source(source, columns=mapping, split=split, limit=limit, quarantine=quarantine)
+    facts = preview(found, rows=rows, against=None if against is None else _evaluation_set(against))
     if as_json:
-        print(json.dumps({"schema": 1} | facts, ensure_ascii=False))
+        print(json.dumps(_document(source, facts, time.perf_counter() - start), ensure_ascii=False))
     else:
-        _show(facts, limit)
+        _show(source, facts, limit)
 
 
-def parse_columns(text: str | None) -> dict[str, str] | None:
-    """``anchor=title,positive=body`` as a mapping.
+def _evaluation_set(source: str) -> TextSet | RetrievalSet:
+    from spectra_nsa.text.beir import is_beir, load_beir
+    from spectra_nsa.text.sources import load_source
 
-    Raises:
-        UsageError: a part without ``=``.
-    """
-    if text is None:
-        return None
-    pairs = [part.partition("=") for part in text.split(",")]
-    if not all(equals and role and column for role, equals, column in pairs):
-        raise UsageError(f"--columns {text}: write role=column, with commas between, as in anchor=title,positive=body.")
-    return {role.strip(): column.strip() for role, _, column in pairs}
+    return load_beir(source) if is_beir(source) else load_source(source)
 
 
-def _show(facts: dict[str, Any], limit: int) -> None:
+def _document(source: str, facts: dict[str, Any], seconds: float) -> dict[str, Any]:
+    from spectra_nsa.core.results import Result, results_document
+
+    counts = {"rows": facts["rows"], "quarantined": facts["quarantined"], "duplicates": facts["duplicates"]["rows"]}
+    if "overlap" in facts:
+        counts["overlap"] = facts["overlap"]["rows_affected"]
+    results = [
+        Result(task="statistics", name=facts["name"], system="data", metric=metric, value=value, n=facts["rows"])
+        for metric, value in counts.items()
+    ]
+    return results_document(results, model=None, seconds=seconds, source=source, **facts)
+
+
+def _show(source: str, facts: dict[str, Any], limit: int) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
     from spectra_nsa.core.console import console
 
     out = console()
     more = " (the limit; --limit reads more)" if facts["rows"] == limit else ""
-    out.print(f"[bold]{escape(facts['source'])}[/bold]: {facts['kind']}, {facts['rows']:,} rows{more}")
+    out.print(f"[bold]{escape(source)}[/bold]: {facts['kind']}, {facts['rows']:,} rows{more}")
     for note in facts["notes"]:
-        out.print(f"  note: {escape(note)}")
-    table = Table("column", "unit", "min", "median", "mean", "p95", "max", "duplicates")
-    for name, units in facts["lengths"].items():
-        for index, (unit, values) in enumerate(units.items()):
-            numbers = [f"{value:,.0f}" for value in values.values()]
-            table.add_row("" if index else name, unit, *numbers, "" if index else f"{facts['duplicates'][name]:,}")
-    out.print(table)
+        out.print(f"note: {escape(note)}")
+    _show_lengths(facts)
+    _show_problems(facts)
     for key in ("scores", "labels"):
         if key in facts:
             out.print(f"{key}: {facts[key]}")
+    if "overlap" in facts:
+        _show_overlap(facts["overlap"])
     for index, row in enumerate(facts["sample"], 1):
         out.print(f"[bold]row {index}[/bold]")
         for name, value in row.items():
-            out.print(f"  [dim]{name}[/dim] {escape(_short(value))}")
-    if facts["quarantined"]:
-        where = (
-            f", written to {facts['quarantine_file']}" if facts["quarantine_file"] else " (--quarantine DIR keeps them)"
-        )
-        out.print(f"[yellow]{facts['quarantined']:,} broken rows left out[/yellow]{where}; the first:")
-        for problem in facts["problems"]:
-            out.print(f"  {escape(problem)}")
-    if "overlap" in facts:
-        seen = facts["overlap"]
-        out.print(f"overlap with {seen['with']}: {seen['exact']:,} rows exactly, {seen['near']:,} nearly")
+            out.print(f"  [dim]{escape(name)}[/dim] {escape(_short(value))}")
 
 
-def _short(value: Any) -> str:
+def _show_lengths(facts: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from spectra_nsa.core.console import console
+
+    table = Table("column", "unit", *(f"{name}" for name in ("min", "median", "mean", "p95", "max")), "repeated")
+    for name, units in facts["lengths"].items():
+        for index, (unit, values) in enumerate(units.items()):
+            numbers = [f"{value:,.0f}" for value in values.values()]
+            repeated = f"{facts['duplicates']['columns'][name]:,}"
+            table.add_row("" if index else name, unit, *numbers, "" if index else repeated)
+    console().print(table)
+    console().print(f"rows that repeat an earlier one: {facts['duplicates']['rows']:,}")
+
+
+def _show_problems(facts: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    from spectra_nsa.core.console import console
+
+    if not facts["quarantined"]:
+        return
+    where = facts["quarantine_file"]
+    saved = f", written to {escape(where)}" if where else " (--quarantine DIR writes them to a file)"
+    console().print(f"[yellow]{facts['quarantined']:,} refused[/yellow]{saved}; the first:")
+    for problem in facts["problems"]:
+        column = f", column {problem['column']}" if problem["column"] else ""
+        console().print(f"  {escape(problem['file'])}:{problem['line']}{escape(column)}: {escape(problem['reason'])}")
+
+
+def _show_overlap(found: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    from spectra_nsa.core.console import console
+
+    affected = f"{found['rows_affected']:,} of {found['rows']:,} rows"
+    console().print(f"overlap with {escape(found['against'])} (similarity ≥ {found['threshold']}): {affected}")
+    for column, counts in found["columns"].items():
+        example = f", such as: {escape(_short(counts['example'], 80))}" if counts["example"] else ""
+        console().print(f"  {escape(column)}: {counts['exact']:,} the same, {counts['near']:,} nearly{example}")
+
+
+def _short(value: Any, width: int = _WIDEST) -> str:
     text = " ⏎ ".join(str(value).splitlines())
-    return text if len(text) <= 300 else text[:299] + "…"
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -65,7 +65,7 @@ class _ZstdStream(io.RawIOBase):
 
 def _reader(path: Path, file: IO[bytes]) -> Any:
     if path.suffix == ".gz":
-        return io.BufferedReader(gzip.GzipFile(fileobj=file), _CHUNK)  # type: ignore[arg-type]
+        return io.BufferedReader(gzip.GzipFile(fileobj=file), _CHUNK)
     if path.suffix in (".zst", ".zstd"):
         return io.BufferedReader(_ZstdStream(file), _CHUNK)
     return file

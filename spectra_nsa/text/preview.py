@@ -1,51 +1,58 @@
-"""A look at a source before training on it, as plain values."""
+"""A look at a source before training on it, as plain values that JSON can hold."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from spectra_nsa.text.duplicates import exact_duplicates, overlap, text_columns
+from spectra_nsa.text.duplicates import exact_duplicates, overlap
 from spectra_nsa.text.rows import RetrievalSet, TextSet
 
 
 def preview(source: TextSet, *, rows: int = 5, against: TextSet | RetrievalSet | None = None) -> dict[str, Any]:
-    """Counts, lengths, duplicates, and overlap with an evaluation set.
+    """Counts, lengths, duplicates, refused rows, and the overlap with an evaluation set.
 
     Args:
         source: what was read.
-        rows: how many rows to show.
-        against: the evaluation set; ``None`` for no comparison.
+        rows: how many of its first rows to show.
+        against: the evaluation set; ``None`` compares with nothing.
+
+    Returns:
+        `name`, `kind`, `rows`, `columns`, `roles`, `quarantined`, `quarantine_file`, `problems`, `notes`, `lengths`
+        (column → unit → statistic), `duplicates` (`rows` that repeat an earlier one, and by column), `sample`; `scores`
+        or `labels` where the kind has them; `overlap` where `against` is given (see `duplicates.overlap`).
     """
     table = source.dataset
-    names = text_columns(source)
+    texts = {column: list(table[column]) for column in source.text_columns}
     facts: dict[str, Any] = {
-        "source": source.name,
+        "name": source.name,
         "kind": source.kind,
         "rows": len(table),
-        "columns": table.column_names,
+        "columns": list(table.column_names),
+        "roles": list(source.roles),
         "quarantined": source.quarantined,
-        "quarantine_file": str(source.quarantine_file) if source.quarantine_file else None,
-        "problems": [str(problem) for problem in source.problems],
+        "quarantine_file": None if source.quarantine_file is None else str(source.quarantine_file),
+        "problems": [asdict(problem) for problem in source.problems],
         "notes": list(source.notes),
-        "lengths": {name: lengths(list(table[name])) for name in names},
-        "duplicates": {name: exact_duplicates(list(table[name])) for name in names},
+        "lengths": {column: lengths(values) for column, values in texts.items()},
+        "duplicates": duplicates(texts),
         "sample": [table[index] for index in range(min(rows, len(table)))],
     }
     if source.kind == "scored":
         scores = np.asarray(table["score"], dtype=float)
-        facts["scores"] = {"min": scores.min(), "mean": scores.mean(), "max": scores.max()}
+        facts["scores"] = {"min": float(scores.min()), "mean": float(scores.mean()), "max": float(scores.max())}
     if source.kind == "labelled":
         facts["labels"] = len(set(table["label"]))
     if against is not None:
-        found = overlap(source, against)
-        facts["overlap"] = {"with": against.name, "rows": found.rows, "exact": found.exact, "near": found.near}
+        facts["overlap"] = overlap(source, against)
     return facts
 
 
-def lengths(texts: list[str]) -> dict[str, dict[str, float]]:
-    """Minimum, median, mean, 95th percentile and maximum, in characters and in words."""
+def lengths(texts: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Minimum, median, mean, 95th percentile and maximum, in characters and in words (split at white space)."""
     units = {"characters": [len(text) for text in texts], "words": [len(text.split()) for text in texts]}
     return {
         unit: {
@@ -57,3 +64,10 @@ def lengths(texts: list[str]) -> dict[str, dict[str, float]]:
         }
         for unit, values in units.items()
     }
+
+
+def duplicates(texts: dict[str, list[str]]) -> dict[str, Any]:
+    """How many rows repeat an earlier one in all text columns (`rows`), and in each (`columns`)."""
+    whole = ["\0".join(row) for row in zip(*texts.values(), strict=True)]
+    columns = {column: int(exact_duplicates(values).sum()) for column, values in texts.items()}
+    return {"rows": int(exact_duplicates(whole).sum()), "columns": columns}

@@ -81,7 +81,8 @@ def _folder(text: str, split: str | None) -> tuple[Path | None, hub.HubName | No
 def _not_found(text: str, path: Path) -> SpectraError:
     if text.startswith("python"):
         return unknown_name("source", text, ("python:stdlib", "python:installed", "python:PACKAGE,PACKAGE"))
-    near = sorted(item.name for item in path.parent.iterdir())[:8] if path.parent.is_dir() else []
+    names = sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
+    near = [name for name in names if not name.startswith(".")][:8]
     beside = f" In {path.parent}: {', '.join(near)}." if near else ""
     return SpectraError(
         f"{text} does not exist.{beside} A source is a file ({', '.join(FORMATS)}), a folder of them, "

@@ -148,7 +148,7 @@ def _row(values: Mapping[str, Any], found: Layout, label_names: Mapping[str, lis
         elif role == "label":
             names = label_names.get(column, [])
             named = isinstance(value, int) and 0 <= value < len(names)
-            row[role] = names[value] if named else label_value(value, column)
+            row[role] = names[int(value or 0)] if named else label_value(value, column)
         elif role.startswith("negative"):
             negatives += negative_values(value, column)
         else:
