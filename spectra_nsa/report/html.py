@@ -175,11 +175,21 @@ def _shown(example: Example) -> dict[str, Any]:
                 "rank": "not in the first 100" if found.rank is None else f"rank {found.rank}",
                 "right": found.rank == 1,
                 "score": f"{first.score:.3f}" if first else "",
-                "text": _cut(first.text) if first else "nothing found",
+                "text": _answer(first.text, example.wanted) if first else "(nothing found)",
             }
         )
-    wanted = _cut(example.wanted)
-    return {"query": _cut(example.query), "label": example.label, "wanted": wanted, "answers": answers}
+    count = len(example.by_system[0][1].wanted)
+    return {
+        "query": _cut(example.query),
+        "label": example.label,
+        "wanted": _cut(example.wanted),
+        "of": f"one of {count} wanted" if count > 1 else "wanted",
+        "answers": answers,
+    }
+
+
+def _answer(text: str, wanted: str) -> str:
+    return "(the same text)" if text == wanted else _cut(text)
 
 
 def _cut(text: str) -> str:

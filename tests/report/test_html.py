@@ -73,6 +73,19 @@ def test_long_texts_are_cut() -> None:
     assert "x" * 700 + " …" in page and "x" * 701 not in page
 
 
+def test_several_right_answers_and_the_same_text() -> None:
+    class Hit:
+        text, score, relevant = "second answer", 0.5, True
+
+    class Two:
+        query, rank, wanted, found = "q", 1, ["first answer", "second answer"], (Hit(),)
+
+    page = Report("t").add_hits({"a": [Two()]}).render()
+    assert "one of 2 wanted" in page and "first answer" in page and "second answer" in page
+    Two.wanted = ["second answer"]
+    assert "(the same text)" in Report("t").add_hits({"a": [Two()]}).render()
+
+
 def test_write_replaces_the_whole_file(tmp_path: Path) -> None:
     path = full().write(tmp_path / "new" / "report.html")
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")

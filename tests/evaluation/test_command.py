@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from spectra_nsa.cli.eval import evaluate_command
+from spectra_nsa.core.errors import UsageError
+
+app = typer.Typer()
+app.command()(evaluate_command)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"anchor": f"find item{at}", "positive": f"item{at} is here"} for at in range(20)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def test_files_and_terminal(pairs: Path, tmp_path: Path) -> None:
+    names = [str(tmp_path / name) for name in ("r.json", "r.md", "r.html")]
+    options = ["--json", names[0], "--markdown", names[1], "--html", names[2]]
+    run = CliRunner().invoke(app, ["bm25", "--task", f"pairs={pairs}", *options], catch_exceptions=False)
+    assert run.exit_code == 0 and "ndcg@10" in run.stdout
+    document = json.loads(Path(names[0]).read_text())
+    assert document["model"] == "bm25" and document["results"][0]["system"] == "bm25"
+    assert "| bm25 |" in Path(names[1]).read_text()
+    assert "<h1>Evaluation</h1>" in Path(names[2]).read_text()
+
+
+def test_standard_output_holds_json_alone(pairs: Path) -> None:
+    run = CliRunner().invoke(app, ["bm25", "-t", f"pairs={pairs}", "--json", "-"], catch_exceptions=False)
+    assert json.loads(run.stdout)["schema"] == 1
+
+
+def test_usage(pairs: Path, tmp_path: Path) -> None:
+    for arguments in (["bm25"], ["bm25", "-t", "sst=x"], ["bm25", "-t", f"pairs={pairs}", "--html", str(tmp_path)]):
+        with pytest.raises(UsageError):
+            CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def test_limit(pairs: Path) -> None:
+    run = CliRunner().invoke(app, ["bm25", "-t", f"pairs={pairs}", "--limit", "5", "--json", "-"])
+    assert json.loads(run.stdout)["results"][0]["n"] == 5
