@@ -172,7 +172,7 @@ def _shown(example: Example) -> dict[str, Any]:
         answers.append(
             {
                 "system": system,
-                "rank": "not in the first 100" if found.rank is None else f"rank {found.rank}",
+                "rank": "not in the first 100" if found.rank is None else f"found at rank {found.rank}",
                 "right": found.rank == 1,
                 "score": f"{first.score:.3f}" if first else "",
                 "text": _answer(first.text, example.wanted) if first else "(nothing found)",
