@@ -83,9 +83,9 @@ def _show(evaluation: Evaluation) -> None:
     for table in terminal_tables(evaluation.results):
         out.print(table)
     for line in difference_lines([vars(one) for one in evaluation.differences]):
-        out.print(line, markup=False)
+        out.print(line, markup=False, soft_wrap=True)
     for note in evaluation.notes:
-        out.print(f"Note: {note}.", markup=False, style="dim")
+        out.print(f"Note: {note}.", markup=False, style="dim", soft_wrap=True)
 
 
 def _write_files(
