@@ -1,0 +1,72 @@
+"""Columns to roles."""
+
+from __future__ import annotations
+
+import pytest
+
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.text.columns import layout, parse_columns
+
+
+def roles(available, columns=None):
+    found = layout(available, columns, source="here.csv")
+    return found.kind, found.columns
+
+
+@pytest.mark.parametrize(
+    ("available", "kind", "columns"),
+    [
+        (["query", "positive", "negative"], "triplets", ["query", "positive", "negative"]),
+        (["anchor", "positive"], "pairs", ["anchor", "positive"]),
+        (["Question", "Answer"], "pairs", ["Question", "Answer"]),
+        (["sentence1", "sentence2", "score"], "scored", ["sentence1", "sentence2", "score"]),
+        (["sentence1", "sentence2", "label"], "scored", ["sentence1", "sentence2", "label"]),
+        (["sentence1", "sentence2"], "pairs", ["sentence1", "sentence2"]),
+        (["query", "document", "negatives", "negative_scores"], "triplets", ["query", "document", "negatives"]),
+        (["query", "answer", "negative_2", "negative_1"], "triplets", ["query", "answer", "negative_1", "negative_2"]),
+        (["text", "label", "score"], "labelled", ["text", "label"]),
+        (["_id", "title", "text"], "texts", ["text"]),
+        (["title", "body"], "pairs", ["title", "body"]),
+    ],
+)
+def test_names_of_public_sets(available, kind, columns):
+    found = roles(available)
+    assert (found[0], list(found[1].values())) == (kind, columns)
+
+
+def test_a_mapping_wins_over_the_names():
+    assert roles(["anchor", "positive", "t", "b"], {"anchor": "t", "positive": "b"})[1] == {
+        "anchor": "t",
+        "positive": "b",
+    }
+    assert roles(["q", "answer"], {"anchor": "q"}) == ("pairs", {"anchor": "q", "positive": "answer"})
+    assert roles(["q", "d", "s"], {"anchor": "q", "positive": "d", "score": "s"})[0] == "scored"
+    assert roles(["body", "class"], {"text": "body"}) == ("texts", {"text": "body"})
+    assert roles(["q", "a", "n"], {"anchor": "q", "positive": "a", "negative": "n"})[0] == "triplets"
+
+
+def test_an_unused_score_is_mentioned():
+    found = layout(["question", "answer", "label"], None, source="x")
+    assert found.kind == "pairs" and "'label' is kept but not used" in found.notes[0]
+
+
+def test_errors_name_the_columns_and_the_remedy():
+    with pytest.raises(
+        SpectraError, match=r"here.csv: no known column names. Columns of the source: a, b.*--columns anchor=a"
+    ):
+        roles(["a", "b"])
+    with pytest.raises(SpectraError, match="there is no column 'x'"):
+        roles(["a", "b"], {"anchor": "x"})
+    with pytest.raises(SpectraError, match="separated by ';'"):
+        roles(["a;b"])
+    with pytest.raises(UsageError, match="Did you mean 'anchor'"):
+        roles(["a"], {"ancor": "a"})
+    with pytest.raises(UsageError, match="does not go together"):
+        roles(["a", "b", "c"], {"anchor": "a", "positive": "b", "label": "c"})
+
+
+def test_parse_columns():
+    assert parse_columns("anchor=title, positive=body") == {"anchor": "title", "positive": "body"}
+    for text in ("anchor", "anchor=", "anchor=a,anchor=b", "nonsense=a"):
+        with pytest.raises(UsageError):
+            parse_columns(text)

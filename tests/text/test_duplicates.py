@@ -1,0 +1,62 @@
+"""Exact and near duplicates, against the definition."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spectra_nsa.core.errors import UsageError
+from spectra_nsa.text.duplicates import exact_duplicates, near_duplicates, overlap
+from spectra_nsa.text.rows import RetrievalSet
+from spectra_nsa.text.sources import load_source
+
+texts = st.lists(st.lists(st.sampled_from("abcde"), max_size=12).map(" ".join), max_size=12)
+
+
+def shingles(text, size=3):
+    words = re.findall(r"\w+|[^\w\s]", text.casefold()) or [""]
+    words += ["\0"] * (size - len(words))
+    return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}
+
+
+@given(texts, texts, st.sampled_from([0.2, 0.5, 0.8, 1.0]))
+def test_near_duplicates_by_definition(a, b, threshold):
+    expected = [any(len(x & y) >= threshold * len(x | y) - 1e-9 for y in map(shingles, b)) for x in map(shingles, a)]
+    assert near_duplicates(a, b, threshold).tolist() == expected
+
+
+def test_exact_duplicates():
+    assert exact_duplicates(["A  b", "c"], ["a b\n"]).tolist() == [True, False]
+    assert exact_duplicates(["a", "b", "A", "a"]).tolist() == [False, False, True, True]
+    assert exact_duplicates([], []).tolist() == []
+
+
+def test_bad_settings():
+    for options in ({"threshold": 0}, {"threshold": 1.5}, {"size": 0}):
+        with pytest.raises(UsageError):
+            near_duplicates(["a"], ["b"], **options)
+
+
+def test_speed_on_texts_with_much_in_common():
+    generator = np.random.default_rng(0)
+    words = np.array([f"w{i}" for i in range(2_000)])
+    rows = ["def f ( self ) : return " + " ".join(words[generator.zipf(1.3, 40) % 2_000]) for _ in range(6_000)]
+    start = time.perf_counter()
+    found = near_duplicates(rows[:5_500], rows[5_000:])
+    assert found[5_000:].all()
+    assert time.perf_counter() - start < 20
+
+
+def test_overlap(write):
+    train = load_source(
+        write("a.jsonl", [{"anchor": "one two three four five", "positive": "x"}, {"anchor": "q", "positive": "y"}])
+    )
+    task = RetrievalSet(name="t", corpus={"d": "One two  three four five"}, queries={"q": "y"}, qrels={"q": {"d": 1}})
+    found = overlap(train, task)
+    assert (found["rows"], found["rows_affected"]) == (2, 2)
+    assert found["columns"]["anchor"] == {"exact": 1, "near": 1, "example": "one two three four five"}

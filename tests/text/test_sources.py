@@ -1,0 +1,218 @@
+"""Sources to checked tables: files, folders, Hugging Face layouts; refused rows and what is said about them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.text import hub
+from spectra_nsa.text.sources import load_source
+
+
+def test_pairs_with_extra_columns(write):
+    found = load_source(write("a.jsonl", [{"group": "g", "anchor": "a", "positive": "b", "n": 1, "bag": [1]}]))
+    assert (found.name, found.kind, found.roles) == ("a", "pairs", ("anchor", "positive"))
+    assert found.dataset.column_names == ["anchor", "positive", "group", "n"]
+    assert "bag" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "reason"),
+    [
+        ({"anchor": "a"}, "positive", "missing"),
+        ({"anchor": "a", "positive": None}, "positive", "missing"),
+        ({"anchor": " \n", "positive": "b"}, "anchor", "empty"),
+        ({"anchor": 3, "positive": "b"}, "anchor", "not text but int"),
+        ({"anchor": "a", "positive": ["b"]}, "positive", "not text but a list"),
+        ({"anchor": "a", "positive": "\ud800"}, "positive", "half a character"),
+    ],
+)
+def test_bad_fields_are_refused(write, tmp_path, row, column, reason):
+    good = {"anchor": "a", "positive": "b"}
+    found = load_source(write("a.jsonl", [good, row, good]), quarantine=tmp_path / "q")
+    assert (len(found.dataset), found.quarantined) == (2, 1)
+    problem = json.loads(found.quarantine_file.read_text())
+    assert (problem["line"], problem["column"]) == (2, column)
+    assert reason in problem["reason"]
+    assert set(problem) == {"file", "line", "column", "reason", "raw"}
+    assert found.problems[0].line == 2
+
+
+def test_everything_is_taken_or_counted(write, tmp_path):
+    rows = [{"text": "x" * (i % 3)} for i in range(300)]
+    found = load_source(write("a.jsonl", rows), quarantine=tmp_path / "q")
+    assert (len(found.dataset), found.quarantined, len(found.problems)) == (200, 100, 5)
+    assert len(found.quarantine_file.read_text().splitlines()) == 100
+    write("a.jsonl", [{"text": "mended"}])
+    assert load_source(tmp_path / "a.jsonl", quarantine=tmp_path / "q").quarantine_file is None
+    assert not list((tmp_path / "q").iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.tsv", "a.json"])
+def test_empty_file(write, name):
+    with pytest.raises(SpectraError, match=rf"{name}: no rows. The file is empty"):
+        load_source(write(name, ""))
+
+
+def test_only_bad_rows(write, tmp_path):
+    path = write("a.jsonl", "{\n}\n")
+    with pytest.raises(SpectraError, match=r"a\.jsonl: none of the 2 rows can be used. The first, line 1: not JSON"):
+        load_source(path, quarantine=tmp_path / "q")
+    assert list((tmp_path / "q").iterdir())
+
+
+def test_missing_columns(write):
+    with pytest.raises(SpectraError, match=r"Columns of the source: x, y.*--columns"):
+        load_source(write("a.csv", "x,y\n1,2\n"))
+    assert load_source(write("a.csv", "x,y\n1,2\n"), columns={"anchor": "x", "positive": "y"}).kind == "pairs"
+
+
+def test_scores(write):
+    rows = [{"sentence1": "a", "sentence2": "b", "score": score} for score in (0, 2.5, "4", 5)]
+    bad = [{"sentence1": "a", "sentence2": "b", "score": score} for score in ("high", None, float("nan"), [1])]
+    found = load_source(write("a.jsonl", rows + bad))
+    assert list(found.dataset["score"]) == [0, 0.5, 0.8, 1]
+    assert "divided by 5" in found.notes[0]
+    assert found.quarantined == 4
+    cosine = load_source(write("b.jsonl", [{**rows[0], "score": -1}, {**rows[0], "score": 0.5}]))
+    assert list(cosine.dataset["score"]) == [0, 0.75]
+    with pytest.raises(SpectraError, match="Rescale"):
+        load_source(write("c.jsonl", [{**rows[0], "score": -3}]))
+
+
+def test_labels_become_text(write):
+    rows = [{"text": "a", "label": 3}, {"text": "b", "label": "x"}, {"text": "c", "label": ""}]
+    found = load_source(write("a.jsonl", rows))
+    assert (found.kind, list(found.dataset["label"]), found.quarantined) == ("labelled", ["3", "x"], 1)
+
+
+def test_lists_of_negatives(write):
+    lists = [["n1", "n2"], ["n1"], ["n1", "n2", "n3"], ["n1", "n2"], [], [["nested"]], ["n1", ""]]
+    rows = [{"query": "q", "document": "d", "negatives": negatives} for negatives in lists]
+    found = load_source(write("a.jsonl", rows))
+    assert found.roles == ("anchor", "positive", "negative", "negative_2")
+    assert list(found.dataset["negative_2"]) == ["n2", "n1", "n2", "n2"]
+    assert found.quarantined == 3
+    assert any("repeat them" in note for note in found.notes)
+    many = [{"query": "q", "document": "d", "negatives": [str(i) for i in range(20)]}]
+    assert load_source(write("b.jsonl", many)).dataset.column_names[-1] == "negative_8"
+
+
+def test_limit_counts_good_rows(write):
+    rows = [{"text": ""}, {"text": "a"}, {"text": "b"}, {"text": "c"}]
+    assert list(load_source(write("a.jsonl", rows), limit=2).dataset["text"]) == ["a", "b"]
+    with pytest.raises(UsageError):
+        load_source("a.jsonl", limit=0)
+
+
+def test_parquet(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"query": ["a", None], "document": ["b", "c"]}), tmp_path / "a.parquet")
+    found = load_source(tmp_path / "a.parquet")
+    assert (found.kind, len(found.dataset), found.problems[0].line) == ("pairs", 1, 2)
+
+
+def test_folder_of_splits(write, tmp_path):
+    for name in ("train.jsonl.gz", "dev.jsonl", "test.csv"):
+        write(f"set/{name}", "text\ntest\n" if name == "test.csv" else [{"text": name}])
+    assert list(load_source(tmp_path / "set").dataset["text"]) == ["train.jsonl.gz"]
+    assert "not read: dev.jsonl, test.csv" in load_source(tmp_path / "set").notes[0]
+    assert list(load_source(tmp_path / "set", split="test").dataset["text"]) == ["test"]
+    with pytest.raises(SpectraError, match=r"no split 'val'. There are: dev, test, train"):
+        load_source(tmp_path / "set", split="val")
+
+
+def test_folder_of_parts(write, tmp_path):
+    write("set/b.jsonl", [{"text": "b"}])
+    write("set/a.jsonl", [{"text": "a"}, {"text": ""}])
+    found = load_source(tmp_path / "set")
+    assert list(found.dataset["text"]) == ["a", "b"]
+    assert found.problems[0].file.endswith("a.jsonl")
+
+
+def test_beir_folder_is_its_corpus(write, tmp_path):
+    write("b/corpus.jsonl", [{"_id": "1", "title": "T", "text": "x"}, {"_id": "2", "title": "", "text": ""}])
+    found = load_source(tmp_path / "b")
+    assert (list(found.dataset["text"]), found.quarantined) == (["T x"], 1)
+
+
+@pytest.mark.parametrize("source", ["nothing.jsonl", "data/nothing.csv", "pyhton:stdlib", "/no/such/folder"])
+def test_what_does_not_exist(source):
+    with pytest.raises(SpectraError, match="does not exist"):
+        load_source(source)
+
+
+def hub_folder(write, tmp_path, files):
+    """A folder laid out like a Hugging Face set: one configuration for each file."""
+    configs = "".join(
+        f"- config_name: {name.split('.')[0]}\n  data_files:\n  - split: train\n    path: {name}\n" for name in files
+    )
+    write("hub/README.md", f"---\nconfigs:\n{configs}---\n# A set\n")
+    for name, rows in files.items():
+        write(f"hub/{name}", rows)
+    return tmp_path / "hub"
+
+
+def test_hugging_face_layouts(write, tmp_path):
+    scored = [{"sentence1": "a", "sentence2": "b", "score": 0.5}]
+    cornstack = [{"query": "q", "document": "d", "negatives": ["n", "m"], "negative_scores": ["0.1", "0.2"]}]
+    folder = hub_folder(
+        write, tmp_path,
+        {
+            "triplet-hard.jsonl": [{"query": "q", "positive": "p", "negative": "n"}] * 3,
+            "triplet.jsonl": [{"anchor": "q", "positive": "p", "negative": "n"}],
+            "stsb.jsonl": scored,
+            "cornstack.jsonl": cornstack,
+        },
+    )  # fmt: skip
+    found = load_source(f"{folder}:triplet-hard:train", limit=2)
+    assert (found.kind, found.name, len(found.dataset)) == ("triplets", "hub:triplet-hard", 2)
+    assert load_source(f"{folder}:triplet").roles == ("anchor", "positive", "negative")
+    assert load_source(f"{folder}:stsb").kind == "scored"
+    assert load_source(f"{folder}:cornstack").roles[-1] == "negative_2"
+    with pytest.raises(SpectraError, match=r"tried datasets\.load_dataset"):
+        load_source(f"{folder}:nothing")
+    with pytest.raises(UsageError, match="Give one of them"):
+        load_source(f"{folder}:triplet:train", split="test")
+
+
+def test_hub_names():
+    assert hub.parse("org/name") == hub.HubName(path="org/name")
+    assert hub.parse("org/name:config:test") == hub.HubName(path="org/name", config="config", split="test")
+    assert hub.parse("org/name::test") == hub.HubName(path="org/name", split="test")
+    assert hub.parse("just-a-name") is None
+
+
+def test_offline(monkeypatch):
+    import datasets
+
+    def no_network(*args, **options):
+        raise ConnectionError("no route to the host")
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", no_network)
+    with pytest.raises(SpectraError, match=r"org/name: tried .*no route to the host.*local JSON Lines"):
+        load_source("org/name")
+
+
+def test_numbered_labels_get_their_names(monkeypatch):
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *a: ["test", "train"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **o: rows)
+    found = load_source("org/name")
+    assert (list(found.dataset["label"]), found.notes) == (["yes", "no"], ("split train",))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "kind", "rows"), [("stsb", "scored", 5749), ("medquad", "pairs", 16359), ("clinc150", "labelled", 15000)]
+)
+def test_public_sets(shared_data, name, kind, rows):
+    found = load_source(shared_data / name)
+    assert (found.kind, len(found.dataset), found.quarantined) == (kind, rows, 0)
