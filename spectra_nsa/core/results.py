@@ -48,9 +48,7 @@ def environment() -> dict[str, Any]:
     return {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count(), **versions}
 
 
-def results_document(
-    results: Sequence[Result], *, model: str | None, seconds: float, **extra: Any
-) -> dict[str, Any]:
+def results_document(results: Sequence[Result], *, model: str | None, seconds: float, **extra: Any) -> dict[str, Any]:
     """The JSON document for a list of results.
 
     Args:

@@ -49,12 +49,15 @@ def exact_duplicates(texts_a: Sequence[str], texts_b: Sequence[str] | None = Non
     return np.array(marks, dtype=bool)
 
 
-def near_duplicates(texts_a: Sequence[str], texts_b: Sequence[str], threshold: float = 0.8, *, size: int = 3) -> Bools:
+def near_duplicates(
+    texts_a: Sequence[str], texts_b: Sequence[str] | None, threshold: float = 0.8, *, size: int = 3
+) -> Bools:
     """Which texts of `texts_a` have a near-duplicate in `texts_b`.
 
     Args:
         texts_a: N texts.
-        texts_b: what to look in.
+        texts_b: what to look in; ``None`` looks among the earlier texts of `texts_a`, so that of each group of
+            near-duplicates the first is not marked.
         threshold: the least Jaccard similarity, above 0 and at most 1.
         size: words a shingle; a text with fewer words is one shingle.
 
@@ -67,6 +70,8 @@ def near_duplicates(texts_a: Sequence[str], texts_b: Sequence[str], threshold: f
     if not 0 < threshold <= 1 or size < 1:
         raise UsageError(f"threshold must be in (0, 1] and size at least 1, not {threshold} and {size}.")
     found = exact_duplicates(texts_a, texts_b)
+    if texts_b is None:
+        return found if len(found) < 2 else found | _similar(_shingles(texts_a, size), len(texts_a), threshold, True)
     keys_b = list(dict.fromkeys(map(normalised, texts_b)))
     keys_a = [normalised(text) for text in texts_a]
     open_a = list(dict.fromkeys(key for key, done in zip(keys_a, found, strict=True) if not done))
@@ -130,13 +135,13 @@ def _sets(owners: Ints, hashes: NDArray[np.uint64], n: int) -> _Sets:
     return _Sets(items, np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=n))]).astype(np.int64))
 
 
-def _similar(sets: _Sets, n_a: int, threshold: float) -> Bools:
-    """Which of the first `n_a` sets is similar to one of the others."""
+def _similar(sets: _Sets, n_a: int, threshold: float, among_themselves: bool = False) -> Bools:
+    """Which of the first `n_a` sets is similar to one of the others, or to an earlier one of themselves."""
     sizes, owners = sets.sizes(), sets.owners()
     place = np.arange(len(sets.items)) - sets.starts[owners]
     rare = place < sizes[owners] - np.ceil(threshold * sizes[owners] - 1e-9).astype(np.int64) + 1
     in_a = owners < n_a
-    index = np.flatnonzero(rare & ~in_a)
+    index = np.flatnonzero(rare if among_themselves else rare & ~in_a)
     index = index[np.argsort(sets.items[index], kind="stable")]
     posted, posted_owner = sets.items[index], owners[index]
     member = owners * (sets.items.max() + 1) + sets.items  # sorted: one number for each (set, element)
@@ -147,6 +152,8 @@ def _similar(sets: _Sets, n_a: int, threshold: float) -> Bools:
         a = np.repeat(owners[wanted], count)
         b = posted_owner[np.repeat(low - np.cumsum(count) + count, count) + np.arange(count.sum())]
         fits = (np.minimum(sizes[a], sizes[b]) >= threshold * np.maximum(sizes[a], sizes[b]) - 1e-9) & ~found[a]
+        if among_themselves:
+            fits &= b < a
         pairs = np.unique(a[fits] * len(sizes) + b[fits])
         a, b = np.divmod(pairs, len(sizes))
         for part in _by_weight(sizes[a]):

@@ -159,20 +159,14 @@ def _data() -> tuple[Dataset, Dataset, dict[str, Any]]:
     from spectra_nsa.text.python_env import environment_pairs
 
     test = environment_pairs("stdlib").dataset
-    test = test.select(_first_of_a_kind(list(test["positive"])))
+    twice = near_duplicates(list(test["anchor"]), None) | near_duplicates(list(test["positive"]), None)
+    test = test.select(np.flatnonzero(~twice))  # each question has one right answer
     pairs = environment_pairs("installed", per_package=PER_PACKAGE).dataset
     seen = near_duplicates(list(pairs["anchor"]), list(test["anchor"]))
     seen |= near_duplicates(list(pairs["positive"]), list(test["positive"]))
     kept = pairs.select(np.flatnonzero(~seen)).shuffle(seed=0)
     facts = {"packages": len(set(kept["group"])), "removed": int(seen.sum()), "pairs": len(kept)}
     return kept.select_columns(["anchor", "positive"]), test, facts
-
-
-def _first_of_a_kind(codes: list[str]) -> list[int]:
-    """Indices of texts that are no near-duplicate of an earlier one, so that each query has one right answer."""
-    from spectra_nsa.text.duplicates import first_of_near_duplicates
-
-    return [int(index) for index in np.flatnonzero(first_of_near_duplicates(codes))]
 
 
 def _with_steps(recipe: Recipe, steps: int) -> Recipe:

@@ -60,3 +60,9 @@ def test_overlap(write):
     found = overlap(train, task)
     assert (found["rows"], found["rows_affected"]) == (2, 2)
     assert found["columns"]["anchor"] == {"exact": 1, "near": 1, "example": "one two three four five"}
+
+
+def test_among_themselves_the_first_of_each_group_stays() -> None:
+    texts = ["a b c d e f g", "q r s", "a b c d e f g h", "z y x w", "Q  r s", "a b c d e f g h"]
+    assert near_duplicates(texts, None, 0.6).tolist() == [False, False, True, False, True, True]
+    assert near_duplicates(["alone"], None).tolist() == [False]

@@ -1,0 +1,42 @@
+"""Does training on code cost general quality? STS-B dev of a trained model beside the checkpoint it started from.
+
+    python benchmarks/general_quality.py runs/quickstart/model [--data FOLDER]
+
+FOLDER holds `stsb/dev.jsonl.gz` (sentence1, sentence2, score); by default $SPECTRA_DATA, else ../shared/data.
+Exit status 1 when the trained model is more than 0.01 below the start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from spectra_nsa.evaluation.run import evaluate
+from spectra_nsa.evaluation.systems import DenseSystem
+from spectra_nsa.evaluation.tasks import tasks_from
+from spectra_nsa.models.sentence import load
+from spectra_nsa.models.warm_start import warm_start
+from spectra_nsa.workflows.starter import starter_checkpoint
+
+ALLOWED_LOSS = 0.01
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SPECTRA_DATA", "../shared/data")))
+    options = parser.parse_args()
+    start, _ = starter_checkpoint()
+    systems = [DenseSystem("trained", load(options.model)), DenseSystem("start", warm_start(start))]
+    tasks, notes = tasks_from([f"sts={options.data / 'stsb' / 'dev.jsonl.gz'}"])
+    measured = evaluate(systems, tasks, notes=notes)
+    values = {r.system: r.value for r in measured.results if r.metric == "spearman"}
+    change = values["trained"] - values["start"]
+    print(f"STS-B dev, Spearman: start {values['start']:.4f}, trained {values['trained']:.4f}, change {change:+.4f}")
+    sys.exit(0 if change >= -ALLOWED_LOSS else 1)
+
+
+if __name__ == "__main__":
+    main()

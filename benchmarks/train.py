@@ -1,0 +1,134 @@
+"""Training speed: Spectra's trainer against sentence-transformers' own, in one run, on the same pairs.
+
+    python benchmarks/train.py [--rounds 3] [--steps 6] [--rows 1024] [--json FILE]
+
+Four systems take turns on the same batches of 64 docstring → code pairs, with the same loss (multiple negatives
+ranking, cosine / 0.05) and the same number format:
+
+- stock          sentence-transformers' trainer as a user runs it: the checkpoint's dropout (0.1)
+- stock, no dropout
+- spectra, dropout 0.1
+- spectra        as `spectra train` runs it: no dropout
+
+"As a user runs it" is spectra / stock; "like for like" compares the same dropout. Each figure is the median over the
+rounds; ratios are taken within a round, so that a machine whose speed drifts does not bend them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from transformers import TrainerCallback
+
+from spectra_nsa.core.results import environment
+from spectra_nsa.losses.info_nce import InfoNCE
+from spectra_nsa.models.warm_start import warm_start
+from spectra_nsa.text.python_env import environment_pairs
+from spectra_nsa.training.precision import resolve_precision
+from spectra_nsa.training.trainer import SpectraTrainer
+from spectra_nsa.workflows.starter import starter_checkpoint
+
+BATCH, LENGTH, WARM_UP = 64, 128, 2
+
+
+class StepTimes(TrainerCallback):
+    """The moments at which steps end."""
+
+    def __init__(self) -> None:
+        self.moments: list[float] = []
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.moments.append(time.perf_counter())
+
+
+def pairs_per_second(system: str, start: Path, rows: Dataset, steps: int, folder: str) -> float:
+    """Throughput of a system over `steps` steps after a few that warm up."""
+    dropout = 0.0 if system in ("stock, no dropout", "spectra") else 0.1
+    precision = resolve_precision("auto")
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=folder,
+        max_steps=steps + WARM_UP,
+        per_device_train_batch_size=BATCH,
+        learning_rate=2e-5,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        use_cpu=not torch.cuda.is_available(),
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="no",
+        seed=0,
+    )
+    times = StepTimes()
+    if system.startswith("spectra"):
+        ours = warm_start(
+            start, max_seq_length=LENGTH, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
+        )
+        loss = InfoNCE(ours, temperature=0.05, sizes=[384], both_directions=False)
+        trainer = SpectraTrainer(model=ours, args=arguments, train_dataset=rows, loss=loss, callbacks=[times])
+    else:
+        config = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+        stock = SentenceTransformer(str(start), config_kwargs=config, local_files_only=True)
+        stock.max_seq_length = LENGTH
+        trainer = SentenceTransformerTrainer(
+            model=stock,
+            args=arguments,
+            train_dataset=rows,
+            loss=MultipleNegativesRankingLoss(stock, scale=20.0),
+            callbacks=[times],
+        )
+    trainer.train()
+    return BATCH * steps / (times.moments[-1] - times.moments[WARM_UP - 1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--rows", type=int, default=1024)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    start, _ = starter_checkpoint()
+    pairs = environment_pairs("stdlib").dataset.shuffle(seed=0).select_columns(["anchor", "positive"])
+    rows = pairs.select(range(min(options.rows, len(pairs))))
+    systems = ("stock", "stock, no dropout", "spectra, dropout 0.1", "spectra")
+    speeds: dict[str, list[float]] = {system: [] for system in systems}
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(options.rounds):
+            for system in systems:
+                speed = pairs_per_second(system, start, rows, options.steps, folder)
+                speeds[system].append(speed)
+                print(f"round {turn + 1}  {system:22} {speed:6.1f} pairs/s", flush=True)
+
+    def ratio(a: str, b: str) -> float:
+        return statistics.median(x / y for x, y in zip(speeds[a], speeds[b], strict=True))
+
+    ratios = {
+        "as a user runs it (spectra / stock)": ratio("spectra", "stock"),
+        "like for like, no dropout (spectra / stock, no dropout)": ratio("spectra", "stock, no dropout"),
+        "like for like, dropout 0.1 (spectra, dropout 0.1 / stock)": ratio("spectra, dropout 0.1", "stock"),
+        "what dropout costs stock (stock, no dropout / stock)": ratio("stock, no dropout", "stock"),
+        "what dropout costs spectra (spectra / spectra, dropout 0.1)": ratio("spectra", "spectra, dropout 0.1"),
+    }
+    print()
+    for system in systems:
+        print(f"{system:22} {statistics.median(speeds[system]):6.1f} pairs/s (median of {options.rounds})")
+    for name, value in ratios.items():
+        print(f"{value:5.2f} ×  {name}")
+    if options.json:
+        document = {"environment": environment(), "pairs_per_second": speeds, "ratios": ratios}
+        options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
