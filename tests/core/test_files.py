@@ -1,0 +1,142 @@
+"""A file is whole or absent, and what cannot be written says so before it is tried."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.files import atomic_folder, atomic_write, read_json, write_json
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_written_file_is_there_and_nothing_else_is(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "file.txt"
+    with atomic_write(path) as file:
+        file.write("größer")
+        assert not path.exists()
+    assert path.read_text(encoding="utf-8") == "größer"
+    assert names(path.parent) == ["file.txt"]
+
+
+def test_bytes(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "file", "wb") as file:
+        file.write(b"\x00\xff")
+    assert (tmp_path / "file").read_bytes() == b"\x00\xff"
+
+
+def test_the_umask_decides_the_mode(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with atomic_write(tmp_path / "file") as file:
+            file.write("")
+        with atomic_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_block_that_raises_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(error), atomic_write(path) as file:
+        file.write("half")
+        raise error
+    assert path.read_text() == "old" and names(tmp_path) == ["file"]
+
+
+def test_a_block_that_raises_leaves_no_new_file(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), atomic_write(tmp_path / "file"):
+        raise RuntimeError
+    assert names(tmp_path) == []
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").write_text("")
+    with atomic_folder(path) as temporary:
+        (temporary / "new").write_text("")
+        assert names(path) == ["old"]
+    assert names(path) == ["new"] and names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_folder_whose_block_raises_stays_as_it_was(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").write_text("")
+    with pytest.raises(error), atomic_folder(path) as temporary:
+        (temporary / "new").write_text("")
+        raise error
+    assert names(path) == ["old"] and names(tmp_path) == ["folder"]
+
+
+def test_the_old_folder_comes_back_when_the_renaming_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").write_text("")
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name.endswith(".tmp"):
+            raise OSError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no"), atomic_folder(path) as temporary:
+        (temporary / "new").write_text("")
+    assert names(path) == ["old"] and names(tmp_path) == ["folder"]
+
+
+def test_a_folder_without_permission_is_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(SpectraError, match="no permission. Choose another output folder") as caught:
+        write_json(tmp_path / "file.json", {})
+    assert str(tmp_path) in str(caught.value) and not isinstance(caught.value, UsageError)
+    with pytest.raises(SpectraError, match="no permission"), atomic_folder(tmp_path / "folder"):
+        pytest.fail("the block must not run")
+    assert names(tmp_path) == []
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(SpectraError, match=r"cannot create the folder .*taken"):
+        write_json(tmp_path / "taken" / "file.json", {})
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    value = {"name": "Größe", "list": [1, 2.5, None], "deep": {"a": True}}
+    write_json(tmp_path / "file.json", value)
+    text = (tmp_path / "file.json").read_text(encoding="utf-8")
+    assert read_json(tmp_path / "file.json") == value
+    assert "Größe" in text and text.endswith("}\n")
+
+
+def test_what_is_not_json_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "file.json", {"value": object()})
+    assert names(tmp_path) == []
+
+
+def test_broken_json_is_located(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_text('{\n  "a": 1,\n  "b" 2\n}')
+    with pytest.raises(SpectraError, match=r"file\.json, line 3, column 7: not JSON"):
+        read_json(path)
+
+
+def test_a_missing_file_and_wrong_bytes(tmp_path: Path) -> None:
+    with pytest.raises(SpectraError, match=r"gone\.json does not exist"):
+        read_json(tmp_path / "gone.json")
+    (tmp_path / "latin.json").write_bytes('"größe"'.encode("latin-1"))
+    with pytest.raises(SpectraError, match=r"latin\.json: not UTF-8 at byte 3"):
+        read_json(tmp_path / "latin.json")
