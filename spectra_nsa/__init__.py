@@ -21,7 +21,17 @@ _HOMES = {
     "SpectraError": "spectra_nsa.core.errors",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = [
+    "SpectraError",
+    "SpectraSentenceTransformer",
+    "__version__",
+    "export_bert",
+    "load",
+    "load_source",
+    "similar_texts",
+    "train",
+    "warm_start",
+]
 
 if TYPE_CHECKING:
     from spectra_nsa.core.errors import SpectraError

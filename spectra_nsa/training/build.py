@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformerTrainingArguments
@@ -78,6 +78,9 @@ def training_arguments(
 ) -> SentenceTransformerTrainingArguments:
     """transformers' training arguments for a recipe."""
     section = recipe.train
+    checkpointing: dict[str, Any] = {}
+    if section.gradient_checkpointing:
+        checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=section.epochs,
@@ -91,8 +94,6 @@ def training_arguments(
         max_grad_norm=section.clip,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
-        gradient_checkpointing=section.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if section.gradient_checkpointing else None,
         batch_sampler=BatchSamplers.NO_DUPLICATES,
         dataloader_drop_last=rows >= section.batch,
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -112,4 +113,5 @@ def training_arguments(
         report_to="none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
+        **checkpointing,
     )

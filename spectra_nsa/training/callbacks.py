@@ -11,7 +11,10 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-NOISE = {"total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss"}
+NOISE = {
+    "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss",
+    "eval_samples_per_second", "eval_steps_per_second",
+}  # fmt: skip
 
 
 class MetricsLog(TrainerCallback):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,8 @@ import numpy as np
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import write_json
-from spectra_nsa.workflows.search import encode_corpus, remember_model, top_hits
+from spectra_nsa.evaluation.systems import DenseSystem
+from spectra_nsa.workflows.search import CACHE, remember_model, top_hits
 from spectra_nsa.workflows.starter import starter_checkpoint
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
     from spectra_nsa.evaluation.pairs import PairsTask
     from spectra_nsa.evaluation.run import Evaluation
-    from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.run import RunResult
 
 RECIPE = "quickstart.yaml"
 TASK = "standard library"
-PER_PACKAGE = 6_000  # a few giants would otherwise be most of the data
+PER_PACKAGE = 2_500  # a few giants would otherwise be most of the data, and reading them takes long
 DEV_ROWS = 200
+RESERVE = 30  # seconds for checkpoints, dev metric, report, and a machine that slows down
 QUESTIONS = (
     "remove a directory and everything in it",
     "wait until a thread has finished",
@@ -61,6 +62,16 @@ class Quickstart:
     evaluation: Evaluation
     answers: list[Answer]
     facts: dict[str, Any]
+
+
+class _KeepsDocuments(DenseSystem):
+    """A dense system that keeps the vectors of the documents it encoded last."""
+
+    documents: np.ndarray
+
+    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
+        self.documents = super().encode_documents(texts)
+        return self.documents
 
 
 @dataclass
@@ -117,7 +128,7 @@ def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Ca
     before = time.monotonic()
     task = PairsTask(TASK, list(test["anchor"]), list(test["positive"]))
     untouched = warm_start(start, max_seq_length=recipe.model.max_length)
-    baseline = _measure(("all-MiniLM-L6-v2", untouched), task, bm25=True)
+    baseline = _measure(DenseSystem("all-MiniLM-L6-v2", untouched), task, bm25=True)
     measuring = time.monotonic() - before
     data = TrainingData(
         train=pairs.select(range(DEV_ROWS, len(pairs))),
@@ -126,8 +137,8 @@ def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Ca
         quarantined=0,
     )
     step = seconds_per_step(recipe, open_start(recipe), data.train)
-    available = clock.left - 1.3 * measuring - 25
-    planned = int(min(0.85 * available / step, len(data.train) // recipe.train.batch))
+    available = clock.left - measuring - RESERVE
+    planned = int(min(0.93 * available / step, len(data.train) // recipe.train.batch))
     if planned < 5:
         raise SpectraError(
             f"{minutes:g} minutes are too few here: a step takes {step:.1f} s. Try --minutes {minutes * 2:g}."
@@ -138,8 +149,9 @@ def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Ca
     if result.interrupted:
         raise KeyboardInterrupt
     say(f"trained    {result.steps} steps in {result.seconds:.0f} s, {result.pairs_per_second:.0f} pairs/s")
-    evaluation = combine([_measure(("quickstart", result.model), task), baseline], [task])
-    answers = _answer(result.model, test)
+    trained = _KeepsDocuments("quickstart", result.model)
+    evaluation = combine([_measure(trained, task), baseline], [task])
+    answers = _answer(trained, test)
     facts |= _facts(clock, result, recipe, origin, len(test))
     document = evaluation.document(str(result.folder / "model"), quickstart=facts)
     write_json(result.folder / "results.json", document)
@@ -158,10 +170,11 @@ def _data() -> tuple[Dataset, Dataset, dict[str, Any]]:
     from spectra_nsa.text.duplicates import near_duplicates
     from spectra_nsa.text.python_env import environment_pairs
 
-    test = environment_pairs("stdlib").dataset
+    cache = CACHE.expanduser() / "python-env"
+    test = environment_pairs("stdlib", cache_dir=cache).dataset
     twice = near_duplicates(list(test["anchor"]), None) | near_duplicates(list(test["positive"]), None)
     test = test.select(np.flatnonzero(~twice))  # each question has one right answer
-    pairs = environment_pairs("installed", per_package=PER_PACKAGE).dataset
+    pairs = environment_pairs("installed", per_package=PER_PACKAGE, cache_dir=cache).dataset
     seen = near_duplicates(list(pairs["anchor"]), list(test["anchor"]))
     seen |= near_duplicates(list(pairs["positive"]), list(test["positive"]))
     kept = pairs.select(np.flatnonzero(~seen)).shuffle(seed=0)
@@ -170,33 +183,33 @@ def _data() -> tuple[Dataset, Dataset, dict[str, Any]]:
 
 
 def _with_steps(recipe: Recipe, steps: int) -> Recipe:
-    watch = max(1, steps // 4)
+    watch = max(1, -(-steps // 3))
     changes = {"max_steps": steps, "evaluate_every": watch, "checkpoint_every": watch}
     return recipe.model_copy(update={"train": recipe.train.model_copy(update=changes)})
 
 
-def _measure(model: tuple[str, SpectraSentenceTransformer], task: PairsTask, *, bm25: bool = False) -> Evaluation:
+def _measure(dense: DenseSystem, task: PairsTask, *, bm25: bool = False) -> Evaluation:
     """A dense model, and BM25 beside it if asked, in bf16 where the processor has it."""
     from spectra_nsa.evaluation.bm25 import BM25System
     from spectra_nsa.evaluation.run import evaluate
-    from spectra_nsa.evaluation.systems import DenseSystem, System
+    from spectra_nsa.evaluation.systems import System
     from spectra_nsa.training.precision import autocast, resolve_precision
 
-    systems: list[System] = [DenseSystem(*model), *([BM25System()] if bm25 else [])]
-    with autocast(model[1].device.type, resolve_precision("auto")):
+    systems: list[System] = [dense, *([BM25System()] if bm25 else [])]
+    with autocast(dense.model.device.type, resolve_precision("auto")):
         return evaluate(systems, [task], progress=False)
 
 
-def _answer(model: SpectraSentenceTransformer, test: Dataset) -> list[Answer]:
-    codes = list(test["positive"])
-    documents = encode_corpus(model, codes)
-    questions = model.encode_query(list(QUESTIONS), normalize_embeddings=True)
+def _answer(system: _KeepsDocuments, test: Dataset) -> list[Answer]:
+    """Searches the test functions, whose vectors the measurement has left."""
+    codes, names = list(test["positive"]), list(test["name"])
+    vectors = system.encode_queries(QUESTIONS)
     return [
         Answer(
             question=question,
-            found=[(test[hit.index]["name"], hit.score, hit.text) for hit in top_hits(documents @ vector, codes, 3)],
+            found=[(names[hit.index], hit.score, hit.text) for hit in top_hits(system.documents @ vector, codes, 3)],
         )
-        for question, vector in zip(QUESTIONS, questions, strict=True)
+        for question, vector in zip(QUESTIONS, vectors, strict=True)
     ]
 
 
