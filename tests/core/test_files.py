@@ -99,7 +99,7 @@ def test_the_old_folder_comes_back_when_the_renaming_fails(tmp_path: Path, monke
 
 def test_a_folder_without_permission_is_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(SpectraError, match="no permission. Choose another output folder") as caught:
+    with pytest.raises(SpectraError, match=r"no permission\. Choose another output folder") as caught:
         write_json(tmp_path / "file.json", {})
     assert str(tmp_path) in str(caught.value) and not isinstance(caught.value, UsageError)
     with pytest.raises(SpectraError, match="no permission"), atomic_folder(tmp_path / "folder"):

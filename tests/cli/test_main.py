@@ -1,0 +1,178 @@
+"""The command as its users meet it: which verbs and flags there are, what --help shows, what a mistake costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from spectra_nsa.cli.main import app
+
+# A name that leaves this table breaks somebody's script; a new one is added here on purpose.
+# Arguments stand first, by name; then the options.
+FLAGS = {
+    "quickstart": "--dir --minutes --json",
+    "train": (
+        "words --size --model -m --data -d --epochs --max-steps --batch --max-length --name --seed --resume "
+        "--gradient-checkpointing --no-matryoshka --dry-run --json"
+    ),
+    "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit",
+    "encode": "model more --texts -t --input -i --output -o --outputs --dim --batch --json",
+    "similarity": "model first second --dim --json",
+    "search": "words --corpus -c -k --lines --json",
+    "inspect": "model --gpu --rows --epochs --batch --gradient-checkpointing --json",
+    "data preview": "source --columns --split --limit --rows --against --quarantine --json",
+}
+
+HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "pandas", "scipy", "sklearn", "pyarrow")
+
+
+def verbs(command: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
+    command = command or typer.main.get_command(app)
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for below, child in command.commands.items():
+        yield from verbs(child, f"{name} {below}".strip())
+
+
+def spectra(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the command in a process of its own, at home in `folder`."""
+    return subprocess.run(
+        [sys.executable, "-m", "spectra_nsa", *arguments],
+        cwd=folder,
+        env=os.environ | {"HOME": str(folder), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_verbs_and_their_flags() -> None:
+    found = {}
+    for name, command in verbs():
+        arguments = [one.name for one in command.params if one.param_type_name == "argument"]
+        options = [opt for one in command.params for opt in one.opts if opt.startswith("-")]
+        found[name] = sorted([*arguments, *options])
+    assert found == {name: sorted(flags.split()) for name, flags in FLAGS.items()}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_help_explains_every_option_and_shows_an_example(name: str) -> None:
+    run = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "200"})
+    assert run.exit_code == 0
+    assert f"Example: spectra {name} " in run.stdout
+    command = dict(verbs())[name]
+    assert all(one.help for one in command.params if one.name != "help"), "an option without a help text"
+    assert any("--json" in one.opts for one in command.params)
+
+
+def test_help_of_the_command_names_every_verb() -> None:
+    run = CliRunner().invoke(app, ["-h"], env={"COLUMNS": "200"})
+    assert run.exit_code == 0
+    for name in FLAGS:
+        assert f" {name.split()[0]} " in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--help"], 0, "Train, measure"),
+        (["train", "--size", "M465", "--dry-run"], 2, "Did you mean 'M456'"),
+        (["inspect", "M465"], 2, "Did you mean 'M456'"),
+        (["inspect", "mini", "--gpu", "A1000"], 2, "Did you mean 'A100'"),
+        (["train", "--bogus"], 2, "--bogus"),
+        (["bogus"], 2, "bogus"),
+        (["train", "gone.yaml"], 2, "there is no recipe gone.yaml"),
+        (["train", "one.yaml", "two.yaml"], 2, "one recipe at a time"),
+        (["train", "train.bacth=4"], 2, "Did you mean 'train.batch'"),
+        (["train", "--size", "mini", "--dry-run"], 2, "--data SOURCE"),
+        (["train", "--resume", "gone"], 1, "neither a run"),
+        (["data", "preview", "gone.jsonl"], 1, "gone.jsonl does not exist"),
+        (["data", "preview", "a.jsonl", "--columns", "title"], 2, "anchor=title,positive=body"),
+        (["inspect", "./gone"], 1, "not a model folder"),
+        (["encode", "./gone"], 2, "give texts"),
+        (["similarity", "./gone", "a", "b"], 1, "not a model folder"),
+        (["search", "a", "b", "c", "--corpus", "x"], 2, "put the query in quotes"),
+        (["search", "query", "--corpus", "x"], 1, "name a model"),
+        (["eval", "bm25"], 2, "--task"),
+        (["eval", "bm25", "--task", "sts=gone.jsonl"], 1, "gone.jsonl"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+)
+def test_exit_status_and_message(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    run = spectra(*arguments, folder=tmp_path)
+    assert run.returncode == code, run.stderr
+    assert said in (run.stderr if code else run.stdout)
+    assert "Traceback" not in run.stderr
+    if code:
+        assert run.stdout == "", "a failure leaves standard output to nobody"
+
+
+def test_a_failed_command_leaves_nothing(tmp_path: Path) -> None:
+    assert spectra("train", "--data", "gone.jsonl", "--size", "small", folder=tmp_path).returncode == 1
+    assert not list(tmp_path.rglob("runs/*/*")) and not (tmp_path / "last.json").exists()
+
+
+def modules_after(code: str, folder: Path) -> set[str]:
+    script = f"import sys\n{code}\nprint(*sys.modules, file=sys.stderr)"
+    run = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    return set(run.stderr.split())
+
+
+def test_importing_the_package_is_light(tmp_path: Path) -> None:
+    loaded = modules_after("import spectra_nsa\ndir(spectra_nsa)\nspectra_nsa.SpectraError", tmp_path)
+    assert "spectra_nsa" in loaded
+    assert not loaded & {*HEAVY, "typer", "numpy", "pydantic", "yaml", "rich"}
+
+
+def test_help_is_light(tmp_path: Path) -> None:
+    code = (
+        "from typer.testing import CliRunner\nfrom spectra_nsa.cli.main import app\n"
+        f"for name in {['', *FLAGS]!r}:\n"
+        "    assert CliRunner().invoke(app, [*name.split(), '--help']).exit_code == 0, name"
+    )
+    assert not modules_after(code, tmp_path) & {*HEAVY, "numpy"}
+
+
+def test_public_names_load_and_others_do_not() -> None:
+    import spectra_nsa
+
+    assert spectra_nsa.__version__
+    for name in spectra_nsa.__all__:
+        assert getattr(spectra_nsa, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        spectra_nsa.nothing  # noqa: B018
+
+
+def test_a_reader_that_leaves_early_sees_no_traceback(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m spectra_nsa --help | head -n 1"
+    run = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0 and run.stderr == ""
+
+
+def test_installed_under_its_name() -> None:
+    from importlib.metadata import entry_points
+
+    (found,) = [one for one in entry_points(group="console_scripts") if one.name == "spectra"]
+    assert found.value == "spectra_nsa.cli.main:main"
+
+
+def test_inspect_json() -> None:
+    run = CliRunner().invoke(app, ["inspect", "M456", "--gpu", "H100", "--json"], catch_exceptions=False)
+    facts = json.loads(run.stdout)
+    assert {"parameters", "parts", "flops_per_token", "memory_gb", "hours_estimate"} <= set(facts)
+    assert set(facts["memory_gb"]) == {"inference", "training"}
+    assert facts["parameters"] == sum(facts["parts"].values())
+    assert facts["gpu"] == "H100"
+    readable = CliRunner().invoke(app, ["inspect", "M456"], env={"COLUMNS": "200"}, catch_exceptions=False)
+    assert "458.5 M parameters" in readable.stdout

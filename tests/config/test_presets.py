@@ -1,0 +1,81 @@
+"""Every shipped size: it loads, it builds, and it is as large as its name says."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import pytest
+import torch
+
+from spectra_nsa.config.presets import DEFAULT, NAMES, load_preset
+from spectra_nsa.config.recipe import TrainSection
+from spectra_nsa.core.errors import UsageError
+from spectra_nsa.models.config import SpectraConfig
+from spectra_nsa.models.model import SpectraModel
+
+MILLIONS = {"M456": 458, "M600": 600, "M700": 700, "M1B": 1000, "nexus-240m": 240, "mini": 22.6}
+LARGE = ("M456", "M600", "M700", "M1B")
+
+
+def test_the_names_are_the_files() -> None:
+    folder = resources.files("spectra_nsa.config") / "presets"
+    assert sorted(NAMES) == sorted(file.name.removesuffix(".yaml") for file in folder.iterdir())
+    assert DEFAULT == "M456" and DEFAULT in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_builds(name: str) -> None:
+    preset = load_preset(name)
+    assert preset.name == name and preset.about
+    assert set(preset.model) <= set(SpectraConfig().to_dict()), "a field that the config does not know"
+    with torch.device("meta"):
+        model = SpectraModel(SpectraConfig(**preset.model))
+    size = sum(weight.numel() for weight in model.parameters()) / 1e6
+    if name in MILLIONS:
+        assert size == pytest.approx(MILLIONS[name], rel=0.01)
+    assert model.config.max_length is not None
+    assert model.config.max_length <= model.config.max_position_embeddings
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_defaults_are_recipe_keys(name: str) -> None:
+    section = TrainSection(**load_preset(name).train)
+    assert {key: getattr(section, key) for key in load_preset(name).train} == load_preset(name).train
+
+
+def test_the_default_size_as_promised() -> None:
+    preset = load_preset("M456")
+    assert preset.train == {"lr": 2e-4, "batch": 8, "accumulation": 8, "warmup": 0.08, "epochs": 3}
+    assert preset.model["max_length"] == 160
+    assert (preset.model["hidden_size"], preset.model["num_hidden_layers"], preset.model["num_attention_heads"]) == (
+        1024, 24, 16,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_the_large_sizes_share_a_shape(name: str) -> None:
+    model = load_preset(name).model
+    assert (model["norm"], model["position"], model["ffn"]) == ("pre", "rope", "geglu")
+    assert model["semantic_dims"] == [768, 512, 256]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("mini", (384, 6, 12)), ("small", (128, 4, 4)), ("medium", (256, 6, 8)), ("large", (512, 12, 16))],
+)
+def test_the_small_sizes_are_bert(name: str, shape: tuple[int, int, int]) -> None:
+    model = load_preset(name).model
+    assert (model["hidden_size"], model["num_hidden_layers"], model["num_attention_heads"]) == shape
+    assert (model["norm"], model["position"], model["ffn"], model["attention"]) == ("post", "absolute", "gelu", "plain")
+
+
+def test_the_edge_size() -> None:
+    model = load_preset("nexus-240m").model
+    assert (model["norm"], model["position"], model["ffn"]) == ("pre", "absolute", "geglu")
+    assert model["vocab_size"] == 48_000 and model["max_length"] == 128
+
+
+def test_case_does_not_matter_and_a_misspelling_is_told_the_nearest() -> None:
+    assert load_preset("m1b").name == "M1B" and load_preset("NEXUS-240M").name == "nexus-240m"
+    with pytest.raises(UsageError, match=r"unknown size preset 'M465'. Did you mean 'M456'"):
+        load_preset("M465")
