@@ -12,7 +12,28 @@ from sentence_transformers.base.modules.normalize import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-WORDS = ["the", "a", "of", "to", "and", "in", "open", "close", "file", "read", "write", "socket", "list", "sort", "text", "model", "token", "vector", "query", "document"]
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "to",
+    "and",
+    "in",
+    "open",
+    "close",
+    "file",
+    "read",
+    "write",
+    "socket",
+    "list",
+    "sort",
+    "text",
+    "model",
+    "token",
+    "vector",
+    "query",
+    "document",
+]
 
 
 def bert_folder(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformerTrainingArguments
-from sentence_transformers.training_args import BatchSamplers
+from sentence_transformers.base.sampler import BatchSamplers
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from spectra_nsa.config.recipe import Recipe

@@ -169,7 +169,7 @@ def test_from_scratch_by_size(tmp_path: Path, start: Path, pairs: Path) -> None:
 
 def test_a_saved_model_can_be_trained_further(tmp_path: Path, start: Path, pairs: Path) -> None:
     first = train(recipe_of(tmp_path, start, pairs, "train.max_steps=1", "data.dev_rows=0"))
-    more = ("name=again", f"model.start={first.folder / 'model'}", "train.max_steps=1", "data.dev_rows=0")
+    more = ("name=again", f"model.start={first.folder / 'model'}", "train.max_steps=3", "data.dev_rows=0")
     again = train(recipe_of(tmp_path, start, pairs, *more))
     assert not np.array_equal(again.model.encode(["open"]), sp.load(first.folder / "model").encode(["open"]))
 
