@@ -89,6 +89,14 @@ def no_network() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests leave the cache, and the last model, of whoever runs them alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture
 def tiny_bert(tmp_path: Path) -> Callable[..., Path]:
     """Writes a sentence-transformers folder around a random BERT: ``tiny_bert(pooling="cls", hidden=32)``.
