@@ -38,6 +38,7 @@ class DataSection(Section):
     columns: dict[str, str] | None = Field(None, description="role: column, where the names are not recognised")
     split: str | None = Field(None, description="the split of a Hub set")
     limit: int | None = Field(None, gt=0, description="at most so many rows")
+    group: str | None = Field(None, description="a column: batches are filled from rows that share it")
     dev: str | None = Field(None, description="a source for the dev metric; none holds rows of `train` out")
     dev_rows: int = Field(200, ge=0, description="rows of the dev set; 0 for no dev metric")
 
@@ -56,6 +57,7 @@ class TrainSection(Section):
     epochs: float = Field(1, gt=0)
     max_steps: int | None = Field(None, gt=0, description="stop after so many steps; overrides epochs")
     batch: int = Field(64, gt=1, description="pairs a step: each text's negatives are the other pairs' texts")
+    max_length: int | None = Field(None, gt=2, description="cut texts to so many tokens in training only")
     accumulation: int = Field(1, gt=0, description="batches a step; does not add negatives")
     lr: float = Field(1e-4, gt=0)
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"

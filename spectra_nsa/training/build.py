@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,11 +60,23 @@ def build_trainer(
         evaluator=evaluator,
         callbacks=[MetricsLog(folder / "metrics.jsonl"), Progress()],
     )
+    trainer.groups = data.groups
+    trainer.data_collator.max_length = recipe.train.max_length
+    trainer.data_collator.prompts = column_prompts(model.prompts, data.train.column_names)
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
     if deadline is not None:
         trainer.add_callback(Deadline(deadline))
     return trainer
+
+
+def column_prompts(prompts: Mapping[str, str | None], columns: Sequence[str]) -> dict[str, str]:
+    """The prompt of each training column: the model's query prompt for anchors, its document prompt for the others.
+
+    A model that is used with prompts must be trained with them.
+    """
+    by_column = {name: prompts.get("query" if name == "anchor" else "document") for name in columns}
+    return {name: prompt for name, prompt in by_column.items() if prompt}
 
 
 def steps_of(recipe: Recipe, rows: int) -> int:

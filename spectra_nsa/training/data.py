@@ -26,12 +26,14 @@ class TrainingData:
         dev: pairs or scored pairs; ``None`` for no dev metric.
         dev_kind: ``"pairs"``, ``"scored"`` or ``None``.
         quarantined: broken rows set aside.
+        groups: the group of each training row, which batches are filled from; ``None`` mixes all rows.
     """
 
     train: Dataset
     dev: Dataset | None
     dev_kind: str | None
     quarantined: int
+    groups: list[str] | None = None
 
 
 def load_training_data(section: DataSection, *, seed: int, quarantine: Path | None) -> TrainingData:
@@ -56,7 +58,11 @@ def load_training_data(section: DataSection, *, seed: int, quarantine: Path | No
             f"{section.train} holds {source.kind}; training needs pairs or triplets (columns anchor, positive and "
             "optionally negative). Name your columns with data.columns: {anchor: …, positive: …}."
         )
-    rows = source.dataset.select_columns(_text_columns(source))
+    if section.group is not None and section.group not in source.dataset.column_names:
+        found = ", ".join(source.dataset.column_names)
+        raise SpectraError(f"data.group: {section.train} has no column {section.group!r}. Its columns: {found}.")
+    extra = [section.group] if section.group else []
+    rows = source.dataset.select_columns([*_text_columns(source), *extra])
     dev, dev_kind, quarantined = None, None, source.quarantined
     if section.dev_rows and section.dev is not None:
         watched = load_source(section.dev, limit=section.dev_rows, quarantine=quarantine)
@@ -69,7 +75,9 @@ def load_training_data(section: DataSection, *, seed: int, quarantine: Path | No
         dev_kind = "pairs"
     if len(rows) < 2:
         raise SpectraError(f"{section.train} gives {len(rows)} training pair; in-batch negatives need at least 2.")
-    return TrainingData(train=rows, dev=dev, dev_kind=dev_kind, quarantined=quarantined)
+    groups = [str(group) for group in rows[section.group]] if section.group else None
+    rows = rows.select_columns(_text_columns(source))
+    return TrainingData(groups=groups, train=rows, dev=dev, dev_kind=dev_kind, quarantined=quarantined)
 
 
 def _text_columns(source: TextSet) -> list[str]:

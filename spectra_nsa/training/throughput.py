@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,6 +30,9 @@ def seconds_per_step(recipe: Recipe, model: SpectraSentenceTransformer, rows: Da
     precision = resolve_precision(section.precision)
     sizes = model.spectra.config.semantic_dims or [model.spectra.config.projection_dim]
     loss = InfoNCE(model, temperature=recipe.loss.temperature, sizes=sizes, groups=section.length_groups)
+    cut: dict[str, Any] = {}
+    if section.max_length is not None:
+        cut = {"processing_kwargs": {"text": {"max_length": section.max_length, "truncation": True}}}
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6)
     model.train()
     began = 0.0
@@ -39,7 +42,7 @@ def seconds_per_step(recipe: Recipe, model: SpectraSentenceTransformer, rows: Da
         first = step * section.batch % max(1, len(rows) - section.batch)
         batch = rows[first : first + section.batch]
         with autocast(model.device.type, precision):
-            features = [model.preprocess(texts) for texts in batch.values()]
+            features = [model.preprocess(list(texts), **cut) for texts in batch.values()]
             total = torch.stack(list(loss(features).values())).sum()
         total.backward()
         optimiser.step()

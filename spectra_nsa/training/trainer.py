@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sentence_transformers import SentenceTransformerTrainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.training.batches import GroupedBatchSampler
 
 _STEP = re.compile(r"^step-(\d+)$")
 _SCRATCH = ".writing"
@@ -20,6 +22,12 @@ class SpectraTrainer(SentenceTransformerTrainer):
     """Writes each checkpoint into a scratch folder and renames it to `step-N` when it is complete."""
 
     _writing = False
+    groups: Sequence[str] | None = None  # of the training rows; batches are filled from one group each
+
+    def get_batch_sampler(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.groups is None or len(dataset) != len(self.groups):
+            return super().get_batch_sampler(dataset, *args, **kwargs)
+        return GroupedBatchSampler(dataset, *args, **kwargs, groups=self.groups)
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = super()._get_output_dir(trial)

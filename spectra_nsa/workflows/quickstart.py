@@ -130,11 +130,13 @@ def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Ca
     untouched = warm_start(start, max_seq_length=recipe.model.max_length)
     baseline = _measure(DenseSystem("all-MiniLM-L6-v2", untouched), task, bm25=True)
     measuring = time.monotonic() - before
+    texts = pairs.select_columns(["anchor", "positive"])
     data = TrainingData(
-        train=pairs.select(range(DEV_ROWS, len(pairs))),
-        dev=pairs.select(range(DEV_ROWS)),
+        train=texts.select(range(DEV_ROWS, len(pairs))),
+        dev=texts.select(range(DEV_ROWS)),
         dev_kind="pairs",
         quarantined=0,
+        groups=list(pairs["group"])[DEV_ROWS:],
     )
     step = seconds_per_step(recipe, open_start(recipe), data.train)
     available = clock.left - measuring - RESERVE
@@ -179,7 +181,7 @@ def _data() -> tuple[Dataset, Dataset, dict[str, Any]]:
     seen |= near_duplicates(list(pairs["positive"]), list(test["positive"]))
     kept = pairs.select(np.flatnonzero(~seen)).shuffle(seed=0)
     facts = {"packages": len(set(kept["group"])), "removed": int(seen.sum()), "pairs": len(kept)}
-    return kept.select_columns(["anchor", "positive"]), test, facts
+    return kept.select_columns(["anchor", "positive", "group"]), test, facts
 
 
 def _with_steps(recipe: Recipe, steps: int) -> Recipe:
