@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from spectra_nsa.evaluation.run import Evaluation
     from spectra_nsa.training.run import RunResult
 
-RECIPE = "quickstart.yaml"
+QUICKSTART_RECIPE = Path(__file__).parents[1] / "config" / "recipes" / "quickstart.yaml"
 TASK = "standard library"
 PER_PACKAGE = 2_500  # a few giants would otherwise be most of the data, and reading them takes long
 DEV_ROWS = 200
@@ -121,7 +121,7 @@ def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Ca
     )
     say(f"test       {len(test):,} pairs of the standard library, never trained on")
     recipe = load_recipe(
-        Path(__file__).parents[1] / "config" / "recipes" / RECIPE,
+        QUICKSTART_RECIPE,
         flags={"model.start": str(start), "name": out.name, "output": str(out.parent)},
     )
     set_seed(recipe.train.seed)

@@ -18,7 +18,7 @@ from tests.builders import bert_folder
 
 def first_batch(tmp_path: Path, *more: str, prompts: dict[str, str] | None = None) -> dict[str, Any]:
     start = bert_folder(tmp_path / "bert", prompts=prompts)
-    rows = [{"anchor": "open", "positive": "read the file " * 12, "package": "ab"[i % 2]} for i in range(32)]
+    rows = [{"positive": f"{i} read the file " * 12, "package": "ab"[i % 2]} for i in range(32)]
     (tmp_path / "d.jsonl").write_text("\n".join(json.dumps(r | {"anchor": f"open {i}"}) for i, r in enumerate(rows)))
     recipe = load_recipe(
         None, [f"model.start={start}", f"data.train={tmp_path / 'd.jsonl'}", "data.dev_rows=0", "train.batch=8", *more]

@@ -1,0 +1,105 @@
+"""encode, similarity, search and train from the command line, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import spectra_nsa as sp
+from tests.builders import bert_folder
+
+
+def spectra(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "spectra_nsa", *words],
+        capture_output=True,
+        text=True,
+        cwd=home,
+        env=os.environ | {"HOME": str(home)},
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    bert_folder(home / "start")
+    sp.warm_start(home / "start" / "model").save_pretrained(str(home / "saved"))
+    rows = [json.dumps({"anchor": f"open {i}", "positive": f"def read_{i}(file): sort"}) for i in range(40)]
+    (home / "pairs.jsonl").write_text("\n".join(rows))
+    (home / "lines.txt").write_text("open a file\n\nsort the list\n")
+    return home
+
+
+def test_encode_writes_every_output(home: Path) -> None:
+    done = spectra(
+        "encode", "saved", "--input", "lines.txt", "--outputs", "embedding,semantic", "--dim", "8",
+        "--output", "v.npz", "--json", home=home,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["shapes"] == {"embedding": [2, 8], "semantic": [2, 8]}
+    arrays = np.load(home / "v.npz")
+    wanted = sp.load(home / "saved").encode(["open a file", "sort the list"], truncate_dim=8)
+    assert np.allclose(arrays["embedding"], wanted, atol=1e-6)
+
+
+def test_encode_takes_texts_one_after_another(home: Path) -> None:
+    done = spectra("encode", "saved", "--texts", "open", "a file", "--json", home=home)
+    assert json.loads(done.stdout)["shapes"] == {"embedding": [2, 32]}
+
+
+def test_similarity_of_a_checkpoint_and_of_what_was_saved(home: Path) -> None:
+    values = [
+        json.loads(spectra("similarity", name, "open", "sort", "--json", home=home).stdout)["similarity"]
+        for name in ("saved", "start/model")
+    ]
+    assert values[0] == pytest.approx(values[1], abs=1e-5)
+
+
+def test_train_then_search_without_naming_the_model(home: Path) -> None:
+    lost = spectra("search", "open", "--corpus", "lines.txt", home=home)
+    assert lost.returncode == 1 and "quickstart" in lost.stderr
+    done = spectra(
+        "train", "--model", "start/model", "--data", "pairs.jsonl", "--max-steps", "2", "--batch", "8", "--name", "r",
+        "--json", home=home,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 2
+    found = spectra("search", "open a file", "--corpus", "lines.txt", "-k", "1", "--json", home=home)
+    hits = json.loads(found.stdout)["hits"]
+    assert [hit["text"] for hit in hits] == ["open a file"] and hits[0]["score"] == pytest.approx(1, abs=1e-2)
+
+
+def test_dry_run_trains_nothing(home: Path) -> None:
+    words = ["train", "--size", "small", "--data", "pairs.jsonl", "--dry-run", "--json", "name=dry"]
+    plan = json.loads(spectra(*words, home=home).stdout)
+    assert plan["rows"] + plan["dev_rows"] == 40 and plan["steps"] > 0 and plan["parameters"] > 4e6
+    assert not (home / "runs" / "dry").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["train", "train.lrr=1", "--data", "pairs.jsonl"], 2, "train.lr"),
+        (["train", "--size", "minni", "--data", "pairs.jsonl"], 2, "mini"),
+        (["train", "--size", "mini", "--model", "saved", "--data", "pairs.jsonl"], 2, "one of them"),
+        (["train", "--model", "saved"], 2, "--data"),
+        (["train", "--model", "nowhere", "--data", "pairs.jsonl"], 1, "not a model folder"),
+        (["train", "--model", "saved", "--data", "nowhere.csv"], 1, "nowhere.csv"),
+        (["encode", "saved"], 2, "--texts"),
+        (["encode", "saved", "-t", "a", "--dim", "99"], 2, "32"),
+        (["encode", "saved", "-t", "a", "--outputs", "semantc"], 2, "semantic"),
+        (["search", "saved", "too", "many", "--corpus", "lines.txt"], 2, "quotes"),
+        (["inspect", "M4567"], 2, "M456"),
+        (["inspect", "mini", "--gpu", "H1000"], 2, "H100"),
+    ],
+)
+def test_mistakes_get_a_remedy_and_no_traceback(home: Path, words: list[str], code: int, message: str) -> None:
+    done = spectra(*words, home=home)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr

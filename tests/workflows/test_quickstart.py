@@ -1,0 +1,39 @@
+"""The main job, for real: real weights, the installed packages, a short schedule."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spectra_nsa as sp
+
+
+@pytest.mark.slow
+def test_quickstart_end_to_end(tmp_path: Path, minilm: Path) -> None:
+    command = [sys.executable, "-m", "spectra_nsa", "quickstart", "--dir", str(tmp_path / "q"), "--minutes", "6"]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["schema"] == 1 and document["model"] == str(tmp_path / "q" / "model")
+    figures = {(r["system"], r["metric"]): r for r in document["results"]}
+    trained, start, bm25 = (figures[name, "ndcg@10"] for name in ("quickstart", "all-MiniLM-L6-v2", "bm25"))
+    assert trained["value"] > start["value"] + 0.02 > bm25["value"]
+    assert trained["ci"][0] < trained["value"] < trained["ci"][1]
+    gain = next(d for d in document["differences"] if d["system"] == "quickstart" and d["metric"] == "ndcg@10")
+    assert gain["ci"][0] > 0
+    facts = document["quickstart"]
+    assert facts["minutes"] < 10 and facts["peak_memory_gb"] < 4
+    page = (tmp_path / "q" / "report.html").read_text(encoding="utf-8")
+    assert "<svg" in page and "src=" not in page and "http://" not in page.replace("http://www.w3.org", "")
+    assert sp.load(tmp_path / "q" / "model").encode("open a file").shape == (384,)
+
+
+def test_too_little_time_is_said(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "spectra_nsa", "quickstart", "--minutes", "0.1"], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "minutes" in done.stderr
