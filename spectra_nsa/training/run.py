@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,8 @@ def train(
         recipe = recipe or load_recipe(folder / "recipe.yaml")
     else:
         assert recipe is not None
-        folder = _new_folder(recipe)
+        name = recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        folder = claim_folder(Path(recipe.output) / name)
     set_seed(recipe.train.seed)
     if data is None:
         data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=folder / "quarantine")
@@ -111,13 +113,22 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
     return model
 
 
-def _new_folder(recipe: Recipe) -> Path:
-    name = recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = Path(recipe.output) / name
+def claim_folder(folder: Path) -> Path:
+    """Makes sure that a new run can be written there, before any work is done.
+
+    Raises:
+        SpectraError: it holds a run already, or cannot be written to.
+    """
     if (folder / "checkpoints").exists() or (folder / "model").exists():
         raise SpectraError(
-            f"{folder} holds a run already. Go on with it: --resume {folder}; or choose another name: name=…"
+            f"{folder} holds a run already. Go on with it: --resume {folder}; or choose another name or folder."
         )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpectraError(f"cannot create {folder}: {error.strerror or error}.") from error
+    if not os.access(folder, os.W_OK):
+        raise SpectraError(f"cannot write to {folder}: no permission. Choose another output folder.")
     return folder
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import write_json
+from spectra_nsa.core.memory import peak_memory_gb, release_memory
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.workflows.search import CACHE, remember_model, top_hits
 from spectra_nsa.workflows.starter import starter_checkpoint
@@ -107,11 +108,11 @@ def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Ca
     from spectra_nsa.evaluation.run import combine
     from spectra_nsa.models.warm_start import warm_start
     from spectra_nsa.training.data import TrainingData
-    from spectra_nsa.training.run import open_start, train
+    from spectra_nsa.training.run import claim_folder, open_start, train
     from spectra_nsa.training.throughput import seconds_per_step
 
     clock = _Clock(minutes)
-    out = Path(folder) if folder is not None else _free_folder()
+    out = claim_folder(Path(folder) if folder is not None else _free_folder())
     start, origin = starter_checkpoint()
     say(f"weights    {origin}, SHA-256 checked")
     pairs, test, facts = _data()
@@ -127,8 +128,10 @@ def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Ca
     set_seed(recipe.train.seed)
     before = time.monotonic()
     task = PairsTask(TASK, list(test["anchor"]), list(test["positive"]))
-    untouched = warm_start(start, max_seq_length=recipe.model.max_length)
-    baseline = _measure(DenseSystem("all-MiniLM-L6-v2", untouched), task, bm25=True)
+    untouched = DenseSystem("all-MiniLM-L6-v2", warm_start(start, max_seq_length=recipe.model.max_length))
+    baseline = _measure(untouched, task, bm25=True)
+    del untouched
+    release_memory()
     measuring = time.monotonic() - before
     texts = pairs.select_columns(["anchor", "positive"])
     data = TrainingData(
@@ -139,6 +142,7 @@ def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Ca
         groups=list(pairs["group"])[DEV_ROWS:],
     )
     step = seconds_per_step(recipe, open_start(recipe), data.train)
+    release_memory()
     available = clock.left - measuring - RESERVE
     planned = int(min(0.93 * available / step, len(data.train) // recipe.train.batch))
     if planned < 5:
@@ -151,6 +155,7 @@ def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Ca
     if result.interrupted:
         raise KeyboardInterrupt
     say(f"trained    {result.steps} steps in {result.seconds:.0f} s, {result.pairs_per_second:.0f} pairs/s")
+    release_memory()
     trained = _KeepsDocuments("quickstart", result.model)
     evaluation = combine([_measure(trained, task), baseline], [task])
     answers = _answer(trained, test)
@@ -216,9 +221,6 @@ def _answer(system: _KeepsDocuments, test: Dataset) -> list[Answer]:
 
 
 def _facts(clock: _Clock, result: RunResult, recipe: Recipe, origin: str, tested: int) -> dict[str, Any]:
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return {
         "weights": origin,
         "trained_pairs": result.steps * recipe.train.batch,
@@ -227,7 +229,7 @@ def _facts(clock: _Clock, result: RunResult, recipe: Recipe, origin: str, tested
         "training_seconds": round(result.seconds, 1),
         "pairs_per_second": round(result.pairs_per_second, 1),
         "minutes": round(clock.spent / 60, 2),
-        "peak_memory_gb": round(peak, 2),
+        "peak_memory_gb": round(peak_memory_gb(), 2),
     }
 
 

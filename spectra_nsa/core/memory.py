@@ -1,0 +1,28 @@
+"""Memory given back to the system, and how much was used at the most."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import sys
+
+
+def release_memory() -> None:
+    """Frees what is unreachable and returns the allocator's free pages to the system, where it is glibc's.
+
+    Batches of ever new shapes leave glibc's heap full of holes; between the stages of a long command the holes are
+    all there is, and giving them back keeps the peak at what the largest stage needs.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another libc
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def peak_memory_gb() -> float:
+    """The largest resident size of this process so far, in GB (10⁹ bytes)."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
