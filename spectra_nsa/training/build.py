@@ -14,7 +14,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.losses.info_nce import InfoNCE
-from spectra_nsa.training.callbacks import Deadline, MetricsLog, Progress
+from spectra_nsa.training.callbacks import Deadline, MetricsLog, Progress, TrimMemory
 from spectra_nsa.training.dev import DevEvaluator
 from spectra_nsa.training.precision import resolve_precision
 from spectra_nsa.training.trainer import SpectraTrainer
@@ -65,6 +65,8 @@ def build_trainer(
     trainer.data_collator.prompts = column_prompts(model.prompts, data.train.column_names)
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
+    if not torch.cuda.is_available():
+        trainer.add_callback(TrimMemory())
     if deadline is not None:
         trainer.add_callback(Deadline(deadline))
     return trainer

@@ -11,6 +11,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from spectra_nsa.core.memory import release_memory
+
 NOISE = {
     "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss",
     "eval_samples_per_second", "eval_steps_per_second",
@@ -121,6 +123,16 @@ class Progress(TrainerCallback):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+class TrimMemory(TrainerCallback):
+    """Gives the allocator's holes back every few steps: on the CPU, ever new shapes would let them pile up."""
+
+    every = 20
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step % self.every == 0:
+            release_memory()
 
 
 class Deadline(TrainerCallback):

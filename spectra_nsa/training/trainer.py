@@ -24,6 +24,9 @@ class SpectraTrainer(SentenceTransformerTrainer):
     _writing = False
     groups: Sequence[str] | None = None  # of the training rows; batches are filled from one group each
 
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """No callback: it would encode examples for a web page before the first step."""
+
     def get_batch_sampler(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         if self.groups is None or len(dataset) != len(self.groups):
             return super().get_batch_sampler(dataset, *args, **kwargs)

@@ -1,0 +1,74 @@
+"""Every command and the Python example of README.md run, on small stand-ins for what they name."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spectra_nsa as sp
+from tests.builders import WORDS, bert_folder
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+HUB = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def commands() -> list[str]:
+    """The `spectra` lines of the bash blocks, continued lines joined; quickstart has a test of its own."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("spectra ")]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("reader")
+    checkpoint = bert_folder(home / "bert", hidden_size=144, num_attention_heads=4)
+    sp.warm_start(checkpoint).save_pretrained(str(home / "runs" / "quickstart" / "model"))
+    with (home / "pairs.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["title", "body"])
+        table.writerows([f"{word} {other}", f"def {other}(): {word}"] for word in WORDS for other in WORDS)
+    rows = [{"sentence1": a, "sentence2": b, "score": i / 20} for i, (a, b) in enumerate(itertools.pairwise(WORDS))]
+    (home / "dev.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (home / "beir" / "qrels").mkdir(parents=True)
+    texts = [{"_id": str(i), "title": "", "text": word} for i, word in enumerate(WORDS)]
+    for name in ("corpus", "queries"):
+        (home / "beir" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, texts)))
+    qrels = ["query-id\tcorpus-id\tscore", *(f"{i}\t{i}\t1" for i in range(len(WORDS)))]
+    (home / "beir" / "qrels" / "test.tsv").write_text("\n".join(qrels))
+    (home / "hub").symlink_to(checkpoint)
+    (home / ".cache" / "spectra-nsa").mkdir(parents=True)
+    last = {"model": str(home / "runs" / "quickstart" / "model")}
+    (home / ".cache" / "spectra-nsa" / "last.json").write_text(json.dumps(last))
+    return home
+
+
+def test_the_readme_has_commands() -> None:
+    verbs = {shlex.split(line)[1] for line in commands()}
+    assert {"search", "similarity", "encode", "eval", "train", "data"} <= verbs
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_of_the_readme_runs(line: str, home: Path) -> None:
+    words = shlex.split(line.replace(HUB, "./hub"))[1:]
+    environment = os.environ | {"HOME": str(home)}
+    command = [sys.executable, "-m", "spectra_nsa", *words]
+    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_the_python_example_runs(home: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("(2, 128) def ")
