@@ -91,6 +91,9 @@ class Recipe(Section):
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
 
+_SECTIONS = ("model", "data", "loss", "train")
+
+
 def load_recipe(
     path: str | Path | None = None,
     overrides: Sequence[str] = (),
@@ -119,10 +122,12 @@ def load_recipe(
                 f"{override!r} is neither a recipe file that exists nor key=value (such as train.lr=1e-4)."
             )
         _put(values, key, _parse(text))
+    values = {key: {} if value is None and key in _SECTIONS else value for key, value in values.items()}
     size = (values.get("model") or {}).get("size") if isinstance(values.get("model"), dict) else None
     if size is not None:
         defaults = load_preset(str(size)).train
-        values["train"] = {**defaults, **(values.get("train") or {})}
+        given = values.get("train") or {}
+        values["train"] = {**defaults, **given} if isinstance(given, dict) else given
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -144,7 +149,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _parse(text: str) -> Any:
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{text!r} is not a YAML value: {str(error).splitlines()[0]}.") from error
     if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
         try:
             return float(value)

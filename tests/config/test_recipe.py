@@ -200,3 +200,11 @@ def test_a_shipped_recipe_loads(file: Any) -> None:
     recipe = load_recipe(Path(str(file)))
     assert recipe.model.start or recipe.model.size
     assert recipe.train.checkpoint_every % recipe.train.evaluate_every == 0
+
+
+def test_an_empty_section_is_defaults_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("train:\nmodel:\n  size: mini\n")
+    assert load_recipe(tmp_path / "r.yaml").train.batch == 64
+    for override in ("train=3", "train.lr=["):
+        with pytest.raises(UsageError):
+            load_recipe(None, ["model.size=M456", override])
