@@ -1,6 +1,6 @@
 """Training speed: Spectra's trainer against sentence-transformers' own, in one run, on the same pairs.
 
-    python benchmarks/train.py [--rounds 2] [--steps 4] [--rows 1024] [--json FILE]
+    python benchmarks/train.py [--rounds 3] [--steps 6] [--rows 1024] [--json FILE]
 
 Four systems take turns on the same batches of 64 docstring → code pairs, with the same loss (multiple negatives
 ranking, cosine / 0.05) and the same number format:
@@ -93,8 +93,8 @@ def pairs_per_second(system: str, start: Path, rows: Dataset, steps: int, folder
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
