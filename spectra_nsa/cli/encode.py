@@ -29,16 +29,16 @@ def encode_command(
 
     Example: spectra encode runs/quickstart/model --texts "open a file" "close a socket" --dim 128
     """
-    import numpy as np
-
-    from spectra_nsa.models.warm_start import open_model
-
     names = [name.strip() for name in outputs.split(",") if name.strip()]
     rows = [*(texts or []), *(more or [])]
     if source is not None:
         rows += read_texts(source)
     if not rows:
         raise UsageError('give texts: --texts "a" "b", or --input FILE.')
+    import numpy as np
+
+    from spectra_nsa.models.warm_start import open_model
+
     encoder = open_model(model)
     check_dim(encoder, dim)
     arrays = encoder.encode(rows, outputs=names, truncate_dim=dim, batch_size=batch)

@@ -74,7 +74,7 @@ def _recipe(words: list[str], flags: dict[str, Any], resume: Path | None) -> Rec
         raise UsageError(f"one recipe at a time, not {' and '.join(files)}.")
     path: Path | None = Path(files[0]) if files else None
     if resume is not None and path is None:
-        from spectra_nsa.training.trainer import find_checkpoint
+        from spectra_nsa.training.checkpoints import find_checkpoint
 
         path = find_checkpoint(resume)[0] / "recipe.yaml"
     recipe = load_recipe(path, overrides, flags=flags)
@@ -87,14 +87,21 @@ def _recipe(words: list[str], flags: dict[str, Any], resume: Path | None) -> Rec
 
 def _plan(recipe: Recipe) -> dict[str, Any]:
     """Loads data and shapes, trains nothing."""
-    from spectra_nsa.models.inspect import Workload, config_of, inspect_model
+    from spectra_nsa.models.inspect import Workload, inspect_model
     from spectra_nsa.training.build import steps_of
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.precision import resolve_precision
+    from spectra_nsa.training.run import planned_config
 
+    config, length = planned_config(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None)
-    workload = Workload(batch=recipe.train.batch, checkpointing=recipe.train.gradient_checkpointing)
-    facts = inspect_model(config_of(recipe.model.start or recipe.model.size or ""), workload)
+    workload = Workload(
+        batch=min(recipe.train.batch, len(data.train)),
+        texts=len(data.train.column_names),
+        length=min(length, recipe.train.max_length or length),
+        checkpointing=recipe.train.gradient_checkpointing,
+    )
+    facts = inspect_model(config, workload)
     return {
         "recipe": recipe.model_dump(),
         "rows": len(data.train),

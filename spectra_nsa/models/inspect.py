@@ -27,9 +27,11 @@ class Workload:
     """What is trained, for the estimates.
 
     Attributes:
-        rows: triplets.
+        rows: rows of texts: triplets, or pairs.
         epochs: passes over them.
-        batch: triplets in memory at a time.
+        batch: rows in memory at a time.
+        texts: texts a row: 3 in a triplet, 2 in a pair.
+        length: tokens a text; ``None`` for the model's longest.
         gpu: a name from `GPUS`.
         checkpointing: whether activations are recomputed.
     """
@@ -37,6 +39,8 @@ class Workload:
     rows: int = 98_000
     epochs: float = 3
     batch: int = 8
+    texts: int = 3
+    length: int | None = None
     gpu: str = "A100"
     checkpointing: bool = False
 
@@ -72,13 +76,13 @@ def inspect_model(config: SpectraConfig, workload: Workload | None = None) -> di
         raise unknown_name("GPU", workload.gpu, GPUS)
     with torch.device("meta"):
         model = SpectraModel(config)
-    length = config.max_length or config.max_position_embeddings
+    length = workload.length or config.max_length or config.max_position_embeddings
     parameters = sum(weight.numel() for weight in model.parameters())
     flops = _flops_per_token(model, config, length)
-    tokens = workload.rows * workload.epochs * 3 * length
+    tokens = workload.rows * workload.epochs * workload.texts * length
     factor = 4 if workload.checkpointing else 3
     seconds = tokens * flops * factor / (GPUS[workload.gpu] * 1e12 * UTILISATION)
-    batch_tokens = workload.batch * 3 * length
+    batch_tokens = workload.batch * workload.texts * length
     inference = 2 * parameters + 2 * 32 * length * (6 * config.hidden_size + 3 * config.intermediate_size)
     training = 16 * parameters + batch_tokens * _activation_bytes(config, workload.checkpointing)
     return {
@@ -93,9 +97,10 @@ def inspect_model(config: SpectraConfig, workload: Workload | None = None) -> di
             f"FLOPs: 2 per weight of every matrix and 4·T·D per layer for attention, at T = {length} tokens.",
             "Inference memory: bf16 weights and the activations of one layer for 32 texts of full length.",
             f"Training memory: 16 bytes a parameter (fp32 weights, gradients, AdamW) and bf16 activations of "
-            f"{workload.batch} triplets{', recomputed in the backward pass' if workload.checkpointing else ''}.",
-            f"Hours: {workload.rows:,} triplets × {workload.epochs:g} epochs × 3 texts × {length} tokens × {factor} × "
-            f"forward FLOPs, at {UTILISATION:.0%} of the {workload.gpu}'s {GPUS[workload.gpu]:g} TFLOP/s. "
+            f"{workload.batch} × {workload.texts} texts"
+            f"{', recomputed in the backward pass' if workload.checkpointing else ''}.",
+            f"Hours: {workload.rows:,} rows × {workload.epochs:g} epochs × {workload.texts} texts × {length} tokens × "
+            f"{factor} × forward FLOPs, at {UTILISATION:.0%} of the {workload.gpu}'s {GPUS[workload.gpu]:g} TFLOP/s. "
             "An upper bound on the tokens (every text at full length), not a measurement.",
         ],
     }

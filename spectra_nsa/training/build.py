@@ -68,6 +68,7 @@ def build_trainer(
     if not torch.cuda.is_available():
         trainer.add_callback(TrimMemory())
     if deadline is not None:
+        trainer.deadline = deadline
         trainer.add_callback(Deadline(deadline))
     return trainer
 

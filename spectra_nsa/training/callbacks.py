@@ -136,7 +136,7 @@ class TrimMemory(TrainerCallback):
 
 
 class Deadline(TrainerCallback):
-    """Stops at a moment of `time.monotonic()`, whatever is left of the schedule."""
+    """Stops at a moment of `time.monotonic()`, as if the last step had come: measured, saved."""
 
     def __init__(self, moment: float) -> None:
         self.moment = moment
@@ -145,7 +145,8 @@ class Deadline(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         if time.monotonic() > self.moment:
-            control.should_training_stop = True
+            control.should_training_stop = control.should_save = True
+            control.should_evaluate = args.eval_strategy != "no"
         return control
 
 

@@ -15,6 +15,7 @@ from spectra_nsa.core.files import atomic_folder, atomic_write
 from spectra_nsa.core.seeds import set_seed
 
 if TYPE_CHECKING:
+    from spectra_nsa.models.config import SpectraConfig
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.data import TrainingData
     from spectra_nsa.training.trainer import SpectraTrainer
@@ -57,13 +58,13 @@ def train(
         resume: a run's folder, or one of its checkpoints: goes on from there, with the run's own recipe unless one
             is given.
         data: rows already loaded; ``None`` loads the recipe's.
-        deadline: a `time.monotonic()` at which training stops, its schedule unfinished; ``None`` for none.
+        deadline: a `time.monotonic()` at which training ends, its schedule fitted to the time; ``None`` for none.
 
     Raises:
         SpectraError: unusable data, model, folder or checkpoint.
     """
+    from spectra_nsa.training.checkpoints import find_checkpoint
     from spectra_nsa.training.data import load_training_data
-    from spectra_nsa.training.trainer import find_checkpoint
 
     checkpoint = None
     if resume is not None:
@@ -111,6 +112,28 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
     if section.dropout is not None:
         model.spectra.set_dropout(section.dropout)
     return model
+
+
+def planned_config(recipe: Recipe) -> tuple[SpectraConfig, int]:
+    """The config of the model that a recipe starts from, and its longest text in tokens.
+
+    A warm start is really opened, so that what it would refuse is refused now; a fresh model is not built.
+    """
+    from spectra_nsa.models.fresh import fresh_config
+
+    section = recipe.model
+    if section.start is not None:
+        model = open_start(recipe)
+        config = model.spectra.config
+        return config, model.max_seq_length or config.max_position_embeddings
+    changes: dict[str, Any] = {"pooling": section.pooling, "semantic_dims": section.semantic_dims}
+    config, _ = fresh_config(
+        section.size or "M456",
+        tokenizer=section.tokenizer,
+        max_length=section.max_length,
+        **{name: value for name, value in changes.items() if value is not None},
+    )
+    return config, config.max_length or config.max_position_embeddings
 
 
 def claim_folder(folder: Path) -> Path:

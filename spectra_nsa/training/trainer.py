@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +10,9 @@ from typing import Any
 from sentence_transformers import SentenceTransformerTrainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
-from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.training.batches import GroupedBatchSampler
+from spectra_nsa.training.budget import budgeted_schedule
 
-_STEP = re.compile(r"^step-(\d+)$")
 _SCRATCH = ".writing"
 
 
@@ -23,6 +21,7 @@ class SpectraTrainer(SentenceTransformerTrainer):
 
     _writing = False
     groups: Sequence[str] | None = None  # of the training rows; batches are filled from one group each
+    deadline: float | None = None  # a `time.monotonic()`: the learning rate has fallen to 0 by then
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """No callback: it would encode examples for a web page before the first step."""
@@ -31,6 +30,15 @@ class SpectraTrainer(SentenceTransformerTrainer):
         if self.groups is None or len(dataset) != len(self.groups):
             return super().get_batch_sampler(dataset, *args, **kwargs)
         return GroupedBatchSampler(dataset, *args, **kwargs, groups=self.groups)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if self.deadline is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        optimizer = self.optimizer if optimizer is None else optimizer
+        self.lr_scheduler = budgeted_schedule(
+            optimizer, num_training_steps, self.args.get_warmup_steps(num_training_steps), self.deadline
+        )
+        return self.lr_scheduler
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = super()._get_output_dir(trial)
@@ -64,22 +72,3 @@ class SpectraTrainer(SentenceTransformerTrainer):
             best_model_checkpoint=self.state.best_model_checkpoint,
             checkpoint_prefix="step",
         )
-
-
-def find_checkpoint(run_or_checkpoint: str | Path) -> tuple[Path, Path]:
-    """The run's folder and the checkpoint to resume from: the given one, or the run's latest.
-
-    Raises:
-        SpectraError: there is no such run or checkpoint.
-    """
-    path = Path(run_or_checkpoint)
-    if _STEP.match(path.name) and (path / "trainer_state.json").is_file():
-        return path.resolve().parent.parent, path.resolve()
-    if not (path / "recipe.yaml").is_file():
-        raise SpectraError(
-            f"{path} is neither a run (a folder with recipe.yaml) nor a checkpoint (checkpoints/step-N)."
-        )
-    found = [(int(match[1]), child) for child in path.glob("checkpoints/*") if (match := _STEP.match(child.name))]
-    if not found:
-        raise SpectraError(f"{path} has no checkpoint yet; start it again without --resume.")
-    return path.resolve(), max(found)[1].resolve()

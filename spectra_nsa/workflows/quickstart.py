@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +32,8 @@ QUICKSTART_RECIPE = Path(__file__).parents[1] / "config" / "recipes" / "quicksta
 TASK = "standard library"
 PER_PACKAGE = 2_500  # a few giants would otherwise be most of the data, and reading them takes long
 DEV_ROWS = 200
-RESERVE = 30  # seconds for checkpoints, dev metric, report, and a machine that slows down
+RESERVE = 25  # seconds for the last checkpoint, the report, and a machine that slows down
+SHORTEST = 20  # seconds of training below which there is nothing to show
 QUESTIONS = (
     "remove a directory and everything in it",
     "wait until a thread has finished",
@@ -108,8 +110,7 @@ def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Ca
     from spectra_nsa.evaluation.run import combine
     from spectra_nsa.models.warm_start import warm_start
     from spectra_nsa.training.data import TrainingData
-    from spectra_nsa.training.run import claim_folder, open_start, train
-    from spectra_nsa.training.throughput import seconds_per_step
+    from spectra_nsa.training.run import claim_folder, train
 
     clock = _Clock(minutes)
     out = claim_folder(Path(folder) if folder is not None else _free_folder())
@@ -141,18 +142,16 @@ def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Ca
         quarantined=0,
         groups=list(pairs["group"])[DEV_ROWS:],
     )
-    step = seconds_per_step(recipe, open_start(recipe), data.train)
-    release_memory()
     available = clock.left - measuring - RESERVE
-    planned = int(min(0.93 * available / step, len(data.train) // recipe.train.batch))
-    if planned < 5:
+    if available < SHORTEST:
         raise SpectraError(
-            f"{minutes:g} minutes are too few here: a step takes {step:.1f} s. Try --minutes {minutes * 2:g}."
+            f"{minutes:g} minutes are too few here: data and measuring take {clock.spent + measuring:.0f} s, which "
+            f"leaves no time to train. Try --minutes {math.ceil(minutes + 2)}."
         )
-    recipe = _with_steps(recipe, planned)
-    say(f"schedule   {planned} steps of {recipe.train.batch} pairs, about {step:.2f} s each")
+    say(f"schedule   {available:.0f} s, at most one pass over the pairs in batches of {recipe.train.batch}")
     result = train(recipe, data=data, deadline=time.monotonic() + available)
     if result.interrupted:
+        say(f"stopped at step {result.steps}: a quickstart is not resumed, run it again")
         raise KeyboardInterrupt
     say(f"trained    {result.steps} steps in {result.seconds:.0f} s, {result.pairs_per_second:.0f} pairs/s")
     release_memory()
@@ -187,12 +186,6 @@ def _data() -> tuple[Dataset, Dataset, dict[str, Any]]:
     kept = pairs.select(np.flatnonzero(~seen)).shuffle(seed=0)
     facts = {"packages": len(set(kept["group"])), "removed": int(seen.sum()), "pairs": len(kept)}
     return kept.select_columns(["anchor", "positive", "group"]), test, facts
-
-
-def _with_steps(recipe: Recipe, steps: int) -> Recipe:
-    watch = max(1, -(-steps // 3))
-    changes = {"max_steps": steps, "evaluate_every": watch, "checkpoint_every": watch}
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update=changes)})
 
 
 def _measure(dense: DenseSystem, task: PairsTask, *, bm25: bool = False) -> Evaluation:

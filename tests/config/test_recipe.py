@@ -208,3 +208,32 @@ def test_an_empty_section_is_defaults_and_a_wrong_one_is_refused(tmp_path: Path)
     for override in ("train=3", "train.lr=["):
         with pytest.raises(UsageError):
             load_recipe(None, ["model.size=M456", override])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model.pooling=median", "model.pooling"),
+        ("model.semantic_dims=[0, -3]", "greater than 0"),
+        ("model.semantic_dims=[]", "at least 1 item"),
+        ("train.epochs=.inf", "finite"),
+        ("train.evaluate_every=300", "must divide checkpoint_every (500)"),
+        ("train=4", "a section of keys and values"),
+    ],
+)
+def test_values_that_cannot_be_run_are_refused(override: str, said: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        load_recipe(None, [override])
+
+
+def test_a_number_is_a_name() -> None:
+    assert load_recipe(None, ["name=123"]).name == "123"
+
+
+def test_poolings_are_those_of_the_model() -> None:
+    from typing import get_args
+
+    from spectra_nsa.heads.pooling import POOLING
+
+    annotation = ModelSection.model_fields["pooling"].annotation
+    assert {name for part in get_args(annotation) for name in get_args(part)} == set(POOLING)

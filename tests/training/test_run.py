@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.training.checkpoints import find_checkpoint
 from spectra_nsa.training.run import train
-from spectra_nsa.training.trainer import find_checkpoint
 from tests.builders import WORDS, bert_folder
 
 
