@@ -15,6 +15,11 @@ def release_memory() -> None:
     all there is, and giving them back keeps the peak at what the largest stage needs.
     """
     gc.collect()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Returns the allocator's free pages to the system, where it is glibc's. Takes about 0.1 s."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another libc
             ctypes.CDLL("libc.so.6").malloc_trim(0)

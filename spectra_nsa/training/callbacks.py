@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from spectra_nsa.core.memory import release_memory
+from spectra_nsa.core.memory import trim_heap
 
 NOISE = {
     "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss",
@@ -128,11 +128,11 @@ class Progress(TrainerCallback):
 class TrimMemory(TrainerCallback):
     """Gives the allocator's holes back every few steps: on the CPU, ever new shapes would let them pile up."""
 
-    every = 20
+    every = 4
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step % self.every == 0:
-            release_memory()
+            trim_heap()
 
 
 class Deadline(TrainerCallback):
