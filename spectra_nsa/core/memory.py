@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import sys
+from pathlib import Path
 
 
 def release_memory() -> None:
@@ -23,6 +25,15 @@ def trim_heap() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another libc
             ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def resident_gb() -> float | None:
+    """The resident size of this process now, in GB (10⁹ bytes); ``None`` where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e9
 
 
 def peak_memory_gb() -> float:

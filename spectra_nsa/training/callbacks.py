@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from spectra_nsa.core.memory import trim_heap
+from spectra_nsa.core.memory import resident_gb, trim_heap
 
 NOISE = {
     "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss",
@@ -126,12 +126,21 @@ class Progress(TrainerCallback):
 
 
 class TrimMemory(TrainerCallback):
-    """Gives the allocator's holes back every few steps: on the CPU, ever new shapes would let them pile up."""
+    """Gives the allocator's holes back when they have piled up: on the CPU, ever new shapes leave them.
 
-    every = 4
+    What a step needs is learned from the step after each trim; a fifth more than that is holes.
+    """
+
+    def __init__(self) -> None:
+        self.needed = 0.0
+        self.trimmed = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.global_step % self.every == 0:
+        resident = resident_gb() or 0.0
+        if self.trimmed:
+            self.needed = max(self.needed, resident)
+        self.trimmed = resident > 1.2 * self.needed
+        if self.trimmed:
             trim_heap()
 
 
