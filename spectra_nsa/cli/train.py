@@ -36,6 +36,13 @@ def train_command(
         bool, typer.Option("--gradient-checkpointing", help="Less memory, slower.")
     ] = False,
     no_matryoshka: Annotated[bool, typer.Option("--no-matryoshka", help="Train the full width only.")] = False,
+    no_spectral: Annotated[bool, typer.Option("--no-spectral", help="Plain attention.")] = False,
+    no_depth_mix: Annotated[bool, typer.Option("--no-depth-mix", help="The last layer alone.")] = False,
+    no_entity: Annotated[bool, typer.Option("--no-entity", help="No entity vector.")] = False,
+    no_anchor: Annotated[bool, typer.Option("--no-anchor", help="Do not train the anchors.")] = False,
+    no_bridge: Annotated[bool, typer.Option("--no-bridge", help="Do not train the hash.")] = False,
+    no_ranking: Annotated[bool, typer.Option("--no-ranking", help="Do not train the ranking vector.")] = False,
+    no_anomaly: Annotated[bool, typer.Option("--no-anomaly", help="Do not train the anomaly head.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end.")] = False,
 ) -> None:
@@ -54,8 +61,18 @@ def train_command(
         "name": name,
         "train.seed": seed,
         "train.gradient_checkpointing": gradient_checkpointing or None,
-        "loss.matryoshka": False if no_matryoshka else None,
     }
+    off = {
+        "matryoshka": no_matryoshka,
+        "spectral": no_spectral,
+        "depth_mix": no_depth_mix,
+        "entity": no_entity,
+        "anchor": no_anchor,
+        "bridge": no_bridge,
+        "ranking": no_ranking,
+        "anomaly": no_anomaly,
+    }
+    flags |= {f"model.{part}": False for part, is_off in off.items() if is_off}
     recipe = _recipe(words or [], flags, resume)
     if dry_run:
         plan = _plan(recipe)

@@ -26,10 +26,25 @@ class ModelSection(Section):
     size: str | None = Field(None, description="a size preset, for training from scratch")
     tokenizer: str | None = Field(None, description="from scratch: a folder or Hub name; none takes BERT's uncased one")
     max_length: int | None = Field(None, gt=2, description="longest text in tokens; none keeps the checkpoint's")
-    pooling: Literal["mean", "cls", "max", "mean_max"] | None = Field(None, description="none keeps the checkpoint's")
+    pooling: Literal["mean", "cls", "max", "mean_max", "attention", "entropy"] | None = Field(
+        None, description="none keeps the checkpoint's"
+    )
     semantic_dims: list[Annotated[int, Field(gt=0)]] | None = Field(
         None, min_length=1, description="Matryoshka sizes, largest first"
     )
+    spectral: bool | None = Field(None, description="the entropy-gated second path; none keeps the model's")
+    mixer: Literal["spectral", "conv"] | None = Field(None, description="what that path is; none keeps the model's")
+    spectral_dim: int | None = Field(None, gt=0, description="its width; none keeps the model's")
+    entropy_every: int | None = Field(None, gt=0, description="attention entropy in every so-many-th layer")
+    depth_mix: bool | None = Field(None, description="states of dyadic depths in the last; none keeps the model's")
+    entity: bool | None = Field(
+        None, description="the entity vector in `embedding`; none keeps the model's; off trains no entity head either"
+    )
+    matryoshka: bool = Field(True, description="train the smaller sizes in semantic_dims too")
+    anchor: bool = Field(True, description="train the anchors")
+    bridge: bool = Field(True, description="train the hash")
+    ranking: bool = Field(True, description="train the ranking vector, where there are hard negatives")
+    anomaly: bool = Field(True, description="train the anomaly head's prototypes")
     dropout: float | None = Field(0.0, ge=0, lt=1, description="hidden and attention dropout; none keeps the model's")
 
 
@@ -45,11 +60,36 @@ class DataSection(Section):
     dev_rows: int = Field(200, ge=0, description="rows of the dev set; 0 for no dev metric")
 
 
+class Term(Section):
+    """One term of the loss."""
+
+    weight: float = Field(0.0, ge=0, allow_inf_nan=False)
+    start: int = Field(0, ge=0, description="the step from which it counts")
+    ramp: int = Field(0, ge=0, description="steps over which its weight rises")
+    joined: bool = Field(True, description="off: a head's term trains the head alone, not the encoder")
+
+
+class Terms(Section):
+    """The terms by name; docs/model.md, section 7, says what each is."""
+
+    semantic: Term = Term(weight=1.0)
+    triplet: Term = Term()
+    matryoshka_angular: Term = Term()
+    spectral: Term = Term()
+    ranking: Term = Term(weight=1.0, joined=False)
+    anchor: Term = Term(weight=1.0, joined=False)
+    fast: Term = Term(weight=0.1, joined=False)
+    bridge: Term = Term(weight=1.0, joined=False)
+    entity: Term = Term(weight=1.0, joined=False)
+    anomaly: Term = Term(weight=1.0, joined=False)
+
+
 class LossSection(Section):
-    """InfoNCE over the Matryoshka sizes."""
+    """The loss stack."""
 
     temperature: float = Field(0.05, gt=0)
-    matryoshka: bool = Field(True, description="also at every smaller size in semantic_dims")
+    temperature_start: float | None = Field(None, gt=0, description="falls from here on a half cosine; none: constant")
+    terms: Terms = Terms()
     both_directions: bool = Field(True, description="also from document to query")
 
 
@@ -65,6 +105,7 @@ class TrainSection(Section):
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
     warmup: float = Field(0.08, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     weight_decay: float = Field(0.01, ge=0)
+    gate_lr: float = Field(50.0, gt=0, description="learning rate of the zero-start gates, as a multiple of lr")
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 where it is fast")
     length_groups: int | None = Field(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spectra_nsa.encoder.waves import Waves, make_waves
+
 
 @dataclass(frozen=True, kw_only=True)
 class BatchContext:
@@ -17,12 +19,14 @@ class BatchContext:
         attend_B11T: the key mask for attention; ``None`` when no text is padded.
         positions_BT: each token's place in its own text, so that padding on either side changes nothing.
         rotary: cosine and sine tables, (B, 1, T, K) each; ``None`` without rotary positions.
+        waves: the cosine basis of each text; ``None`` where no part filters.
     """
 
     mask_BT: Tensor
     attend_B11T: Tensor | None
     positions_BT: Tensor
     rotary: tuple[Tensor, Tensor] | None = None
+    waves: Waves | None = None
 
 
 def positions_of(mask_BT: Tensor) -> Tensor:
@@ -52,7 +56,12 @@ def rotate(x_BHTK: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def make_context(
-    mask_BT: Tensor, positions_BT: Tensor | None, *, rope_head_size: int | None, rope_theta: float
+    mask_BT: Tensor,
+    positions_BT: Tensor | None,
+    *,
+    rope_head_size: int | None = None,
+    rope_theta: float = 10_000.0,
+    modes: int | None = None,
 ) -> BatchContext:
     """Builds the context of a batch.
 
@@ -61,6 +70,7 @@ def make_context(
         positions_BT: given positions; ``None`` counts them from the mask.
         rope_head_size: K for rotary positions; ``None`` for none.
         rope_theta: base of the rotary frequencies.
+        modes: how many cosines the spectral filter keeps; ``None`` for no filter.
     """
     mask_BT = mask_BT.bool()
     if positions_BT is None:
@@ -74,4 +84,5 @@ def make_context(
         attend_B11T=None if full else mask_BT[:, None, None, :],
         positions_BT=positions_BT,
         rotary=rotary,
+        waves=make_waves(mask_BT, modes) if modes else None,
     )

@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from spectra_nsa.encoder.attention import PlainAttention
+from spectra_nsa.encoder.attention import PlainAttention, SpectralAttention
 from spectra_nsa.encoder.block import PostNormBlock, PreNormBlock
 from spectra_nsa.encoder.context import make_context
+from spectra_nsa.encoder.depth import DepthMixing
 from spectra_nsa.encoder.embeddings import Embeddings
 from spectra_nsa.encoder.ffn import GegluFFN, GeluFFN
 from spectra_nsa.encoder.spec import EncoderSpec
 
 # A new kind of part is one class and one line here; the block does not change.
-ATTENTION: dict[str, Callable[[EncoderSpec], nn.Module]] = {"plain": PlainAttention}
+ATTENTION: dict[str, Callable[[EncoderSpec, bool], nn.Module]] = {
+    "plain": PlainAttention,
+    "spectral": SpectralAttention,
+}
 FFN: dict[str, Callable[[EncoderSpec], nn.Module]] = {"gelu": GeluFFN, "geglu": GegluFFN}
 BLOCK: dict[str, type[nn.Module]] = {"post": PostNormBlock, "pre": PreNormBlock}
 
 
-def build_block(spec: EncoderSpec) -> nn.Module:
-    """One layer with the parts that the spec names."""
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """What the encoder gives.
+
+    Attributes:
+        states: `layers` + 1 tensors (B, T, D): after the embeddings and after each block; the last has depth mixing
+            and the final norm.
+        entropies: of each layer's attention, (B, H, T) in [0, 1]; ``None`` where it is not measured.
+    """
+
+    states: list[Tensor]
+    entropies: list[Tensor | None]
+
+
+def build_block(spec: EncoderSpec, layer: int) -> nn.Module:
+    """One layer, counted from 0, with the parts that the spec names."""
     norms = (
         nn.LayerNorm(spec.hidden_size, eps=spec.norm_eps),
         nn.LayerNorm(spec.hidden_size, eps=spec.norm_eps),
     )
-    return BLOCK[spec.norm](ATTENTION[spec.attention](spec), FFN[spec.ffn](spec), norms, spec.hidden_dropout)
+    return BLOCK[spec.norm](
+        ATTENTION[spec.attention](spec, spec.measures_entropy(layer)), FFN[spec.ffn](spec), norms, spec.hidden_dropout
+    )
 
 
 class Encoder(nn.Module):
@@ -41,8 +62,9 @@ class Encoder(nn.Module):
         super().__init__()
         self.spec = spec
         self.embeddings = Embeddings(spec)
-        self.layers = nn.ModuleList(build_block(spec) for _ in range(spec.layers))
+        self.layers = nn.ModuleList(build_block(spec, layer) for layer in range(spec.layers))
         self.final_norm = nn.LayerNorm(spec.hidden_size, eps=spec.norm_eps) if spec.norm == "pre" else nn.Identity()
+        self.depth = DepthMixing(spec.layers) if spec.depth_mix else None
         # transformers' switch for gradient checkpointing sets these two.
         self.gradient_checkpointing = False
         self._gradient_checkpointing_func: Callable[..., Any] = checkpoint
@@ -53,7 +75,7 @@ class Encoder(nn.Module):
         mask_BT: Tensor,
         segments_BT: Tensor | None = None,
         positions_BT: Tensor | None = None,
-    ) -> list[Tensor]:
+    ) -> Encoded:
         """The hidden states of every depth.
 
         Args:
@@ -61,9 +83,6 @@ class Encoder(nn.Module):
             mask_BT: non-zero at real tokens.
             segments_BT: segment ids; ``None`` for all 0.
             positions_BT: positions; ``None`` counts them from each text's first real token.
-
-        Returns:
-            `layers` + 1 tensors (B, T, D): after the embeddings and after each block; the last has the final norm.
         """
         spec = self.spec
         context = make_context(
@@ -71,14 +90,19 @@ class Encoder(nn.Module):
             positions_BT,
             rope_head_size=spec.hidden_size // spec.heads if spec.position == "rope" else None,
             rope_theta=spec.rope_theta,
+            modes=spec.spectral_modes if spec.attention == "spectral" and spec.mixer == "spectral" else None,
         )
         x_BTD = self.embeddings(context, ids_BT, segments_BT)
         states = [x_BTD]
+        entropies = []
         for layer in self.layers:
             if self.gradient_checkpointing and self.training:
-                x_BTD = self._gradient_checkpointing_func(layer, x_BTD, context)
+                x_BTD, entropy_BHT = self._gradient_checkpointing_func(layer, x_BTD, context)
             else:
-                x_BTD = layer(x_BTD, context)
+                x_BTD, entropy_BHT = layer(x_BTD, context)
             states.append(x_BTD)
+            entropies.append(entropy_BHT)
+        if self.depth is not None:
+            x_BTD = self.depth(states)
         states[-1] = self.final_norm(x_BTD)
-        return states
+        return Encoded(states=states, entropies=entropies)

@@ -1,10 +1,12 @@
-"""The one place that chooses an attention kernel."""
+"""The one place that chooses a kernel, for attention and for its entropy."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+QUERIES_AT_A_TIME = 256  # of the entropy: memory grows with length, not with its square
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
@@ -24,3 +26,36 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float 
             out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask, dropout_p=dropout)
         return out.to(v.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+
+
+@torch.no_grad()
+def attention_entropy(q: Tensor, k: Tensor, mask_BT: Tensor) -> Tensor:
+    """E = −Σ_j p_j log p_j / log n of each query's attention p, in [0, 1]: 0 decided, 1 undecided. No gradient.
+
+    Computed as (lse − Σ_j p_j s_j) / log max(n, 2) from the scores s, in fp32, a block of queries at a time.
+
+    Args:
+        q, k: (B, H, T, K).
+        mask_BT: True at real tokens; n counts them.
+
+    Returns:
+        (B, H, T) fp32.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        q, k = q.float() * q.shape[-1] ** -0.5, k.float()
+        scale_B11 = mask_BT.sum(-1).clamp_min(2).float().log()[:, None, None]
+        hidden_B11T = ~mask_BT[:, None, None, :]
+        # A traced graph has one block: how many there are would otherwise be fixed by the example's length.
+        block = q.shape[2] if torch.compiler.is_compiling() or torch.jit.is_tracing() else QUERIES_AT_A_TIME
+        parts = [_entropy(part, k, hidden_B11T) for part in q.split(block, dim=2)]
+        entropy_BHT = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+        return (entropy_BHT / scale_B11).clamp(0.0, 1.0)
+
+
+def _entropy(q: Tensor, k: Tensor, hidden_B11T: Tensor) -> Tensor:
+    """Entropy in nats of softmax(q kᵀ) over the keys that are not hidden."""
+    scores = (q @ k.transpose(-1, -2)).masked_fill_(hidden_B11T, -1e30)
+    scores -= scores.amax(-1, keepdim=True)
+    weights = scores.exp()
+    total = weights.sum(-1)
+    return total.log() - (weights.mul_(scores)).sum(-1) / total

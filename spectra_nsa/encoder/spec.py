@@ -9,7 +9,8 @@ from spectra_nsa.core.errors import UsageError, unknown_name
 NORMS = ("post", "pre")
 POSITIONS = ("absolute", "rope")
 FFNS = ("gelu", "geglu")
-ATTENTIONS = ("plain",)
+ATTENTIONS = ("plain", "spectral")
+MIXERS = ("spectral", "conv")
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 
 
@@ -28,7 +29,13 @@ class EncoderSpec:
         norm: ``"post"`` (after each residual sum, as in BERT) or ``"pre"`` (before each part, and once at the end).
         position: ``"absolute"`` (learned, added to the tokens) or ``"rope"`` (rotated queries and keys).
         ffn: ``"gelu"`` (two layers) or ``"geglu"`` (gated, three matrices).
-        attention: ``"plain"``.
+        attention: ``"plain"``, or ``"spectral"``: with a second, entropy-gated path beside it.
+        mixer: that path: ``"spectral"`` (a filter over cosines) or ``"conv"`` (a depthwise convolution).
+        spectral_dim: s, the width of that path.
+        spectral_modes: M, how many cosines the filter keeps.
+        entropy_every: the top layer and every so-many-th below it measure their attention's entropy.
+        entropy_at_top: whether the top layer does so under plain attention too, for entropy pooling.
+        depth_mix: whether the states of dyadic depths are mixed into the last.
         activation: ``"gelu"`` (exact), ``"gelu_tanh"`` or ``"relu"``.
         norm_eps: epsilon of the layer norms.
         hidden_dropout: after embeddings, attention and feed-forward, in training.
@@ -48,6 +55,12 @@ class EncoderSpec:
     position: str = "absolute"
     ffn: str = "gelu"
     attention: str = "plain"
+    mixer: str = "spectral"
+    spectral_dim: int = 64
+    spectral_modes: int = 32
+    entropy_every: int = 1
+    entropy_at_top: bool = False
+    depth_mix: bool = False
     activation: str = "gelu"
     norm_eps: float = 1e-12
     hidden_dropout: float = 0.1
@@ -61,6 +74,7 @@ class EncoderSpec:
             ("position", self.position, POSITIONS),
             ("ffn", self.ffn, FFNS),
             ("attention", self.attention, ATTENTIONS),
+            ("mixer", self.mixer, MIXERS),
             ("activation", self.activation, ACTIVATIONS),
         ):
             if value not in valid:
@@ -69,3 +83,13 @@ class EncoderSpec:
             raise UsageError(f"hidden_size {self.hidden_size} is not a multiple of the {self.heads} attention heads.")
         if self.position == "rope" and (self.hidden_size // self.heads) % 2:
             raise UsageError("rope rotates pairs of numbers: hidden_size / heads must be even.")
+        for name in ("spectral_dim", "spectral_modes", "entropy_every"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}: it has to be at least 1.")
+
+    def measures_entropy(self, layer: int) -> bool:
+        """Whether a layer, counted from 0, computes the entropy of its attention."""
+        above = self.layers - 1 - layer
+        if self.attention == "spectral" and above % self.entropy_every == 0:
+            return True
+        return self.entropy_at_top and above == 0

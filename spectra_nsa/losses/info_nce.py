@@ -60,10 +60,17 @@ class InfoNCE(nn.Module):
             features: tokenised columns: anchor, positive, and any negatives.
             labels: unused.
         """
-        unused = torch.empty(0) if labels is None else labels
-        vectors = [vector.float() for vector in embed_by_length(self.model, list(features), self.groups)]
+        return self.of_vectors(embed_by_length(self.model, list(features), self.groups))
+
+    def of_vectors(self, columns: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The terms from vectors that are there already: (B, D) for anchors, positives and any negatives."""
+        vectors = [vector.float() for vector in columns]
         return {
-            f"semantic_{size}": self.rank.compute_loss_from_embeddings([v[:, :size] for v in vectors], unused)
+            f"semantic_{size}": self.rank.compute_loss_from_embeddings([v[:, :size] for v in vectors], torch.empty(0))
             / len(self.sizes)
             for size in self.sizes
         }
+
+    def set_temperature(self, temperature: float) -> None:
+        """Sets τ from the next step on."""
+        self.rank.scale = 1 / temperature

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spectra_nsa.core.errors import SpectraError
 
@@ -93,6 +93,15 @@ def encoder_from_bert(bert: Mapping[str, Tensor], layers: int) -> dict[str, Tens
             parts = [bert[f"encoder.layer.{index}.attention.self.{part}.{suffix}"] for part in _QKV]
             weights[f"layers.{index}.attention.qkv.{suffix}"] = torch.cat(parts)
     return weights
+
+
+def fill_encoder(encoder: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Loads a checkpoint's weights. What no BERT has keeps its start; what BERT has must be there."""
+    missing, unexpected = encoder.load_state_dict(dict(weights), strict=False)
+    new = (".mixer.", ".undecided.", ".gate.", "depth.")
+    gaps = [name for name in missing if not any(part in name for part in new)]
+    if gaps or unexpected:
+        raise SpectraError(f"the checkpoint does not fit: missing {gaps}, unexpected {unexpected}.")
 
 
 def encoder_to_bert(ours: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:

@@ -17,8 +17,13 @@ class SpectraConfig(PreTrainedConfig):
     The backbone's fields carry BERT's names; see `EncoderSpec` for their meaning.
 
     Attributes:
-        norm, position, ffn, attention: the kind of each part.
-        pooling: ``"mean"``, ``"cls"``, ``"max"`` or ``"mean_max"``.
+        norm, position, ffn, attention, mixer: the kind of each part.
+        spectral_dim, spectral_modes, entropy_every, depth_mix: see `EncoderSpec`.
+        pooling: ``"mean"``, ``"cls"``, ``"max"``, ``"mean_max"``, ``"attention"`` or ``"entropy"``.
+        entity: whether `embedding` takes in the entity vector, and the hash with it.
+        anomaly_method, anomaly_prototypes, anomaly_calibration, anomaly_level: what the anomaly head was fitted as:
+            how, K, held-out scores, and the false-alarm rate at which `is_ood` speaks.
+        codes_fitted: whether the hash was fitted on a corpus.
         pooling_skips_prompt: whether pooling leaves out the tokens of a prompt, as some checkpoints ask for.
         normalize: whether `embedding` has unit length.
         semantic_dims: the Matryoshka sizes, largest first; the first is the width D of `embedding`.
@@ -47,6 +52,17 @@ class SpectraConfig(PreTrainedConfig):
     position: str = "absolute"
     ffn: str = "gelu"
     attention: str = "plain"
+    mixer: str = "spectral"
+    spectral_dim: int = 64
+    spectral_modes: int = 32
+    entropy_every: int = 1
+    depth_mix: bool = False
+    entity: bool = False
+    anomaly_method: str = "none"
+    anomaly_prototypes: int = 16
+    anomaly_calibration: int = 0
+    anomaly_level: float = 0.05
+    codes_fitted: bool = False
     rope_base: float = 10_000.0
     pooling: str = "mean"
     pooling_skips_prompt: bool = False
@@ -80,6 +96,12 @@ class SpectraConfig(PreTrainedConfig):
         assert self.semantic_dims is not None
         return self.semantic_dims[0]
 
+    @property
+    def entity_dims(self) -> list[int]:
+        """The entity vector's Matryoshka sizes: half of the semantic ones."""
+        assert self.semantic_dims is not None
+        return [size // 2 for size in self.semantic_dims]
+
     def encoder_spec(self) -> EncoderSpec:
         """The encoder's shape."""
         return EncoderSpec(
@@ -94,6 +116,12 @@ class SpectraConfig(PreTrainedConfig):
             position=self.position,
             ffn=self.ffn,
             attention=self.attention,
+            mixer=self.mixer,
+            spectral_dim=self.spectral_dim,
+            spectral_modes=self.spectral_modes,
+            entropy_every=self.entropy_every,
+            entropy_at_top=self.pooling == "entropy",
+            depth_mix=self.depth_mix,
             activation=self.hidden_act,
             norm_eps=self.layer_norm_eps,
             hidden_dropout=self.hidden_dropout_prob,

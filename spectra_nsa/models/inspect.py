@@ -131,12 +131,21 @@ def _parts(model: SpectraModel) -> dict[str, int]:
     layers: list[Any] = list(model.encoder.layers)
     parts = {
         "embeddings": count(model.encoder.embeddings),
-        "attention": sum(count(layer.attention) for layer in layers),
+        "attention": sum(count(layer.attention.qkv) + count(layer.attention.out) for layer in layers),
+        "spectral path": sum(
+            count(layer.attention) - count(layer.attention.qkv) - count(layer.attention.out) for layer in layers
+        ),
         "ffn": sum(count(layer.ffn) for layer in layers),
         "norms": sum(count(layer.attention_norm) + count(layer.ffn_norm) for layer in layers)
         + count(model.encoder.final_norm),
+        "depth mixing": count(model.encoder.depth) if model.encoder.depth is not None else 0,
         "pooling": count(model.pooling),
         "semantic head": count(model.semantic),
+        "entity head": count(model.entity) + count(model.fusion),
+        "ranking head": count(model.ranking),
+        "anchors": count(model.anchors),
+        "hash bridge": count(model.bridge),
+        "anomaly head": count(model.anomaly),
     }
     return {name: number for name, number in parts.items() if number}
 

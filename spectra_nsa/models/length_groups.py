@@ -62,34 +62,49 @@ def embed_by_length(
     features: Sequence[dict[str, Any]],
     groups: int | None = None,
 ) -> list[Tensor]:
-    """The embeddings of several columns of texts, computed together in groups of like length.
+    """The embeddings of several columns of texts, one (B, D) tensor a column: see `outputs_by_length`."""
+    return [column["sentence_embedding"] for column in outputs_by_length(model, features, groups)]
+
+
+def outputs_by_length(
+    model: Callable[[dict[str, Any]], dict[str, Any]],
+    features: Sequence[dict[str, Any]],
+    groups: int | None = None,
+    names: Sequence[str] = ("sentence_embedding",),
+) -> list[dict[str, Tensor]]:
+    """Named outputs of several columns of texts, computed together in groups of like length.
 
     Args:
         model: a SentenceTransformer, or its distributed wrapper.
-        features: one tokenised, right- or left-padded batch a column, each with `input_ids` and `attention_mask`.
+        features: one tokenised, right- or left-padded batch a column, each with `input_ids` and `attention_mask`; any
+            other entries are the same in all columns.
         groups: how many forward passes; ``None`` for about one per 16 texts. 1 gives one padded pass.
+        names: what to keep of the model's outputs.
 
     Returns:
-        one (B, D) tensor a column, rows in their first order.
+        for each column its outputs by name, rows in their first order.
     """
     lengths = [int(n) for batch in features for n in batch["attention_mask"].sum(-1).tolist()]
     rows = _rows(features)
     groups = groups or max(1, round(len(lengths) / TEXTS_PER_GROUP))
     same_prompt = len({str(batch.get("prompt_length")) for batch in features}) == 1
     if not same_prompt:  # a prompt's length belongs to its column: keep columns apart
-        return [_embed(model, batch, groups) for batch in features]
-    merged: list[tuple[list[int], Tensor]] = []
+        return [outputs_by_length(model, [batch], groups, names)[0] for batch in features]
+    order: list[int] = []
+    pieces: dict[str, list[Tensor]] = {name: [] for name in names}
     for group in group_by_length(lengths, groups):
-        part = _gather(features, [rows[index] for index in group], max(lengths[index] for index in group))
-        merged.append((group, model(part)["sentence_embedding"]))
-    order = torch.tensor([index for group, _ in merged for index in group])
-    vectors = torch.cat([vector for _, vector in merged])
-    vectors = vectors[torch.argsort(order).to(vectors.device)]
-    return list(vectors.split([len(batch["input_ids"]) for batch in features]))
-
-
-def _embed(model: Callable[..., dict[str, Any]], batch: dict[str, Any], groups: int) -> Tensor:
-    return embed_by_length(model, [batch], groups)[0]
+        out = model(_gather(features, [rows[index] for index in group], max(lengths[index] for index in group)))
+        order += group
+        for name in names:
+            pieces[name].append(out[name])
+    inverse = torch.argsort(torch.tensor(order))
+    sizes = [len(batch["input_ids"]) for batch in features]
+    columns: list[dict[str, Tensor]] = [{} for _ in features]
+    for name, parts in pieces.items():
+        values = torch.cat(parts)
+        for column, value in zip(columns, values[inverse.to(values.device)].split(sizes), strict=True):
+            column[name] = value
+    return columns
 
 
 def _gather(features: Sequence[dict[str, Any]], rows: Sequence[tuple[int, int]], width: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import BertForMaskedLM
 
-from spectra_nsa.models.bert_adapter import config_from_bert, encoder_from_bert, masked_lm_head_from_bert
+from spectra_nsa.models.bert_adapter import config_from_bert, encoder_from_bert, fill_encoder, masked_lm_head_from_bert
 from spectra_nsa.models.checks import check_folder, resolve_folder
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraForMaskedLM
@@ -31,7 +31,7 @@ def warm_start_masked_lm(checkpoint: str | Path) -> SpectraForMaskedLM:
     weights = bert.state_dict()
     model = SpectraForMaskedLM(SpectraConfig(**config_from_bert(bert.config)))
     inner = {name.removeprefix("bert."): value for name, value in weights.items() if name.startswith("bert.")}
-    model.model.encoder.load_state_dict(encoder_from_bert(inner, bert.config.num_hidden_layers))
+    fill_encoder(model.model.encoder, encoder_from_bert(inner, bert.config.num_hidden_layers))
     head = masked_lm_head_from_bert(weights) | {"decoder.weight": inner["embeddings.word_embeddings.weight"]}
     model.lm_head.load_state_dict(head)
     with torch.no_grad():

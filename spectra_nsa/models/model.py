@@ -15,13 +15,30 @@ from transformers.utils import ModelOutput
 
 from spectra_nsa.core.errors import unknown_name
 from spectra_nsa.encoder.attention import PlainAttention
-from spectra_nsa.encoder.encoder import Encoder
+from spectra_nsa.encoder.encoder import Encoded, Encoder
 from spectra_nsa.encoder.ffn import ACTIVATION_FUNCTIONS
+from spectra_nsa.encoder.gates import Gate, Starts
+from spectra_nsa.heads.anchors import AnchorHead
+from spectra_nsa.heads.anomaly import AnomalyHead
+from spectra_nsa.heads.bridge import HashBridge, pack_bits
+from spectra_nsa.heads.entity import EntityFusion, EntityHead
 from spectra_nsa.heads.pooling import build_pooling
+from spectra_nsa.heads.ranking import RankingHead
 from spectra_nsa.heads.semantic import SemanticHead
 from spectra_nsa.models.config import SpectraConfig
 
-OUTPUTS = ("embedding", "semantic")
+OUTPUTS = (
+    "embedding",
+    "semantic",
+    "entity",
+    "ranking",
+    "anchor64",
+    "fast",
+    "fast_logits",
+    "anomaly",
+    "anomaly_p",
+    "is_ood",
+)
 
 
 @dataclass
@@ -31,14 +48,32 @@ class SpectraOutput(ModelOutput):
     Attributes:
         embedding: (B, D) fp32, the default vector; unit length if the config says `normalize`.
         semantic: (B, D) fp32, unit length; each prefix in `semantic_dims`, normalised, is an embedding.
+        entity: (B, D / 2) fp32, unit length; prefixes `entity_dims`.
+        ranking: (B, D) fp32, unit length.
+        anchor64: (B, 64) fp32, cosines.
+        fast: (B, 32) uint8: 256 bits, most significant first; the first 8 and 16 bytes are codes of 64 and 128 bits.
+        fast_logits: (B, 256) fp32, whose signs are the bits, for asymmetric scoring.
+        anomaly: (B,) fp32, larger = stranger.
+        anomaly_p: (B,) fp32, the share of in-domain texts at least as strange.
+        is_ood: (B,) bool, anomaly_p at or below the config's `anomaly_level`.
         last_hidden_state: (B, T, H).
         hidden_states: all depths, where asked for.
+        entropies: of each layer's attention (B, H, T), ``None`` where not measured; where hidden states are asked for.
     """
 
     embedding: Tensor | None = None
     semantic: Tensor | None = None
+    entity: Tensor | None = None
+    ranking: Tensor | None = None
+    anchor64: Tensor | None = None
+    fast: Tensor | None = None
+    fast_logits: Tensor | None = None
+    anomaly: Tensor | None = None
+    anomaly_p: Tensor | None = None
+    is_ood: Tensor | None = None
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
+    entropies: tuple[Tensor | None, ...] | None = None
 
 
 class SpectraPreTrainedModel(PreTrainedModel):
@@ -55,6 +90,9 @@ class SpectraPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         # from_pretrained builds on the meta device and fills what the file lacks through this method only.
         super()._init_weights(module)
+        if isinstance(module, Starts):
+            for name, value in module.initial().items():
+                initialization.copy_(getattr(module, name), value)
         if isinstance(module, MaskedLMHead):
             initialization.zeros_(module.bias)
 
@@ -70,13 +108,21 @@ class SpectraModel(SpectraPreTrainedModel):
         super().__init__(config)
         assert config.semantic_dims is not None
         self.encoder = Encoder(config.encoder_spec())
-        self.pooling = build_pooling(config.pooling)
+        D = config.semantic_dims[0]
+        E = config.entity_dims[0]
+        self.pooling = build_pooling(config.pooling, config.hidden_size)
         self.semantic = SemanticHead(
             config.pooled_size,
-            config.semantic_dims[0],
+            D,
             project=config.semantic_projection,
             bias=config.semantic_bias,
         )
+        self.entity = EntityHead(config.hidden_size, E, config.vocab_size)
+        self.fusion = EntityFusion(E, D)
+        self.ranking = RankingHead(D)
+        self.anchors = AnchorHead(D)
+        self.bridge = HashBridge(D + E, D)
+        self.anomaly = AnomalyHead(D, config.anomaly_prototypes, config.anomaly_calibration, config.anomaly_method)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -85,6 +131,10 @@ class SpectraModel(SpectraPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         assert isinstance(value, nn.Embedding)
         self.encoder.embeddings.tokens = value
+
+    def gates(self) -> list[nn.Parameter]:
+        """The zero-start gates, which the optimiser treats apart."""
+        return [module.weight for module in self.modules() if isinstance(module, Gate)]
 
     def set_dropout(self, share: float) -> None:
         """Sets hidden and attention dropout, in the config and in the built parts."""
@@ -103,6 +153,7 @@ class SpectraModel(SpectraPreTrainedModel):
         position_ids: Tensor | None = None,
         prompt_length: int | Tensor | None = None,
         outputs: Sequence[str] = ("embedding",),
+        detached: Sequence[str] = (),
         output_hidden_states: bool = False,
         return_dict: bool = True,
     ) -> SpectraOutput | tuple[Any, ...]:
@@ -116,6 +167,7 @@ class SpectraModel(SpectraPreTrainedModel):
             prompt_length: how many leading tokens are the prompt's; read when the config says
                 `pooling_skips_prompt`.
             outputs: names from `OUTPUTS`; empty for hidden states only.
+            detached: those of them whose gradient ends at their head and does not reach the encoder.
             output_hidden_states: whether to return every depth.
             return_dict: False for a tuple.
 
@@ -127,18 +179,53 @@ class SpectraModel(SpectraPreTrainedModel):
                 raise unknown_name("output", name, OUTPUTS)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        states = self.encoder(input_ids, attention_mask, token_type_ids, position_ids)
-        result = SpectraOutput(
-            last_hidden_state=states[-1], hidden_states=tuple(states) if output_hidden_states else None
-        )
+        encoded = self.encoder(input_ids, attention_mask, token_type_ids, position_ids)
+        result = SpectraOutput(last_hidden_state=encoded.states[-1])
+        if output_hidden_states:
+            result.hidden_states = tuple(encoded.states)
+            result.entropies = tuple(encoded.entropies)
         if outputs:
-            pooled_BP = self.pooling(states[-1].float(), self._pooling_mask(attention_mask, prompt_length))
-            semantic_BD = self.semantic(pooled_BP).float()
-            if "semantic" in outputs:
-                result.semantic = F.normalize(semantic_BD, dim=-1)
-            if "embedding" in outputs:
-                result.embedding = F.normalize(semantic_BD, dim=-1) if self.config.normalize else semantic_BD
+            mask_BT = self._pooling_mask(attention_mask, prompt_length)
+            for name, value in self._heads(
+                encoded, mask_BT, input_ids, frozenset(outputs), frozenset(detached)
+            ).items():
+                result[name] = value
         return result if return_dict else result.to_tuple()
+
+    def _heads(
+        self, encoded: Encoded, mask_BT: Tensor, ids_BT: Tensor, wanted: frozenset[str], detached: frozenset[str]
+    ) -> dict[str, Tensor]:
+        """The wanted outputs, in fp32, from the top layer's states."""
+
+        def given(name: str, value: Tensor) -> Tensor:
+            return value.detach() if name in detached else value
+
+        x_BTD = encoded.states[-1].float()
+        entropy_BHT = encoded.entropies[-1]
+        pooled_BP = self.pooling(x_BTD, mask_BT, None if entropy_BHT is None else entropy_BHT.mean(1))
+        semantic_BD = self.semantic(pooled_BP).float()
+        unit_BD = F.normalize(semantic_BD, dim=-1)
+        found: dict[str, Tensor] = {"semantic": unit_BD}
+        fused = self.config.entity and wanted & {"embedding", "fast", "fast_logits"}
+        if fused or "entity" in wanted:
+            found["entity"] = self.entity(given("entity", x_BTD), mask_BT, ids_BT)
+        if "embedding" in wanted:
+            embedding_BD = self.fusion(semantic_BD, found["entity"]) if self.config.entity else semantic_BD
+            found["embedding"] = F.normalize(embedding_BD, dim=-1) if self.config.normalize else embedding_BD
+        if "ranking" in wanted:
+            found["ranking"] = self.ranking(given("ranking", unit_BD))
+        if "anchor64" in wanted:
+            found["anchor64"] = self.anchors(given("anchor64", unit_BD))
+        if wanted & {"fast", "fast_logits"}:
+            hashed = torch.cat((unit_BD, found["entity"]), dim=-1) if self.config.entity else unit_BD
+            found["fast_logits"] = self.bridge(given("fast_logits", hashed))
+            found["fast"] = pack_bits(found["fast_logits"])
+        if wanted & {"anomaly", "anomaly_p", "is_ood"}:
+            found["anomaly"] = self.anomaly(unit_BD)
+            if wanted & {"anomaly_p", "is_ood"}:
+                found["anomaly_p"] = self.anomaly.p_value(found["anomaly"])
+                found["is_ood"] = found["anomaly_p"] <= self.config.anomaly_level
+        return {name: value for name, value in found.items() if name in wanted}
 
     def _pooling_mask(self, mask_BT: Tensor, prompt_length: int | Tensor | None) -> Tensor:
         if prompt_length is None or not self.config.pooling_skips_prompt:

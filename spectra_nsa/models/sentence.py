@@ -21,6 +21,7 @@ from spectra_nsa.models.model import OUTPUTS, SpectraModel
 from spectra_nsa.models.registration import register
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prompt_length")
 _MODALITY: Any = {"text": {"method": "forward", "method_output_name": "embedding"}}
 
 
@@ -34,6 +35,19 @@ class SpectraSentenceTransformer(SentenceTransformer):
         assert isinstance(model, SpectraModel)
         return model
 
+    def forward(self, input: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """As `SentenceTransformer.forward`; ``spectra_outputs`` in `input` names what is computed instead, and
+        ``spectra_detached`` the outputs whose gradient ends at their head."""
+        names = input.get("spectra_outputs")
+        if names is None:
+            return super().forward(input, **kwargs)
+        out = self.spectra(
+            **{key: input[key] for key in _INPUTS if key in input},
+            outputs=names,
+            detached=input.get("spectra_detached", ()),
+        )
+        return {name: out[name] for name in names}
+
     def encode(self, inputs: Any, *args: Any, outputs: Sequence[str] | None = None, **kwargs: Any) -> Any:
         """As `SentenceTransformer.encode`, with two additions.
 
@@ -45,8 +59,8 @@ class SpectraSentenceTransformer(SentenceTransformer):
             outputs: names of outputs, such as ``["semantic", "embedding"]``; ``None`` for `embedding` alone.
 
         Returns:
-            (N, D) float32; with `outputs` a dict of arrays by name. `truncate_dim` shortens `embedding` and
-            `semantic` only.
+            (N, D) float32; with `outputs` a dict of arrays by name, in the shapes of `SpectraOutput`.
+            `truncate_dim` shortens `embedding` and `semantic` only.
 
         Raises:
             UsageError: an output that does not exist.
@@ -85,10 +99,10 @@ class SpectraSentenceTransformer(SentenceTransformer):
         for start in range(0, len(order), batch_size):
             batch = [texts[index] for index in order[start : start + batch_size]]
             features = batch_to_device(self.preprocess(batch, prompt=prompt), self.device)
-            names = ("input_ids", "attention_mask", "token_type_ids", "prompt_length")
-            out = self.spectra(**{name: features[name] for name in names if name in features}, outputs=outputs)
+            out = self.spectra(**{name: features[name] for name in _INPUTS if name in features}, outputs=outputs)
             for name in outputs:
-                pieces[name].append(_shorten(out[name], truncate_dim).float().cpu().numpy())
+                value = _shorten(out[name], truncate_dim) if name in ("embedding", "semantic") else out[name]
+                pieces[name].append(value.cpu().numpy())
         inverse = np.argsort(order)
         arrays = {name: np.concatenate(parts)[inverse] if parts else np.array([]) for name, parts in pieces.items()}
         return {name: array[0] for name, array in arrays.items()} if single else arrays

@@ -12,13 +12,20 @@ from sentence_transformers.base.modules.normalize import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from spectra_nsa.core.errors import SpectraError, unknown_name
-from spectra_nsa.models.bert_adapter import config_from_bert, encoder_from_bert
+from spectra_nsa.models.bert_adapter import config_from_bert, encoder_from_bert, fill_encoder
 from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder, weight_shapes
 from spectra_nsa.models.config import SpectraConfig, default_dims
 from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, build, load
 
 OPTIONS = (
+    "spectral",
+    "mixer",
+    "spectral_dim",
+    "spectral_modes",
+    "entropy_every",
+    "depth_mix",
+    "entity",
     "pooling",
     "normalize",
     "semantic_dims",
@@ -37,7 +44,9 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
 
     Args:
         checkpoint: a local folder or a Hub name; plain BERT or sentence-transformers layout.
-        **options: override what is inherited: `pooling`, `normalize`, `semantic_dims` (Matryoshka sizes, largest
+        **options: parts that the checkpoint lacks, each an exact no-op until trained: `spectral` (with `mixer`,
+            `spectral_dim`, `spectral_modes`, `entropy_every`), `depth_mix`, `entity` (True takes it into `embedding`).
+            And what overrides the inherited: `pooling`, `normalize`, `semantic_dims` (Matryoshka sizes, largest
             first), `hidden_dropout_prob`, `attention_probs_dropout_prob`, `max_seq_length`; `revision` names a Hub
             revision.
 
@@ -52,13 +61,15 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
     if check_folder(folder) == "spectra_nsa":
         raise SpectraError(f"{checkpoint} is a Spectra model already: open it with spectra_nsa.load.")
     source = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    if "spectral" in options:
+        options["attention"] = "spectral" if options.pop("spectral") else "plain"
     max_seq_length = options.pop("max_seq_length", None) or source.max_seq_length
     fields, dense = _read_modules(source, str(checkpoint))
     bert: Any = source[0].model
     _refuse_gaps(folder, bert)
     fields |= config_from_bert(bert.config) | {"max_length": max_seq_length} | options
     model = SpectraModel(SpectraConfig(**fields))
-    model.encoder.load_state_dict(encoder_from_bert(bert.state_dict(), bert.config.num_hidden_layers))
+    fill_encoder(model.encoder, encoder_from_bert(bert.state_dict(), bert.config.num_hidden_layers))
     if dense is not None:
         model.semantic.projection.load_state_dict(dense.linear.state_dict())
     return build(

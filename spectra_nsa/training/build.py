@@ -13,8 +13,8 @@ from sentence_transformers.base.sampler import BatchSamplers
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from spectra_nsa.config.recipe import Recipe
-from spectra_nsa.losses.info_nce import InfoNCE
-from spectra_nsa.training.callbacks import Deadline, MetricsLog, Progress, TrimMemory
+from spectra_nsa.losses.stack import NEEDS, LossStack
+from spectra_nsa.training.callbacks import Deadline, MetricsLog, Progress, StackClock, TrimMemory
 from spectra_nsa.training.dev import DevEvaluator
 from spectra_nsa.training.precision import resolve_precision
 from spectra_nsa.training.trainer import SpectraTrainer
@@ -44,11 +44,11 @@ def build_trainer(
     evaluator = DevEvaluator(data.dev, data.dev_kind, precision) if data.dev is not None and data.dev_kind else None
     arguments = training_arguments(recipe, folder, len(data.train), precision, evaluator)
     dims = model.spectra.config.semantic_dims or [model.spectra.config.projection_dim]
-    loss = InfoNCE(
+    loss = LossStack(
         model,
-        temperature=recipe.loss.temperature,
-        sizes=dims if recipe.loss.matryoshka else dims[:1],
-        both_directions=recipe.loss.both_directions,
+        recipe.loss,
+        active=active_terms(recipe),
+        sizes=dims if recipe.model.matryoshka else dims[:1],
         groups=recipe.train.length_groups,
         gather=arguments.world_size > 1,
     )
@@ -58,11 +58,12 @@ def build_trainer(
         train_dataset=data.train,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[MetricsLog(folder / "metrics.jsonl"), Progress()],
+        callbacks=[StackClock(loss), MetricsLog(folder / "metrics.jsonl"), Progress()],
     )
     trainer.groups = data.groups
     trainer.data_collator.max_length = recipe.train.max_length
     trainer.data_collator.prompts = column_prompts(model.prompts, data.train.column_names)
+    trainer.gate_lr = recipe.train.gate_lr
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
     if not torch.cuda.is_available():
@@ -71,6 +72,21 @@ def build_trainer(
         trainer.deadline = deadline
         trainer.add_callback(Deadline(deadline))
     return trainer
+
+
+def active_terms(recipe: Recipe) -> list[str]:
+    """The terms whose part is not turned off."""
+    section = recipe.model
+    on = {
+        "matryoshka_angular": section.matryoshka,
+        "ranking": section.ranking,
+        "anchor": section.anchor,
+        "fast": section.bridge,
+        "bridge": section.bridge,
+        "entity": section.entity is not False,
+        "anomaly": section.anomaly,
+    }
+    return [name for name in NEEDS if on.get(name, True)]
 
 
 def column_prompts(prompts: Mapping[str, str | None], columns: Sequence[str]) -> dict[str, str]:

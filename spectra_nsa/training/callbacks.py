@@ -12,6 +12,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from spectra_nsa.core.memory import resident_gb, trim_heap
+from spectra_nsa.losses.stack import LossStack
 
 NOISE = {
     "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss",
@@ -123,6 +124,33 @@ class Progress(TrainerCallback):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+class StackClock(TrainerCallback):
+    """Tells the loss stack what step it is, and logs temperature and each term's gradient norm."""
+
+    def __init__(self, stack: LossStack) -> None:
+        self.stack = stack
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.stack.step, self.stack.steps = state.global_step, state.max_steps
+        logged = state.global_step == 0 or (state.global_step + 1) % state.logging_steps == 0
+        self.stack.gradient_norms = {} if logged else None
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs is not None and "loss" in logs:
+            logs["temperature"] = self.stack.temperature
+            for name, norm in (self.stack.gradient_norms or {}).items():
+                logs[f"grad_norm_{name}"] = norm
 
 
 class TrimMemory(TrainerCallback):

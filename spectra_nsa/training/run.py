@@ -65,6 +65,7 @@ def train(
     """
     from spectra_nsa.training.checkpoints import find_checkpoint
     from spectra_nsa.training.data import load_training_data
+    from spectra_nsa.training.rarity import fit_rarity
 
     checkpoint = None
     if resume is not None:
@@ -78,6 +79,8 @@ def train(
     if data is None:
         data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=folder / "quarantine")
     model = open_start(recipe)
+    if checkpoint is None and recipe.model.entity is not False:
+        fit_rarity(model, data.train)
     _write_recipe(folder, recipe)
     return _fit(recipe, folder, model, data, checkpoint, deadline)
 
@@ -90,28 +93,42 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
     from spectra_nsa.models.warm_start import warm_start
 
     section = recipe.model
-    options: dict[str, Any] = {"pooling": section.pooling, "semantic_dims": section.semantic_dims}
     if section.start is None:
         return fresh_model(
             section.size or "M456",
             tokenizer=section.tokenizer,
             max_length=section.max_length,
             dropout=section.dropout,
-            **{name: value for name, value in options.items() if value is not None},
+            **_parts(recipe, fresh=True),
         )
     folder = resolve_folder(section.start)
     if check_folder(folder) == "bert":
-        options |= {"hidden_dropout_prob": section.dropout, "attention_probs_dropout_prob": section.dropout}
-        options["max_seq_length"] = section.max_length
+        options = _parts(recipe) | {
+            "hidden_dropout_prob": section.dropout,
+            "attention_probs_dropout_prob": section.dropout,
+            "max_seq_length": section.max_length,
+        }
         return warm_start(folder, **{name: value for name, value in options.items() if value is not None})
-    if section.pooling is not None or section.semantic_dims is not None:
-        raise SpectraError("model.pooling and model.semantic_dims are part of a saved model and cannot be changed.")
     model = load(folder)
+    for name, value in _parts(recipe, fresh=True).items():
+        if getattr(model.spectra.config, name) != value:
+            raise SpectraError(f"model.{name} is part of a saved model and cannot be changed to {value}.")
     if section.max_length is not None:
         model.max_seq_length = section.max_length
     if section.dropout is not None:
         model.spectra.set_dropout(section.dropout)
     return model
+
+
+_PARTS = ("spectral", "mixer", "spectral_dim", "entropy_every", "depth_mix", "entity", "pooling", "semantic_dims")
+
+
+def _parts(recipe: Recipe, *, fresh: bool = False) -> dict[str, Any]:
+    """The model's parts that a recipe names, as options of `warm_start`, or as fields of a fresh model's config."""
+    found = {name: value for name in _PARTS if (value := getattr(recipe.model, name)) is not None}
+    if fresh and "spectral" in found:
+        found["attention"] = "spectral" if found.pop("spectral") else "plain"
+    return found
 
 
 def planned_config(recipe: Recipe) -> tuple[SpectraConfig, int]:
@@ -126,12 +143,11 @@ def planned_config(recipe: Recipe) -> tuple[SpectraConfig, int]:
         model = open_start(recipe)
         config = model.spectra.config
         return config, model.max_seq_length or config.max_position_embeddings
-    changes: dict[str, Any] = {"pooling": section.pooling, "semantic_dims": section.semantic_dims}
     config, _ = fresh_config(
         section.size or "M456",
         tokenizer=section.tokenizer,
         max_length=section.max_length,
-        **{name: value for name, value in changes.items() if value is not None},
+        **_parts(recipe, fresh=True),
     )
     return config, config.max_length or config.max_position_embeddings
 

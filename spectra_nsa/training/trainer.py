@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from sentence_transformers import SentenceTransformerTrainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.losses.stack import NotFiniteError
 from spectra_nsa.training.batches import GroupedBatchSampler
 from spectra_nsa.training.budget import budgeted_schedule
 
 _SCRATCH = ".writing"
+PATIENCE = 10  # skipped steps in a row
 
 
 class SpectraTrainer(SentenceTransformerTrainer):
     """Writes each checkpoint into a scratch folder and renames it to `step-N` when it is complete."""
 
     _writing = False
+    gate_lr = 50.0
+    skipped = 0
+    skipped_in_a_row = 0
     groups: Sequence[str] | None = None  # of the training rows; batches are filled from one group each
     deadline: float | None = None  # a `time.monotonic()`: the learning rate has fallen to 0 by then
 
@@ -30,6 +38,38 @@ class SpectraTrainer(SentenceTransformerTrainer):
         if self.groups is None or len(dataset) != len(self.groups):
             return super().get_batch_sampler(dataset, *args, **kwargs)
         return GroupedBatchSampler(dataset, *args, **kwargs, groups=self.groups)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        optimizer = super().create_optimizer(*args, **kwargs)
+        spectra = getattr(self.model, "spectra", None)
+        gates = {id(weight) for weight in spectra.gates()} if spectra is not None else set()
+        if gates and not any(group.get("gates") for group in optimizer.param_groups):
+            held = [weight for group in optimizer.param_groups for weight in group["params"] if id(weight) in gates]
+            for group in optimizer.param_groups:
+                group["params"] = [weight for weight in group["params"] if id(weight) not in gates]
+            first = optimizer.param_groups[0]
+            group = {key: value for key, value in first.items() if key not in ("params", "initial_lr")}
+            group |= {"params": held, "lr": self.args.learning_rate * self.gate_lr, "weight_decay": 0.0, "gates": True}
+            optimizer.add_param_group(group)
+        return optimizer
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+        """One batch; where the loss is not a number the step is skipped, counted and, after many, refused."""
+        try:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+            self.skipped_in_a_row = 0
+            return loss
+        except NotFiniteError as error:
+            self.skipped += 1
+            self.skipped_in_a_row += 1
+            print(f"spectra: step {self.state.global_step + 1} skipped: {error}", file=sys.stderr, flush=True)
+            if self.skipped_in_a_row >= PATIENCE:
+                raise SpectraError(
+                    f"{PATIENCE} steps in a row were skipped: {error}. Start again from an earlier checkpoint with a "
+                    "lower train.lr, or train.precision=fp32; a checkpoint that gives this at once is damaged."
+                ) from error
+            model.zero_grad(set_to_none=True)
+            return torch.zeros((), device=self.args.device)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.deadline is None or self.lr_scheduler is not None:

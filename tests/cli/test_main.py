@@ -22,7 +22,8 @@ FLAGS = {
     "quickstart": "--dir --minutes --json",
     "train": (
         "words --size --model -m --data -d --epochs --max-steps --batch --max-length --name --seed --resume "
-        "--gradient-checkpointing --no-matryoshka --dry-run --json"
+        "--gradient-checkpointing --no-matryoshka --no-spectral --no-depth-mix --no-entity --no-anchor --no-bridge "
+        "--no-ranking --no-anomaly --dry-run --json"
     ),
     "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit",
     "encode": "model more --texts -t --input -i --output -o --outputs --dim --batch --json",

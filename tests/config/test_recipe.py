@@ -49,7 +49,7 @@ def test_every_key_survives_yaml(tmp_path: Path) -> None:
         "name=größe", "output=out", "model.start=folder", "model.max_length=64", "model.pooling=cls",
         "model.semantic_dims=[96, 48]", "model.dropout=null", "data.train=a.jsonl", "data.columns={anchor: q}",
         "data.split=train", "data.limit=5", "data.dev=b.jsonl", "data.dev_rows=7", "loss.temperature=0.07",
-        "loss.matryoshka=false", "loss.both_directions=false", "train.epochs=0.5", "train.max_steps=9",
+        "model.matryoshka=false", "loss.both_directions=false", "train.epochs=0.5", "train.max_steps=9",
         "train.schedule=cosine", "train.precision=fp32", "train.length_groups=3", "train.gradient_checkpointing=true",
     ]  # fmt: skip
     recipe = load_recipe(None, overrides)

@@ -51,7 +51,7 @@ def test_hidden_states_are_berts_at_every_depth(activation: str) -> None:
     ids, mask = random_batch([5, 17, 40, 1], 40)
     segments = (torch.arange(40) > 9).long().expand(4, -1)
     theirs = bert(ids, attention_mask=mask, token_type_ids=segments, output_hidden_states=True).hidden_states
-    for mine, wanted in zip(ours(ids, mask, segments), theirs, strict=True):
+    for mine, wanted in zip(ours(ids, mask, segments).states, theirs, strict=True):
         assert (mine - wanted)[mask.bool()].abs().max() <= 1e-5
 
 
@@ -68,10 +68,10 @@ def test_weights_return_to_bert_unchanged() -> None:
 def test_padding_and_neighbours_change_nothing(spec: EncoderSpec, left: bool) -> None:
     encoder = make(spec)
     ids, mask = random_batch([3, 11, 29, 1, 17], 29, left)
-    together = encoder(ids, mask)[-1]
+    together = encoder(ids, mask).states[-1]
     for row in range(len(ids)):
         real = mask[row].bool()
-        alone = encoder(ids[row, real][None], mask[row, real][None])[-1][0]
+        alone = encoder(ids[row, real][None], mask[row, real][None]).states[-1][0]
         assert torch.cosine_similarity(alone, together[row, real], dim=-1).min() >= 1 - 1e-6
         assert (alone - together[row, real]).abs().max() <= 1e-5
 
@@ -131,7 +131,7 @@ def test_gradient_checkpointing_changes_no_gradient(spec: EncoderSpec) -> None:
             f, *a, use_reentrant=False
         )
         ids, mask = random_batch([4, 9], 9)
-        encoder(ids, mask)[-1].square().sum().backward()
+        encoder(ids, mask).states[-1].square().sum().backward()
         gradients.append([weight.grad.clone() for weight in encoder.parameters() if weight.grad is not None])
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
 
@@ -139,9 +139,9 @@ def test_gradient_checkpointing_changes_no_gradient(spec: EncoderSpec) -> None:
 def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:
     encoder = make(SPEC)
     ids, mask = random_batch([6], 6)
-    assert torch.equal(encoder(ids, mask)[-1], encoder(ids, mask)[-1])
+    assert torch.equal(encoder(ids, mask).states[-1], encoder(ids, mask).states[-1])
     encoder.train()
-    assert not torch.equal(encoder(ids, mask)[-1], encoder(ids, mask)[-1])
+    assert not torch.equal(encoder(ids, mask).states[-1], encoder(ids, mask).states[-1])
 
 
 @pytest.mark.parametrize(

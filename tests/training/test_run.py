@@ -147,7 +147,7 @@ def test_a_second_run_of_the_same_name_is_refused(tmp_path: Path, start: Path, p
 
 
 def test_no_matryoshka_trains_one_size(tmp_path: Path, start: Path, pairs: Path) -> None:
-    train(recipe_of(tmp_path, start, pairs, "train.max_steps=2", "data.dev_rows=0", "loss.matryoshka=false"))
+    train(recipe_of(tmp_path, start, pairs, "train.max_steps=2", "data.dev_rows=0", "model.matryoshka=false"))
     terms = {key for row in logs(tmp_path / "run") for key in row if key.startswith("semantic")}
     assert terms == {"semantic_32"}
 

@@ -1,0 +1,30 @@
+"""Fractal depth mixing: the last layer's states with a share of those half, a quarter, … as far down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from spectra_nsa.encoder.gates import Gate
+
+
+class DepthMixing(nn.Module):
+    """h̄ = h_L + Σ_j w_j (h_{L − 2^j} − h_L) over 2^j ≤ L, w = 0 at the start (docs/model.md, section 3).
+
+    Args:
+        layers: L; depth 0 is the embeddings' output.
+    """
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.below = tuple(2**j for j in range(layers.bit_length()))
+        self.gates = nn.ModuleList(Gate() for _ in self.below)
+
+    def forward(self, states: Sequence[Tensor]) -> Tensor:
+        """Args: the L + 1 states, lowest first."""
+        top_BTD = states[-1]
+        mixed_BTD = top_BTD
+        for gate, below in zip(self.gates, self.below, strict=True):
+            mixed_BTD = mixed_BTD + gate(states[-1 - below] - top_BTD).to(top_BTD.dtype)
+        return mixed_BTD

@@ -1,0 +1,54 @@
+"""The discrete cosine basis of each text over its true length, built once a batch and shared by all layers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+POINTS = 8  # control points of a filter's octave shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waves:
+    """Cosines and where they stand in their octaves; M is the number of modes.
+
+    Attributes:
+        basis_BMT: C[k, t] = α_k cos(π (2t + 1) k / 2n) with orthonormal rows; 0 at padding and for k ≥ n.
+        octave_BM: ω = log2(n / k), octaves below the highest frequency; 0 for k = 0.
+        blend_BMP: P = POINTS + 1 weights: linear interpolation between the control points at ω mod 1, periodic; the
+            last is 1 for the constant mode, which has a gain of its own, and 0 for all others.
+    """
+
+    basis_BMT: Tensor
+    octave_BM: Tensor
+    blend_BMP: Tensor
+
+
+def make_waves(mask_BT: Tensor, modes: int) -> Waves:
+    """The waves of a batch, in fp32.
+
+    Args:
+        mask_BT: True at real tokens; t counts them, so padding on either side changes nothing.
+        modes: M, the lowest frequencies that are kept.
+    """
+    n_B11 = mask_BT.sum(-1).clamp_min(1)[:, None, None]
+    t_B1T = (mask_BT.cumsum(-1) - 1)[:, None, :]
+    k_1M1 = torch.arange(modes, device=mask_BT.device)[None, :, None]
+    # Reduced as an integer: a cosine of a large fp32 argument would have lost its digits.
+    angle_BMT = ((2 * t_B1T + 1) * k_1M1 % (4 * n_B11)).float() * (math.pi / 2) / n_B11
+    norm_BM1 = torch.where(k_1M1 == 0, 1.0, 2.0) / n_B11
+    live_BMT = mask_BT[:, None, :] & (k_1M1 < n_B11)
+    basis_BMT = angle_BMT.cos() * norm_BM1.sqrt() * live_BMT
+    k_1M = k_1M1[..., 0]
+    octave_BM = (n_B11[..., 0] / k_1M.clamp_min(1)).log2().clamp_min(0.0) * (k_1M > 0)
+    place_BM = octave_BM.frac() * POINTS
+    lower_BM = place_BM.long().clamp_max(POINTS - 1)
+    share_BM1 = (place_BM - lower_BM)[..., None]
+    shape_BMP = (1 - share_BM1) * F.one_hot(lower_BM, POINTS) + share_BM1 * F.one_hot((lower_BM + 1) % POINTS, POINTS)
+    varies_M1 = (k_1M > 0).float()[..., None]
+    blend_BMP = torch.cat((shape_BMP * varies_M1, (1 - varies_M1).expand(len(mask_BT), -1, -1)), dim=-1)
+    return Waves(basis_BMT=basis_BMT, octave_BM=octave_BM, blend_BMP=blend_BMP)

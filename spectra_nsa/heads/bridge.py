@@ -1,0 +1,46 @@
+"""The residual hashing bridge: nested bits, and the way back (docs/model.md, section 5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from spectra_nsa.encoder.gates import Starts
+
+BITS = 256
+WIDTHS = (64, 128, 256)  # each a prefix of the next, and a code of its own
+
+
+class HashBridge(Starts):
+    """bits = sign(A [semantic ; entity] − c), and a linear decoder from bits to the semantic vector.
+
+    Until it is fitted on a corpus A is random: sign codes by random hyperplanes, a fallback that works everywhere and
+    nowhere well.
+
+    Args:
+        size: D + E, width of what is hashed.
+        semantic_size: D, what the decoder gives back.
+    """
+
+    def __init__(self, size: int, semantic_size: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(size, BITS)
+        self.decode = nn.Linear(BITS, semantic_size, bias=False)
+        self.sharpness = nn.Parameter(torch.empty(len(WIDTHS)))  # log scale of each width's similarity, in training
+        self.start()
+
+    def initial(self) -> dict[str, Tensor]:
+        return {"sharpness": torch.zeros(len(WIDTHS))}
+
+    def forward(self, hashed_BX: Tensor) -> Tensor:
+        """The numbers whose signs are the bits, (B, 256) fp32; a narrower input leaves the last columns of A out."""
+        weight = self.project.weight[:, : hashed_BX.shape[-1]]
+        with torch.autocast(hashed_BX.device.type, enabled=False):
+            return nn.functional.linear(hashed_BX.float(), weight.float(), self.project.bias.float())
+
+
+def pack_bits(logits_BN: Tensor) -> Tensor:
+    """The signs as packed bytes, most significant bit first: (B, N) to (B, N / 8) uint8."""
+    bits = (logits_BN > 0).to(torch.uint8).unflatten(-1, (-1, 8))
+    places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=bits.device)
+    return (bits * places).sum(-1, dtype=torch.uint8)

@@ -1,0 +1,133 @@
+"""The terms of the loss stack: named outputs of a batch in, one number out (docs/model.md, section 7).
+
+N texts stand in one (N, ·) tensor: all anchors, then all positives, then any negatives. No term owns parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spectra_nsa.heads.bridge import WIDTHS
+
+DISTIL = 0.03  # the temperature at which similarity distributions are compared
+MARGIN = 0.2
+ANCHOR_PREFIXES = (8, 16, 32, 64)
+
+
+def cosine_distribution(vectors_ND: Tensor, temperature: float) -> Tensor:
+    """log softmax over the other texts of cosine / temperature: (N, N), the diagonal left out."""
+    return without_self(vectors_ND @ vectors_ND.T / temperature)
+
+
+def without_self(scores_NN: Tensor) -> Tensor:
+    """log softmax of each row over the other texts."""
+    self_NN = torch.eye(len(scores_NN), dtype=torch.bool, device=scores_NN.device)
+    return scores_NN.masked_fill(self_NN, torch.finfo(scores_NN.dtype).min).log_softmax(-1)
+
+
+def divergence(student_NN: Tensor, teacher_NN: Tensor) -> Tensor:
+    """KL(teacher ‖ student) of log distributions, mean over texts."""
+    return F.kl_div(student_NN, teacher_NN, log_target=True, reduction="batchmean")
+
+
+def triplet(anchor_BD: Tensor, positive_BD: Tensor, negatives: Sequence[Tensor]) -> Tensor:
+    """max(0, margin − cos(a, p) + cos(a, n)), mean over the given negatives (Schroff et al. 2015)."""
+    near_B = (anchor_BD * positive_BD).sum(-1)
+    far = torch.stack([(anchor_BD * negative_BD).sum(-1) for negative_BD in negatives])
+    return (MARGIN - near_B + far).clamp_min(0).mean()
+
+
+def ranking(anchor_BD: Tensor, positive_BD: Tensor, negatives: Sequence[Tensor], temperature: float) -> Tensor:
+    """InfoNCE of the ranking vector: each anchor against all positives and all negatives."""
+    candidates_CD = torch.cat([positive_BD, *negatives])
+    scores_BC = anchor_BD @ candidates_CD.T / temperature
+    return F.cross_entropy(scores_BC, torch.arange(len(anchor_BD), device=scores_BC.device))
+
+
+def matryoshka_angular(semantic_ND: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Mean squared difference of the cosines at each prefix from those at full size, which get no gradient."""
+    full_NN = (semantic_ND @ semantic_ND.T).detach()
+    losses = []
+    for size in sizes[1:]:
+        prefix_ND = F.normalize(semantic_ND[:, :size], dim=-1)
+        losses.append((prefix_ND @ prefix_ND.T - full_NN).square().mean())
+    return torch.stack(losses).mean() if losses else semantic_ND.sum() * 0.0
+
+
+def anchor(anchor_BA: Tensor, positive_BA: Tensor) -> Tensor:
+    """−2 E[f(x) · f(x⁺)] + E[(f(x) · f(x⁻))²] (HaoChen et al. 2021), summed over nested prefixes.
+
+    The nesting orders the coordinates by eigenvalue (cf. Deng et al. 2022, NeuralEF; Ryu et al. 2024, NeuralSVD).
+    """
+    total = anchor_BA.new_zeros(())
+    others_BB = ~torch.eye(len(anchor_BA), dtype=torch.bool, device=anchor_BA.device)
+    for size in ANCHOR_PREFIXES:
+        products_BB = anchor_BA[:, :size] @ positive_BA[:, :size].T
+        total = total - 2 * products_BB.diagonal().mean() + products_BB[others_BB].square().mean()
+    return total / len(ANCHOR_PREFIXES)
+
+
+def fast(logits_NB: Tensor, sharpness_W: Tensor, semantic_ND: Tensor, steepness: float) -> Tensor:
+    """KL from the in-batch similarity distribution to that of the relaxed codes, summed over the nested widths.
+
+    Args:
+        logits_NB: (N, 256).
+        sharpness_W: the learned scale of each width.
+        semantic_ND: the teacher, unit vectors without gradient.
+        steepness: of the tanh that stands for the sign; annealed from 1 to 20.
+    """
+    teacher_NN = cosine_distribution(semantic_ND, DISTIL)
+    soft_NB = torch.tanh(steepness * logits_NB)
+    total = logits_NB.new_zeros(())
+    for width, sharpness in zip(WIDTHS, sharpness_W, strict=True):
+        code_NB = soft_NB[:, :width]
+        student_NN = without_self(sharpness.exp() * (code_NB @ code_NB.T) / width / DISTIL)
+        total = total + divergence(student_NN, teacher_NN)
+    return total
+
+
+def bridge(decoded_ND: Tensor, target_ND: Tensor) -> Tensor:
+    """1 − cosine of what the code decodes to and the fused vector: ties code, semantic and entity together."""
+    return 1 - F.cosine_similarity(decoded_ND, target_ND, dim=-1).mean()
+
+
+def term_overlap(ids_NT: Tensor, mask_NT: Tensor, idf_V: Tensor) -> Tensor:
+    """Cosine of IDF-weighted bags of tokens, (N, N): how many rare terms two texts share."""
+    used, places_NT = torch.unique(ids_NT, return_inverse=True)
+    bags_NU = torch.zeros(len(ids_NT), len(used), device=ids_NT.device)
+    bags_NU = bags_NU.scatter_reduce(1, places_NT, mask_NT.float(), "amax")  # once, however often it stands there
+    bags_NU = F.normalize(bags_NU * idf_V[used], dim=-1)
+    return bags_NU @ bags_NU.T
+
+
+def entity(entity_NE: Tensor, overlap_NN: Tensor, sizes: Sequence[int]) -> Tensor:
+    """KL from the distribution of rare-term overlap to that of the entity vector's cosines, mean over its sizes."""
+    teacher_NN = without_self(overlap_NN / (2 * DISTIL))
+    losses = []
+    for size in sizes:
+        prefix_NE = F.normalize(entity_NE[:, :size], dim=-1)
+        losses.append(divergence(cosine_distribution(prefix_NE, 2 * DISTIL), teacher_NN))
+    return torch.stack(losses).mean()
+
+
+def anomaly(semantic_ND: Tensor, prototypes_KD: Tensor, kappa: float) -> Tensor:
+    """Mean distance to the soft-nearest prototype, and a spectrum of prototypes that does not fall together.
+
+    −log Σ_k exp(κ cos) / κ, plus the log of the mean squared cosine between prototypes (Rényi-2 entropy of their Gram
+    spectrum).
+    """
+    prototypes_KD = F.normalize(prototypes_KD, dim=-1)
+    near = -torch.logsumexp(kappa * semantic_ND @ prototypes_KD.T, dim=-1).mean() / kappa
+    others_KK = ~torch.eye(len(prototypes_KD), dtype=torch.bool, device=prototypes_KD.device)
+    gram_KK = prototypes_KD @ prototypes_KD.T
+    return near + 0.1 * (gram_KK[others_KK].square().mean() + 1e-4).log()
+
+
+def spectral(anchor_BD: Tensor) -> Tensor:
+    """log of the mean squared cosine over distinct, unpaired texts: Rényi-2 entropy of the embedding spectrum."""
+    others_BB = ~torch.eye(len(anchor_BD), dtype=torch.bool, device=anchor_BD.device)
+    return ((anchor_BD @ anchor_BD.T)[others_BB].square().mean() + 1e-8).log()
