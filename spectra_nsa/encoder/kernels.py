@@ -45,10 +45,11 @@ def attention_entropy(q: Tensor, k: Tensor, mask_BT: Tensor) -> Tensor:
         q, k = q.float() * q.shape[-1] ** -0.5, k.float()
         scale_B11 = mask_BT.sum(-1).clamp_min(2).float().log()[:, None, None]
         hidden_B11T = ~mask_BT[:, None, None, :]
-        # A traced graph has one block: how many there are would otherwise be fixed by the example's length.
-        block = q.shape[2] if torch.compiler.is_compiling() or torch.jit.is_tracing() else QUERIES_AT_A_TIME
-        parts = [_entropy(part, k, hidden_B11T) for part in q.split(block, dim=2)]
-        entropy_BHT = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+        if torch.compiler.is_compiling():  # a loop would fix the example's length in the graph
+            entropy_BHT = _entropy(q, k, hidden_B11T)
+        else:
+            parts = [_entropy(part, k, hidden_B11T) for part in q.split(QUERIES_AT_A_TIME, dim=2)]
+            entropy_BHT = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
         return (entropy_BHT / scale_B11).clamp(0.0, 1.0)
 
 

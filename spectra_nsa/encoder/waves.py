@@ -50,5 +50,5 @@ def make_waves(mask_BT: Tensor, modes: int) -> Waves:
     share_BM1 = (place_BM - lower_BM)[..., None]
     shape_BMP = (1 - share_BM1) * F.one_hot(lower_BM, POINTS) + share_BM1 * F.one_hot((lower_BM + 1) % POINTS, POINTS)
     varies_M1 = (k_1M > 0).float()[..., None]
-    blend_BMP = torch.cat((shape_BMP * varies_M1, (1 - varies_M1).expand(len(mask_BT), -1, -1)), dim=-1)
+    blend_BMP = torch.cat((shape_BMP * varies_M1, (1 - varies_M1).expand(mask_BT.shape[0], -1, -1)), dim=-1)
     return Waves(basis_BMT=basis_BMT, octave_BM=octave_BM, blend_BMP=blend_BMP)

@@ -41,6 +41,6 @@ class HashBridge(Starts):
 
 def pack_bits(logits_BN: Tensor) -> Tensor:
     """The signs as packed bytes, most significant bit first: (B, N) to (B, N / 8) uint8."""
-    bits = (logits_BN > 0).to(torch.uint8).unflatten(-1, (-1, 8))
-    places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=bits.device)
-    return (bits * places).sum(-1, dtype=torch.uint8)
+    bits = (logits_BN > 0).to(torch.int32).unflatten(-1, (-1, 8))  # ONNX Runtime adds up no bytes
+    places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.int32, device=bits.device)
+    return (bits * places).sum(-1).to(torch.uint8)

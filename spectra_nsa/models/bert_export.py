@@ -19,11 +19,14 @@ from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
 
+BERT_POOLING = ("mean", "cls", "max", "mean_max")  # what sentence-transformers pools by, too
+
+
 def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
     """Writes `embedding` as a plain sentence-transformers folder, which TEI, Infinity and the like load too.
 
     Args:
-        model: a model whose backbone is BERT's shape (post-norm, absolute positions, gelu, plain attention).
+        model: a model whose backbone is BERT's shape (post-norm, absolute positions, gelu, plain attention, pooling without weights of its own).
         folder: where to; an existing folder is replaced when all is written.
 
     Returns:
@@ -66,7 +69,16 @@ def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
 
 
 def _refuse_other_shapes(config: SpectraConfig) -> None:
-    wanted = {"norm": "post", "position": "absolute", "ffn": "gelu", "attention": "plain"}
+    wanted = {
+        "norm": "post",
+        "position": "absolute",
+        "ffn": "gelu",
+        "attention": "plain",
+        "depth_mix": False,
+        "entity": False,
+    }
+    if config.pooling not in BERT_POOLING:
+        wanted["pooling"] = " or ".join(BERT_POOLING)
     wrong = {name: getattr(config, name) for name, value in wanted.items() if getattr(config, name) != value}
     if wrong or not config.type_vocab_size:
         found = ", ".join(f"{name}: {value}" for name, value in wrong.items()) or "type_vocab_size: 0"

@@ -1,0 +1,206 @@
+"""Every part and every head lives: exact no-op at first, changed by training, invariant, saved whole, free when off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import spectra_nsa as sp
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.encoder.gates import Gate
+from spectra_nsa.models.model import OUTPUTS
+from spectra_nsa.models.sentence import SpectraSentenceTransformer
+
+TEXTS = [
+    "open the file and read it",
+    "close a socket",
+    "a",
+    "sort the list of numbers in place and return nothing at all, whatever the caller may think of that",
+    "def read(path): return open(path).read()",
+]
+PARTS: dict[str, dict[str, Any]] = {
+    "spectral": {"spectral": True},
+    "conv": {"spectral": True, "mixer": "conv"},
+    "every-3": {"spectral": True, "entropy_every": 3},
+    "depth": {"depth_mix": True},
+    "entity": {"entity": True},
+    "attention pooling": {"pooling": "attention"},
+    "entropy pooling": {"pooling": "entropy"},
+    "all": {"spectral": True, "depth_mix": True, "entity": True, "pooling": "entropy"},
+}
+RAW = tuple(name for name in OUTPUTS if name not in ("anomaly_p", "is_ood"))
+
+
+def wake(model: SpectraSentenceTransformer) -> SpectraSentenceTransformer:
+    """Opens every gate, and gives every head weights that count."""
+    torch.manual_seed(3)
+    for module in model.modules():
+        if isinstance(module, Gate):
+            torch.nn.init.normal_(module.weight, std=0.1)
+    torch.nn.init.normal_(model.spectra.ranking.change.weight, std=0.05)
+    torch.nn.init.uniform_(model.spectra.entity.prior.idf)
+    return model
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_new_part_changes_nothing_at_first(minilm: Path, tmp_path: Path, part: str) -> None:
+    plain = sp.warm_start(minilm).encode(TEXTS)
+    model = sp.warm_start(minilm, **PARTS[part])
+    fresh = model.encode(TEXTS)
+    exact = "pooling" not in PARTS[part]  # a weighted mean with equal weights adds up in another order
+    assert np.array_equal(plain, fresh) if exact else np.abs(plain - fresh).max() < 1e-6
+    model.save_pretrained(str(tmp_path / "m"))
+    assert np.array_equal(sp.load(tmp_path / "m").encode(TEXTS), fresh)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_woken_it_is_invariant_and_saved_whole(minilm: Path, tmp_path: Path, part: str) -> None:
+    plain = sp.warm_start(minilm, **PARTS[part]).encode(TEXTS)
+    model = wake(sp.warm_start(minilm, **PARTS[part]))
+    together = model.encode(TEXTS, outputs=RAW)
+    assert np.abs(together["embedding"] - plain).max() > 1e-4, "woken, it has to be heard"
+    for row, text in enumerate(TEXTS):
+        alone = model.encode([text], outputs=RAW)
+        for name in set(RAW) - {"fast"}:
+            one, many = alone[name][0], together[name][row]
+            assert np.abs(one - many).max() <= 2e-5 * max(1.0, np.abs(many).max()), name
+    model.save_pretrained(str(tmp_path / "m"))
+    again = sp.load(tmp_path / "m").encode(TEXTS, outputs=RAW)
+    assert all(np.array_equal(together[name], again[name]) for name in RAW)
+
+
+def test_shapes_and_dtypes_of_all_outputs(minilm: Path) -> None:
+    found = sp.warm_start(minilm).encode(TEXTS, outputs=RAW, truncate_dim=128)
+    shapes = {name: (array.shape, array.dtype.name) for name, array in found.items()}
+    assert shapes == {
+        "embedding": ((5, 128), "float32"),
+        "semantic": ((5, 128), "float32"),
+        "entity": ((5, 192), "float32"),
+        "ranking": ((5, 384), "float32"),
+        "anchor64": ((5, 64), "float32"),
+        "fast": ((5, 32), "uint8"),
+        "fast_logits": ((5, 256), "float32"),
+        "anomaly": ((5,), "float32"),
+    }
+    for name in ("embedding", "semantic", "entity", "ranking"):
+        assert np.allclose(np.linalg.norm(found[name], axis=1), 1, atol=1e-5)
+    assert np.array_equal(np.unpackbits(found["fast"], axis=1), found["fast_logits"] > 0)
+
+
+def test_ranking_starts_as_the_semantic_vector(minilm: Path) -> None:
+    found = sp.warm_start(minilm).encode(TEXTS, outputs=["semantic", "ranking"])
+    assert np.allclose(found["semantic"], found["ranking"], atol=1e-6)
+
+
+def test_a_p_value_before_the_fit_names_the_remedy(make_bert: Callable[..., Path]) -> None:
+    model = sp.warm_start(make_bert())
+    for name in ("anomaly_p", "is_ood"):
+        with pytest.raises(SpectraError, match="spectra anomaly fit"):
+            model.encode(TEXTS, outputs=[name])
+
+
+def test_what_is_not_asked_for_is_not_computed(make_bert: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = sp.warm_start(make_bert())
+    called: list[str] = []
+    for name in ("entity", "ranking", "anchors", "bridge", "anomaly", "fusion"):
+        getattr(model.spectra, name).register_forward_hook(lambda *_, name=name: called.append(name))
+    model.encode(TEXTS)
+    assert called == []
+    model.encode(TEXTS, outputs=["anchor64"])
+    assert called == ["anchors"]
+    assert not any("mixer" in name or "depth" in name for name, _ in model.spectra.named_parameters())
+
+
+def test_a_switched_off_part_has_no_influence(make_bert: Callable[..., Path]) -> None:
+    model = sp.warm_start(make_bert())
+    before = model.encode(TEXTS)
+    with torch.no_grad():
+        for part in (model.spectra.entity, model.spectra.fusion, model.spectra.ranking, model.spectra.bridge):
+            for weight in part.parameters():
+                weight.add_(1.0)
+    assert np.array_equal(model.encode(TEXTS), before)
+
+
+def test_a_detached_output_trains_its_head_alone(make_bert: Callable[..., Path]) -> None:
+    model = wake(sp.warm_start(make_bert())).train()
+    features: dict[str, Any] = model.preprocess(TEXTS)
+    for detached in ((), ("anchor64", "entity", "fast_logits", "ranking")):
+        model.zero_grad()
+        names = ("anchor64", "entity", "fast_logits", "ranking")
+        out = model(features | {"spectra_outputs": names, "spectra_detached": detached})
+        sum(out[name].square().sum() + out[name].sum() for name in names).backward()
+        reached = any(weight.grad is not None for weight in model.spectra.encoder.parameters())
+        assert reached == (not detached)
+        assert model.spectra.anchors.anchors.weight.grad is not None
+
+
+def test_bf16_is_invariant_within_its_tolerance(minilm: Path) -> None:
+    model = wake(sp.warm_start(minilm, spectral=True, depth_mix=True, entity=True))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        together = model.encode(TEXTS)
+        alone = np.concatenate([model.encode([text]) for text in TEXTS])
+    assert (together * alone).sum(1).min() > 0.999
+
+
+class Graph(torch.nn.Module):
+    """All outputs of a model as a tuple, for exporters."""
+
+    def __init__(self, model: SpectraSentenceTransformer) -> None:
+        super().__init__()
+        self.spectra = model.spectra
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        out = self.spectra(input_ids, attention_mask, outputs=RAW)
+        return tuple(out[name] for name in RAW)
+
+
+def example(model: SpectraSentenceTransformer, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    features: dict[str, Any] = model.preprocess(texts)
+    return features["input_ids"], features["attention_mask"]
+
+
+@pytest.fixture
+def graph(make_bert: Callable[..., Path]) -> tuple[SpectraSentenceTransformer, Graph]:
+    model = wake(
+        sp.warm_start(make_bert(num_hidden_layers=2), spectral=True, depth_mix=True, entity=True, pooling="entropy")
+    )
+    return model.eval(), Graph(model).eval()
+
+
+DYNAMIC = ({0: torch.export.Dim("batch", min=2, max=64), 1: torch.export.Dim("length", min=2, max=48)},) * 2
+
+
+def test_torch_export_of_all_outputs(graph: tuple[SpectraSentenceTransformer, Graph]) -> None:
+    model, module = graph
+    exported = torch.export.export(module, example(model, TEXTS[:2]), dynamic_shapes=DYNAMIC)
+    inputs = example(model, TEXTS)
+    with torch.no_grad():
+        for name, ours, theirs in zip(RAW, module(*inputs), exported.module()(*inputs), strict=True):
+            assert torch.allclose(ours.float(), theirs.float(), atol=1e-5), name
+
+
+def test_onnx_runtime_gives_the_same_outputs(graph: tuple[SpectraSentenceTransformer, Graph], tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model, module = graph
+    path = tmp_path / "model.onnx"
+    torch.onnx.export(  # outputs by place: one named "embedding" would meet the graph's own value of that name
+        module,
+        example(model, TEXTS[:2]),
+        str(path),
+        input_names=["input_ids", "attention_mask"],
+        dynamic_shapes=DYNAMIC,
+        dynamo=True,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    ids, mask = example(model, TEXTS)
+    found = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+    with torch.no_grad():
+        for name, ours, theirs in zip(RAW, module(ids, mask), found, strict=True):
+            assert np.abs(ours.numpy().astype("float64") - theirs).max() < 1e-4, name
