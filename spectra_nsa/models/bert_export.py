@@ -18,7 +18,6 @@ from spectra_nsa.models.bert_adapter import config_to_bert, encoder_to_bert
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
-
 BERT_POOLING = ("mean", "cls", "max", "mean_max")  # what sentence-transformers pools by, too
 
 
@@ -26,7 +25,7 @@ def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
     """Writes `embedding` as a plain sentence-transformers folder, which TEI, Infinity and the like load too.
 
     Args:
-        model: a model whose backbone is BERT's shape (post-norm, absolute positions, gelu, plain attention, pooling without weights of its own).
+        model: a model whose backbone is BERT's shape (post-norm, absolute positions, gelu, plain attention, no learned pooling).
         folder: where to; an existing folder is replaced when all is written.
 
     Returns:
