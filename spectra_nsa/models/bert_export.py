@@ -25,7 +25,8 @@ def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
     """Writes `embedding` as a plain sentence-transformers folder, which TEI, Infinity and the like load too.
 
     Args:
-        model: a model whose backbone is BERT's shape (post-norm, absolute positions, gelu, plain attention, no learned pooling).
+        model: a model whose backbone is BERT's shape (post-norm, absolute positions, gelu, plain attention) and which
+            pools without weights of its own.
         folder: where to; an existing folder is replaced when all is written.
 
     Returns:

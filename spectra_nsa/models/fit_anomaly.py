@@ -1,0 +1,112 @@
+"""Fitting the anomaly head to texts of a domain, and calibrating its p-value (docs/model.md, section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.heads.anomaly import AnomalyHead
+
+FEW = 1_000  # texts below which covariances are not to be had: the nearest text decides
+MOST_PROTOTYPES = 300
+FEWEST_PROTOTYPES = 16
+SMALLEST = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnomalyFit:
+    """What a fit says of itself.
+
+    Attributes:
+        head: the fitted head.
+        texts: fitted on, after the held-out ones were taken away.
+        prototypes: K.
+        calibration: held-out texts the p-value is counted among.
+        false_alarms: the share of further held-out texts, seen by neither, that p ≤ level calls strange.
+        checked: how many those are.
+    """
+
+    head: AnomalyHead
+    texts: int
+    prototypes: int
+    calibration: int
+    false_alarms: float
+    checked: int
+
+
+def default_prototypes(texts: int) -> int:
+    """min(300, texts / 10), at least 16."""
+    return max(FEWEST_PROTOTYPES, min(MOST_PROTOTYPES, texts // 10))
+
+
+def fit_anomaly(vectors_ND: Tensor, *, prototypes: int | None = None, level: float = 0.05, seed: int = 0) -> AnomalyFit:
+    """Fits on 80 % of the texts, calibrates on 10 %, and checks the false alarms on the last 10 %.
+
+    Args:
+        vectors_ND: `semantic` of the texts, unit length.
+        prototypes: K; ``None`` for `default_prototypes`.
+        level: the false-alarm rate at which `is_ood` speaks.
+        seed: of the split and the clusters.
+
+    Raises:
+        SpectraError: too few texts.
+    """
+    N = len(vectors_ND)
+    if N < SMALLEST:
+        raise SpectraError(f"{N} texts are too few to know what is normal; give at least {SMALLEST}.")
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(seed))
+    held = max(N // 10, SMALLEST // 4)
+    vectors_ND = F.normalize(vectors_ND.detach().float().cpu(), dim=-1)
+    check, calibrate, fit = (vectors_ND[rows] for rows in order.split([held, held, N - 2 * held]))
+    if N < FEW:
+        head = AnomalyHead(vectors_ND.shape[1], len(fit), held, "nearest")
+        with torch.no_grad():
+            head.prototypes.weight.copy_(fit)
+    else:
+        head = _with_prototypes(fit, calibrate, prototypes or default_prototypes(len(fit)), seed)
+    with torch.no_grad():
+        head.calibration.copy_(head(calibrate).sort().values)
+        false_alarms = float((head.p_value(head(check)) <= level).float().mean())
+    return AnomalyFit(
+        head=head,
+        texts=len(fit),
+        prototypes=head.prototypes.out_features,
+        calibration=held,
+        false_alarms=false_alarms,
+        checked=held,
+    )
+
+
+@torch.no_grad()
+def _with_prototypes(fit: Tensor, calibrate: Tensor, prototypes: int, seed: int) -> AnomalyHead:
+    from sklearn.cluster import KMeans
+
+    points = fit.numpy().astype(np.float64)
+    clusters = KMeans(prototypes, n_init=1, random_state=seed).fit(points)
+    centres = clusters.cluster_centers_
+    head = AnomalyHead(points.shape[1], prototypes, len(calibrate), "prototypes")
+    head.centres.copy_(torch.from_numpy(centres))
+    head.prototypes.weight.copy_(F.normalize(torch.from_numpy(centres).float(), dim=-1))
+    shares = np.bincount(clusters.labels_, minlength=prototypes) / len(points)
+    head.log_share.copy_(torch.from_numpy(np.log(np.maximum(shares, 1e-9))))
+    head.mean.copy_(torch.from_numpy(points.mean(0)))
+    head.within.copy_(_whitening(points - centres[clusters.labels_]))
+    head.total.copy_(_whitening(points - points.mean(0)))
+    relative = head.relative_distance(calibrate)
+    far = head(calibrate) - relative  # shift 0 and spread 1 so far: the sum of both
+    head.shift.copy_(torch.stack([relative.mean(), far.mean()]))
+    head.spread.copy_(torch.stack([relative.std(), far.std()]).clamp_min(1e-6))
+    return head
+
+
+def _whitening(residuals: np.ndarray) -> Tensor:
+    """W with Wᵀ W = the inverse of the shrunk covariance (Ledoit and Wolf 2004)."""
+    from sklearn.covariance import ledoit_wolf
+
+    covariance, _ = ledoit_wolf(residuals, assume_centered=True)
+    return torch.from_numpy(np.linalg.cholesky(np.linalg.inv(covariance)).T.copy()).float()
