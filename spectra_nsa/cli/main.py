@@ -10,6 +10,7 @@ import typer
 from spectra_nsa.cli import data
 from spectra_nsa.cli.encode import encode_command, similarity_command
 from spectra_nsa.cli.eval import evaluate_command
+from spectra_nsa.cli.fit import anomaly_app, codes_app
 from spectra_nsa.cli.inspect import inspect_command
 from spectra_nsa.cli.quickstart import quickstart_command
 from spectra_nsa.cli.search import search_command
@@ -32,6 +33,8 @@ app.command("similarity")(similarity_command)
 app.command("search")(search_command)
 app.command("inspect")(inspect_command)
 app.add_typer(data.app, name="data")
+app.add_typer(codes_app, name="codes")
+app.add_typer(anomaly_app, name="anomaly")
 
 
 # The libraries below log and draw bars for their own users; ours see what we print.

@@ -46,7 +46,7 @@ def fit_codes(
     Raises:
         SpectraError: too few vectors.
     """
-    N, X = hashed_NX.shape
+    N = len(hashed_NX)
     if N < SMALLEST:
         raise SpectraError(f"{N} texts are too few to fit codes of {BITS} bits to; give at least {SMALLEST}.")
     generator = torch.Generator().manual_seed(seed)

@@ -30,6 +30,8 @@ FLAGS = {
     "similarity": "model first second --dim --json",
     "search": "words --corpus -c -k --lines --json",
     "inspect": "model --gpu --rows --epochs --batch --gradient-checkpointing --json",
+    "codes fit": "model --corpus -c --output -o --seed --json",
+    "anomaly fit": "model --texts -t --output -o --prototypes --level --seed --json",
     "data preview": "source --columns --split --limit --rows --against --quarantine --json",
 }
 

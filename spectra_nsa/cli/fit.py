@@ -1,0 +1,88 @@
+"""`spectra codes fit` and `spectra anomaly fit`: the parts of a model that belong to a user's own texts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+codes_app = typer.Typer(help="The short binary codes.", no_args_is_help=True)
+anomaly_app = typer.Typer(help="The out-of-distribution score.", no_args_is_help=True)
+
+
+@codes_app.callback()
+def codes() -> None:
+    """The short binary codes."""
+
+
+@anomaly_app.callback()
+def anomaly() -> None:
+    """The out-of-distribution score."""
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", file=sys.stderr, flush=True)
+
+
+@codes_app.command("fit")
+def fit_codes_command(
+    model: Annotated[str, typer.Argument(help="A saved model's folder.")],
+    corpus: Annotated[str, typer.Option("--corpus", "-c", help="A source of texts: a file, or python:stdlib.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here, not into MODEL.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the fit.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Fit the codes to the texts that they will stand for, so that near texts have near codes.
+
+    Example: spectra codes fit runs/quickstart/model --corpus python:stdlib --output coded
+    """
+    from spectra_nsa.cli.encode import read_texts
+    from spectra_nsa.workflows.fit import fit_codes_on
+
+    facts = fit_codes_on(model, read_texts(corpus), output=output, seed=seed, say=_say)
+    if as_json:
+        print(json.dumps({"schema": 1, "model": facts.pop("folder"), **facts}))
+        return
+    print(f"{facts['texts']:,} texts; of each one's 10 nearest, found among the first 100 by code:")
+    print("bits   Hamming          float query × bits   (before → after)")
+    for width, after in facts["after"].items():
+        before = facts["before"][width]
+        print(
+            f"{width:>4}   {before['symmetric']:.3f} → {after['symmetric']:.3f}    "
+            f"{before['asymmetric']:.3f} → {after['asymmetric']:.3f}"
+        )
+    print(f"model: {facts['folder']}")
+
+
+@anomaly_app.command("fit")
+def fit_anomaly_command(
+    model: Annotated[str, typer.Argument(help="A saved model's folder.")],
+    texts: Annotated[str, typer.Option("--texts", "-t", help="A source of texts of your domain.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here, not into MODEL.")] = None,
+    prototypes: Annotated[int | None, typer.Option(min=2, help="K; by default texts / 10, 16 to 300.")] = None,
+    level: Annotated[float, typer.Option(min=0.0001, max=0.5, help="False-alarm rate of is_ood.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of split and clusters.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Fit the out-of-distribution score to texts of your domain, and calibrate its p-value on some held out.
+
+    Example: spectra anomaly fit runs/quickstart/model --texts python:stdlib --output guarded
+    """
+    from spectra_nsa.cli.encode import read_texts
+    from spectra_nsa.workflows.fit import fit_anomaly_on
+
+    facts = fit_anomaly_on(
+        model, read_texts(texts), output=output, prototypes=prototypes, level=level, seed=seed, say=_say
+    )
+    if as_json:
+        print(json.dumps({"schema": 1, "model": facts.pop("folder"), **facts}))
+        return
+    how = f"{facts['prototypes']} prototypes" if facts["method"] == "prototypes" else "the nearest text"
+    print(f"fitted on {facts['texts']:,} texts by {how}, calibrated on {facts['calibration']:,} held out")
+    print(
+        f"false alarms: {facts['false_alarms']:.1%} of {facts['checked']:,} further texts, {facts['level']:.0%} wanted"
+    )
+    print(f"model: {facts['folder']}")
