@@ -17,8 +17,8 @@ from spectra_nsa.evaluation.run import evaluate
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.evaluation.tasks import tasks_from
 from spectra_nsa.models.sentence import load
+from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.warm_start import warm_start
-from spectra_nsa.workflows.starter import starter_checkpoint
 
 ALLOWED_LOSS = 0.01
 

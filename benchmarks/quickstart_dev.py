@@ -17,13 +17,13 @@ import numpy as np
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.evaluation.pairs import PairsTask
 from spectra_nsa.evaluation.systems import DenseSystem
+from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.python_env import environment_pairs
 from spectra_nsa.training.data import TrainingData
 from spectra_nsa.training.precision import autocast, resolve_precision
 from spectra_nsa.training.run import train
 from spectra_nsa.workflows.quickstart import PER_PACKAGE, QUICKSTART_RECIPE
-from spectra_nsa.workflows.starter import starter_checkpoint
 
 DEV_PACKAGES = {"networkx", "rich", "pip", "setuptools", "datasets", "fsspec"}
 DEV_PAIRS = 2_500

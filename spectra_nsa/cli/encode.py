@@ -57,11 +57,12 @@ def encode_command(
         return
     for name, array in arrays.items():
         where = f" → {output}" if output else ""
-        print(f"{name}: {array.shape[0]} × {'×'.join(map(str, array.shape[1:]))} {array.dtype}{where}")
+        print(f"{name}: {' × '.join(map(str, array.shape))} {array.dtype}{where}")
         if output is None:
             for text, row in zip(rows[:10], array, strict=False):
-                head = " ".join(f"{value:+.4f}" for value in np.atleast_1d(row)[:6])
-                print(f"  {head} …  {text[:60]!r}")
+                values = np.atleast_1d(row)
+                head = " ".join(f"{value:+.4f}" if array.dtype.kind == "f" else str(value) for value in values[:6])
+                print(f"  {head}{' …' if len(values) > 6 else ''}  {text[:60]!r}")
 
 
 def similarity_command(

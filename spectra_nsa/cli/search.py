@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from typing import Annotated
 
@@ -45,6 +46,7 @@ def search_command(
         seconds = round(time.monotonic() - began, 3)
         print(json.dumps({"schema": 1, "model": model, "query": query, "seconds": seconds, "hits": found}))
         return
+    print(f"model: {model}", file=sys.stderr)
     for rank, hit in enumerate(hits, 1):
         shown = hit.text.splitlines()
         print(f"{rank:2}. {hit.score:.3f}  {shown[0]}")

@@ -105,7 +105,7 @@ def _recipe(words: list[str], flags: dict[str, Any], resume: Path | None) -> Rec
 def _plan(recipe: Recipe) -> dict[str, Any]:
     """Loads data and shapes, trains nothing."""
     from spectra_nsa.models.inspect import Workload, inspect_model
-    from spectra_nsa.training.build import steps_of
+    from spectra_nsa.training.build import live_terms, steps_of
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.precision import resolve_precision
     from spectra_nsa.training.run import planned_config
@@ -121,12 +121,14 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
     facts = inspect_model(config, workload)
     return {
         "recipe": recipe.model_dump(),
+        "changed": recipe.model_dump(exclude_defaults=True),
         "rows": len(data.train),
         "dev_rows": len(data.dev) if data.dev is not None else 0,
         "quarantined": data.quarantined,
         "steps": steps_of(recipe, len(data.train)),
         "parameters": facts["parameters"],
         "memory_gb": facts["memory_gb"]["training"],
+        "terms": live_terms(recipe, data.train.column_names),
         "precision": resolve_precision(recipe.train.precision),
     }
 
@@ -137,9 +139,9 @@ def _readable(plan: dict[str, Any]) -> str:
     head = (
         f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows, {plan['quarantined']} quarantined; "
         f"{plan['steps']:,} steps in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
-        f"about {plan['memory_gb']} GB. Nothing was trained."
+        f"about {plan['memory_gb']} GB; loss: {', '.join(plan['terms'])}. Nothing was trained."
     )
-    return yaml.safe_dump(plan["recipe"], sort_keys=False, allow_unicode=True) + head
+    return yaml.safe_dump(plan["changed"], sort_keys=False, allow_unicode=True) + head
 
 
 def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
@@ -165,5 +167,10 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
         print(json.dumps(facts))
         return
     best = "".join(f", best {name} {value:.4f}" for name, value in result.best.items())
-    print(f"{result.steps} steps in {result.seconds:.0f} s ({result.pairs_per_second:.1f} pairs/s){best}")
+    if result.steps == result.first_step:
+        print(f"the run had ended already, at step {result.steps}; train.epochs or train.max_steps makes it longer")
+        print(f"model: {model}")
+        return
+    done = f"{result.steps - result.first_step} steps in {result.seconds:.0f} s"
+    print(f"{done} ({result.pairs_per_second:.1f} pairs/s){best}")
     print(f"model: {model}")

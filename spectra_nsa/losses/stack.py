@@ -185,9 +185,10 @@ class LossStack(nn.Module):
                     raise NotFiniteError(f"the model's output {name!r} is not finite")
 
     def _measure(self, values: Mapping[str, Tensor], outputs: Sequence[dict[str, Tensor]], names: list[str]) -> None:
-        """The norm of each weighted term's gradient at the model's outputs."""
+        """The norm of each weighted term's gradient at the model's outputs, which costs no backward pass below them."""
         assert self.gradient_norms is not None
         inputs = [column[name] for column in outputs for name in names if column[name].requires_grad]
+        inputs += [self.spectra.anomaly.prototypes.weight, self.spectra.bridge.decode.weight]  # used beside the outputs
         for name, value in values.items():
             if value.requires_grad and inputs:
                 gradients = torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True)

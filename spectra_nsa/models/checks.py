@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import read_json
+from spectra_nsa.models.starter import HUB_NAME, starter_checkpoint
 
 if TYPE_CHECKING:
     from spectra_nsa.models.config import SpectraConfig
@@ -30,6 +32,9 @@ def resolve_folder(folder_or_name: str | Path, *, revision: str | None = None) -
             f"{name} is not a model folder. Give the folder of a saved model, or a Hub name such as "
             "sentence-transformers/all-MiniLM-L6-v2."
         )
+    if name == HUB_NAME and revision is None:
+        with contextlib.suppress(SpectraError):  # not at hand: the Hub is asked
+            return starter_checkpoint()[0]
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -41,7 +46,7 @@ def resolve_folder(folder_or_name: str | Path, *, revision: str | None = None) -
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SpectraError(
             f"there is no folder {name} here, and the Hub did not give it ({reason}). "
-            "Check the name, or download the model elsewhere and give its folder."
+            "Check the name and the connection, or download the model elsewhere and give its folder."
         ) from error
 
 

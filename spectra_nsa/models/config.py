@@ -81,9 +81,11 @@ class SpectraConfig(PreTrainedConfig):
         if not self.semantic_projection and self.semantic_dims[0] != self.pooled_size:
             raise UsageError(
                 f"semantic_dims starts at {self.semantic_dims[0]}, but pooling gives {self.pooled_size} numbers and "
-                f"there is no projection. Set semantic_projection: true, or semantic_dims: {[self.pooled_size]}."
+                f"there is no projection: start at {self.pooled_size}, as in semantic_dims=[{self.pooled_size}]."
             )
         self.encoder_spec()  # refuses what cannot be built
+        if self.max_length is not None:
+            check_length(self.max_length, self)
 
     @property
     def pooled_size(self) -> int:
@@ -128,6 +130,18 @@ class SpectraConfig(PreTrainedConfig):
             attention_dropout=self.attention_probs_dropout_prob,
             rope_theta=self.rope_base,
             pad_token_id=self.pad_token_id,
+        )
+
+
+def check_length(tokens: int, config: SpectraConfig) -> None:
+    """Refuses texts longer than the model has positions for.
+
+    Raises:
+        UsageError: see above.
+    """
+    if tokens > config.max_position_embeddings:
+        raise UsageError(
+            f"max_length {tokens} is more than the {config.max_position_embeddings} positions that the model has."
         )
 
 

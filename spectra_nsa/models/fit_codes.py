@@ -21,9 +21,9 @@ def fit_codes(
     hashed_NX: Tensor,
     target_ND: Tensor,
     *,
-    steps: int = 400,
+    steps: int = 300,
     batch: int = 512,
-    lr: float = 0.01,
+    lr: float = 0.005,
     seed: int = 0,
     watch: Callable[[int, float], None] | None = None,
 ) -> None:

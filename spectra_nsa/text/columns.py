@@ -100,7 +100,7 @@ def _missing(source: str, available: Sequence[str], what: str) -> SpectraError:
     hint = " The file seems to be separated by ';': write it with commas." if semicolons else ""
     return SpectraError(
         f"{source}: {what}. Columns of the source: {has}.{hint} Needed is one of — {sets}. "
-        f"Say which is which with --columns ROLE=COLUMN,… (columns={{ROLE: COLUMN}} in Python), "
+        f"Say which is which with --columns ROLE=COLUMN,… (data.columns={{ROLE: COLUMN}} in training), "
         f"such as --columns anchor={first},positive={next(iter(available[1:]), 'body')}"
     )
 

@@ -126,14 +126,14 @@ def build(
 def _no_rows(file: str, quarantine: Quarantine) -> SpectraError:
     if not quarantine.count:
         return SpectraError(
-            f"{file}: no rows. The file is empty; give one with a JSON object (or a CSV record) a line."
+            f"{file}: no rows. Give a file with a JSON object (or, below the header, a CSV record) a line."
         )
     first = quarantine.first[0]
     column = f", column {first.column!r}" if first.column else ""
     saved = f" All of them are in {quarantine.path}." if quarantine.path else ""
     return SpectraError(
         f"{first.file}: none of the {quarantine.count:,} rows can be used. The first, line {first.line}{column}: "
-        f"{first.reason}. Mend the rows, or name other columns with --columns ROLE=COLUMN.{saved}"
+        f"{first.reason}. Mend the rows, or name other columns with --columns ROLE=COLUMN (data.columns).{saved}"
     )
 
 

@@ -13,7 +13,7 @@ from sentence_transformers.base.sampler import BatchSamplers
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from spectra_nsa.config.recipe import Recipe
-from spectra_nsa.losses.stack import NEEDS, LossStack
+from spectra_nsa.losses.stack import HARD_NEGATIVES, NEEDS, LossStack
 from spectra_nsa.training.callbacks import Deadline, MetricsLog, Progress, StackClock, TrimMemory
 from spectra_nsa.training.dev import DevEvaluator
 from spectra_nsa.training.precision import resolve_precision
@@ -58,7 +58,7 @@ def build_trainer(
         train_dataset=data.train,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[StackClock(loss), MetricsLog(folder / "metrics.jsonl"), Progress()],
+        callbacks=[StackClock(loss), MetricsLog(folder / "metrics.jsonl"), Progress(deadline)],
     )
     trainer.groups = data.groups
     trainer.data_collator.max_length = recipe.train.max_length
@@ -87,6 +87,12 @@ def active_terms(recipe: Recipe) -> list[str]:
         "anomaly": section.anomaly,
     }
     return [name for name in NEEDS if on.get(name, True)]
+
+
+def live_terms(recipe: Recipe, columns: Sequence[str]) -> list[str]:
+    """The terms that take part in training on rows of these columns."""
+    weighted = [name for name in active_terms(recipe) if getattr(recipe.loss.terms, name).weight > 0]
+    return [name for name in weighted if len(columns) > 2 or name not in HARD_NEGATIVES]
 
 
 def column_prompts(prompts: Mapping[str, str | None], columns: Sequence[str]) -> dict[str, str]:

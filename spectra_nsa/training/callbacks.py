@@ -61,7 +61,8 @@ class MetricsLog(TrainerCallback):
 class Progress(TrainerCallback):
     """A progress bar on standard error with loss, learning rate and dev metric; lines where that is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float | None = None) -> None:
+        self.deadline = deadline
         self.bar: Any = None
         self.task: Any = None
         self.facts = ""
@@ -97,7 +98,10 @@ class Progress(TrainerCallback):
             self.bar.update(self.task, completed=state.global_step, facts=self.facts)
         elif state.is_world_process_zero and time.monotonic() - self.printed > 30:
             self.printed = time.monotonic()
-            print(f"  step {state.global_step}/{state.max_steps}  {self.facts}", file=sys.stderr, flush=True)
+            of = f"/{state.max_steps}"
+            if self.deadline is not None:  # time ends it, not a number of steps
+                of = f", {max(0.0, self.deadline - self.printed):.0f} s left"
+            print(f"  step {state.global_step}{of}  {self.facts}", file=sys.stderr, flush=True)
 
     def on_log(
         self,

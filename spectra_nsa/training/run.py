@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import time
@@ -28,7 +29,8 @@ class RunResult:
     Attributes:
         folder: `runs/NAME`.
         model: the best model, in memory.
-        steps: steps trained.
+        steps: steps trained, of this run and of the one it went on from.
+        first_step: where this run went on from; 0 for a new one.
         seconds: wall time of the training itself.
         pairs_per_second: throughput of this process.
         best: the best dev metric by name; empty without a dev set.
@@ -38,6 +40,7 @@ class RunResult:
     folder: Path
     model: SpectraSentenceTransformer
     steps: int
+    first_step: int
     seconds: float
     pairs_per_second: float
     best: dict[str, float]
@@ -88,6 +91,7 @@ def train(
 def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
     """The model that a recipe starts from: a warm-started checkpoint, a saved model, or a fresh one of a size."""
     from spectra_nsa.models.checks import check_folder, resolve_folder
+    from spectra_nsa.models.config import check_length
     from spectra_nsa.models.fresh import fresh_model
     from spectra_nsa.models.sentence import load
     from spectra_nsa.models.warm_start import warm_start
@@ -114,6 +118,7 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
         if getattr(model.spectra.config, name) != value:
             raise SpectraError(f"model.{name} is part of a saved model and cannot be changed to {value}.")
     if section.max_length is not None:
+        check_length(section.max_length, model.spectra.config)
         model.max_seq_length = section.max_length
     if section.dropout is not None:
         model.spectra.set_dropout(section.dropout)
@@ -187,6 +192,7 @@ def _fit(
     from spectra_nsa.training.build import build_trainer
     from spectra_nsa.training.callbacks import StopOnInterrupt
 
+    model._model_card_text = None  # a saved model's card tells of its own training, not of this one
     trainer = build_trainer(recipe, folder, model, data, deadline)
     stop = StopOnInterrupt()
     trainer.add_callback(stop)
@@ -194,6 +200,8 @@ def _fit(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.monotonic() - began
     steps = trainer.state.global_step
+    with contextlib.suppress(OSError):  # sentence-transformers makes it for reports that we do not write there
+        (folder / "checkpoints" / "eval").rmdir()
     if not stop.asked:
         with atomic_folder(folder / "model") as temporary:
             model.save_pretrained(str(temporary))
@@ -201,6 +209,7 @@ def _fit(
         folder=folder,
         model=model,
         steps=steps,
+        first_step=first_step,
         seconds=seconds,
         pairs_per_second=(steps - first_step) * recipe.train.batch * recipe.train.accumulation / max(seconds, 1e-9),
         best=_best(trainer),

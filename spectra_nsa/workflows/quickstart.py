@@ -18,8 +18,8 @@ from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import write_json
 from spectra_nsa.core.memory import peak_memory_gb, release_memory
 from spectra_nsa.evaluation.systems import DenseSystem
+from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.workflows.search import CACHE, remember_model, top_hits
-from spectra_nsa.workflows.starter import starter_checkpoint
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -13,7 +13,7 @@ from spectra_nsa.core.errors import UsageError
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel
 
-MILLIONS = {"M456": 458, "M600": 600, "M700": 700, "M1B": 1000, "nexus-240m": 240, "mini": 22.6}
+MILLIONS = {"M456": 458, "M600": 600, "M700": 700, "M1B": 1000, "nexus-240m": 240, "mini": 23.1}
 LARGE = ("M456", "M600", "M700", "M1B")
 
 
