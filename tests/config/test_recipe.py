@@ -191,8 +191,9 @@ def test_the_guide_lists_every_key_with_its_default() -> None:
     guide = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z_.]+)` \| (\S+) \| \S.* \|$", guide, re.MULTILINE)
     written = {key: yaml.safe_load(value) for key, value in rows}
+    assert written.pop("loss.terms") == "defaults"  # a table of their own in docs/model.md
     written["train.lr"] = float(written["train.lr"])  # YAML 1.1 reads 1e-4 as text
-    assert written == leaves()
+    assert written == {key: value for key, value in leaves().items() if key != "loss.terms"}
 
 
 @pytest.mark.parametrize("file", sorted(RECIPES.iterdir(), key=lambda file: file.name), ids=lambda file: file.name)

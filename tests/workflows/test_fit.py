@@ -1,0 +1,100 @@
+"""`codes fit` and `anomaly fit`: from a folder to a folder, with figures that mean something."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import spectra_nsa as sp
+from spectra_nsa.cli.main import app
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.heads.bridge import HashBridge
+from spectra_nsa.models.fit_anomaly import fit_anomaly
+from spectra_nsa.models.fit_codes import fit_codes
+from spectra_nsa.workflows.fit import code_recall, fit_codes_on
+from tests.builders import WORDS, bert_folder
+
+
+def clustered(n: int, size: int = 48, centres: int = 12, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    middle = torch.randn(centres, size, generator=torch.Generator().manual_seed(99))
+    which = torch.randint(centres, (n,), generator=generator)
+    points = middle[which] + 0.7 * torch.randn(n, size, generator=generator)
+    return torch.nn.functional.normalize(points, dim=-1)
+
+
+def test_codes_find_more_neighbours_once_fitted_and_nest() -> None:
+    vectors = clustered(1_500)
+    torch.manual_seed(0)
+    bridge = HashBridge(48 + 24, 48)
+    before = code_recall(bridge, vectors, vectors)
+    fit_codes(bridge, vectors, vectors, steps=60)
+    after = code_recall(bridge, vectors, vectors)
+    for width in ("64", "128", "256"):
+        assert after[width]["symmetric"] > before[width]["symmetric"]
+        assert after[width]["asymmetric"] >= after[width]["symmetric"]
+    assert after["64"]["symmetric"] <= after["128"]["symmetric"] + 0.01 <= after["256"]["symmetric"] + 0.02
+    decoded = bridge.decode(torch.where(bridge(vectors) > 0, 1.0, -1.0))
+    assert torch.cosine_similarity(decoded, vectors).mean() > 0.9
+
+
+def test_too_few_texts_are_refused() -> None:
+    with pytest.raises(SpectraError, match="at least 512"):
+        fit_codes(HashBridge(72, 48), clustered(100), clustered(100))
+    with pytest.raises(SpectraError, match="at least 20"):
+        fit_anomaly(clustered(10))
+
+
+@pytest.mark.parametrize(("n", "method"), [(4_000, "prototypes"), (300, "nearest")])
+def test_the_anomaly_score_tells_strangers_and_its_p_value_is_calibrated(n: int, method: str) -> None:
+    fit = fit_anomaly(clustered(n))
+    assert fit.head.method == method
+    normal = clustered(2_000, seed=5)
+    strange = torch.nn.functional.normalize(
+        torch.randn(500, 48, generator=torch.Generator().manual_seed(7)) + 0.5, dim=-1
+    )
+    with torch.no_grad():
+        inside, outside = fit.head(normal), fit.head(strange)
+        false_alarms = float((fit.head.p_value(inside) <= 0.05).float().mean())
+    assert float((outside[:, None] > inside[None, :]).float().mean()) > 0.95
+    assert false_alarms == pytest.approx(0.05, abs=0.05 if method == "nearest" else 0.025)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    sp.warm_start(bert_folder(tmp_path)).save_pretrained(str(tmp_path / "saved"))
+    return tmp_path / "saved"
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    lines = [f"{a} {b} {c}" for a in WORDS for b in WORDS[6:] for c in WORDS[4:9]]
+    (tmp_path / "texts.txt").write_text("\n".join(lines[:1_200]), encoding="utf-8")
+    return tmp_path / "texts.txt"
+
+
+def test_both_fits_from_the_command_line(saved: Path, texts: Path, tmp_path: Path) -> None:
+    before = sp.load(saved).encode(["open a file"])
+    run = CliRunner().invoke(app, ["codes", "fit", str(saved), "--corpus", str(texts), "--json"])
+    assert run.exit_code == 0, run.output
+    facts = json.loads(run.stdout)
+    assert facts["after"]["64"]["symmetric"] >= facts["before"]["64"]["symmetric"]
+    out = tmp_path / "guarded"
+    run = CliRunner().invoke(app, ["anomaly", "fit", str(saved), "--texts", str(texts), "-o", str(out)])
+    assert run.exit_code == 0 and "false alarms" in run.stdout, run.output
+    model = sp.load(out)
+    assert model.spectra.config.codes_fitted and np.array_equal(model.encode(["open a file"]), before)
+    found = model.encode(["open a file", "a"], outputs=["anomaly", "anomaly_p", "is_ood", "fast"])
+    assert found["anomaly_p"].dtype == np.float32 and found["is_ood"].dtype == bool
+    assert ((found["anomaly_p"] > 0) & (found["anomaly_p"] <= 1)).all()
+    assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pkl"))
+
+
+def test_a_checkpoint_is_not_written_into(tmp_path: Path, texts: Path) -> None:
+    with pytest.raises(UsageError, match="--output"):
+        fit_codes_on(str(bert_folder(tmp_path)), ["a"], say=print)
