@@ -1,0 +1,80 @@
+"""What each kind of attention costs: a whole encoder layer, forward and forward + backward, beside the plain layer.
+
+    python benchmarks/attention.py [--lengths 48 128 512] [--rounds 7]
+
+MiniLM's width (384, 12 heads). Kinds are interleaved within a round; the ratio is the median over rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from spectra_nsa.encoder.encoder import Encoder
+from spectra_nsa.encoder.spec import EncoderSpec
+from spectra_nsa.training.precision import autocast
+
+PLAIN = EncoderSpec(
+    vocab_size=100, hidden_size=384, layers=2, heads=12, ffn_size=1536, hidden_dropout=0.0, attention_dropout=0.0
+)
+KINDS = {
+    "plain": PLAIN,
+    "spectral": dataclasses.replace(PLAIN, attention="spectral"),
+    "spectral, entropy in every 2nd": dataclasses.replace(PLAIN, attention="spectral", entropy_every=2),
+    "conv": dataclasses.replace(PLAIN, attention="spectral", mixer="conv"),
+}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[48, 128, 512])
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    encoders = {name: Encoder(spec) for name, spec in KINDS.items()}
+    for precision in ("fp32", "bf16"):
+        for length in options.lengths:
+            rows = max(2, 3072 // length)
+            ids = torch.randint(1, 100, (rows, length))
+            mask = torch.ones_like(ids)
+            mask[0, length // 2 :] = 0
+            times: dict[tuple[str, str], list[float]] = {}
+            for round_ in range(options.rounds + 1):
+                for name, encoder in encoders.items():
+
+                    def forward(encoder: Encoder = encoder, ids: torch.Tensor = ids) -> None:
+                        with torch.no_grad(), autocast("cpu", precision):
+                            encoder(ids, mask)
+
+                    def both(encoder: Encoder = encoder, ids: torch.Tensor = ids) -> None:
+                        with autocast("cpu", precision):
+                            total = encoder(ids, mask).states[-1].float().sum()
+                        total.backward()
+
+                    for what, work in (("forward", forward), ("forward + backward", both)):
+                        took = seconds(work)
+                        if round_:
+                            times.setdefault((name, what), []).append(took)
+            for what in ("forward", "forward + backward"):
+                plain = times["plain", what]
+                line = "  ".join(
+                    f"{name} {statistics.median(a / b for a, b in zip(times[name, what], plain, strict=True)):.2f}"
+                    for name in KINDS
+                    if name != "plain"
+                )
+                milliseconds = 1000 * statistics.median(plain)
+                print(f"{precision} n={length:<4} {what:19} plain {milliseconds:6.1f} ms   × plain: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
