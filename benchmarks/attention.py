@@ -12,6 +12,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -28,6 +29,14 @@ KINDS = {
     "spectral, entropy in every 2nd": dataclasses.replace(PLAIN, attention="spectral", entropy_every=2),
     "conv": dataclasses.replace(PLAIN, attention="spectral", mixer="conv"),
 }
+
+
+def step(encoder: Encoder, ids: torch.Tensor, mask: torch.Tensor, precision: str, *, backward: bool) -> None:
+    """One pass over the encoder."""
+    with torch.set_grad_enabled(backward), autocast("cpu", precision):
+        total = encoder(ids, mask).states[-1].float().sum()
+    if backward:
+        total.backward()
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -51,18 +60,8 @@ def main() -> None:
             times: dict[tuple[str, str], list[float]] = {}
             for round_ in range(options.rounds + 1):
                 for name, encoder in encoders.items():
-
-                    def forward(encoder: Encoder = encoder, ids: torch.Tensor = ids) -> None:
-                        with torch.no_grad(), autocast("cpu", precision):
-                            encoder(ids, mask)
-
-                    def both(encoder: Encoder = encoder, ids: torch.Tensor = ids) -> None:
-                        with autocast("cpu", precision):
-                            total = encoder(ids, mask).states[-1].float().sum()
-                        total.backward()
-
-                    for what, work in (("forward", forward), ("forward + backward", both)):
-                        took = seconds(work)
+                    for what in ("forward", "forward + backward"):
+                        took = seconds(partial(step, encoder, ids, mask, precision, backward=what != "forward"))
                         if round_:
                             times.setdefault((name, what), []).append(took)
             for what in ("forward", "forward + backward"):

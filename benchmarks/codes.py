@@ -1,4 +1,4 @@
-"""Recall of the true ten nearest among the first C by code: the standard library's functions, its docstrings as queries.
+"""Recall of the true ten nearest among the first C by code: functions of the standard library, docstrings as queries.
 
     python benchmarks/codes.py [MODEL]
 

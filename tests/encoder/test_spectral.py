@@ -45,9 +45,12 @@ def mask_of(lengths: list[int], width: int, left: bool = False) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
-@pytest.mark.parametrize("block", [256, 3], ids=["whole", "blocks"])
-def test_entropy_is_the_eager_definition_in_float64(monkeypatch: pytest.MonkeyPatch, left: bool, block: int) -> None:
+@pytest.mark.parametrize(("block", "long"), [(256, 192), (3, 192), (256, 1)], ids=["whole", "blocks", "fused"])
+def test_entropy_is_the_eager_definition_in_float64(
+    monkeypatch: pytest.MonkeyPatch, left: bool, block: int, long: int
+) -> None:
     monkeypatch.setattr(kernels, "QUERIES_AT_A_TIME", block)
+    monkeypatch.setattr(kernels, "LONG", long)
     generator = torch.Generator().manual_seed(1)
     lengths = [1, 2, 7, 13]
     mask = mask_of(lengths, 13, left)
@@ -57,7 +60,7 @@ def test_entropy_is_the_eager_definition_in_float64(monkeypatch: pytest.MonkeyPa
     weights = scores.softmax(-1)
     wanted = -torch.special.xlogy(weights, weights).sum(-1) / torch.tensor(lengths).clamp_min(2).log()[:, None, None]
     real = mask[:, None, :].expand_as(found)
-    assert (found.double() - wanted)[real].abs().max() < 1e-6
+    assert (found.double() - wanted)[real].abs().max() < 2e-6
     assert found.min() >= 0 and found.max() <= 1 and torch.isfinite(found).all()
     assert (found[0, :, mask[0]] == 0).all(), "one token is never undecided"
 
