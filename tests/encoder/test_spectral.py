@@ -60,7 +60,7 @@ def test_entropy_is_the_eager_definition_in_float64(
     weights = scores.softmax(-1)
     wanted = -torch.special.xlogy(weights, weights).sum(-1) / torch.tensor(lengths).clamp_min(2).log()[:, None, None]
     real = mask[:, None, :].expand_as(found)
-    assert (found.double() - wanted)[real].abs().max() < 2e-6
+    assert (found.double() - wanted)[real].abs().max() < 1e-5
     assert found.min() >= 0 and found.max() <= 1 and torch.isfinite(found).all()
     assert (found[0, :, mask[0]] == 0).all(), "one token is never undecided"
 
