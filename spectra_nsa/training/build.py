@@ -14,7 +14,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.losses.stack import HARD_NEGATIVES, NEEDS, LossStack
-from spectra_nsa.training.callbacks import Deadline, MetricsLog, Progress, StackClock, TrimMemory
+from spectra_nsa.training.callbacks import Deadline, FiniteGradients, MetricsLog, Progress, StackClock, TrimMemory
 from spectra_nsa.training.dev import DevEvaluator
 from spectra_nsa.training.precision import resolve_precision
 from spectra_nsa.training.trainer import SpectraTrainer
@@ -63,6 +63,7 @@ def build_trainer(
     trainer.groups = data.groups
     trainer.data_collator.max_length = recipe.train.max_length
     trainer.data_collator.prompts = column_prompts(model.prompts, data.train.column_names)
+    trainer.add_callback(FiniteGradients(trainer.skip, trainer.step_passed))
     trainer.gate_lr = recipe.train.gate_lr
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)

@@ -6,9 +6,11 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from spectra_nsa.core.memory import resident_gb, trim_heap
@@ -155,6 +157,32 @@ class StackClock(TrainerCallback):
             logs["temperature"] = self.stack.temperature
             for name, norm in (self.stack.gradient_norms or {}).items():
                 logs[f"grad_norm_{name}"] = norm
+
+
+class FiniteGradients(TrainerCallback):
+    """Keeps a gradient that is not finite from the weights: a finite loss may have one.
+
+    Args:
+        skip: called with the reason; the step then changes nothing.
+        passed: called where all is well.
+    """
+
+    def __init__(self, skip: Callable[[str], None], passed: Callable[[], None]) -> None:
+        self.skip, self.passed = skip, passed
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        named = [(name, weight.grad) for name, weight in kwargs["model"].named_parameters() if weight.grad is not None]
+        if not named:
+            return  # skipped already
+        norms = torch.stack(torch._foreach_norm([gradient for _, gradient in named]))
+        if torch.isfinite(norms).all():
+            self.passed()
+            return
+        bad = [name for (name, _), norm in zip(named, norms, strict=True) if not torch.isfinite(norm)]
+        kwargs["model"].zero_grad(set_to_none=True)
+        self.skip(f"the gradient of {len(bad)} weights is not finite, such as {bad[0]}")
 
 
 class TrimMemory(TrainerCallback):

@@ -56,20 +56,30 @@ class SpectraTrainer(SentenceTransformerTrainer):
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         """One batch; where the loss is not a number the step is skipped, counted and, after many, refused."""
         try:
-            loss = super().training_step(model, inputs, num_items_in_batch)
-            self.skipped_in_a_row = 0
-            return loss
+            return super().training_step(model, inputs, num_items_in_batch)
         except NotFiniteError as error:
-            self.skipped += 1
-            self.skipped_in_a_row += 1
-            print(f"spectra: step {self.state.global_step + 1} skipped: {error}", file=sys.stderr, flush=True)
-            if self.skipped_in_a_row >= PATIENCE:
-                raise SpectraError(
-                    f"{PATIENCE} steps in a row were skipped: {error}. Start again from an earlier checkpoint with a "
-                    "lower train.lr, or train.precision=fp32; a checkpoint that gives this at once is damaged."
-                ) from error
+            self.skip(str(error))
             model.zero_grad(set_to_none=True)
             return torch.zeros((), device=self.args.device)
+
+    def step_passed(self) -> None:
+        """Ends a row of skipped steps."""
+        self.skipped_in_a_row = 0
+
+    def skip(self, reason: str) -> None:
+        """Counts a step that changes nothing.
+
+        Raises:
+            SpectraError: too many in a row.
+        """
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        print(f"spectra: step {self.state.global_step + 1} skipped: {reason}", file=sys.stderr, flush=True)
+        if self.skipped_in_a_row >= PATIENCE:
+            raise SpectraError(
+                f"{PATIENCE} steps in a row were skipped: {reason}. Start again from an earlier checkpoint with a "
+                "lower train.lr, or train.precision=fp32; a checkpoint that gives this at once is damaged."
+            )
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.deadline is None or self.lr_scheduler is not None:

@@ -140,6 +140,30 @@ def test_a_bad_step_is_skipped_and_counted_and_many_end_the_run(
         train(run_recipe(tmp_path, make_bert, "train.max_steps=20", "name=s"))
 
 
+def test_a_gradient_that_is_not_finite_does_not_reach_the_weights(
+    tmp_path: Path, make_bert: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = LossStack.forward
+
+    class Exploding(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, value: torch.Tensor) -> torch.Tensor:
+            return value.clone()
+
+        @staticmethod
+        def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return gradient * float("inf")
+
+    def exploding(self: LossStack, *args: Any, **kwargs: Any) -> Any:
+        values = whole(self, *args, **kwargs)
+        return {k: Exploding.apply(v) for k, v in values.items()} if self.step == 2 else values
+
+    monkeypatch.setattr(LossStack, "forward", exploding)
+    result = train(run_recipe(tmp_path, make_bert, "train.max_steps=5"))
+    assert result.steps == 5 and all(torch.isfinite(weight).all() for weight in result.model.parameters())
+    assert capfd.readouterr().err.count("step 3 skipped: the gradient of") == 1
+
+
 def test_every_part_learns_and_gates_move_faster(tmp_path: Path, make_bert: Callable[..., Path]) -> None:
     recipe = run_recipe(
         tmp_path, make_bert, "train.max_steps=50", "model.spectral=on", "model.depth_mix=on", "model.entity=on",
