@@ -102,9 +102,14 @@ def check_dim(model: object, dim: int | None) -> None:
 
 def read_texts(source: str) -> list[str]:
     """Texts of a source: the `text` column, or each line of a .txt file, or every text of pairs, once."""
+    return read_named_texts(source)[0]
+
+
+def read_named_texts(source: str) -> tuple[list[str], dict[str, str]]:
+    """`read_texts`, and what each text is called, where the source has a `name` column."""
     if source.endswith(".txt"):
         try:
-            return [line for line in Path(source).read_text(encoding="utf-8").splitlines() if line.strip()]
+            return [line for line in Path(source).read_text(encoding="utf-8").splitlines() if line.strip()], {}
         except (OSError, UnicodeDecodeError) as error:
             raise SpectraError(f"{source} cannot be read as UTF-8 text: {error}") from error
     from spectra_nsa.text.sources import load_source
@@ -114,4 +119,6 @@ def read_texts(source: str) -> list[str]:
         print(f"spectra: warning: {found.quarantined} broken rows of {source} were left out.", file=sys.stderr)
     columns = {"pairs": ["positive"], "triplets": ["positive"], "scored": ["sentence1", "sentence2"]}
     texts = [text for name in columns.get(found.kind, ["text"]) for text in found.dataset[name]]
-    return list(dict.fromkeys(texts)) if found.kind != "texts" else texts
+    named = "name" in found.dataset.column_names and len(texts) == len(found.dataset)
+    names = dict(zip(texts, found.dataset["name"], strict=True)) if named else {}
+    return (list(dict.fromkeys(texts)) if found.kind != "texts" else texts), names

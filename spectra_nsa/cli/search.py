@@ -31,24 +31,28 @@ def search_command(
     query = words[-1]
     if not query.strip():
         raise UsageError("the query is empty.")
-    from spectra_nsa.cli.encode import read_texts
+    from spectra_nsa.cli.encode import read_named_texts
     from spectra_nsa.models.warm_start import open_model
     from spectra_nsa.workflows.search import cached_documents, top_hits
 
     began = time.monotonic()
-    texts = read_texts(corpus)
+    texts, names = read_named_texts(corpus)
     encoder = open_model(model)
     documents = cached_documents(encoder, model, texts)
     vector = encoder.encode_query(query, normalize_embeddings=True)
     hits = top_hits(documents @ vector, texts, k)
     if as_json:
-        found = [{"rank": rank, "index": h.index, "score": h.score, "text": h.text} for rank, h in enumerate(hits, 1)]
+        found = [
+            {"rank": rank, "index": h.index, "score": h.score, "name": names.get(h.text), "text": h.text}
+            for rank, h in enumerate(hits, 1)
+        ]
         seconds = round(time.monotonic() - began, 3)
         print(json.dumps({"schema": 1, "model": model, "query": query, "seconds": seconds, "hits": found}))
         return
     print(f"model: {model}", file=sys.stderr)
     for rank, hit in enumerate(hits, 1):
         shown = hit.text.splitlines()
-        print(f"{rank:2}. {hit.score:.3f}  {shown[0]}")
+        called = f"{names[hit.text]}\n           " if hit.text in names else ""
+        print(f"{rank:2}. {hit.score:.3f}  {called}{shown[0]}")
         for line in shown[1:lines]:
             print(f"           {line}")

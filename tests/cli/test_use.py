@@ -103,3 +103,13 @@ def test_mistakes_get_a_remedy_and_no_traceback(home: Path, words: list[str], co
     done = spectra(*words, home=home)
     assert done.returncode == code, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_search_says_what_a_function_is_called(tmp_path: Path) -> None:
+    from spectra_nsa.cli.encode import read_named_texts
+
+    rows = [{"text": "def a(): ...", "name": "m.a"}, {"text": "def b(): ...", "name": "m.b"}]
+    (tmp_path / "code.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    texts, names = read_named_texts("python:stdlib")
+    assert names[texts[0]].count(".") >= 1 and len(texts) <= len(names) + 1
+    assert read_named_texts(str(tmp_path / "code.jsonl"))[0] == ["def a(): ...", "def b(): ..."]
