@@ -142,3 +142,11 @@ def tiny_pairs(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def make_bert(tmp_path: Path) -> Callable[..., Path]:
+    """`builders.bert_folder` into the test's folder."""
+    from tests.builders import bert_folder
+
+    return lambda **options: bert_folder(tmp_path, **options)

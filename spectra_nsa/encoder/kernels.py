@@ -21,7 +21,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float 
     Returns:
         (B, H, T, K) in the dtype of `v`.
     """
-    # On the CPU the fused backward pass is several times slower in bf16 than in fp32 (benchmarks/attention.py).
+    # On the CPU the fused backward pass is several times slower in bf16 than in fp32.
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled() and q.requires_grad:
         with torch.autocast("cpu", enabled=False):
             out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask, dropout_p=dropout)

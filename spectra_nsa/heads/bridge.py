@@ -39,6 +39,30 @@ class HashBridge(Starts):
             return nn.functional.linear(hashed_BX.float(), weight.float(), self.project.bias.float())
 
 
+def without_self(scores_NN: Tensor) -> Tensor:
+    """log softmax of each row over the other texts."""
+    self_NN = torch.eye(len(scores_NN), dtype=torch.bool, device=scores_NN.device)
+    return scores_NN.masked_fill(self_NN, torch.finfo(scores_NN.dtype).min).log_softmax(-1)
+
+
+def code_divergence(soft_NB: Tensor, sharpness_W: Tensor, target_ND: Tensor, temperature: float) -> Tensor:
+    """KL from the distribution of the vectors' cosines to that of the relaxed codes, summed over the nested widths.
+
+    Args:
+        soft_NB: (N, 256) in [−1, 1].
+        sharpness_W: the log scale of each width's similarity.
+        target_ND: unit vectors, the teacher.
+        temperature: of both distributions.
+    """
+    teacher_NN = without_self(target_ND @ target_ND.T / temperature)
+    total = soft_NB.new_zeros(())
+    for width, sharpness in zip(WIDTHS, sharpness_W, strict=True):
+        code_NB = soft_NB[:, :width]
+        student_NN = without_self(sharpness.exp() * (code_NB @ code_NB.T) / width / temperature)
+        total = total + nn.functional.kl_div(student_NN, teacher_NN, log_target=True, reduction="batchmean")
+    return total
+
+
 def pack_bits(logits_BN: Tensor) -> Tensor:
     """The signs as packed bytes, most significant bit first: (B, N) to (B, N / 8) uint8."""
     bits = (logits_BN > 0).to(torch.int32).unflatten(-1, (-1, 8))  # ONNX Runtime adds up no bytes

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spectra_nsa.heads.bridge import WIDTHS
+from spectra_nsa.heads.bridge import code_divergence, without_self
 
 DISTIL = 0.03  # the temperature at which similarity distributions are compared
 MARGIN = 0.2
@@ -21,12 +21,6 @@ ANCHOR_PREFIXES = (8, 16, 32, 64)
 def cosine_distribution(vectors_ND: Tensor, temperature: float) -> Tensor:
     """log softmax over the other texts of cosine / temperature: (N, N), the diagonal left out."""
     return without_self(vectors_ND @ vectors_ND.T / temperature)
-
-
-def without_self(scores_NN: Tensor) -> Tensor:
-    """log softmax of each row over the other texts."""
-    self_NN = torch.eye(len(scores_NN), dtype=torch.bool, device=scores_NN.device)
-    return scores_NN.masked_fill(self_NN, torch.finfo(scores_NN.dtype).min).log_softmax(-1)
 
 
 def divergence(student_NN: Tensor, teacher_NN: Tensor) -> Tensor:
@@ -80,14 +74,7 @@ def fast(logits_NB: Tensor, sharpness_W: Tensor, semantic_ND: Tensor, steepness:
         semantic_ND: the teacher, unit vectors without gradient.
         steepness: of the tanh that stands for the sign; annealed from 1 to 20.
     """
-    teacher_NN = cosine_distribution(semantic_ND, DISTIL)
-    soft_NB = torch.tanh(steepness * logits_NB)
-    total = logits_NB.new_zeros(())
-    for width, sharpness in zip(WIDTHS, sharpness_W, strict=True):
-        code_NB = soft_NB[:, :width]
-        student_NN = without_self(sharpness.exp() * (code_NB @ code_NB.T) / width / DISTIL)
-        total = total + divergence(student_NN, teacher_NN)
-    return total
+    return code_divergence(torch.tanh(steepness * logits_NB), sharpness_W, semantic_ND, DISTIL)
 
 
 def bridge(decoded_ND: Tensor, target_ND: Tensor) -> Tensor:

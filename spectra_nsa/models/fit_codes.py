@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.heads.bridge import BITS, WIDTHS, HashBridge
+from spectra_nsa.heads.bridge import BITS, WIDTHS, HashBridge, code_divergence
 
 SMALLEST = 512  # vectors below which there is nothing to fit 256 bits to
 TEACHER = 0.03  # temperature of the similarity distributions
@@ -63,12 +63,7 @@ def fit_codes(
         rows = torch.randint(N, (min(batch, N),), generator=generator).unique()
         steepness = STEEPEST ** (step / max(1, steps - 1))
         code_BN = torch.tanh(steepness * (centred_NX[rows] @ weight.T + offset))
-        teacher_BB = _distribution(target_ND[rows] @ target_ND[rows].T / TEACHER)
-        loss = torch.zeros(())
-        for width, sharp in zip(WIDTHS, sharpness, strict=True):
-            part = code_BN[:, :width]
-            student_BB = _distribution(sharp.exp() * (part @ part.T) / width / TEACHER)
-            loss = loss + F.kl_div(student_BB, teacher_BB, log_target=True, reduction="batchmean")
+        loss = code_divergence(code_BN, sharpness, target_ND[rows], TEACHER)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -76,10 +71,6 @@ def fit_codes(
         if watch is not None:
             watch(step, float(loss))
     _write(bridge, weight.detach(), offset.detach(), sharpness.detach(), mean_X, centred_NX, target_ND)
-
-
-def _distribution(scores_BB: Tensor) -> Tensor:
-    return scores_BB.masked_fill(torch.eye(len(scores_BB), dtype=torch.bool), -1e9).log_softmax(-1)
 
 
 @torch.no_grad()

@@ -119,6 +119,9 @@ def config_summary(config: SpectraConfig) -> dict[str, Any]:
         "attention": config.attention,
         "pooling": config.pooling,
         "semantic_dims": config.semantic_dims,
+        "entity_in_embedding": config.entity,
+        "codes_fitted": config.codes_fitted,
+        "anomaly": config.anomaly_method,
         "vocab_size": config.vocab_size,
         "max_length": config.max_length or config.max_position_embeddings,
     }
