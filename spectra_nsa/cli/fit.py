@@ -31,6 +31,9 @@ def _say(line: str) -> None:
 def fit_codes_command(
     model: Annotated[str, typer.Argument(help="A saved model's folder.")],
     corpus: Annotated[str, typer.Option("--corpus", "-c", help="A source of texts: a file, or python:stdlib.")],
+    queries: Annotated[
+        str | None, typer.Option("--queries", "-q", help="Texts it will be searched with; else excerpts of the corpus.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here, not into MODEL.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fit.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -42,11 +45,12 @@ def fit_codes_command(
     from spectra_nsa.cli.encode import read_texts
     from spectra_nsa.workflows.fit import fit_codes_on
 
-    facts = fit_codes_on(model, read_texts(corpus), output=output, seed=seed, say=_say)
+    asked = read_texts(queries) if queries is not None else None
+    facts = fit_codes_on(model, read_texts(corpus), asked, output=output, seed=seed, say=_say)
     if as_json:
         print(json.dumps({"schema": 1, "model": facts.pop("folder"), **facts}))
         return
-    print(f"{facts['texts']:,} texts; of each one's 10 nearest, found among the first 100 by code:")
+    print(f"{facts['texts']:,} texts; {facts['queries']} queries held out: of their 10 nearest, among the first 100")
     print("bits   Hamming          float query × bits   (before → after)")
     for width, after in facts["after"].items():
         before = facts["before"][width]

@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spectra_nsa.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from spectra_nsa.index.cascade import Scoring
 
 
 def search_command(
     words: Annotated[list[str], typer.Argument(metavar="[MODEL] QUERY", help="The query; before it a model, or none.")],
     corpus: Annotated[str, typer.Option("--corpus", "-c", help="A source of texts: a file, or python:stdlib.")],
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
+    bits: Annotated[int | None, typer.Option(help="Search by codes first: of 64, 128 or 256 bits.")] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="With --bits: how many the codes propose.")] = 200,
+    symmetric: Annotated[
+        bool, typer.Option("--symmetric", help="With --bits: Hamming distance, not float query × bits.")
+    ] = False,
     lines: Annotated[int, typer.Option(min=1, help="Lines shown of each hit.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -33,14 +41,19 @@ def search_command(
         raise UsageError("the query is empty.")
     from spectra_nsa.cli.encode import read_named_texts
     from spectra_nsa.models.warm_start import open_model
-    from spectra_nsa.workflows.search import cached_documents, top_hits
+    from spectra_nsa.workflows.search import cached_documents, code_hits, top_hits
 
     began = time.monotonic()
     texts, names = read_named_texts(corpus)
     encoder = open_model(model)
-    documents = cached_documents(encoder, model, texts)
-    vector = encoder.encode_query(query, normalize_embeddings=True)
-    hits = top_hits(documents @ vector, texts, k)
+    if bits is not None:
+        scoring: Scoring = "symmetric" if symmetric else "asymmetric"
+        if not encoder.spectra.config.codes_fitted:
+            print(f"spectra: warning: {model}'s codes are fitted to no corpus: spectra codes fit.", file=sys.stderr)
+        hits = code_hits(encoder, model, query, texts, k, bits=bits, candidates=candidates, scoring=scoring)
+    else:
+        vector = encoder.encode_query(query, normalize_embeddings=True)
+        hits = top_hits(cached_documents(encoder, model, texts) @ vector, texts, k)
     if as_json:
         found = [
             {"rank": rank, "index": h.index, "score": h.score, "name": names.get(h.text), "text": h.text}

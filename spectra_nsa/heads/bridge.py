@@ -9,6 +9,9 @@ from spectra_nsa.encoder.gates import Starts
 
 BITS = 256
 WIDTHS = (64, 128, 256)  # each a prefix of the next, and a code of its own
+# The log scale of each width's similarity before training. 64 bits cannot follow a sharp distribution: started at 0
+# they fit its peak and lose the ranks behind it.
+SHARPNESS = (-1.25, -0.5, 0.0)
 
 
 class HashBridge(Starts):
@@ -30,7 +33,7 @@ class HashBridge(Starts):
         self.start()
 
     def initial(self) -> dict[str, Tensor]:
-        return {"sharpness": torch.zeros(len(WIDTHS))}
+        return {"sharpness": torch.tensor(SHARPNESS)}
 
     def forward(self, hashed_BX: Tensor) -> Tensor:
         """The numbers whose signs are the bits, (B, 256) fp32; a narrower input leaves the last columns of A out."""
@@ -45,21 +48,30 @@ def without_self(scores_NN: Tensor) -> Tensor:
     return scores_NN.masked_fill(self_NN, torch.finfo(scores_NN.dtype).min).log_softmax(-1)
 
 
-def code_divergence(soft_NB: Tensor, sharpness_W: Tensor, target_ND: Tensor, temperature: float) -> Tensor:
+def code_divergence(
+    query_QB: Tensor, code_NB: Tensor, sharpness_W: Tensor, cosine_QN: Tensor, hidden_QN: Tensor, temperature: float
+) -> Tensor:
     """KL from the distribution of the vectors' cosines to that of the relaxed codes, summed over the nested widths.
 
     Args:
-        soft_NB: (N, 256) in [−1, 1].
+        query_QB: (Q, 256) relaxed bits in [−1, 1].
+        code_NB: (N, 256), those of the candidates.
         sharpness_W: the log scale of each width's similarity.
-        target_ND: unit vectors, the teacher.
+        cosine_QN: the teacher.
+        hidden_QN: True where a query and a candidate are the same text, which counts in neither distribution.
         temperature: of both distributions.
     """
-    teacher_NN = without_self(target_ND @ target_ND.T / temperature)
-    total = soft_NB.new_zeros(())
+    least = torch.finfo(cosine_QN.dtype).min
+
+    def distribution(scores_QN: Tensor) -> Tensor:
+        return scores_QN.masked_fill(hidden_QN, least).log_softmax(-1)
+
+    teacher_QN = distribution(cosine_QN / temperature)
+    total = query_QB.new_zeros(())
     for width, sharpness in zip(WIDTHS, sharpness_W, strict=True):
-        code_NB = soft_NB[:, :width]
-        student_NN = without_self(sharpness.exp() * (code_NB @ code_NB.T) / width / temperature)
-        total = total + nn.functional.kl_div(student_NN, teacher_NN, log_target=True, reduction="batchmean")
+        agreement_QN = query_QB[:, :width] @ code_NB[:, :width].T / width
+        student_QN = distribution(sharpness.exp() * agreement_QN / temperature)
+        total = total + nn.functional.kl_div(student_QN, teacher_QN, log_target=True, reduction="batchmean")
     return total
 
 

@@ -74,7 +74,9 @@ def fast(logits_NB: Tensor, sharpness_W: Tensor, semantic_ND: Tensor, steepness:
         semantic_ND: the teacher, unit vectors without gradient.
         steepness: of the tanh that stands for the sign; annealed from 1 to 20.
     """
-    return code_divergence(torch.tanh(steepness * logits_NB), sharpness_W, semantic_ND, DISTIL)
+    soft_NB = torch.tanh(steepness * logits_NB)
+    self_NN = torch.eye(len(soft_NB), dtype=torch.bool, device=soft_NB.device)
+    return code_divergence(soft_NB, soft_NB, sharpness_W, semantic_ND @ semantic_ND.T, self_NN, DISTIL)
 
 
 def bridge(decoded_ND: Tensor, target_ND: Tensor) -> Tensor:

@@ -9,36 +9,40 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.heads.bridge import BITS, WIDTHS, HashBridge, code_divergence
+from spectra_nsa.heads.bridge import BITS, SHARPNESS, WIDTHS, HashBridge, code_divergence
 
 SMALLEST = 512  # vectors below which there is nothing to fit 256 bits to
 TEACHER = 0.03  # temperature of the similarity distributions
 STEEPEST = 20.0
+CANDIDATES = 512  # documents a step that queries are compared with; 4,096 gave slightly worse codes
+
+Pair = tuple[Tensor, Tensor]  # what is hashed (N, X), and the vectors whose cosine counts (N, D)
 
 
 def fit_codes(
     bridge: HashBridge,
-    hashed_NX: Tensor,
-    target_ND: Tensor,
+    documents: Pair,
+    queries: Pair | None = None,
     *,
     steps: int = 300,
     batch: int = 512,
-    lr: float = 0.005,
+    lr: float = 0.007,
     seed: int = 0,
     watch: Callable[[int, float], None] | None = None,
 ) -> None:
     """Fits A, c and the decoder so that Hamming neighbours are cosine neighbours, at every nested width.
 
     The start is iterative quantisation (Gong et al. 2013) within the blocks of principal directions that each width
-    adds. Then KL from the in-batch distribution of cosines to that of relaxed codes, summed over the widths, the
-    tanh annealed to a sign.
+    adds. Then KL from each text's distribution of cosines over the documents to that of relaxed codes, summed over the
+    widths, the tanh annealed to a sign.
 
     Args:
         bridge: changed in place.
-        hashed_NX: what is hashed, (N, X); X may leave the entity part out.
-        target_ND: the vectors whose cosine counts, (N, D).
+        documents: what is hashed, (N, X), where X may leave the entity part out; and the vectors whose cosine counts,
+            (N, D).
+        queries: the same of texts like those that will be searched with; ``None`` takes documents only.
         steps: of the distillation.
-        batch: texts a step.
+        batch: documents and queries a step.
         lr: of the distillation.
         seed: of batches and rotations.
         watch: called with step and loss.
@@ -46,30 +50,40 @@ def fit_codes(
     Raises:
         SpectraError: too few vectors.
     """
-    N = len(hashed_NX)
+    N = len(documents[0])
     if N < SMALLEST:
         raise SpectraError(f"{N} texts are too few to fit codes of {BITS} bits to; give at least {SMALLEST}.")
     generator = torch.Generator().manual_seed(seed)
-    hashed_NX, target_ND = hashed_NX.float(), F.normalize(target_ND.float(), dim=-1)
-    mean_X = hashed_NX.mean(0)
-    centred_NX = hashed_NX - mean_X
+    mean_X = documents[0].float().mean(0)
+    centred_NX, target_ND = documents[0].float() - mean_X, F.normalize(documents[1].float(), dim=-1)
+    asked_MX, asked_MD = centred_NX, target_ND
+    if queries is not None:
+        asked_MX = torch.cat([centred_NX, queries[0].float() - mean_X])
+        asked_MD = torch.cat([target_ND, F.normalize(queries[1].float(), dim=-1)])
     weight = block_itq(centred_NX, generator)
     weight = (weight / (centred_NX @ weight.T).std(0)[:, None].clamp_min(1e-6)).requires_grad_()
     offset = torch.zeros(BITS, requires_grad=True)
-    sharpness = torch.full((len(WIDTHS),), 0.0, requires_grad=True)
+    sharpness = torch.tensor(SHARPNESS, requires_grad=True)
     optimizer = torch.optim.Adam([weight, offset, sharpness], lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
-        rows = torch.randint(N, (min(batch, N),), generator=generator).unique()
+        asked = torch.randint(len(asked_MX), (batch,), generator=generator)
+        found = torch.randperm(N, generator=generator)[:CANDIDATES]
         steepness = STEEPEST ** (step / max(1, steps - 1))
-        code_BN = torch.tanh(steepness * (centred_NX[rows] @ weight.T + offset))
-        loss = code_divergence(code_BN, sharpness, target_ND[rows], TEACHER)
+        loss = code_divergence(
+            torch.tanh(steepness * (asked_MX[asked] @ weight.T + offset)),
+            torch.tanh(steepness * (centred_NX[found] @ weight.T + offset)),
+            sharpness,
+            asked_MD[asked] @ target_ND[found].T,
+            asked[:, None] == found[None, :],
+            TEACHER,
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         if watch is not None:
-            watch(step, float(loss))
+            watch(step, loss.item())
     _write(bridge, weight.detach(), offset.detach(), sharpness.detach(), mean_X, centred_NX, target_ND)
 
 

@@ -22,6 +22,15 @@ from spectra_nsa.models.registration import register
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prompt_length")
+# Arguments of `encode` that may stand beside `outputs`, with the only value that means something there; `encode_query`
+# passes all of them on.
+_WITH_OUTPUTS: dict[str, Any] = {
+    "output_value": "sentence_embedding",
+    "precision": "float32",
+    "convert_to_numpy": True,
+    "convert_to_tensor": False,
+}
+_IGNORED = ("show_progress_bar", "task", "normalize_embeddings")
 _MODALITY: Any = {"text": {"method": "forward", "method_output_name": "embedding"}}
 
 
@@ -86,8 +95,9 @@ class SpectraSentenceTransformer(SentenceTransformer):
         for name in outputs:
             if name not in OUTPUTS:
                 raise unknown_name("output", name, OUTPUTS)
-        unused = {key for key, value in kwargs.items() if value is not None} - {"show_progress_bar", "task"}
-        if unused - {"convert_to_numpy", "normalize_embeddings"}:
+        given = {key: value for key, value in kwargs.items() if value is not None and key not in _IGNORED}
+        unused = [key for key, value in given.items() if _WITH_OUTPUTS.get(key) != value]
+        if unused:
             raise unknown_name("argument beside `outputs`", min(unused), ("batch_size", "prompt", "truncate_dim"))
         single = self.is_singular_input(inputs)
         texts = [inputs] if single else list(inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,46 +14,83 @@ from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder
 
 if TYPE_CHECKING:
+    from spectra_nsa.heads.bridge import HashBridge
+    from spectra_nsa.models.fit_codes import Pair
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
-QUERIES = 300  # documents that stand for queries when a fit is measured
+HELD_OUT = 300  # queries that a fit is measured with, which it has not seen
 CANDIDATES = 100
+ENOUGH = 20_000  # texts to fit to; of more, a random sample
 
 
 def fit_codes_on(
-    model: str, texts: Sequence[str], *, output: str | Path | None = None, seed: int = 0, say: Callable[[str], None]
+    model: str,
+    texts: Sequence[str],
+    queries: Sequence[str] | None = None,
+    *,
+    output: str | Path | None = None,
+    seed: int = 0,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Fits the hash to a corpus and saves the model.
 
     Args:
         model: a saved model's folder, or a checkpoint (then `output` is needed).
-        texts: the corpus; each text counts once.
+        texts: the corpus; each text counts once, and of more than 20,000 a sample is taken.
+        queries: texts such as it will be searched with; ``None`` takes excerpts of the documents, 6 to 20 words long.
         output: where to; ``None`` writes into the model's own folder.
-        seed: see `fit_codes`.
+        seed: of sample, excerpts and fit.
         say: called with lines of progress.
 
     Returns:
-        the folder, the number of texts, and recall of the ten nearest texts among the first 100 by 64, 128 and 256
-        bits, symmetric and asymmetric, before and after; measured with texts of the corpus as queries.
+        the folder, the numbers of texts and of queries held out, and recall of the ten nearest texts among the first
+        100 by 64, 128 and 256 bits, symmetric and asymmetric, before and after, for the queries held out.
     """
     from spectra_nsa.models.fit_codes import fit_codes
 
     target = _target(model, output)
-    encoder, vectors = _encoded(model, texts, ("semantic", "entity", "embedding"), say)
-    spectra = encoder.spectra
-    semantic, embedding = torch.from_numpy(vectors["semantic"]), torch.from_numpy(vectors["embedding"])
-    hashed = torch.cat([semantic, torch.from_numpy(vectors["entity"])], dim=1) if spectra.config.entity else semantic
-    bridge = spectra.bridge.cpu()
-    before = code_recall(bridge, hashed, embedding)
-    fit_codes(bridge, hashed, embedding, seed=seed, watch=_watch(say))
-    spectra.config.codes_fitted = True
+    generator = random.Random(seed)
+    documents = _once(texts)
+    documents = generator.sample(documents, ENOUGH) if len(documents) > ENOUGH else documents
+    encoder = _opened(model)
+    found = _hashed(encoder, documents, say)
+    asked = _once(queries) if queries is not None else excerpts(documents, generator)
+    if len(asked) >= 4:
+        asked = generator.sample(asked, min(len(asked), ENOUGH))
+        unseen = _hashed(encoder, asked, say, query=True)
+    else:  # texts too short to have excerpts stand for queries themselves
+        rows = torch.tensor(generator.sample(range(len(documents)), len(documents)))
+        unseen = (found[0][rows], found[1][rows])
+    share = min(HELD_OUT, len(unseen[0]) // 4)
+    held_out = (unseen[0][:share], unseen[1][:share])
+    seen = (unseen[0][share:], unseen[1][share:])
+    bridge = encoder.spectra.bridge.cpu()
+    before = code_recall(bridge, found, held_out)
+    if len(asked) >= 4:
+        fit_codes(bridge, found, seen, seed=seed, watch=_watch(say))
+    else:
+        fit_codes(bridge, seen, seed=seed, watch=_watch(say))
+    encoder.spectra.config.codes_fitted = True
     _save(encoder, target)
     return {
         "folder": str(target),
-        "texts": len(embedding),
+        "texts": len(documents),
+        "queries": share,
         "before": before,
-        "after": code_recall(bridge, hashed, embedding),
+        "after": code_recall(bridge, found, held_out),
     }
+
+
+def excerpts(texts: Sequence[str], generator: random.Random) -> list[str]:
+    """6 to 20 words from somewhere in the first 90 of each text that has more than 12: they stand for queries."""
+    found = []
+    for text in texts:
+        words = text.split()[:90]
+        if len(words) > 12:
+            size = min(generator.randint(6, 20), len(words) // 2)
+            start = generator.randrange(len(words) - size + 1)
+            found.append(" ".join(words[start : start + size]))
+    return found
 
 
 def fit_anomaly_on(
@@ -77,8 +115,9 @@ def fit_anomaly_on(
     from spectra_nsa.models.fit_anomaly import fit_anomaly
 
     target = _target(model, output)
-    encoder, vectors = _encoded(model, texts, ("semantic",), say)
-    fit = fit_anomaly(torch.from_numpy(vectors["semantic"]), prototypes=prototypes, level=level, seed=seed)
+    encoder = _opened(model)
+    semantic = torch.from_numpy(_encoded(encoder, _once(texts), ("semantic",), say)["semantic"])
+    fit = fit_anomaly(semantic, prototypes=prototypes, level=level, seed=seed)
     config = encoder.spectra.config
     config.anomaly_method = fit.head.method
     config.anomaly_prototypes, config.anomaly_calibration = fit.prototypes, fit.calibration
@@ -98,23 +137,21 @@ def fit_anomaly_on(
 
 
 @torch.no_grad()
-def code_recall(bridge: Any, hashed_NX: torch.Tensor, target_ND: torch.Tensor) -> dict[str, dict[str, float]]:
-    """Recall of the ten nearest texts among the first 100 by code, by width: symmetric and asymmetric scoring."""
+def code_recall(bridge: HashBridge, documents: Pair, queries: Pair) -> dict[str, dict[str, float]]:
+    """Recall of the ten nearest documents among the first 100 by code, by width: symmetric and asymmetric scoring."""
     from spectra_nsa.heads.bridge import WIDTHS
     from spectra_nsa.metrics.hashing import candidate_recall
 
-    target_ND = torch.nn.functional.normalize(target_ND, dim=-1)
-    queries = torch.linspace(0, len(target_ND) - 1, min(QUERIES, len(target_ND))).long()
-    wanted_QK = (target_ND[queries] @ target_ND.T).topk(min(10, len(target_ND))).indices.numpy()
-    logits_NB = bridge(hashed_NX)
-    bits_NB = torch.where(logits_NB > 0, 1.0, -1.0)
+    target_ND, asked_QD = (torch.nn.functional.normalize(side[1], dim=-1) for side in (documents, queries))
+    wanted_QK = (asked_QD @ target_ND.T).topk(min(10, len(target_ND))).indices.numpy()
+    bits_NB = torch.where(bridge(documents[0]) > 0, 1.0, -1.0)
+    logits_QB = bridge(queries[0])
+    sides = {"symmetric": torch.where(logits_QB > 0, 1.0, -1.0), "asymmetric": logits_QB}
     found: dict[str, dict[str, float]] = {}
     for width in WIDTHS:
+        scores = {name: (side_QB[:, :width] @ bits_NB[:, :width].T).numpy() for name, side_QB in sides.items()}
         found[str(width)] = {
-            name: candidate_recall(wanted_QK, (side[queries, :width] @ bits_NB[:, :width].T).numpy(), [CANDIDATES])[
-                CANDIDATES
-            ]
-            for name, side in (("symmetric", bits_NB), ("asymmetric", logits_NB))
+            name: candidate_recall(wanted_QK, scores_QN, [CANDIDATES])[CANDIDATES] for name, scores_QN in scores.items()
         }
     return found
 
@@ -132,19 +169,45 @@ def _target(model: str, output: str | Path | None) -> Path:
     return Path(model)
 
 
-def _encoded(
-    model: str, texts: Sequence[str], outputs: tuple[str, ...], say: Callable[[str], None]
-) -> tuple[SpectraSentenceTransformer, dict[str, np.ndarray]]:
-    from spectra_nsa.models.warm_start import open_model
-    from spectra_nsa.training.precision import autocast, resolve_precision
-
+def _once(texts: Sequence[str]) -> list[str]:
     once = list(dict.fromkeys(text for text in texts if text.strip()))
     if not once:
         raise SpectraError("there are no texts to fit to.")
-    encoder = open_model(model)
-    say(f"encoding {len(once):,} texts")
+    return once
+
+
+def _opened(model: str) -> SpectraSentenceTransformer:
+    from spectra_nsa.models.warm_start import open_model
+
+    return open_model(model)
+
+
+def _encoded(
+    encoder: SpectraSentenceTransformer,
+    texts: list[str],
+    outputs: tuple[str, ...],
+    say: Callable[[str], None],
+    *,
+    query: bool = False,
+) -> dict[str, np.ndarray]:
+    from spectra_nsa.training.precision import autocast, resolve_precision
+
+    say(f"encoding {len(texts):,} {'queries' if query else 'texts'}")
+    encode = encoder.encode_query if query else encoder.encode_document
     with autocast(encoder.device.type, resolve_precision("auto")):
-        return encoder, encoder.encode(once, outputs=outputs)
+        found: dict[str, np.ndarray] = encode(texts, outputs=outputs)  # type: ignore[assignment]
+    return found
+
+
+def _hashed(
+    encoder: SpectraSentenceTransformer, texts: list[str], say: Callable[[str], None], *, query: bool = False
+) -> Pair:
+    """What is hashed, and the vectors whose cosine counts."""
+    entity = encoder.spectra.config.entity
+    names = ("semantic", "entity", "embedding") if entity else ("semantic", "embedding")
+    vectors = {name: torch.from_numpy(v) for name, v in _encoded(encoder, texts, names, say, query=query).items()}
+    hashed = torch.cat([vectors["semantic"], vectors["entity"]], dim=1) if entity else vectors["semantic"]
+    return hashed, vectors["embedding"]
 
 
 def _watch(say: Callable[[str], None]) -> Callable[[int, float], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import atomic_write, write_json
 
 if TYPE_CHECKING:
+    from spectra_nsa.index.cascade import Scoring
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
 CACHE = Path("~/.cache/spectra-nsa")
@@ -94,6 +95,35 @@ def encode_corpus(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np
         )
 
 
+def encode_codes(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np.ndarray:
+    """(N, 32) packed bits of documents, in the precision of `encode_corpus`."""
+    from spectra_nsa.training.precision import autocast, resolve_precision
+
+    with autocast(model.device.type, resolve_precision("auto")):
+        return model.encode_document(list(texts), outputs=["fast"])["fast"]
+
+
+def code_hits(
+    model: SpectraSentenceTransformer,
+    name: str,
+    query: str,
+    texts: Sequence[str],
+    k: int,
+    *,
+    bits: int,
+    candidates: int,
+    scoring: Scoring,
+) -> list[Hit]:
+    """The k best by the code cascade (docs/model.md, section 5): see `Cascade.search` for the arguments."""
+    from spectra_nsa.index.cascade import build_cascade
+
+    found = model.encode_query([query], outputs=["embedding", "fast_logits"])
+    unit = found["embedding"] / np.linalg.norm(found["embedding"], axis=1, keepdims=True)
+    cascade = build_cascade(cached_documents(model, name, texts), cached_codes(model, name, texts), bits=bits)
+    scores, places = cascade.search(unit, found["fast_logits"], k, candidates=candidates, scoring=scoring)
+    return [Hit(index=int(i), score=float(s), text=texts[i]) for i, s in zip(places[0], scores[0], strict=True)]
+
+
 def cached_documents(model: SpectraSentenceTransformer, name: str, texts: Sequence[str]) -> np.ndarray:
     """`encode_corpus`, kept on disk until the model or the texts change.
 
@@ -102,10 +132,19 @@ def cached_documents(model: SpectraSentenceTransformer, name: str, texts: Sequen
         name: its folder or Hub name.
         texts: the corpus.
     """
+    return _kept("", name, texts, lambda: encode_corpus(model, texts))
+
+
+def cached_codes(model: SpectraSentenceTransformer, name: str, texts: Sequence[str]) -> np.ndarray:
+    """(N, 32) uint8, the 256 bits of each document, kept like `cached_documents`."""
+    return _kept("codes\0", name, texts, lambda: encode_codes(model, texts))
+
+
+def _kept(kind: str, name: str, texts: Sequence[str], make: Callable[[], np.ndarray]) -> np.ndarray:
     weights = Path(name) / "model.safetensors"
     stamp = weights.stat() if weights.is_file() else None
     key = hashlib.sha256(
-        f"{Path(name).resolve() if stamp else name}\0{stamp and (stamp.st_mtime_ns, stamp.st_size)}".encode()
+        f"{kind}{Path(name).resolve() if stamp else name}\0{stamp and (stamp.st_mtime_ns, stamp.st_size)}".encode()
     )
     for text in texts:
         key.update(b"\0" + text.encode())
@@ -115,7 +154,7 @@ def cached_documents(model: SpectraSentenceTransformer, name: str, texts: Sequen
             return np.load(path, allow_pickle=False)
         except (OSError, ValueError):
             path.unlink(missing_ok=True)  # a damaged cache is made anew
-    vectors = encode_corpus(model, texts)
+    vectors = make()
     with atomic_write(path, "wb") as file:
         np.save(file, vectors)
     for old in sorted(path.parent.glob("*.npy"), key=lambda found: found.stat().st_mtime)[:-KEPT]:

@@ -28,9 +28,9 @@ FLAGS = {
     "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit",
     "encode": "model more --texts -t --input -i --output -o --outputs --dim --batch --json",
     "similarity": "model first second --dim --json",
-    "search": "words --corpus -c -k --lines --json",
+    "search": "words --corpus -c -k --bits --candidates --symmetric --lines --json",
     "inspect": "model --gpu --rows --epochs --batch --gradient-checkpointing --json",
-    "codes fit": "model --corpus -c --output -o --seed --json",
+    "codes fit": "model --corpus -c --queries -q --output -o --seed --json",
     "anomaly fit": "model --texts -t --output -o --prototypes --level --seed --json",
     "data preview": "source --columns --split --limit --rows --against --quarantine --json",
 }

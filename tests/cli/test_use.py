@@ -95,6 +95,7 @@ def test_dry_run_trains_nothing(home: Path) -> None:
         (["encode", "saved", "-t", "a", "--dim", "99"], 2, "32"),
         (["encode", "saved", "-t", "a", "--outputs", "semantc"], 2, "semantic"),
         (["search", "saved", "too", "many", "--corpus", "lines.txt"], 2, "quotes"),
+        (["search", "saved", "open", "--corpus", "lines.txt", "--bits", "300"], 2, "64, 128 or 256"),
         (["inspect", "M4567"], 2, "M456"),
         (["inspect", "mini", "--gpu", "H1000"], 2, "H100"),
     ],
@@ -103,6 +104,17 @@ def test_mistakes_get_a_remedy_and_no_traceback(home: Path, words: list[str], co
     done = spectra(*words, home=home)
     assert done.returncode == code, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--symmetric"]])
+def test_search_by_codes_first_finds_what_exact_search_does(home: Path, more: list[str]) -> None:
+    words = ["search", "saved", "open a file", "--corpus", "lines.txt", "-k", "2", "--json"]
+    exact = spectra(*words, home=home)
+    coded = spectra(*words, "--bits", "128", *more, home=home)
+    assert coded.returncode == 0 and "fitted to no corpus" in coded.stderr, coded.stderr
+    hits, wanted = json.loads(coded.stdout)["hits"], json.loads(exact.stdout)["hits"]
+    assert [hit["text"] for hit in hits] == [hit["text"] for hit in wanted]
+    assert [hit["score"] for hit in hits] == pytest.approx([hit["score"] for hit in wanted], abs=0.02)
 
 
 def test_search_says_what_a_function_is_called(tmp_path: Path) -> None:

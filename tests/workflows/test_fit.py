@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.heads.bridge import HashBridge
 from spectra_nsa.models.fit_anomaly import fit_anomaly
 from spectra_nsa.models.fit_codes import fit_codes
-from spectra_nsa.workflows.fit import code_recall, fit_codes_on
+from spectra_nsa.workflows.fit import code_recall, excerpts, fit_codes_on
 from tests.builders import WORDS, bert_folder
 
 
@@ -32,9 +33,10 @@ def test_codes_find_more_neighbours_once_fitted_and_nest() -> None:
     vectors = clustered(1_500)
     torch.manual_seed(0)
     bridge = HashBridge(48 + 24, 48)
-    before = code_recall(bridge, vectors, vectors)
-    fit_codes(bridge, vectors, vectors, steps=60)
-    after = code_recall(bridge, vectors, vectors)
+    asked = clustered(300, seed=1)
+    before = code_recall(bridge, (vectors, vectors), (asked, asked))
+    fit_codes(bridge, (vectors, vectors), steps=60)
+    after = code_recall(bridge, (vectors, vectors), (asked, asked))
     for width in ("64", "128", "256"):
         assert after[width]["symmetric"] > before[width]["symmetric"]
         assert after[width]["asymmetric"] >= after[width]["symmetric"]
@@ -45,7 +47,7 @@ def test_codes_find_more_neighbours_once_fitted_and_nest() -> None:
 
 def test_too_few_texts_are_refused() -> None:
     with pytest.raises(SpectraError, match="at least 512"):
-        fit_codes(HashBridge(72, 48), clustered(100), clustered(100))
+        fit_codes(HashBridge(72, 48), (clustered(100), clustered(100)))
     with pytest.raises(SpectraError, match="at least 20"):
         fit_anomaly(clustered(10))
 
@@ -93,6 +95,23 @@ def test_both_fits_from_the_command_line(saved: Path, texts: Path, tmp_path: Pat
     assert found["anomaly_p"].dtype == np.float32 and found["is_ood"].dtype == bool
     assert ((found["anomaly_p"] > 0) & (found["anomaly_p"] <= 1)).all()
     assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pkl"))
+
+
+def test_codes_are_fitted_to_given_queries_and_measured_on_those_held_out(saved: Path, tmp_path: Path) -> None:
+    texts = [f"{a} {b} {c}" for a in WORDS for b in WORDS[6:] for c in WORDS[4:9]][:900]
+    queries = [f"{a} {b}" for a in WORDS for b in WORDS if a != b][:200]
+    facts = fit_codes_on(str(saved), texts, queries, output=tmp_path / "coded", say=lambda _: None)
+    assert facts["queries"] == 50 and facts["texts"] == 900
+    model = sp.load(tmp_path / "coded")
+    asked = model.encode_query(queries[:3], outputs=["fast_logits", "fast"])
+    assert np.array_equal(np.packbits(asked["fast_logits"] > 0, axis=1), asked["fast"])
+
+
+def test_excerpts_are_shorter_than_their_text_and_come_from_it() -> None:
+    long = " ".join(f"word{i}" for i in range(40))
+    found = excerpts([long, "too short", " ".join("abcdefghijklm")], random.Random(0))
+    assert len(found) == 2 and found[0] in long and 6 <= len(found[0].split()) <= 20
+    assert len(found[1].split()) == 6
 
 
 def test_a_checkpoint_is_not_written_into(tmp_path: Path, texts: Path) -> None:
