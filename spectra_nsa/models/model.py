@@ -225,7 +225,8 @@ class SpectraModel(SpectraPreTrainedModel):
             if wanted & {"anomaly_p", "is_ood"}:
                 found["anomaly_p"] = self.anomaly.p_value(found["anomaly"])
                 found["is_ood"] = found["anomaly_p"] <= self.config.anomaly_level
-        return {name: value for name, value in found.items() if name in wanted}
+        # under autocast a head's matrix gives bf16
+        return {name: v.float() if v.is_floating_point() else v for name, v in found.items() if name in wanted}
 
     def _pooling_mask(self, mask_BT: Tensor, prompt_length: int | Tensor | None) -> Tensor:
         if prompt_length is None or not self.config.pooling_skips_prompt:

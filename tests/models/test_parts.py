@@ -147,6 +147,13 @@ def test_bf16_is_invariant_within_its_tolerance(minilm: Path) -> None:
     assert (together * alone).sum(1).min() > 0.999
 
 
+def test_bf16_outputs_are_float32(make_bert: Callable[..., Path]) -> None:
+    model = wake(sp.warm_start(make_bert(), entity=True))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model.encode_query(TEXTS, outputs=RAW)
+    assert {name: value.dtype.name for name, value in found.items() if value.dtype != np.float32} == {"fast": "uint8"}
+
+
 class Graph(torch.nn.Module):
     """All outputs of a model as a tuple, for exporters."""
 

@@ -1,0 +1,77 @@
+"""What each output of one forward pass is good for, seen on the standard library's functions.
+
+spectra codes fit runs/quickstart/model --corpus python:stdlib --output ready
+spectra anomaly fit ready --texts python:stdlib
+python examples/01_named_outputs.py ready
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+import spectra_nsa as sp
+from spectra_nsa.index.cascade import hamming_nearest
+from spectra_nsa.text.duplicates import near_duplicates
+from spectra_nsa.text.python_env import environment_pairs
+from spectra_nsa.training.precision import autocast, resolve_precision
+
+QUERIES = ["POP3 uidl", "gzip mtime", "getaddrinfo", "RFC 2822 date"]
+FUNCTION = "shutil.rmtree"
+TEXTS = [
+    "def count_lines(path):\n    with open(path) as file:\n        return sum(1 for _ in file)",
+    "SELECT name, price FROM products WHERE price > 10 ORDER BY name",
+    "Add the eggs one at a time, beating well after each.",
+]
+
+
+def main() -> None:
+    model = sp.load(sys.argv[1])
+    rows = environment_pairs("stdlib").dataset
+    twice = near_duplicates(list(rows["anchor"]), None) | near_duplicates(list(rows["positive"]), None)
+    rows = rows.select(np.flatnonzero(~twice))
+    names = list(rows["name"])
+    with autocast(model.device.type, resolve_precision("auto")):
+        documents = model.encode_document(list(rows["positive"]), outputs=["semantic", "entity", "fast", "fast_logits"])
+        docstrings = model.encode_query(list(rows["anchor"]), outputs=["semantic", "entity"])
+        asked = model.encode_query(QUERIES, outputs=["semantic", "entity"])
+
+    print("Searching by meaning, and by names and rare terms")
+    for place, query in enumerate(QUERIES):
+        print(f"  {query}")
+        for output in ("semantic", "entity"):
+            order = np.argsort(-(documents[output] @ asked[output][place]))[:3]
+            print(f"    {output:8}  {', '.join(names[i] for i in order)}")
+    own = np.arange(len(names))
+    found = {}
+    for output in ("semantic", "entity"):
+        scores = docstrings[output] @ documents[output].T
+        found[output] = (scores > scores[own, own][:, None]).sum(1) < 10
+    both = found["semantic"] & found["entity"]
+    print(
+        f"  of {len(names):,} docstrings, both find the function in the first ten for {both.sum():,}, "
+        f"semantic alone for {(found['semantic'] & ~both).sum():,}, entity alone for {(found['entity'] & ~both).sum():,}"
+    )
+
+    print(f"\nNeighbours of {FUNCTION} by Hamming distance, 64 bits")
+    at = names.index(FUNCTION)
+    codes = np.ascontiguousarray(documents["fast"][:, :8])
+    for i in hamming_nearest(documents["fast_logits"][at : at + 1, :64], codes, 6)[0]:
+        differing = int(np.unpackbits(codes[i] ^ codes[at]).sum())
+        print(
+            f"  {differing:2} of 64 bits differ, cosine {documents['semantic'][i] @ documents['semantic'][at]:.2f}  {names[i]}"
+        )
+
+    print("\nStrange or not")
+    for text, p, strange, vector in zip(
+        TEXTS, *(model.encode_document(TEXTS, outputs=["anomaly_p", "is_ood", "semantic"]).values()), strict=True
+    ):
+        nearest = int(np.argmax(documents["semantic"] @ vector))
+        cosine = documents["semantic"][nearest] @ vector
+        print(f"  p {p:.4f} {'strange' if strange else 'normal '}  {text.splitlines()[0]}")
+        print(f"           nearest: {names[nearest]}, cosine {cosine:.2f}")
+
+
+if __name__ == "__main__":
+    main()
