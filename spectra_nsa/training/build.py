@@ -50,7 +50,7 @@ def build_trainer(
         active=active_terms(recipe),
         sizes=dims if recipe.model.matryoshka else dims[:1],
         groups=recipe.train.length_groups,
-        gather=arguments.world_size > 1,
+        cached=recipe.train.cached_batch,
     )
     trainer = SpectraTrainer(
         model=model,
