@@ -145,10 +145,15 @@ def _readable(plan: dict[str, Any]) -> str:
 
 
 def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
+    from spectra_nsa.core.processes import is_first
     from spectra_nsa.training.run import train
     from spectra_nsa.workflows.search import remember_model
 
     result = train(recipe, resume=resume)
+    if not is_first():
+        if result.interrupted:
+            raise KeyboardInterrupt
+        return
     if result.interrupted:
         print(f"stopped at step {result.steps}. Go on with: spectra train --resume {result.folder}", file=sys.stderr)
         raise KeyboardInterrupt
