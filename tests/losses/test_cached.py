@@ -130,7 +130,9 @@ def test_bf16_autocast_is_entered_again(model: Any) -> None:
             loss = LossStack(model, section, active=list(NEEDS), sizes=[32], groups=1, cached=tokens)
             total = torch.stack(list(loss([model.preprocess(column) for column in COLUMNS[:2]]).values())).sum()
         total.backward()
-        found.append({name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None})
+        found.append(
+            {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+        )
     exact = step(model, None, columns=COLUMNS[:2], terms={})[1]
     name = next(name for name in exact if "qkv" in name)
     assert set(found[0]) == set(found[1])
