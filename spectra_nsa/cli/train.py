@@ -112,10 +112,14 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
 
     config, length = planned_config(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None)
+    texts, length = len(data.train.column_names), min(length, recipe.train.max_length or length)
+    batch = min(recipe.train.batch, len(data.train))
+    if recipe.train.cached_batch is not None:
+        batch = min(batch, max(1, recipe.train.cached_batch // (texts * length)))  # rows in memory at a time
     workload = Workload(
-        batch=min(recipe.train.batch, len(data.train)),
-        texts=len(data.train.column_names),
-        length=min(length, recipe.train.max_length or length),
+        batch=batch,
+        texts=texts,
+        length=length,
         checkpointing=recipe.train.gradient_checkpointing,
     )
     facts = inspect_model(config, workload)

@@ -62,7 +62,8 @@ def one_step(start: Path, case: str, rows: slice) -> dict[str, Any]:
 def run_recipe(folder: Path, start: Path, *more: str) -> Recipe:
     pairs = folder / "pairs.jsonl"
     if not pairs.exists():
-        rows = [{"anchor": f"{a} the {b}", "positive": f"{b} {a}"} for a in WORDS for b in WORDS[:4] if a != b]
+        words = [(a, b) for a in WORDS for b in WORDS[:4] if a != b]
+        rows = [{"anchor": f"{a} the {b}", "positive": f"{b} {a}", "topic": b} for a, b in words]
         pairs.write_text("\n".join([*map(json.dumps, rows), "broken"]), encoding="utf-8")
     base = [
         f"output={folder / 'runs'}", f"model.start={start}", f"data.train={pairs}", "data.dev_rows=10",
@@ -137,6 +138,7 @@ def worker(rank: int, folder: Path, start: Path) -> None:
     found["agreements"] = agreements(rank)
     found["disagreement"] = disagreement(start, rank)
     found["run"] = poisoned_run(run_recipe(folder, start, "name=two"), rank)
+    found["grouped"] = poisoned_run(run_recipe(folder, start, "name=two-grouped", "data.group=topic"), rank)
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -187,9 +189,10 @@ def test_what_one_process_cannot_use_is_skipped_by_both(both: Any) -> None:
 
 def test_a_run_of_two_processes_is_the_run_of_one(both: Any, start: Path) -> None:
     folder, found = both
-    wanted = poisoned_run(run_recipe(folder, start, "name=one"), 0)
-    for weights in (found[0]["run"], found[1]["run"]):
-        assert all((weights[name] - wanted[name]).abs().max() <= 1e-5 for name in wanted if wanted[name].numel())
+    for key, more in (("grouped", ["name=one-grouped", "data.group=topic"]), ("run", ["name=one"])):
+        wanted = poisoned_run(run_recipe(folder, start, *more), 0)
+        for weights in (found[0][key], found[1][key]):
+            assert all((weights[name] - wanted[name]).abs().max() <= 1e-5 for name in wanted if wanted[name].numel())
     one, two = folder / "runs" / "one", folder / "runs" / "two"
     names = [{path.relative_to(run) for path in run.rglob("*") if "rng_state" not in path.name} for run in (one, two)]
     assert names[0] == names[1]
