@@ -87,12 +87,21 @@ def train(
         quarantine = folder / "quarantine" if processes.is_first() else None
         with processes.first_before_others():
             data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=quarantine)
+    _check_rows(processes.everyones([len(data.train)]))
     model = open_start(recipe)
     if checkpoint is None and recipe.model.entity is not False:
         fit_rarity(model, data.train)
     if processes.is_first():
         _write_recipe(folder, recipe)
     return _fit(recipe, folder, model, data, checkpoint, deadline)
+
+
+def _check_rows(found: list[list[int]]) -> None:
+    rows = sorted({rows for (rows,) in found})
+    if len(rows) > 1:
+        raise SpectraError(
+            f"the processes read different data: {' and '.join(map(str, rows))} rows. Give all of them the same files."
+        )
 
 
 def open_start(recipe: Recipe) -> SpectraSentenceTransformer:

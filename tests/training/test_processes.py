@@ -228,6 +228,14 @@ def test_torchrun_leaves_one_run_that_can_be_resumed(tmp_path: Path, start: Path
     assert (part / "model" / "model.safetensors").is_file()
 
 
+def test_processes_with_different_data_are_refused(
+    tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "everyones", lambda numbers: [list(numbers), [3]])
+    with pytest.raises(SpectraError, match=r"different data: 3 and \d+ rows"):
+        train(run_recipe(tmp_path, start))
+
+
 def test_a_batch_is_shared_evenly_or_refused() -> None:
     assert shared_batch(64, 1000, 4) == 64
     assert shared_batch(64, 10, 4) == 8
