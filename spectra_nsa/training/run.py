@@ -227,11 +227,7 @@ def _fit(
     steps = trainer.state.global_step
     interrupted = processes.anyone(stop.asked)
     if processes.is_first():
-        with contextlib.suppress(OSError):  # sentence-transformers makes it for reports that we do not write there
-            (folder / "checkpoints" / "eval").rmdir()
-        if not interrupted:
-            with atomic_folder(folder / "model") as temporary:
-                model.save_pretrained(str(temporary))
+        _finish_folder(folder, None if interrupted else model)
     processes.barrier()  # where this returns, the model is there
     return RunResult(
         folder=folder,
@@ -243,6 +239,14 @@ def _fit(
         best=_best(trainer),
         interrupted=interrupted,
     )
+
+
+def _finish_folder(folder: Path, model: SpectraSentenceTransformer | None) -> None:
+    with contextlib.suppress(OSError):  # sentence-transformers makes it for reports that we do not write there
+        (folder / "checkpoints" / "eval").rmdir()
+    if model is not None:
+        with atomic_folder(folder / "model") as temporary:
+            model.save_pretrained(str(temporary))
 
 
 def _step_of(checkpoint: Path | None) -> int:
