@@ -44,24 +44,21 @@ def main() -> None:
             order = np.argsort(-(documents[output] @ asked[output][place]))[:3]
             print(f"    {output:8}  {', '.join(names[i] for i in order)}")
     own = np.arange(len(names))
-    found = {}
+    first_ten = {}
     for output in ("semantic", "entity"):
         scores = docstrings[output] @ documents[output].T
-        found[output] = (scores > scores[own, own][:, None]).sum(1) < 10
-    both = found["semantic"] & found["entity"]
-    print(
-        f"  of {len(names):,} docstrings, both find the function in the first ten for {both.sum():,}, "
-        f"semantic alone for {(found['semantic'] & ~both).sum():,}, entity alone for {(found['entity'] & ~both).sum():,}"
-    )
+        first_ten[output] = (scores > scores[own, own][:, None]).sum(1) < 10
+    semantic, entity = first_ten["semantic"], first_ten["entity"]
+    print(f"  of {len(names):,} docstrings the first ten hold the function for {semantic.sum():,} by semantic,")
+    print(f"  for {entity.sum():,} by entity, for {(entity & ~semantic).sum():,} by entity alone")
 
     print(f"\nNeighbours of {FUNCTION} by Hamming distance, 64 bits")
     at = names.index(FUNCTION)
     codes = np.ascontiguousarray(documents["fast"][:, :8])
     for i in hamming_nearest(documents["fast_logits"][at : at + 1, :64], codes, 6)[0]:
         differing = int(np.unpackbits(codes[i] ^ codes[at]).sum())
-        print(
-            f"  {differing:2} of 64 bits differ, cosine {documents['semantic'][i] @ documents['semantic'][at]:.2f}  {names[i]}"
-        )
+        cosine = documents["semantic"][i] @ documents["semantic"][at]
+        print(f"  {differing:2} of 64 bits differ, cosine {cosine:.2f}  {names[i]}")
 
     print("\nStrange or not")
     for text, p, strange, vector in zip(

@@ -112,10 +112,14 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
 
     config, length = planned_config(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None)
+    texts, length = len(data.train.column_names), min(length, recipe.train.max_length or length)
+    batch = min(recipe.train.batch, len(data.train))
+    if recipe.train.cached_batch is not None:
+        batch = min(batch, max(1, recipe.train.cached_batch // (texts * length)))  # rows in memory at a time
     workload = Workload(
-        batch=min(recipe.train.batch, len(data.train)),
-        texts=len(data.train.column_names),
-        length=min(length, recipe.train.max_length or length),
+        batch=batch,
+        texts=texts,
+        length=length,
         checkpointing=recipe.train.gradient_checkpointing,
     )
     facts = inspect_model(config, workload)
@@ -145,10 +149,15 @@ def _readable(plan: dict[str, Any]) -> str:
 
 
 def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
+    from spectra_nsa.core.processes import is_first
     from spectra_nsa.training.run import train
     from spectra_nsa.workflows.search import remember_model
 
     result = train(recipe, resume=resume)
+    if not is_first():
+        if result.interrupted:
+            raise KeyboardInterrupt
+        return
     if result.interrupted:
         print(f"stopped at step {result.steps}. Go on with: spectra train --resume {result.folder}", file=sys.stderr)
         raise KeyboardInterrupt

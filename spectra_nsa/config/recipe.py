@@ -111,6 +111,9 @@ class TrainSection(Section):
     length_groups: int | None = Field(
         None, gt=0, description="forward passes a batch, texts of like length together; none takes about 16 texts each"
     )
+    cached_batch: int | None = Field(
+        None, gt=0, description="tokens a forward pass, run twice: a batch of any size in the memory of one pass"
+    )
     gradient_checkpointing: bool = False
     seed: int = Field(0, ge=0)
     log_every: int = Field(10, gt=0)
@@ -125,6 +128,12 @@ class TrainSection(Section):
             raise ValueError(
                 f"evaluate_every ({self.evaluate_every}) must divide checkpoint_every ({self.checkpoint_every})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_split_a_batch(self) -> TrainSection:
+        if self.cached_batch is not None and self.length_groups is not None:
+            raise ValueError("length_groups and cached_batch both say how a batch is split: give one of them")
         return self
 
 

@@ -26,7 +26,6 @@ class InfoNCE(nn.Module):
         sizes: the Matryoshka sizes; the full width alone trains no prefixes.
         both_directions: also from positives to anchors.
         groups: forward passes a batch; see `embed_by_length`.
-        gather: whether negatives are gathered across processes.
     """
 
     def __init__(
@@ -37,7 +36,6 @@ class InfoNCE(nn.Module):
         sizes: Sequence[int],
         both_directions: bool = True,
         groups: int | None = None,
-        gather: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -46,7 +44,6 @@ class InfoNCE(nn.Module):
         self.rank = MultipleNegativesRankingLoss(
             model,
             scale=1 / temperature,
-            gather_across_devices=gather,
             directions=("query_to_doc", "doc_to_query") if both_directions else ("query_to_doc",),
             partition_mode="per_direction",
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,9 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectra_nsa.config.recipe import LossSection
+from spectra_nsa.core import processes
+from spectra_nsa.core.errors import UsageError
 from spectra_nsa.heads.anomaly import KAPPA
 from spectra_nsa.losses import terms
+from spectra_nsa.losses.cached import GradientCache, cached_pass, gradient_norm
 from spectra_nsa.losses.info_nce import InfoNCE
+from spectra_nsa.losses.whole_batch import sizes_of, whole_outputs, whole_tokens
 from spectra_nsa.models.length_groups import outputs_by_length
 
 if TYPE_CHECKING:
@@ -35,6 +40,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "anomaly": ("embedding",),
 }
 HARD_NEGATIVES = ("triplet", "ranking")  # terms that have nothing to say of plain pairs
+BEYOND_OUTPUTS: tuple[str, ...] = ()  # terms that need more than outputs and token ids: they cannot be cached
 STEEPEST = 20.0  # of the tanh that stands for the sign of a code, at the end
 
 
@@ -51,7 +57,11 @@ class LossStack(nn.Module):
         active: the terms that may take part; others are left out whatever their weight.
         sizes: the Matryoshka sizes of `embedding`.
         groups: forward passes a batch; see `outputs_by_length`.
-        gather: whether negatives are gathered across processes (the semantic term).
+        cached: the most tokens of a forward pass, the loss being computed from cached outputs (see `losses/cached.py`);
+            ``None`` computes it at once. The terms' sum is then all that can be back-propagated.
+
+    Raises:
+        UsageError: a term that cannot be cached.
     """
 
     def __init__(
@@ -62,15 +72,21 @@ class LossStack(nn.Module):
         active: Sequence[str],
         sizes: Sequence[int],
         groups: int | None = None,
-        gather: bool = False,
+        cached: int | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.section = section
         self.active = tuple(name for name in NEEDS if name in active and getattr(section.terms, name).weight > 0)
         self.groups = groups
+        self.cached = cached
+        if cached is not None and (alien := [name for name in self.active if name in BEYOND_OUTPUTS]):
+            raise UsageError(
+                f"train.cached_batch: the term {alien[0]!r} needs more than the model's outputs. Turn one of them off: "
+                f"loss.terms.{alien[0]}.weight=0 or train.cached_batch=null."
+            )
         self.semantic = InfoNCE(
-            model, temperature=section.temperature, sizes=sizes, both_directions=section.both_directions, gather=gather
+            model, temperature=section.temperature, sizes=sizes, both_directions=section.both_directions
         )
         del self.semantic.model
         self.step, self.steps = 0, 1
@@ -118,18 +134,38 @@ class LossStack(nn.Module):
             {NEEDS[name][0] for name in live if not getattr(self.section.terms, name).joined} - {"embedding"}
         )
         asked = {"spectra_outputs": tuple(names), "spectra_detached": tuple(detached)}
-        outputs = outputs_by_length(self.model, [column | asked for column in columns], self.groups, names)
-        self._check_outputs(outputs)
+        columns = [column | asked for column in columns]
         self.semantic.set_temperature(self.temperature)
+        sizes = sizes_of(columns)
+        cache: GradientCache | None = None
+        if self.cached is not None and torch.is_grad_enabled():
+            run = cached_pass(self.model, columns, self.cached, names)
+            cache = GradientCache(run, sizes, self.spectra.parameters(), self.gradient_norms)
+            outputs = cache.outputs
+        else:
+            outputs = whole_outputs(outputs_by_length(self.model, columns, self.groups, names), sizes)
+        tokens = whole_tokens(columns, sizes) if "entity" in live else columns
         values: dict[str, Tensor] = {}
-        for name in live:
-            for part, value in self._term(name, outputs, columns).items():
-                values[part] = weights[name] * value
-                if not torch.isfinite(value):
-                    raise NotFiniteError(f"the term {part!r} is {value.item()}, from {' and '.join(NEEDS[name])}")
+        with agreed():
+            self._check_outputs(outputs)
+            for name in live:
+                values |= self._weighted(name, weights[name], outputs, tokens, cache)
+        if cache is not None:
+            return cache.deferred(values)
         if self.gradient_norms is not None:
             self._measure(values, outputs, names)
         return values
+
+    def _weighted(
+        self, name: str, weight: float, outputs: Sequence[dict[str, Tensor]], columns: Sequence[dict[str, Any]],
+        cache: GradientCache | None,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """A term's values; where a cache takes their gradients at once, nothing of the term's matrices stays."""
+        values = {part: weight * value for part, value in self._term(name, outputs, columns).items()}
+        for part, value in values.items():
+            if not torch.isfinite(value):
+                raise NotFiniteError(f"the term {part!r} is {value.item()}, from {' and '.join(NEEDS[name])}")
+        return values if cache is None else cache.take(values)
 
     def _term(
         self, name: str, outputs: Sequence[dict[str, Tensor]], columns: Sequence[dict[str, Any]]
@@ -188,9 +224,26 @@ class LossStack(nn.Module):
         """The norm of each weighted term's gradient at the model's outputs, which costs no backward pass below them."""
         assert self.gradient_norms is not None
         inputs = [column[name] for column in outputs for name in names if column[name].requires_grad]
-        inputs += [self.spectra.anomaly.prototypes.weight, self.spectra.bridge.decode.weight]  # used beside the outputs
+        bridge = self.spectra.bridge
+        inputs += [self.spectra.anomaly.prototypes.weight, bridge.decode.weight, bridge.sharpness]  # beside the outputs
         for name, value in values.items():
             if value.requires_grad and inputs:
-                gradients = torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True)
-                squares = [float(gradient.float().square().sum()) for gradient in gradients if gradient is not None]
-                self.gradient_norms[name] = math.sqrt(sum(squares))
+                self.gradient_norms[name] = gradient_norm(
+                    torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True)
+                )
+
+
+@contextlib.contextmanager
+def agreed() -> Iterator[None]:
+    """Lets no process go on where the block found a number that is none in another.
+
+    Raises:
+        NotFiniteError: in this process or in another.
+    """
+    problem: NotFiniteError | None = None
+    try:
+        yield
+    except NotFiniteError as error:
+        problem = error
+    if processes.anyone(problem is not None):
+        raise problem or NotFiniteError("a term or an output is not finite in another process")

@@ -53,8 +53,45 @@ def group_by_length(lengths: Sequence[int], groups: int) -> list[list[int]]:
     return [order[start:end] for start, end in zip([0, *cuts], cuts, strict=False) if end > start]
 
 
-def _rows(features: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
-    return [(column, row) for column, batch in enumerate(features) for row in range(len(batch["input_ids"]))]
+def group_by_tokens(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Splits indices into groups of neighbouring lengths, each of at most `tokens` tokens with its padding.
+
+    Shortest first, each group takes what still fits; a text longer than `tokens` stands alone.
+
+    Args:
+        lengths: true lengths.
+        tokens: the largest number of texts times the longest of them.
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        if groups and (len(groups[-1]) + 1) * lengths[index] <= tokens:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def passes_of(
+    features: Sequence[dict[str, Any]], groups: int | None = None, tokens: int | None = None
+) -> list[list[tuple[int, int]]]:
+    """Which texts each forward pass takes, as (column, row).
+
+    Args:
+        features: see `outputs_by_length`.
+        groups: see there.
+        tokens: instead of `groups`, the most tokens a pass, padding included; ``None`` goes by `groups`.
+    """
+    if len({str(batch.get("prompt_length")) for batch in features}) > 1:
+        # a prompt's length belongs to its column: keep columns apart
+        apart = [(column, passes_of([batch], groups, tokens)) for column, batch in enumerate(features)]
+        return [[(column, row) for _, row in rows] for column, found in apart for rows in found]
+    lengths = [int(n) for batch in features for n in batch["attention_mask"].sum(-1).tolist()]
+    rows = [(column, row) for column, batch in enumerate(features) for row in range(len(batch["input_ids"]))]
+    if tokens is not None:
+        split = group_by_tokens(lengths, tokens)
+    else:
+        split = group_by_length(lengths, groups or max(1, round(len(lengths) / TEXTS_PER_GROUP)))
+    return [[rows[index] for index in group] for group in split]
 
 
 def embed_by_length(
@@ -75,7 +112,7 @@ def outputs_by_length(
     """Named outputs of several columns of texts, computed together in groups of like length.
 
     Args:
-        model: a SentenceTransformer, or its distributed wrapper.
+        model: a SentenceTransformer.
         features: one tokenised, right- or left-padded batch a column, each with `input_ids` and `attention_mask`; any
             other entries are the same in all columns.
         groups: how many forward passes; ``None`` for about one per 16 texts. 1 gives one padded pass.
@@ -84,41 +121,37 @@ def outputs_by_length(
     Returns:
         for each column its outputs by name, rows in their first order.
     """
-    lengths = [int(n) for batch in features for n in batch["attention_mask"].sum(-1).tolist()]
-    rows = _rows(features)
-    groups = groups or max(1, round(len(lengths) / TEXTS_PER_GROUP))
-    same_prompt = len({str(batch.get("prompt_length")) for batch in features}) == 1
-    if not same_prompt:  # a prompt's length belongs to its column: keep columns apart
-        return [outputs_by_length(model, [batch], groups, names)[0] for batch in features]
-    order: list[int] = []
-    pieces: dict[str, list[Tensor]] = {name: [] for name in names}
-    for group in group_by_length(lengths, groups):
-        out = model(_gather(features, [rows[index] for index in group], max(lengths[index] for index in group)))
-        order += group
-        for name in names:
-            pieces[name].append(out[name])
-    inverse = torch.argsort(torch.tensor(order))
+    passes = passes_of(features, groups)
+    pieces = []
+    for rows in passes:
+        out = model(batch_of(features, rows))
+        pieces.append({name: out[name] for name in names})
+    return by_column(features, passes, pieces)
+
+
+def by_column(
+    features: Sequence[dict[str, Any]],
+    passes: Sequence[Sequence[tuple[int, int]]],
+    pieces: Sequence[dict[str, Tensor]],
+) -> list[dict[str, Tensor]]:
+    """The outputs of all passes, for each column by name, rows in their first order."""
     sizes = [len(batch["input_ids"]) for batch in features]
+    starts = [sum(sizes[:column]) for column in range(len(sizes))]
+    inverse = torch.argsort(torch.tensor([starts[column] + row for rows in passes for column, row in rows]))
     columns: list[dict[str, Tensor]] = [{} for _ in features]
-    for name, parts in pieces.items():
-        values = torch.cat(parts)
+    for name in pieces[0]:
+        values = torch.cat([piece[name] for piece in pieces])
         for column, value in zip(columns, values[inverse.to(values.device)].split(sizes), strict=True):
             column[name] = value
     return columns
 
 
-def _gather(features: Sequence[dict[str, Any]], rows: Sequence[tuple[int, int]], width: int) -> dict[str, Any]:
-    """The named rows of the columns as one batch, padding cut to `width`."""
-    part: dict[str, Any] = {key: value for key, value in features[0].items() if key not in _TOKEN_KEYS}
+def batch_of(features: Sequence[dict[str, Any]], rows: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """The named rows of the columns as one batch, without their outer padding, padded on the right to the longest."""
+    first = features[rows[0][0]]
+    part: dict[str, Any] = {key: value for key, value in first.items() if key not in _TOKEN_KEYS}
     for key in _TOKEN_KEYS:
-        if key in features[0]:
-            cells = [features[column][key][row] for column, row in rows]
-            masks = [features[column]["attention_mask"][row] for column, row in rows]
-            part[key] = torch.stack([_fit(cell, mask, width) for cell, mask in zip(cells, masks, strict=True)])
+        if key in first:
+            real = [features[column][key][row][features[column]["attention_mask"][row].bool()] for column, row in rows]
+            part[key] = torch.nn.utils.rnn.pad_sequence(real, batch_first=True)
     return part
-
-
-def _fit(cells: Tensor, mask: Tensor, width: int) -> Tensor:
-    """A row without its outer padding, padded on the right to `width`."""
-    real = cells[mask.bool()]
-    return torch.nn.functional.pad(real, (0, width - len(real)))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.util import batch_to_device
@@ -154,7 +155,8 @@ def build(
             intermediate_size=8,
             max_position_embeddings=limit,
         )
-        SpectraModel(shell).save_pretrained(folder)
+        shell.save_pretrained(folder)  # of several processes, transformers' models save themselves in one only
+        save_file(SpectraModel(shell).state_dict(), Path(folder) / "model.safetensors", metadata={"format": "pt"})
         tokenizer.save_pretrained(folder)
         module = Transformer(folder, modality_config=_MODALITY, module_output_name="sentence_embedding")
     module.model = model

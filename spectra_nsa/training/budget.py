@@ -7,6 +7,8 @@ import time
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from spectra_nsa.core import processes
+
 
 def budgeted_schedule(optimizer: Optimizer, steps: int, warmup: int, deadline: float) -> LambdaLR:
     """Linear warm-up and linear decay over steps or time, whichever runs out first (Li et al. 2020, Budgeted Training).
@@ -25,7 +27,7 @@ def budgeted_schedule(optimizer: Optimizer, steps: int, warmup: int, deadline: f
 
     def factor(step: int) -> float:
         spent = (time.monotonic() - began) / max(deadline - began, 1e-9)
-        done = min(1.0, max(step / steps, spent))
+        done = min(1.0, max(step / steps, processes.largest(spent)))  # no two processes at another learning rate
         return done / rising if done < rising else (1 - done) / (1 - rising)
 
     return LambdaLR(optimizer, factor)

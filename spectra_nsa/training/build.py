@@ -13,6 +13,8 @@ from sentence_transformers.base.sampler import BatchSamplers
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.core import processes
+from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.losses.stack import HARD_NEGATIVES, NEEDS, LossStack
 from spectra_nsa.training.callbacks import Deadline, FiniteGradients, MetricsLog, Progress, StackClock, TrimMemory
 from spectra_nsa.training.dev import DevEvaluator
@@ -50,7 +52,7 @@ def build_trainer(
         active=active_terms(recipe),
         sizes=dims if recipe.model.matryoshka else dims[:1],
         groups=recipe.train.length_groups,
-        gather=arguments.world_size > 1,
+        cached=recipe.train.cached_batch,
     )
     trainer = SpectraTrainer(
         model=model,
@@ -112,6 +114,27 @@ def steps_of(recipe: Recipe, rows: int) -> int:
     return section.max_steps or max(1, math.ceil(batches / section.accumulation * section.epochs))
 
 
+def shared_batch(wanted: int, rows: int, sharers: int) -> int:
+    """How many rows a batch has, all processes together: a recipe trains alike on one process and on several.
+
+    Args:
+        wanted: the recipe's.
+        rows: of the training data.
+        sharers: processes.
+
+    Raises:
+        UsageError: it cannot be divided evenly.
+        SpectraError: there are fewer rows than processes.
+    """
+    if wanted % sharers:
+        raise UsageError(
+            f"train.batch: {sharers} processes cannot share {wanted} pairs evenly. Make it a multiple of {sharers}."
+        )
+    if rows < sharers:
+        raise SpectraError(f"{rows} training rows are too few for {sharers} processes. Start fewer of them.")
+    return min(wanted, rows // sharers * sharers)
+
+
 def training_arguments(
     recipe: Recipe, folder: Path, rows: int, precision: str, evaluator: DevEvaluator | None
 ) -> SentenceTransformerTrainingArguments:
@@ -124,7 +147,8 @@ def training_arguments(
         output_dir=str(folder / "checkpoints"),
         num_train_epochs=section.epochs,
         max_steps=section.max_steps or -1,
-        per_device_train_batch_size=min(section.batch, rows),
+        per_device_train_batch_size=shared_batch(section.batch, rows, processes.count()),
+        accelerator_config={"split_batches": True},  # of that batch each process gets its part
         gradient_accumulation_steps=section.accumulation,
         learning_rate=section.lr,
         lr_scheduler_type=section.schedule,
@@ -134,7 +158,7 @@ def training_arguments(
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         batch_sampler=BatchSamplers.NO_DUPLICATES,
-        dataloader_drop_last=rows >= section.batch,
+        dataloader_drop_last=rows >= section.batch or processes.count() > 1,
         dataloader_pin_memory=torch.cuda.is_available(),
         seed=section.seed,
         data_seed=section.seed,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from spectra_nsa.core import processes
 from spectra_nsa.core.memory import resident_gb, trim_heap
 from spectra_nsa.losses.stack import LossStack
 
@@ -177,10 +178,11 @@ class FiniteGradients(TrainerCallback):
         if not named:
             return  # skipped already
         norms = torch.stack(torch._foreach_norm([gradient for _, gradient in named]))
-        if torch.isfinite(norms).all():
+        if not processes.anyone(not torch.isfinite(norms).all()):
             self.passed()
             return
         bad = [name for (name, _), norm in zip(named, norms, strict=True) if not torch.isfinite(norm)]
+        bad = bad or ["one in another process"]
         kwargs["model"].zero_grad(set_to_none=True)
         self.skip(f"the gradient of {len(bad)} weights is not finite, such as {bad[0]}")
 
@@ -213,14 +215,17 @@ class Deadline(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        if time.monotonic() > self.moment:
+        if processes.anyone(time.monotonic() > self.moment):
             control.should_training_stop = control.should_save = True
             control.should_evaluate = args.eval_strategy != "no"
         return control
 
 
 class StopOnInterrupt(TrainerCallback):
-    """Ctrl-C finishes the step, saves a checkpoint and stops; a second Ctrl-C stops at once."""
+    """Ctrl-C finishes the step, saves a checkpoint and stops; a second Ctrl-C stops at once.
+
+    Of several processes all stop where one is asked to.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -238,12 +243,13 @@ class StopOnInterrupt(TrainerCallback):
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("\nstopping after this step and saving a checkpoint (Ctrl-C again to stop at once)", file=sys.stderr)
+        if processes.is_first():
+            print("\nstopping after this step and saving a checkpoint (Ctrl-C again to stop at once)", file=sys.stderr)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        if self.asked:
+        if processes.anyone(self.asked):
             control.should_save = True
             control.should_training_stop = True
             control.should_evaluate = False

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TRAINABLE = ("pairs", "triplets")
+_AT_A_TIME = 10_000  # rows that are Python strings at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +91,12 @@ def _hold_out(rows: Dataset, size: int, seed: int) -> tuple[Dataset, Dataset]:
     shuffled = rows.shuffle(seed=seed)
     dev = shuffled.select(range(size))
     texts = set(dev["anchor"]) | set(dev["positive"])
-    anchors, positives = shuffled["anchor"][size:], shuffled["positive"][size:]
-    kept = [
-        size + index
-        for index, pair in enumerate(zip(anchors, positives, strict=True))
-        if pair[0] not in texts and pair[1] not in texts
-    ]
+    kept: list[int] = []
+    for start in range(size, len(shuffled), _AT_A_TIME):
+        part = shuffled[start : start + _AT_A_TIME]
+        kept += [
+            start + index
+            for index, pair in enumerate(zip(part["anchor"], part["positive"], strict=True))
+            if pair[0] not in texts and pair[1] not in texts
+        ]
     return shuffled.select(kept), dev

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import os
 import time
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import atomic_folder, atomic_write
 from spectra_nsa.core.seeds import set_seed
@@ -32,7 +34,7 @@ class RunResult:
         steps: steps trained, of this run and of the one it went on from.
         first_step: where this run went on from; 0 for a new one.
         seconds: wall time of the training itself.
-        pairs_per_second: throughput of this process.
+        pairs_per_second: throughput of all processes together.
         best: the best dev metric by name; empty without a dev set.
         interrupted: whether Ctrl-C ended it; then `model/` is not written, and `--resume` goes on.
     """
@@ -56,6 +58,8 @@ def train(
 ) -> RunResult:
     """Trains a model by a recipe and writes `runs/NAME/` (docs/training.md).
 
+    Under torchrun or `accelerate launch` every process calls this, and the first one writes.
+
     Args:
         recipe: what to do; ``None`` only with `resume`.
         resume: a run's folder, or one of its checkpoints: goes on from there, with the run's own recipe unless one
@@ -70,22 +74,34 @@ def train(
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.rarity import fit_rarity
 
+    processes.connect()
     checkpoint = None
     if resume is not None:
         folder, checkpoint = find_checkpoint(resume)
         recipe = recipe or load_recipe(folder / "recipe.yaml")
     else:
         assert recipe is not None
-        name = recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        folder = claim_folder(Path(recipe.output) / name)
+        folder = processes.by_first(functools.partial(_new_folder, recipe))
     set_seed(recipe.train.seed)
     if data is None:
-        data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=folder / "quarantine")
+        quarantine = folder / "quarantine" if processes.is_first() else None
+        with processes.first_before_others():
+            data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=quarantine)
+    _check_rows(processes.everyones([len(data.train)]))
     model = open_start(recipe)
     if checkpoint is None and recipe.model.entity is not False:
         fit_rarity(model, data.train)
-    _write_recipe(folder, recipe)
+    if processes.is_first():
+        _write_recipe(folder, recipe)
     return _fit(recipe, folder, model, data, checkpoint, deadline)
+
+
+def _check_rows(found: list[list[int]]) -> None:
+    rows = sorted({rows for (rows,) in found})
+    if len(rows) > 1:
+        raise SpectraError(
+            f"the processes read different data: {' and '.join(map(str, rows))} rows. Give all of them the same files."
+        )
 
 
 def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
@@ -157,6 +173,10 @@ def planned_config(recipe: Recipe) -> tuple[SpectraConfig, int]:
     return config, config.max_length or config.max_position_embeddings
 
 
+def _new_folder(recipe: Recipe) -> Path:
+    return claim_folder(Path(recipe.output) / (recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")))
+
+
 def claim_folder(folder: Path) -> Path:
     """Makes sure that a new run can be written there, before any work is done.
 
@@ -189,6 +209,8 @@ def _fit(
     checkpoint: Path | None,
     deadline: float | None,
 ) -> RunResult:
+    import torch
+
     from spectra_nsa.training.build import build_trainer
     from spectra_nsa.training.callbacks import StopOnInterrupt
 
@@ -196,15 +218,17 @@ def _fit(
     trainer = build_trainer(recipe, folder, model, data, deadline)
     stop = StopOnInterrupt()
     trainer.add_callback(stop)
+    if processes.count() > 1:
+        processes.share_weights(model)
+        torch.manual_seed(recipe.train.seed + processes.rank())  # each process drops out other numbers
     began, first_step = time.monotonic(), _step_of(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.monotonic() - began
     steps = trainer.state.global_step
-    with contextlib.suppress(OSError):  # sentence-transformers makes it for reports that we do not write there
-        (folder / "checkpoints" / "eval").rmdir()
-    if not stop.asked:
-        with atomic_folder(folder / "model") as temporary:
-            model.save_pretrained(str(temporary))
+    interrupted = processes.anyone(stop.asked)
+    if processes.is_first():
+        _finish_folder(folder, None if interrupted else model)
+    processes.barrier()  # where this returns, the model is there
     return RunResult(
         folder=folder,
         model=model,
@@ -213,8 +237,16 @@ def _fit(
         seconds=seconds,
         pairs_per_second=(steps - first_step) * recipe.train.batch * recipe.train.accumulation / max(seconds, 1e-9),
         best=_best(trainer),
-        interrupted=stop.asked,
+        interrupted=interrupted,
     )
+
+
+def _finish_folder(folder: Path, model: SpectraSentenceTransformer | None) -> None:
+    with contextlib.suppress(OSError):  # sentence-transformers makes it for reports that we do not write there
+        (folder / "checkpoints" / "eval").rmdir()
+    if model is not None:
+        with atomic_folder(folder / "model") as temporary:
+            model.save_pretrained(str(temporary))
 
 
 def _step_of(checkpoint: Path | None) -> int:

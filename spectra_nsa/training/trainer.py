@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import torch
 from sentence_transformers import SentenceTransformerTrainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.losses.stack import NotFiniteError
 from spectra_nsa.training.batches import GroupedBatchSampler
@@ -34,6 +36,13 @@ class SpectraTrainer(SentenceTransformerTrainer):
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """No callback: it would encode examples for a web page before the first step."""
 
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if processes.count() > 1:
+            # No DistributedDataParallel around the model: one step runs it many times, and terms use weights beside
+            # it, which its reducer cannot follow. `training_step` averages the gradients instead.
+            self.accelerator.prepare_model = functools.partial(self.accelerator.prepare_model, evaluation_mode=True)
+
     def get_batch_sampler(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         if self.groups is None or len(dataset) != len(self.groups):
             return super().get_batch_sampler(dataset, *args, **kwargs)
@@ -54,13 +63,19 @@ class SpectraTrainer(SentenceTransformerTrainer):
         return optimizer
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
-        """One batch; where the loss is not a number the step is skipped, counted and, after many, refused."""
+        """One batch; where the loss is not a number the step is skipped, counted and, after many, refused.
+
+        Every process sees the same loss, so that all of them skip, and then have no gradient to average.
+        """
         try:
-            return super().training_step(model, inputs, num_items_in_batch)
+            loss = super().training_step(model, inputs, num_items_in_batch)
         except NotFiniteError as error:
             self.skip(str(error))
             model.zero_grad(set_to_none=True)
-            return torch.zeros((), device=self.args.device)
+            loss = torch.zeros((), device=self.args.device)
+        if self.accelerator.sync_gradients:
+            processes.mean_gradients(model.parameters())
+        return loss
 
     def step_passed(self) -> None:
         """Ends a row of skipped steps."""
@@ -74,7 +89,8 @@ class SpectraTrainer(SentenceTransformerTrainer):
         """
         self.skipped += 1
         self.skipped_in_a_row += 1
-        print(f"spectra: step {self.state.global_step + 1} skipped: {reason}", file=sys.stderr, flush=True)
+        if processes.is_first():
+            print(f"spectra: step {self.state.global_step + 1} skipped: {reason}", file=sys.stderr, flush=True)
         if self.skipped_in_a_row >= PATIENCE:
             raise SpectraError(
                 f"{PATIENCE} steps in a row were skipped: {reason}. Start again from an earlier checkpoint with a "
@@ -101,6 +117,7 @@ class SpectraTrainer(SentenceTransformerTrainer):
         best_before = self.state.best_model_checkpoint
         if self.args.should_save:
             shutil.rmtree(scratch, ignore_errors=True)
+        processes.barrier()  # each process writes its random state into the scratch folder
         self._writing = True
         try:
             super()._save_checkpoint(model, trial)
@@ -108,16 +125,20 @@ class SpectraTrainer(SentenceTransformerTrainer):
             self._writing = False
         final = root / f"step-{step}"
         self.state.best_model_checkpoint = str(final) if self.state.best_global_step == step else best_before
-        if not self.args.should_save:
-            return
-        written = scratch / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+        processes.barrier()
+        if self.args.should_save:
+            self._rename_checkpoint(scratch, final)
+        processes.barrier()
+
+    def _rename_checkpoint(self, scratch: Path, final: Path) -> None:
+        written = scratch / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         (written / "training_args.bin").unlink(missing_ok=True)  # a pickle, and nothing reads it
         self.state.save_to_json(str(written / "trainer_state.json"))
         shutil.rmtree(final, ignore_errors=True)
         written.rename(final)
         shutil.rmtree(scratch, ignore_errors=True)
         rotate_checkpoints(
-            output_dir=str(root),
+            output_dir=str(final.parent),
             save_total_limit=self.args.save_total_limit,
             best_model_checkpoint=self.state.best_model_checkpoint,
             checkpoint_prefix="step",

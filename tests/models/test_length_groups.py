@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import spectra_nsa as sp
 from spectra_nsa.losses.info_nce import InfoNCE
-from spectra_nsa.models.length_groups import embed_by_length, group_by_length
+from spectra_nsa.models.length_groups import batch_of, embed_by_length, group_by_length, group_by_tokens, passes_of
 
 ANCHORS = ["open a file", "sort", "read the socket and write the list", "close"]
 POSITIVES = ["def open(file): " * 3, "sort list of text", "x", "close the file and the socket and the list"]
@@ -41,6 +41,33 @@ def test_the_split_is_the_cheapest_of_all() -> None:
         best = min(area(cuts) for cuts in itertools.combinations(range(1, len(ordered)), groups - 1))
         split = group_by_length(lengths, groups)
         assert sum(len(group) * max(lengths[i] for i in group) for group in split) == best
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 900))
+def test_no_group_holds_more_tokens_than_allowed(lengths: list[int], tokens: int) -> None:
+    split = group_by_tokens(lengths, tokens)
+    assert sorted(itertools.chain.from_iterable(split)) == list(range(len(lengths)))
+    areas = [len(group) * max(lengths[i] for i in group) for group in split]
+    assert all(area <= tokens or len(group) == 1 for area, group in zip(areas, split, strict=True))
+    for group, after in itertools.pairwise(split):  # none is closed before it is full
+        assert (len(group) + 1) * lengths[after[0]] > tokens
+
+
+@pytest.mark.parametrize("by", [{"groups": 2}, {"tokens": 16}])
+def test_columns_with_prompts_of_their_own_length_stay_apart(by: dict[str, int]) -> None:
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1]])
+    features = [
+        {"input_ids": mask * (10 * (column + 1)), "attention_mask": mask, "prompt_length": column} for column in (0, 1)
+    ]
+    passes = passes_of(features, **by)
+    assert sorted(itertools.chain.from_iterable(passes)) == [(c, r) for c in (0, 1) for r in range(3)]
+    for rows in passes:
+        (column,) = {column for column, _ in rows}
+        batch = batch_of(features, rows)
+        assert batch["prompt_length"] == column
+        assert batch["input_ids"].unique().tolist()[-1] == 10 * (column + 1)
+        assert batch["attention_mask"].sum(1).max() == batch["input_ids"].shape[1], "cut to the longest"
 
 
 @pytest.mark.parametrize("groups", [1, 2, 5, None])

@@ -11,7 +11,9 @@ from spectra_nsa.config.recipe import DataSection
 from spectra_nsa.training.data import load_training_data
 
 
-def test_no_text_of_the_dev_rows_is_trained_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_a_time", [7, 10_000])
+def test_no_text_of_the_dev_rows_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
+    monkeypatch.setattr("spectra_nsa.training.data._AT_A_TIME", at_a_time)
     rows = [{"anchor": f"a{i // 2}", "positive": f"p{i}"} for i in range(60)]  # each anchor stands twice
     path = tmp_path / "d.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
@@ -20,6 +22,8 @@ def test_no_text_of_the_dev_rows_is_trained_on(tmp_path: Path) -> None:
     assert not set(data.train["anchor"]) & set(data.dev["anchor"])
     assert not set(data.train["positive"]) & set(data.dev["positive"])
     assert data.train.column_names == ["anchor", "positive"]
+    held_out = set(data.dev["anchor"])
+    assert set(data.train["positive"]) == {row["positive"] for row in rows if row["anchor"] not in held_out}
 
 
 def test_scored_pairs_can_watch_a_run(tmp_path: Path) -> None:

@@ -157,6 +157,16 @@ def test_accumulation_and_checkpointing_run(tmp_path: Path, start: Path, pairs: 
     assert train(recipe_of(tmp_path, start, pairs, *more)).steps == 3
 
 
+def test_a_cached_run_ends_where_a_plain_one_does(tmp_path: Path, start: Path, pairs: Path) -> None:
+    more = ("train.accumulation=2", "train.gradient_checkpointing=true", "train.max_steps=3", "data.dev_rows=0")
+    plain = train(recipe_of(tmp_path, start, pairs, *more))
+    cached = train(recipe_of(tmp_path, start, pairs, *more, "train.cached_batch=64", "name=cached"))
+    a, b = weights(plain.folder / "model"), weights(cached.folder / "model")
+    assert all((a[name] - b[name]).abs().max() <= 1e-5 for name in a if a[name].numel())
+    norms = [{key: value for key, value in logs(run.folder)[0].items() if "norm_" in key} for run in (plain, cached)]
+    assert len(norms[0]) > 5 and norms[1] == pytest.approx(norms[0], rel=1e-3)
+
+
 def test_from_scratch_by_size(tmp_path: Path, start: Path, pairs: Path) -> None:
     recipe = load_recipe(
         None,

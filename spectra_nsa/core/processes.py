@@ -1,0 +1,198 @@
+"""Several processes that train one model: which is the first, what all agree on, and what they exchange.
+
+Everything here does the obvious thing, and costs nothing, in a process that is alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from spectra_nsa.core.errors import SpectraError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+T = TypeVar("T")
+_UNSUPPORTED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+BUCKET = 32_000_000  # numbers in one exchange of gradients: 128 MB in fp32
+
+
+def connect() -> None:
+    """Joins the other processes, where torchrun or `accelerate launch` has started several.
+
+    Raises:
+        SpectraError: they are to share one copy of the weights, which the losses cannot.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return
+    for variable, name in _UNSUPPORTED.items():
+        if os.environ.get(variable, "").lower() in ("1", "true"):
+            raise SpectraError(
+                f"training under {name} does not work: some losses use weights of the model beside its forward pass, "
+                "and a process would hold only a part of them. Launch with torchrun, or accelerate launch --multi_gpu; "
+                "train.cached_batch and train.gradient_checkpointing save memory."
+            )
+    import torch
+    from accelerate import PartialState
+
+    PartialState(cpu=not torch.cuda.is_available())
+
+
+def count() -> int:
+    """How many processes there are."""
+    import torch.distributed as dist
+
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    import torch.distributed as dist
+
+    return dist.get_rank() if count() > 1 else 0
+
+
+def is_first() -> bool:
+    """Whether this process writes files and speaks."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Waits for all."""
+    import torch.distributed as dist
+
+    if count() > 1:
+        dist.barrier()
+
+
+def _device() -> torch.device:
+    import torch
+    import torch.distributed as dist
+
+    return torch.device("cuda", torch.cuda.current_device()) if "nccl" in dist.get_backend() else torch.device("cpu")
+
+
+def largest(number: float) -> float:
+    """The largest of all processes' numbers."""
+    import torch
+    import torch.distributed as dist
+
+    if count() == 1:
+        return number
+    value = torch.tensor(number, dtype=torch.float64, device=_device())
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return float(value)
+
+
+def anyone(flag: bool) -> bool:
+    """Whether it is true in any process."""
+    return largest(float(flag)) > 0
+
+
+def by_first(work: Callable[[], T]) -> T:
+    """What `work` gives in the first process, in all of them; the others do not run it.
+
+    Raises:
+        SpectraError: the first process's, in all of them.
+    """
+    import torch.distributed as dist
+
+    if count() == 1:
+        return work()
+    found: list[tuple[T | None, SpectraError | None]] = [(None, None)]
+    if is_first():
+        try:
+            found = [(work(), None)]
+        except SpectraError as error:
+            found = [(None, error)]
+    dist.broadcast_object_list(found, src=0, device=_device())
+    value, problem = found[0]
+    if problem is not None:
+        raise problem
+    return value  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def first_before_others() -> Iterator[None]:
+    """The block runs in the first process, then in the others: what it leaves in a cache they find there."""
+    if not is_first():
+        barrier()
+    try:
+        yield
+    finally:
+        if is_first():
+            barrier()
+
+
+def everyones(numbers: Sequence[int]) -> list[list[int]]:
+    """The numbers of each process, by rank."""
+    import torch
+    import torch.distributed as dist
+
+    if count() == 1:
+        return [list(numbers)]
+    mine = torch.tensor(numbers, dtype=torch.int64, device=_device())
+    found = [torch.empty_like(mine) for _ in range(count())]
+    dist.all_gather(found, mine)
+    return [values.tolist() for values in found]
+
+
+def all_rows(mine: Tensor, rows: Sequence[int]) -> Tensor:
+    """The rows of all processes, one process behind another; this one's keep their graph, the others' have none.
+
+    Args:
+        mine: (n, …), the same but for n in every process.
+        rows: n of each process.
+    """
+    import torch
+    import torch.distributed as dist
+
+    padded = mine.new_zeros((max(rows), *mine.shape[1:]))
+    padded[: len(mine)] = mine.detach()
+    found = [torch.empty_like(padded) for _ in rows]
+    dist.all_gather(found, padded)
+    parts = [values[:size] for values, size in zip(found, rows, strict=True)]
+    parts[rank()] = mine
+    return torch.cat(parts)
+
+
+def mean_gradients(weights: Iterable[nn.Parameter]) -> None:
+    """Replaces each gradient by its mean over all processes.
+
+    What has no gradient in any process keeps none; the processes must agree on which those are.
+    """
+    import torch
+    import torch.distributed as dist
+
+    if count() == 1:
+        return
+    held: list[Tensor] = []
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    for place, gradient in enumerate(gradients):
+        held.append(gradient)
+        full = sum(part.numel() for part in held) >= BUCKET
+        if full or place + 1 == len(gradients) or gradients[place + 1].dtype != gradient.dtype:
+            flat = torch.cat([part.flatten() for part in held])
+            dist.all_reduce(flat)
+            flat /= count()
+            for part, mean in zip(held, flat.split([part.numel() for part in held]), strict=True):
+                part.copy_(mean.view_as(part))
+            held = []
+
+
+def share_weights(module: nn.Module) -> None:
+    """Gives every process the first one's parameters and buffers."""
+    import torch
+    import torch.distributed as dist
+
+    if count() == 1:
+        return
+    with torch.no_grad():
+        for value in (*module.parameters(), *module.buffers()):
+            sent = value.to(_device()).contiguous()
+            dist.broadcast(sent, src=0)
+            value.copy_(sent)
