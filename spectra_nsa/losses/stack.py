@@ -14,7 +14,7 @@ from spectra_nsa.config.recipe import LossSection
 from spectra_nsa.heads.anomaly import KAPPA
 from spectra_nsa.losses import terms
 from spectra_nsa.losses.info_nce import InfoNCE
-from spectra_nsa.models.length_groups import outputs_by_length
+from spectra_nsa.models.length_groups import Work, outputs_by_length
 
 if TYPE_CHECKING:
     from spectra_nsa.models.model import SpectraModel
@@ -74,6 +74,7 @@ class LossStack(nn.Module):
         )
         del self.semantic.model
         self.step, self.steps = 0, 1
+        self.work = Work()
         self.gradient_norms: dict[str, float] | None = None  # filled where it is a dict
 
     @property
@@ -118,7 +119,7 @@ class LossStack(nn.Module):
             {NEEDS[name][0] for name in live if not getattr(self.section.terms, name).joined} - {"embedding"}
         )
         asked = {"spectra_outputs": tuple(names), "spectra_detached": tuple(detached)}
-        outputs = outputs_by_length(self.model, [column | asked for column in columns], self.groups, names)
+        outputs = outputs_by_length(self.model, [column | asked for column in columns], self.groups, names, self.work)
         self._check_outputs(outputs)
         self.semantic.set_temperature(self.temperature)
         values: dict[str, Tensor] = {}

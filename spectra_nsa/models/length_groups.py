@@ -7,12 +7,45 @@ the whole batch sees the same vectors, and the same negatives, as one padded pas
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 TEXTS_PER_GROUP = 16
+
+
+@dataclass
+class Work:
+    """What forward passes were given, added up until somebody empties it.
+
+    Attributes:
+        texts: texts.
+        tokens: tokens without padding.
+        padded: tokens as computed, with padding.
+        squares: sum of the squared lengths, which attention costs.
+    """
+
+    texts: int = 0
+    tokens: int = 0
+    padded: int = 0
+    squares: int = 0
+
+    def add(self, lengths: Sequence[int]) -> None:
+        """One padded pass over texts of these lengths."""
+        self.texts += len(lengths)
+        self.tokens += sum(lengths)
+        self.padded += len(lengths) * max(lengths, default=0)
+        self.squares += sum(length * length for length in lengths)
+
+    def empty(self) -> Work:
+        """What has been added up; counting starts again."""
+        taken = Work(self.texts, self.tokens, self.padded, self.squares)
+        self.texts = self.tokens = self.padded = self.squares = 0
+        return taken
+
+
 _TOKEN_KEYS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -71,6 +104,7 @@ def outputs_by_length(
     features: Sequence[dict[str, Any]],
     groups: int | None = None,
     names: Sequence[str] = ("sentence_embedding",),
+    work: Work | None = None,
 ) -> list[dict[str, Tensor]]:
     """Named outputs of several columns of texts, computed together in groups of like length.
 
@@ -80,6 +114,7 @@ def outputs_by_length(
             other entries are the same in all columns.
         groups: how many forward passes; ``None`` for about one per 16 texts. 1 gives one padded pass.
         names: what to keep of the model's outputs.
+        work: counts the passes; ``None`` for no counting.
 
     Returns:
         for each column its outputs by name, rows in their first order.
@@ -89,11 +124,13 @@ def outputs_by_length(
     groups = groups or max(1, round(len(lengths) / TEXTS_PER_GROUP))
     same_prompt = len({str(batch.get("prompt_length")) for batch in features}) == 1
     if not same_prompt:  # a prompt's length belongs to its column: keep columns apart
-        return [outputs_by_length(model, [batch], groups, names)[0] for batch in features]
+        return [outputs_by_length(model, [batch], groups, names, work)[0] for batch in features]
     order: list[int] = []
     pieces: dict[str, list[Tensor]] = {name: [] for name in names}
     for group in group_by_length(lengths, groups):
         out = model(_gather(features, [rows[index] for index in group], max(lengths[index] for index in group)))
+        if work is not None:
+            work.add([lengths[index] for index in group])
         order += group
         for name in names:
             pieces[name].append(out[name])
