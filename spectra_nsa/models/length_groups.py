@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 TEXTS_PER_GROUP = 16
+_TOKEN_KEYS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass
@@ -45,8 +46,6 @@ class Work:
         self.texts = self.tokens = self.padded = self.squares = 0
         return taken
 
-
-_TOKEN_KEYS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def group_by_length(lengths: Sequence[int], groups: int) -> list[list[int]]:

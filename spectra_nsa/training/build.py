@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformerTrainingArguments
 from sentence_transformers.base.sampler import BatchSamplers
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.core.results import environment
 from spectra_nsa.losses.stack import HARD_NEGATIVES, NEEDS, LossStack
-from spectra_nsa.training.callbacks import Deadline, FiniteGradients, MetricsLog, Progress, StackClock, TrimMemory
+from spectra_nsa.models.inspect import flops_per_token
+from spectra_nsa.report.runlog import MetricsTail
+from spectra_nsa.training.callbacks import Deadline, FiniteGradients, MetricsLog, Patience, StackClock, TrimMemory
 from spectra_nsa.training.dev import DevEvaluator
+from spectra_nsa.training.health import HealthSample
 from spectra_nsa.training.precision import resolve_precision
+from spectra_nsa.training.progress import Progress
+from spectra_nsa.training.throughput import Throughput
 from spectra_nsa.training.trainer import SpectraTrainer
+from spectra_nsa.training.watch import Watch
 
 if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
@@ -58,13 +68,14 @@ def build_trainer(
         train_dataset=data.train,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[StackClock(loss), MetricsLog(folder / "metrics.jsonl"), Progress(deadline)],
+        callbacks=[StackClock(loss)],
     )
     trainer.groups = data.groups
     trainer.data_collator.max_length = recipe.train.max_length
     trainer.data_collator.prompts = column_prompts(model.prompts, data.train.column_names)
     trainer.add_callback(FiniteGradients(trainer.skip, trainer.step_passed))
     trainer.gate_lr = recipe.train.gate_lr
+    _watched(trainer, recipe, folder, data, precision, deadline)
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
     if not torch.cuda.is_available():
@@ -73,6 +84,42 @@ def build_trainer(
         trainer.deadline = deadline
         trainer.add_callback(Deadline(deadline))
     return trainer
+
+
+def _watched(
+    trainer: SpectraTrainer, recipe: Recipe, folder: Path, data: TrainingData, precision: str, deadline: float | None
+) -> None:
+    """Adds what looks on: each later one sees what the earlier ones put into the log."""
+    stack, spectra = trainer.loss, trainer.model.spectra
+    tail = MetricsTail(folder / "metrics.jsonl")
+    log = MetricsLog(tail.path)
+    columns = data.train.column_names
+    sample = HealthSample(data, recipe.watch.rows, seed=recipe.train.seed, precision=precision)
+    facts = {"precision": precision, "environment": environment()}
+    if deadline is not None:
+        facts["ends_at"] = round(time.time() + deadline - time.monotonic(), 3)
+    trainer.watch = Watch(
+        every=recipe.watch.every or recipe.train.evaluate_every,
+        warmup=recipe.watch.warmup,
+        terms=live_terms(recipe, columns),
+        log=trainer.log,
+        write=log.write,
+        before=tail.read,
+        facts=facts,
+        measure=partial(sample.measure, trainer.model) if recipe.watch.rows else None,
+    )
+    speed = Throughput(stack.work, len(columns), partial(flops_per_token, spectra), precision)
+    trainer.progress = Progress(folder.name, tail.read, deadline)
+    for callback in (speed, log, trainer.watch, trainer.progress):
+        trainer.add_callback(callback)
+    if recipe.train.patience is not None:
+        trainer.patience = Patience(recipe.train.patience)
+        trainer.add_callback(trainer.patience)
+    for kind in get_reporting_integration_callbacks(recipe.train.report_to):
+        reporter = trainer.pop_callback(kind)
+        if getattr(reporter, "logging_dir", "") is None:  # TensorBoard's, which would be among the checkpoints
+            reporter.logging_dir = str(folder / "tensorboard")
+        trainer.add_callback(reporter)
 
 
 def active_terms(recipe: Recipe) -> list[str]:
@@ -122,6 +169,7 @@ def training_arguments(
         checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder / "checkpoints"),
+        run_name=folder.name,
         num_train_epochs=section.epochs,
         max_steps=section.max_steps or -1,
         per_device_train_batch_size=min(section.batch, rows),
@@ -149,7 +197,7 @@ def training_arguments(
         load_best_model_at_end=evaluator is not None,
         metric_for_best_model=f"eval_{evaluator.metric}" if evaluator else None,
         greater_is_better=True if evaluator else None,
-        report_to="none",
+        report_to=list(section.report_to) or "none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
         **checkpointing,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,18 +70,22 @@ def train(
     from spectra_nsa.training.checkpoints import find_checkpoint
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.rarity import fit_rarity
+    from spectra_nsa.training.watching import check_patience, check_reporters
 
     checkpoint = None
     if resume is not None:
         folder, checkpoint = find_checkpoint(resume)
         recipe = recipe or load_recipe(folder / "recipe.yaml")
+        check_reporters(recipe)
     else:
         assert recipe is not None
+        check_reporters(recipe)
         name = recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         folder = claim_folder(Path(recipe.output) / name)
     set_seed(recipe.train.seed)
     if data is None:
         data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=folder / "quarantine")
+    check_patience(recipe, data)
     model = open_start(recipe)
     if checkpoint is None and recipe.model.entity is not False:
         fit_rarity(model, data.train)
@@ -197,14 +202,24 @@ def _fit(
     stop = StopOnInterrupt()
     trainer.add_callback(stop)
     began, first_step = time.monotonic(), _step_of(checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.monotonic() - began
-    steps = trainer.state.global_step
-    with contextlib.suppress(OSError):  # sentence-transformers makes it for reports that we do not write there
-        (folder / "checkpoints" / "eval").rmdir()
-    if not stop.asked:
-        with atomic_folder(folder / "model") as temporary:
-            model.save_pretrained(str(temporary))
+    reason = "failed"
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds = time.monotonic() - began
+        steps = trainer.state.global_step
+        with contextlib.suppress(OSError):  # sentence-transformers makes it for reports that we do not write there
+            (folder / "checkpoints" / "eval").rmdir()
+        if not stop.asked:
+            with atomic_folder(folder / "model") as temporary:
+                model.save_pretrained(str(temporary))
+        reason = _reason(trainer, stop.asked)
+    except KeyboardInterrupt:
+        reason = "interrupted"
+        raise
+    finally:
+        trainer.progress.stop()
+        trainer.watch.ended(trainer.state.global_step, reason)
+        _leave_report(folder)
     return RunResult(
         folder=folder,
         model=model,
@@ -215,6 +230,26 @@ def _fit(
         best=_best(trainer),
         interrupted=stop.asked,
     )
+
+
+def _reason(trainer: SpectraTrainer, interrupted: bool) -> str:
+    """How a run that did not fail came to its end, in a word or two."""
+    if interrupted:
+        return "interrupted"
+    if trainer.patience is not None and trainer.patience.lost:
+        return "stopped early"
+    return "out of time" if trainer.state.global_step < trainer.state.max_steps else "finished"
+
+
+def _leave_report(folder: Path) -> None:
+    """Writes `report.html`; a run is not lost for want of one."""
+    from spectra_nsa.report.run_page import run_page
+    from spectra_nsa.report.runlog import read_run
+
+    try:
+        run_page(read_run(folder, empty=True)).write(folder / "report.html")
+    except SpectraError as error:
+        print(f"spectra: no report.html: {error}", file=sys.stderr)
 
 
 def _step_of(checkpoint: Path | None) -> int:
