@@ -109,9 +109,12 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.precision import resolve_precision
     from spectra_nsa.training.run import planned_config
+    from spectra_nsa.training.watching import check_patience, check_reporters
 
+    check_reporters(recipe)
     config, length = planned_config(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None)
+    check_patience(recipe, data)
     workload = Workload(
         batch=min(recipe.train.batch, len(data.train)),
         texts=len(data.train.column_names),

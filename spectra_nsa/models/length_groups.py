@@ -47,7 +47,6 @@ class Work:
         return taken
 
 
-
 def group_by_length(lengths: Sequence[int], groups: int) -> list[list[int]]:
     """Splits indices into at most `groups` groups of neighbouring lengths with the least padded area.
 

@@ -31,9 +31,7 @@ def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
     if not finite:
         return ""
     low, span = min(finite), (max(finite) - min(finite)) or 1.0
-    return "".join(
-        _BARS[min(7, int((value - low) / span * 8))] if math.isfinite(value) else " " for value in shown
-    )
+    return "".join(_BARS[min(7, int((value - low) / span * 8))] if math.isfinite(value) else " " for value in shown)
 
 
 def run_frame(
@@ -106,7 +104,9 @@ def _table(title: str, rows: Sequence[tuple[str, ...]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    out = Table(title=title, box=None, title_justify="left", title_style="bold", show_header=False, padding=(0, 2, 0, 0))
+    out = Table(
+        title=title, box=None, title_justify="left", title_style="bold", show_header=False, padding=(0, 2, 0, 0)
+    )
     for at, justify in enumerate(("left", "right", "left", "left")[: max((len(row) for row in rows), default=1)]):
         out.add_column(justify=justify, style="dim" if at > 1 else "", no_wrap=True)  # type: ignore[arg-type]
     for row in rows:

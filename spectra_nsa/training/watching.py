@@ -33,4 +33,6 @@ def check_patience(recipe: Recipe, data: TrainingData) -> None:
         UsageError: there is none.
     """
     if recipe.train.patience is not None and data.dev is None:
-        raise UsageError("train.patience waits for a better dev metric, and there is none: set data.dev_rows or data.dev.")
+        raise UsageError(
+            "train.patience waits for a better dev metric, and there is none: set data.dev_rows or data.dev."
+        )
