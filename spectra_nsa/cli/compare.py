@@ -63,13 +63,13 @@ def _models(first: str, second: str, html: Path | None, as_json: bool) -> None:
     if html is not None:
         raise UsageError("--html draws the curves of two runs; two models have none.")
     kept = ("parameters", "flops_per_token", "memory_gb", "parts", "shape")
-    found = [
+    one, other = (
         {key: value for key, value in inspect_model(config_of(name)).items() if key in kept} for name in (first, second)
-    ]
+    )
     facts: dict[str, Any] = {
         "schema": 1,
         "models": [first, second],
-        "differences": {key: list(values) for key, values in differing(*found).items()},
+        "differences": {key: list(values) for key, values in differing(one, other).items()},
     }
     if as_json:
         print(json.dumps(facts, indent=2))

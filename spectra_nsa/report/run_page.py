@@ -46,7 +46,7 @@ def chart_groups(runs: Sequence[RunLog]) -> dict[str, list[str]]:
     rows = [row for run in runs for row in run.rows]
     names = series_names(rows)
     terms = [name for name in names if any(name in terms_of(row) for row in rows if "loss" in row)]
-    groups = {
+    groups: dict[str, list[str]] = {
         "Dev metric": [name for name in names if name.startswith(DEV)],
         "Loss": [name for name in ("loss", *terms) if name in names],
         "Optimiser": [name for name in ("learning_rate", "temperature", "grad_norm") if name in names],

@@ -63,8 +63,11 @@ def _of_health(measures: Sequence[Mapping[str, float]], terms: Collection[str]) 
     rank, share = last.get("rank", missing), last.get("rank_share", missing)
     highest = max((one["rank"] for one in measures if math.isfinite(one.get("rank", missing))), default=missing)
     if last.get("non_finite", 0) > 0:
-        yield Alarm("not finite", f"{last['non_finite']:.0f} vectors hold NaN or infinity.",
-                    "Start again from an earlier checkpoint with a lower train.lr, or train.precision=fp32.")  # fmt: skip
+        yield Alarm(
+            "not finite",
+            f"{last['non_finite']:.0f} vectors hold NaN or infinity.",
+            "Start again from an earlier checkpoint with a lower train.lr, or train.precision=fp32.",
+        )
     if share < LEAST_RANK:
         yield Alarm("collapse", f"effective rank {rank:.1f}, {share:.0%} of what the sample allows.", lower)
     elif rank < LOST_RANK * highest:
@@ -75,12 +78,18 @@ def _of_health(measures: Sequence[Mapping[str, float]], terms: Collection[str]) 
     if twins > max(TWINS, 2 * before if math.isfinite(before) else 0.0):
         yield Alarm("twins", f"{twins:.0%} of the sample's texts have another at cosine above 0.999.", lower)
     if "fast" in terms and last.get("bits_dead", missing) > DEAD_BITS:
-        yield Alarm("dead bits", f"{last['bits_dead']:.0%} of the `fast` bits are the same for 99 % of the texts.",
-                    "Raise loss.terms.fast.weight, or fit the codes after training: spectra codes fit.")  # fmt: skip
+        yield Alarm(
+            "dead bits",
+            f"{last['bits_dead']:.0%} of the `fast` bits are the same for 99 % of the texts.",
+            "Raise loss.terms.fast.weight, or fit the codes after training: spectra codes fit.",
+        )
     if "anchor" in terms and last.get("anchors_entropy", missing) < IDLE_ANCHORS:
         used = last.get("anchors_used", missing)
-        yield Alarm("idle anchors", f"{used:.0%} of the anchors are the nearest of any text.",
-                    "Raise loss.terms.anchor.weight, or train longer before you judge them.")  # fmt: skip
+        yield Alarm(
+            "idle anchors",
+            f"{used:.0%} of the anchors are the nearest of any text.",
+            "Raise loss.terms.anchor.weight, or train longer before you judge them.",
+        )
 
 
 def _of_training(rows: Sequence[Row]) -> Iterator[Alarm]:
@@ -90,15 +99,21 @@ def _of_training(rows: Sequence[Row]) -> Iterator[Alarm]:
     yield from _rising(rows)
     norms = [float(row["grad_norm"]) for row in rows if "grad_norm" in row]
     if len(norms) > WINDOW and norms[-1] > SPIKE * (usual := statistics.median(norms[:-1])) > 0:
-        yield Alarm("gradient spike", f"gradient norm {norms[-1]:.3g}, {norms[-1] / usual:.0f} times its median.",
-                    "One is harmless, since train.clip cuts it; if they go on, lower train.lr or train.clip, and look "
-                    "for broken rows in the data.")  # fmt: skip
+        yield Alarm(
+            "gradient spike",
+            f"gradient norm {norms[-1]:.3g}, {norms[-1] / usual:.0f} times its median.",
+            "One is harmless, since train.clip cuts it; if they go on, lower train.lr or train.clip, and look "
+            "for broken rows in the data.",
+        )
     speeds = [float(row["tokens_per_second"]) for row in rows if "tokens_per_second" in row]
     if len(speeds) > 2 * WINDOW:
         now, usual = statistics.median(speeds[-WINDOW:]), statistics.median(speeds[:-WINDOW])
         if now < SLOW * usual:
-            yield Alarm("slow", f"{now:,.0f} tokens/s, {now / usual:.0%} of what it was.",
-                        "Look for other programs on the machine, for memory that runs out (swap), and for heat.")  # fmt: skip
+            yield Alarm(
+                "slow",
+                f"{now:,.0f} tokens/s, {now / usual:.0%} of what it was.",
+                "Look for other programs on the machine, for memory that runs out (swap), and for heat.",
+            )
 
 
 def _rising(rows: Sequence[Row]) -> Iterator[Alarm]:
@@ -116,9 +131,12 @@ def _rising(rows: Sequence[Row]) -> Iterator[Alarm]:
     best = min(windows, key=statistics.mean)
     usual = statistics.mean(best)
     if now - usual > max(3 * statistics.stdev(best), 0.1 * abs(usual)):
-        yield Alarm("rising loss", f"the loss rose from {usual:.4g} to {now:.4g}, means of {WINDOW} logged steps.",
-                    "Lower train.lr, or go on from a checkpoint before the rise: spectra train --resume "
-                    "RUN/checkpoints/step-N train.lr=…")  # fmt: skip
+        yield Alarm(
+            "rising loss",
+            f"the loss rose from {usual:.4g} to {now:.4g}, means of {WINDOW} logged steps.",
+            "Lower train.lr, or go on from a checkpoint before the rise: spectra train --resume "
+            "RUN/checkpoints/step-N train.lr=…",
+        )
 
 
 def _close(one: float | None, other: float | None) -> bool:

@@ -75,7 +75,7 @@ def build_trainer(
     trainer.data_collator.prompts = column_prompts(model.prompts, data.train.column_names)
     trainer.add_callback(FiniteGradients(trainer.skip, trainer.step_passed))
     trainer.gate_lr = recipe.train.gate_lr
-    _watched(trainer, recipe, folder, data, precision, deadline)
+    _watch(trainer, model, loss, recipe, folder, data, deadline)
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
     if not torch.cuda.is_available():
@@ -86,18 +86,22 @@ def build_trainer(
     return trainer
 
 
-def _watched(
-    trainer: SpectraTrainer, recipe: Recipe, folder: Path, data: TrainingData, precision: str, deadline: float | None
+def _watch(
+    trainer: SpectraTrainer,
+    model: SpectraSentenceTransformer,
+    stack: LossStack,
+    recipe: Recipe,
+    folder: Path,
+    data: TrainingData,
+    deadline: float | None,
 ) -> None:
     """Adds what looks on: each later one sees what the earlier ones put into the log."""
-    stack, spectra = trainer.loss, trainer.model.spectra
-    tail = MetricsTail(folder / "metrics.jsonl")
-    log = MetricsLog(tail.path)
+    precision = resolve_precision(recipe.train.precision)
     columns = data.train.column_names
+    log = MetricsLog(folder / "metrics.jsonl")
+    tail = MetricsTail(log.path)
     sample = HealthSample(data, recipe.watch.rows, seed=recipe.train.seed, precision=precision)
-    facts = {"precision": precision, "environment": environment()}
-    if deadline is not None:
-        facts["ends_at"] = round(time.time() + deadline - time.monotonic(), 3)
+    ends_at = time.time() + deadline - time.monotonic() if deadline is not None else None
     trainer.watch = Watch(
         every=recipe.watch.every or recipe.train.evaluate_every,
         warmup=recipe.watch.warmup,
@@ -105,18 +109,18 @@ def _watched(
         log=trainer.log,
         write=log.write,
         before=tail.read,
-        facts=facts,
-        measure=partial(sample.measure, trainer.model) if recipe.watch.rows else None,
+        facts={"precision": precision, "ends_at": ends_at, "environment": environment()},
+        measure=partial(sample.measure, model) if recipe.watch.rows else None,
     )
-    speed = Throughput(stack.work, len(columns), partial(flops_per_token, spectra), precision)
     trainer.progress = Progress(folder.name, tail.read, deadline)
+    speed = Throughput(stack.work, len(columns), partial(flops_per_token, model.spectra), precision)
     for callback in (speed, log, trainer.watch, trainer.progress):
         trainer.add_callback(callback)
     if recipe.train.patience is not None:
         trainer.patience = Patience(recipe.train.patience)
         trainer.add_callback(trainer.patience)
     for kind in get_reporting_integration_callbacks(recipe.train.report_to):
-        reporter = trainer.pop_callback(kind)
+        reporter: Any = trainer.pop_callback(kind)
         if getattr(reporter, "logging_dir", "") is None:  # TensorBoard's, which would be among the checkpoints
             reporter.logging_dir = str(folder / "tensorboard")
         trainer.add_callback(reporter)

@@ -213,7 +213,7 @@ class Patience(EarlyStoppingCallback):
         self.early_stopping_patience_counter = sum(step > (state.best_global_step or 0) for step in measured)
 
     def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
     ) -> None:
         super().on_evaluate(args, state, control, metrics, **kwargs)
         control.should_save = control.should_save or self.lost

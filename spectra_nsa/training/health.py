@@ -71,7 +71,8 @@ class HealthSample:
             given = {name: features[name] for name in _INPUTS if name in features}
             out = model.spectra(**given, outputs=_OUTPUTS, output_hidden_states=True)
             for name in _OUTPUTS:
-                pieces[name].append(out[name].cpu().numpy())
+                value = out[name] if name == "fast" else out[name].float()  # packed bits stay bytes
+                pieces[name].append(value.cpu().numpy())
             mask_BT = given["attention_mask"].bool()
             tokens += int(mask_BT.sum())
             for layer, entropy_BHT in enumerate(out.entropies, start=1):
