@@ -37,7 +37,8 @@ def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
 def run_frame(
     rows: Sequence[Row], *, name: str, now: float, step: int | None = None, status: str | None = None, wide: bool = True
 ) -> RenderableType:
-    """A run at a glance: progress, losses, rates, health, dev metric, references, warnings.
+    """A run at a glance: progress, warnings (a low terminal cuts the end off), losses, rates, health, dev metric,
+    references.
 
     Args:
         rows: of `metrics.jsonl`.
@@ -60,7 +61,7 @@ def run_frame(
         body.add_row(Group(*left), Group(*right))
     else:
         body = Group(*left, *right)
-    return Group(_head(state, name), "", body, *_warnings(state))
+    return Group(_head(state, name), *_warnings(state), "", body)
 
 
 def _head(state: Mapping[str, Any], name: str) -> RenderableType:

@@ -14,6 +14,7 @@ from typing import Any
 Row = Mapping[str, Any]
 WINDOW = 10  # logged rows that are compared with others
 LEAST_RANK = 0.1  # of what the sample allows
+ONE_WAY = 1.5  # effective rank: all vectors on one line, however small the sample
 LOST_RANK = 0.5  # of the highest so far
 CONE = 0.9  # mean cosine of distinct texts
 TWINS = 0.1  # share of texts with another at cosine 0.999
@@ -21,6 +22,7 @@ DEAD_BITS = 0.1
 IDLE_ANCHORS = 0.3  # entropy of their use
 SPIKE = 10.0  # times the median gradient norm
 SLOW = 0.5  # of the median speed
+MISSING = float("nan")  # compares false with everything
 
 
 @dataclass(frozen=True)
@@ -57,39 +59,45 @@ def _numbers(row: Row) -> dict[str, float]:
 
 
 def _of_health(measures: Sequence[Mapping[str, float]], terms: Collection[str]) -> Iterator[Alarm]:
-    last, first = measures[-1], measures[0]
-    missing = float("nan")  # compares false with everything
-    lower = "Lower train.lr, raise loss.temperature, or add negatives (train.batch)."
-    rank, share = last.get("rank", missing), last.get("rank_share", missing)
-    highest = max((one["rank"] for one in measures if math.isfinite(one.get("rank", missing))), default=missing)
-    if last.get("non_finite", 0) > 0:
-        yield Alarm(
-            "not finite",
-            f"{last['non_finite']:.0f} vectors hold NaN or infinity.",
-            "Start again from an earlier checkpoint with a lower train.lr, or train.precision=fp32.",
-        )
-    if share < LEAST_RANK:
-        yield Alarm("collapse", f"effective rank {rank:.1f}, {share:.0%} of what the sample allows.", lower)
-    elif rank < LOST_RANK * highest:
-        yield Alarm("collapse", f"effective rank fell from {highest:.1f} to {rank:.1f}.", lower)
-    if last.get("mean_cosine", missing) > CONE:
-        yield Alarm("cone", f"distinct texts have a mean cosine of {last['mean_cosine']:.2f}.", lower)
-    twins, before = last.get("near_duplicates", missing), first.get("near_duplicates", missing)
-    if twins > max(TWINS, 2 * before if math.isfinite(before) else 0.0):
-        yield Alarm("twins", f"{twins:.0%} of the sample's texts have another at cosine above 0.999.", lower)
-    if "fast" in terms and last.get("bits_dead", missing) > DEAD_BITS:
+    """One alarm for the vectors; the heads are judged where the vectors are well, since they live on them."""
+    ill = _of_vectors(measures)
+    if ill is not None:
+        yield ill
+        return
+    last = measures[-1]
+    if "fast" in terms and last.get("bits_dead", MISSING) > DEAD_BITS:
         yield Alarm(
             "dead bits",
             f"{last['bits_dead']:.0%} of the `fast` bits are the same for 99 % of the texts.",
             "Raise loss.terms.fast.weight, or fit the codes after training: spectra codes fit.",
         )
-    if "anchor" in terms and last.get("anchors_entropy", missing) < IDLE_ANCHORS:
-        used = last.get("anchors_used", missing)
+    if "anchor" in terms and last.get("anchors_entropy", MISSING) < IDLE_ANCHORS:
         yield Alarm(
             "idle anchors",
-            f"{used:.0%} of the anchors are the nearest of any text.",
+            f"only {last.get('anchors_used', MISSING):.0%} of the anchors are the nearest of any text.",
             "Raise loss.terms.anchor.weight, or train longer before you judge them.",
         )
+
+
+def _of_vectors(measures: Sequence[Mapping[str, float]]) -> Alarm | None:
+    """What is wrong with the embeddings, the worst first."""
+    last, first = measures[-1], measures[0]
+    lower = "Lower train.lr, raise loss.temperature, or add negatives (train.batch)."
+    if last.get("non_finite", 0) > 0:
+        again = "Start again from an earlier checkpoint with a lower train.lr, or train.precision=fp32."
+        return Alarm("not finite", f"{last['non_finite']:.0f} vectors hold NaN or infinity.", again)
+    rank, share = last.get("rank", MISSING), last.get("rank_share", MISSING)
+    if share < LEAST_RANK or rank < ONE_WAY:
+        return Alarm("collapse", f"effective rank {rank:.1f}, {share:.0%} of what the sample allows.", lower)
+    highest = max((one["rank"] for one in measures if "rank" in one), default=MISSING)
+    if rank < LOST_RANK * highest:
+        return Alarm("collapse", f"effective rank fell from {highest:.1f} to {rank:.1f}.", lower)
+    if last.get("mean_cosine", MISSING) > CONE:
+        return Alarm("cone", f"distinct texts have a mean cosine of {last['mean_cosine']:.2f}.", lower)
+    twins = last.get("near_duplicates", MISSING)
+    if twins > max(TWINS, 2 * first.get("near_duplicates", 0.0)):
+        return Alarm("twins", f"{twins:.0%} of the sample's texts have another at cosine above 0.999.", lower)
+    return None
 
 
 def _of_training(rows: Sequence[Row]) -> Iterator[Alarm]:

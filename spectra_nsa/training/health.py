@@ -55,7 +55,7 @@ class HealthSample:
         figures |= anchor_health(np.concatenate([anchors["anchor64"], positives["anchor64"]]))
         figures |= bit_health(np.concatenate([anchors["fast"], positives["fast"]]))
         figures |= {f"attention_entropy_{layer}": value for layer, value in entropies.items()}
-        return {f"health_{name}": round(value, 5) for name, value in figures.items() if math.isfinite(value)}
+        return {f"health_{name}": round(value, 5) + 0.0 for name, value in figures.items() if math.isfinite(value)}
 
     def _outputs(
         self, model: SpectraSentenceTransformer, texts: list[str], prompt: str
