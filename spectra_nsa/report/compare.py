@@ -34,7 +34,9 @@ def compare_runs(first: RunLog, second: RunLog) -> dict[str, Any]:
     return {
         "schema": 1,
         "runs": [str(run.folder) for run in (first, second)],
-        "recipe": {key: list(values) for key, values in differing(first.recipe, second.recipe).items() if key != "name"},
+        "recipe": {
+            key: list(values) for key, values in differing(first.recipe, second.recipe).items() if key != "name"
+        },
         "outcomes": {key: [one.get(key) for one in outcomes] for key in dict.fromkeys([*outcomes[0], *outcomes[1]])},
     }
 

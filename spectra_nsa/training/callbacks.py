@@ -183,11 +183,11 @@ class StopOnInterrupt(TrainerCallback):
             control.should_evaluate = False
         return control
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def release(self) -> None:
+        """Gives Ctrl-C back to whoever had it."""
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
 
 
 class Patience(EarlyStoppingCallback):

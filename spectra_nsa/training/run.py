@@ -217,6 +217,7 @@ def _fit(
         reason = "interrupted"
         raise
     finally:
+        stop.release()
         trainer.progress.stop()
         trainer.watch.ended(trainer.state.global_step, reason)
         _leave_report(folder)

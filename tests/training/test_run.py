@@ -135,6 +135,7 @@ def test_ctrl_c_saves_a_checkpoint_and_resume_finishes(tmp_path: Path, start: Pa
     step = int(re.search(r"stopped at step (\d+)", errors)[1])  # type: ignore[index]
     assert (tmp_path / "run" / "checkpoints" / f"step-{step}" / "trainer_state.json").is_file()
     assert not (tmp_path / "run" / "model").exists()
+    assert f"Interrupted at step {step} of 400" in (tmp_path / "run" / "report.html").read_text()
     done = subprocess.run([*command, "--resume", str(tmp_path / "run"), "--json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
