@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -37,7 +38,8 @@ def monitor_command(
 
         console().print(_frame(run, tail.read(), console().width))
         return
-    _follow(run, tail, every)
+    with contextlib.suppress(KeyboardInterrupt):  # the way to leave it; the run goes on
+        _follow(run, tail, every)
 
 
 def _follow(run: Path, tail: Any, every: float) -> None:

@@ -35,10 +35,10 @@ def test_a_replaced_file_is_read_anew(tmp_path: Path) -> None:
 
 def test_what_is_no_run_and_what_has_no_rows(tmp_path: Path) -> None:
     run_folder(tmp_path / "runs" / "first")
-    with pytest.raises(SpectraError, match="not a run.*runs/first"):
+    with pytest.raises(SpectraError, match=r"not a run.*runs/first"):
         read_run(tmp_path / "runs")
     empty = run_folder(tmp_path / "runs" / "empty", [])
-    with pytest.raises(SpectraError, match="logged nothing yet.*spectra train"):
+    with pytest.raises(SpectraError, match=r"logged nothing yet.*spectra train"):
         read_run(empty)
     assert read_run(empty, empty=True).rows == []
 
