@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.report.references import CAUTION, references_for
-from spectra_nsa.report.runlog import Row, series_of, standing
+from spectra_nsa.report.runlog import Row, series_of, standing, thinned
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -53,6 +53,7 @@ def run_frame(
 
     state = standing(rows, now=now)
     state["step"], state["status"] = step if step is not None else state["step"], status or state["status"]
+    rows = thinned(rows, 10 * _WIDTH)
     left = [_losses(rows, state), _optimiser(rows, state)]
     right = [_rates(rows, state), _health(state), _dev(rows, state)]
     body: Any

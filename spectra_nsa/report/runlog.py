@@ -135,6 +135,12 @@ def series_of(rows: Sequence[Row], key: str, *, most: int = 300) -> list[Point]:
     return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]
 
 
+def thinned(rows: Sequence[Row], most: int) -> list[Row]:
+    """About `most` of the rows of training, evenly spaced, and all others: enough to draw trends from."""
+    train = [row for row in rows if "loss" in row]
+    return [*train[:: max(1, -(-len(train) // most))], *(row for row in rows if "loss" not in row)]
+
+
 def series_names(rows: Sequence[Row]) -> list[str]:
     """Every key that is followed over steps, in the order in which they appear."""
     names = {key: None for row in rows for key, value in row.items() if _is_number(value)}
@@ -161,7 +167,7 @@ def standing(rows: Sequence[Row], *, now: float) -> dict[str, Any]:
     over = bool(ended) and ended["time"] >= started.get("time", 0)
     train = last_with(rows, "loss")
     last = rows[-1] if rows else {}
-    health = [row for row in rows if any(key.startswith(HEALTH) for key in row)]
+    health = [row for row in rows if "loss" not in row and any(key.startswith(HEALTH) for key in row)]
     facts = dict(started.get("started", {}))
     return {
         "status": ended["ended"]["reason"] if over else "running" if started else "starting",
@@ -201,6 +207,7 @@ def _seconds_left(started: Row, last: Row, now: float) -> float | None:
 
 def _dev(rows: Sequence[Row]) -> dict[str, Any]:
     """The dev metric's name, last and best figure, and where the best one was."""
+    rows = [row for row in rows if "loss" not in row]
     key = next((key for row in rows for key in row if key.startswith(DEV)), None)
     if key is None:
         return {}

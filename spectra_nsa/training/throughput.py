@@ -68,6 +68,8 @@ class Throughput(TrainerCallback):
     ) -> None:
         self.peak = matmul_peak(torch.device(args.device), self.precision)
         self.work.empty()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()  # of the matrices just multiplied
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import Recipe, load_recipe
@@ -154,6 +156,28 @@ def test_a_reporter_that_is_not_installed(
     with pytest.raises(SpectraError, match="pip install wandb"):
         train(recipe_of(tmp_path, start, pairs, "train.report_to=[wandb]"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_reporter_sees_what_the_file_holds(
+    tmp_path: Path, start: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    class Board(TrainerCallback):
+        logging_dir: str | None = None
+
+        def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
+            seen.append({"folder": self.logging_dir, **logs})
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: find("json" if name == "tensorboard" else name))
+    monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "tensorboard", Board)
+    more = ("train.report_to=[tensorboard]", "train.max_steps=2", "train.log_every=1")
+    train(recipe_of(tmp_path, start, pairs, *more))
+    (last,) = [logs for logs in seen if "loss" in logs and logs["epoch"] == seen[-1]["epoch"]]
+    assert last["folder"] == str(tmp_path / "run" / "tensorboard")
+    assert {"temperature", "grad_norm_anchor", "tokens_per_second"} <= set(last)
+    assert any("health_rank" in logs for logs in seen)
 
 
 def test_a_run_that_fails_leaves_its_report(
