@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformerTrainingArguments
 from sentence_transformers.base.sampler import BatchSamplers
-from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from spectra_nsa.config.recipe import Recipe
-from spectra_nsa.core.results import environment
 from spectra_nsa.losses.stack import HARD_NEGATIVES, NEEDS, LossStack
-from spectra_nsa.models.inspect import flops_per_token
-from spectra_nsa.report.runlog import MetricsTail
-from spectra_nsa.training.callbacks import Deadline, FiniteGradients, MetricsLog, Patience, StackClock, TrimMemory
+from spectra_nsa.training.callbacks import Deadline, FiniteGradients, StackClock, TrimMemory
 from spectra_nsa.training.dev import DevEvaluator
-from spectra_nsa.training.health import HealthSample
 from spectra_nsa.training.precision import resolve_precision
-from spectra_nsa.training.progress import Progress
-from spectra_nsa.training.throughput import Throughput
 from spectra_nsa.training.trainer import SpectraTrainer
-from spectra_nsa.training.watch import Watch
+from spectra_nsa.training.watchers import add_watchers
 
 if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
@@ -75,7 +66,8 @@ def build_trainer(
     trainer.data_collator.prompts = column_prompts(model.prompts, data.train.column_names)
     trainer.add_callback(FiniteGradients(trainer.skip, trainer.step_passed))
     trainer.gate_lr = recipe.train.gate_lr
-    _watch(trainer, model, loss, recipe, folder, data, deadline)
+    terms = live_terms(recipe, data.train.column_names)
+    add_watchers(trainer, model, loss, recipe=recipe, folder=folder, data=data, terms=terms, deadline=deadline)
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
     if not torch.cuda.is_available():
@@ -84,46 +76,6 @@ def build_trainer(
         trainer.deadline = deadline
         trainer.add_callback(Deadline(deadline))
     return trainer
-
-
-def _watch(
-    trainer: SpectraTrainer,
-    model: SpectraSentenceTransformer,
-    stack: LossStack,
-    recipe: Recipe,
-    folder: Path,
-    data: TrainingData,
-    deadline: float | None,
-) -> None:
-    """Adds what looks on: each later one sees what the earlier ones put into the log."""
-    precision = resolve_precision(recipe.train.precision)
-    columns = data.train.column_names
-    log = MetricsLog(folder / "metrics.jsonl")
-    tail = MetricsTail(log.path)
-    sample = HealthSample(data, recipe.watch.rows, seed=recipe.train.seed, precision=precision)
-    ends_at = time.time() + deadline - time.monotonic() if deadline is not None else None
-    trainer.watch = Watch(
-        every=recipe.watch.every or recipe.train.evaluate_every,
-        warmup=recipe.watch.warmup,
-        terms=live_terms(recipe, columns),
-        log=trainer.log,
-        write=log.write,
-        before=tail.read,
-        facts={"precision": precision, "ends_at": ends_at, "environment": environment()},
-        measure=partial(sample.measure, model) if recipe.watch.rows else None,
-    )
-    trainer.progress = Progress(folder.name, tail.read, deadline)
-    speed = Throughput(stack.work, len(columns), partial(flops_per_token, model.spectra), precision)
-    for callback in (speed, log, trainer.watch, trainer.progress):
-        trainer.add_callback(callback)
-    if recipe.train.patience is not None:
-        trainer.patience = Patience(recipe.train.patience)
-        trainer.add_callback(trainer.patience)
-    for kind in get_reporting_integration_callbacks(recipe.train.report_to):
-        reporter: Any = trainer.pop_callback(kind)
-        if getattr(reporter, "logging_dir", "") is None:  # TensorBoard's, which would be among the checkpoints
-            reporter.logging_dir = str(folder / "tensorboard")
-        trainer.add_callback(reporter)
 
 
 def active_terms(recipe: Recipe) -> list[str]:

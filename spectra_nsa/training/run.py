@@ -7,6 +7,7 @@ import datetime
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from spectra_nsa.core.seeds import set_seed
 if TYPE_CHECKING:
     from spectra_nsa.models.config import SpectraConfig
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.training.callbacks import StopOnInterrupt
     from spectra_nsa.training.data import TrainingData
     from spectra_nsa.training.trainer import SpectraTrainer
 
@@ -72,14 +74,13 @@ def train(
     from spectra_nsa.training.rarity import fit_rarity
     from spectra_nsa.training.watching import check_patience, check_reporters
 
-    checkpoint = None
+    folder = checkpoint = None
     if resume is not None:
         folder, checkpoint = find_checkpoint(resume)
         recipe = recipe or load_recipe(folder / "recipe.yaml")
-        check_reporters(recipe)
-    else:
-        assert recipe is not None
-        check_reporters(recipe)
+    assert recipe is not None
+    check_reporters(recipe)
+    if folder is None:
         name = recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         folder = claim_folder(Path(recipe.output) / name)
     set_seed(recipe.train.seed)
@@ -202,8 +203,7 @@ def _fit(
     stop = StopOnInterrupt()
     trainer.add_callback(stop)
     began, first_step = time.monotonic(), _step_of(checkpoint)
-    reason = "failed"
-    try:
+    with _closed(trainer, stop, folder):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.monotonic() - began
         steps = trainer.state.global_step
@@ -212,15 +212,6 @@ def _fit(
         if not stop.asked:
             with atomic_folder(folder / "model") as temporary:
                 model.save_pretrained(str(temporary))
-        reason = _reason(trainer, stop.asked)
-    except KeyboardInterrupt:
-        reason = "interrupted"
-        raise
-    finally:
-        stop.release()
-        trainer.progress.stop()
-        trainer.watch.ended(trainer.state.global_step, reason)
-        _leave_report(folder)
     return RunResult(
         folder=folder,
         model=model,
@@ -231,6 +222,23 @@ def _fit(
         best=_best(trainer),
         interrupted=stop.asked,
     )
+
+
+@contextlib.contextmanager
+def _closed(trainer: SpectraTrainer, stop: StopOnInterrupt, folder: Path) -> Iterator[None]:
+    """Whatever comes: Ctrl-C and the screen are given back, the log says how the run ended, and its page is written."""
+    reason = "failed"
+    try:
+        yield
+        reason = _reason(trainer, stop.asked)
+    except KeyboardInterrupt:
+        reason = "interrupted"
+        raise
+    finally:
+        stop.release()
+        trainer.progress.stop()
+        trainer.watch.ended(trainer.state.global_step, reason)
+        _leave_report(folder)
 
 
 def _reason(trainer: SpectraTrainer, interrupted: bool) -> str:
