@@ -165,7 +165,7 @@ def _dev(rows: Sequence[Row], state: Mapping[str, Any]) -> RenderableType:
         (f"{name}, last", f"{dev['last']:.4f}", _trend(rows, f"eval_{name}")),
         (f"{name}, best", f"{dev['best']:.4f}", f"step {dev['best_step']:,}"),
     ]
-    known = [(one.model, f"{one.value:.3f}", f"{one.data}, {one.source}") for one in references_for(name)]
+    known = [(one.model, f"{one.value:.4g}", f"{one.data}, {one.source}") for one in references_for(name)]
     if not known:
         return _table("dev metric", shown)
     return Group(_table("dev metric", shown), _table("known models", known), Text(CAUTION, style="dim"))

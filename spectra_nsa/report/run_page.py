@@ -33,7 +33,7 @@ def run_page(run: RunLog) -> Report:
     for title, names in chart_groups([run]).items():
         report.add_lines({name: {name: series_of(run.rows, name)} for name in names}, title=title)
     known = references_for(state["dev"].get("metric"))
-    rows = [(one.model, one.data, f"{one.value:.3f}", one.source) for one in known]
+    rows = [(one.model, one.data, f"{one.value:.4g}", one.source) for one in known]
     report.add_grid(("model", "data", state["dev"].get("metric", ""), "source"), rows, title="Known models")
     if known:
         report.add_text(f"Measured {CAUTION}.")

@@ -67,7 +67,7 @@ class HealthSample:
         tokens = 0
         for start in range(0, len(order), _BATCH):
             batch = [texts[index] for index in order[start : start + _BATCH]]
-            features = batch_to_device(model.preprocess(batch, prompt=model.prompts.get(prompt)), model.device)
+            features = batch_to_device(model.preprocess(batch, prompt=model.prompts.get(prompt) or None), model.device)
             given = {name: features[name] for name in _INPUTS if name in features}
             out = model.spectra(**given, outputs=_OUTPUTS, output_hidden_states=True)
             for name in _OUTPUTS:
