@@ -8,10 +8,12 @@ import sys
 import typer
 
 from spectra_nsa.cli import data
+from spectra_nsa.cli.compare import compare_command
 from spectra_nsa.cli.encode import encode_command, similarity_command
 from spectra_nsa.cli.eval import evaluate_command
 from spectra_nsa.cli.fit import anomaly_app, codes_app
 from spectra_nsa.cli.inspect import inspect_command
+from spectra_nsa.cli.monitor import monitor_command
 from spectra_nsa.cli.quickstart import quickstart_command
 from spectra_nsa.cli.search import search_command
 from spectra_nsa.cli.train import train_command
@@ -27,6 +29,8 @@ app = typer.Typer(
 )
 app.command("quickstart")(quickstart_command)
 app.command("train")(train_command)
+app.command("monitor")(monitor_command)
+app.command("compare")(compare_command)
 app.command("eval")(evaluate_command)
 app.command("encode")(encode_command)
 app.command("similarity")(similarity_command)

@@ -109,9 +109,12 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.precision import resolve_precision
     from spectra_nsa.training.run import planned_config
+    from spectra_nsa.training.watching import check_patience, check_reporters
 
+    check_reporters(recipe)
     config, length = planned_config(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None)
+    check_patience(recipe, data)
     texts, length = len(data.train.column_names), min(length, recipe.train.max_length or length)
     batch = min(recipe.train.batch, len(data.train))
     if recipe.train.cached_batch is not None:

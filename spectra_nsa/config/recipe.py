@@ -120,6 +120,8 @@ class TrainSection(Section):
     checkpoint_every: int = Field(500, gt=0, description="steps between checkpoints")
     evaluate_every: int = Field(500, gt=0, description="steps between dev evaluations; divides checkpoint_every")
     keep_checkpoints: int = Field(2, gt=0)
+    patience: int | None = Field(None, gt=0, description="stop after so many dev evaluations without a new best")
+    report_to: list[Literal["tensorboard", "wandb"]] = Field([], description="also log there")
 
     @model_validator(mode="after")
     def _evaluate_before_each_checkpoint(self) -> TrainSection:
@@ -137,6 +139,14 @@ class TrainSection(Section):
         return self
 
 
+class WatchSection(Section):
+    """How its health is watched."""
+
+    every: int | None = Field(None, gt=0, description="steps between health measures; none: train.evaluate_every")
+    rows: int = Field(128, ge=0, description="pairs that they look at; 0 for no measures")
+    warmup: int = Field(5000, ge=0, description="steps before anything is warned of; at most a fifth of the run")
+
+
 class Recipe(Section):
     """A whole run."""
 
@@ -146,6 +156,7 @@ class Recipe(Section):
     data: DataSection = DataSection()
     loss: LossSection = LossSection()
     train: TrainSection = TrainSection()
+    watch: WatchSection = WatchSection()
 
     @field_validator("name", mode="before")
     @classmethod
@@ -157,7 +168,7 @@ class Recipe(Section):
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
 
-_SECTIONS = ("model", "data", "loss", "train")
+_SECTIONS = ("model", "data", "loss", "train", "watch")
 
 
 def load_recipe(
@@ -210,7 +221,7 @@ def _read(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UsageError(f"{path}: a recipe is a mapping of sections (model, data, loss, train).")
+        raise UsageError(f"{path}: a recipe is a mapping of sections (model, data, loss, train, watch).")
     return values
 
 

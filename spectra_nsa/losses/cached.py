@@ -19,7 +19,7 @@ from sentence_transformers.base.losses.gradcache import RandContext
 from torch import Tensor, nn
 
 from spectra_nsa.losses.whole_batch import own_rows, whole_outputs
-from spectra_nsa.models.length_groups import batch_of, by_column, passes_of
+from spectra_nsa.models.length_groups import Work, batch_of, by_column, passes_of
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def cached_pass(
     features: Sequence[dict[str, Any]],
     tokens: int,
     names: Sequence[str],
+    work: Work | None = None,
 ) -> CachedPass:
     """Runs the model without a graph, in parts of at most `tokens` tokens, and remembers how.
 
@@ -78,11 +79,12 @@ def cached_pass(
         features: see `outputs_by_length`.
         tokens: the most tokens a part, padding included.
         names: what to keep of the model's outputs.
+        work: counts each text once, though it is computed twice; ``None`` for no counting.
     """
     passes = passes_of(features, tokens=tokens)
     random, pieces = [], []
     for rows in passes:
-        part = batch_of(features, rows)
+        part = batch_of(features, rows, work)
         random.append(RandContext(*part.values()))
         with torch.no_grad():
             out = model(part)

@@ -19,7 +19,7 @@ from spectra_nsa.losses import terms
 from spectra_nsa.losses.cached import GradientCache, cached_pass, gradient_norm
 from spectra_nsa.losses.info_nce import InfoNCE
 from spectra_nsa.losses.whole_batch import sizes_of, whole_outputs, whole_tokens
-from spectra_nsa.models.length_groups import outputs_by_length
+from spectra_nsa.models.length_groups import Work, outputs_by_length
 
 if TYPE_CHECKING:
     from spectra_nsa.models.model import SpectraModel
@@ -90,6 +90,7 @@ class LossStack(nn.Module):
         )
         del self.semantic.model
         self.step, self.steps = 0, 1
+        self.work = Work()
         self.gradient_norms: dict[str, float] | None = None  # filled where it is a dict
 
     @property
@@ -139,11 +140,12 @@ class LossStack(nn.Module):
         sizes = sizes_of(columns)
         cache: GradientCache | None = None
         if self.cached is not None and torch.is_grad_enabled():
-            run = cached_pass(self.model, columns, self.cached, names)
+            run = cached_pass(self.model, columns, self.cached, names, self.work)
             cache = GradientCache(run, sizes, self.spectra.parameters(), self.gradient_norms)
             outputs = cache.outputs
         else:
-            outputs = whole_outputs(outputs_by_length(self.model, columns, self.groups, names), sizes)
+            own = outputs_by_length(self.model, columns, self.groups, names, self.work)
+            outputs = whole_outputs(own, sizes)
         tokens = whole_tokens(columns, sizes) if "entity" in live else columns
         values: dict[str, Tensor] = {}
         with agreed():

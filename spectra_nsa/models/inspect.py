@@ -78,7 +78,7 @@ def inspect_model(config: SpectraConfig, workload: Workload | None = None) -> di
         model = SpectraModel(config)
     length = workload.length or config.max_length or config.max_position_embeddings
     parameters = sum(weight.numel() for weight in model.parameters())
-    flops = _flops_per_token(model, config, length)
+    flops = int(flops_per_token(model, length))
     tokens = workload.rows * workload.epochs * workload.texts * length
     factor = 4 if workload.checkpointing else 3
     seconds = tokens * flops * factor / (GPUS[workload.gpu] * 1e12 * UTILISATION)
@@ -153,7 +153,14 @@ def _parts(model: SpectraModel) -> dict[str, int]:
     return {name: number for name, number in parts.items() if number}
 
 
-def _flops_per_token(model: SpectraModel, config: SpectraConfig, length: int) -> int:
+def flops_per_token(model: SpectraModel, length: float) -> float:
+    """Of one forward pass through the encoder: 2 per weight of every matrix, and 4·T·D a layer for attention.
+
+    Args:
+        model: of which the shapes are read.
+        length: T, tokens a text; texts of several lengths count together at Σ T² / Σ T.
+    """
+    config = model.config
     matrices = sum(part.weight.numel() for part in model.encoder.modules() if isinstance(part, nn.Linear))
     return 2 * matrices + 4 * length * config.hidden_size * config.num_hidden_layers
 

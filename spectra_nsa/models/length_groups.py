@@ -7,6 +7,7 @@ the whole batch sees the same vectors, and the same negatives, as one padded pas
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,36 @@ from torch import Tensor
 
 TEXTS_PER_GROUP = 16
 _TOKEN_KEYS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass
+class Work:
+    """What forward passes were given, added up until somebody empties it.
+
+    Attributes:
+        texts: texts.
+        tokens: tokens without padding.
+        padded: tokens as computed, with padding.
+        squares: sum of the squared lengths, which attention costs.
+    """
+
+    texts: int = 0
+    tokens: int = 0
+    padded: int = 0
+    squares: int = 0
+
+    def add(self, lengths: Sequence[int]) -> None:
+        """One padded pass over texts of these lengths."""
+        self.texts += len(lengths)
+        self.tokens += sum(lengths)
+        self.padded += len(lengths) * max(lengths, default=0)
+        self.squares += sum(length * length for length in lengths)
+
+    def empty(self) -> Work:
+        """What has been added up; counting starts again."""
+        taken = Work(self.texts, self.tokens, self.padded, self.squares)
+        self.texts = self.tokens = self.padded = self.squares = 0
+        return taken
 
 
 def group_by_length(lengths: Sequence[int], groups: int) -> list[list[int]]:
@@ -108,6 +139,7 @@ def outputs_by_length(
     features: Sequence[dict[str, Any]],
     groups: int | None = None,
     names: Sequence[str] = ("sentence_embedding",),
+    work: Work | None = None,
 ) -> list[dict[str, Tensor]]:
     """Named outputs of several columns of texts, computed together in groups of like length.
 
@@ -117,6 +149,7 @@ def outputs_by_length(
             other entries are the same in all columns.
         groups: how many forward passes; ``None`` for about one per 16 texts. 1 gives one padded pass.
         names: what to keep of the model's outputs.
+        work: counts the passes; ``None`` for no counting.
 
     Returns:
         for each column its outputs by name, rows in their first order.
@@ -124,7 +157,7 @@ def outputs_by_length(
     passes = passes_of(features, groups)
     pieces = []
     for rows in passes:
-        out = model(batch_of(features, rows))
+        out = model(batch_of(features, rows, work))
         pieces.append({name: out[name] for name in names})
     return by_column(features, passes, pieces)
 
@@ -146,12 +179,23 @@ def by_column(
     return columns
 
 
-def batch_of(features: Sequence[dict[str, Any]], rows: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """The named rows of the columns as one batch, without their outer padding, padded on the right to the longest."""
+def batch_of(
+    features: Sequence[dict[str, Any]], rows: Sequence[tuple[int, int]], work: Work | None = None
+) -> dict[str, Any]:
+    """The named rows of the columns as one batch, without their outer padding, padded on the right to the longest.
+
+    Args:
+        features: see `outputs_by_length`.
+        rows: as (column, row).
+        work: counts the texts; ``None`` for no counting.
+    """
     first = features[rows[0][0]]
+    masks = [features[column]["attention_mask"][row].bool() for column, row in rows]
+    if work is not None:
+        work.add([int(mask.sum()) for mask in masks])
     part: dict[str, Any] = {key: value for key, value in first.items() if key not in _TOKEN_KEYS}
     for key in _TOKEN_KEYS:
         if key in first:
-            real = [features[column][key][row][features[column]["attention_mask"][row].bool()] for column, row in rows]
+            real = [features[column][key][row][mask] for (column, row), mask in zip(rows, masks, strict=True)]
             part[key] = torch.nn.utils.rnn.pad_sequence(real, batch_first=True)
     return part

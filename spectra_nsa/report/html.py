@@ -15,7 +15,7 @@ from spectra_nsa.core.errors import missing_extra
 from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.results import Result
 from spectra_nsa.report.examples import Example, FoundTexts, select_examples
-from spectra_nsa.report.svg import histogram, line_chart
+from spectra_nsa.report.svg import Point, histogram, line_chart
 from spectra_nsa.report.tables import number, tables
 
 if TYPE_CHECKING:
@@ -82,6 +82,25 @@ class Report:
             if len(points) > 1
         ]
         return self._add("charts", title, charts=charts) if charts else self
+
+    def add_lines(self, charts: Mapping[str, Mapping[str, Sequence[Point]]], *, title: str) -> Self:
+        """One chart for each entry: its title → name of a line → points; a line of one point is left out.
+
+        Args:
+            charts: see above. Lines are named below a chart that has two or more.
+            title: the section's heading.
+        """
+        shown = []
+        for name, lines in charts.items():
+            drawn = {line: points for line, points in lines.items() if len(points) > 1}
+            svg = line_chart(drawn, x_label="step", y_label=name)
+            if svg:
+                shown.append({"title": name, "svg": svg, "names": list(drawn) if len(lines) > 1 else []})
+        return self._add("charts", title, charts=shown) if shown else self
+
+    def add_grid(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str) -> Self:
+        """A plain table of texts."""
+        return self._add("grid", title, header=header, rows=rows) if rows else self
 
     def add_histogram(
         self,

@@ -149,5 +149,6 @@ def _shares(values: Sequence[float], low: float, width: float, bins: int) -> lis
 def _short(value: float) -> str:
     size = abs(value)
     if size and (size < 1e-3 or size >= 1e6):
-        return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e+")
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
     return f"{value:,.0f}" if size >= 1000 else f"{value:.4g}"

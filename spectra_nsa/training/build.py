@@ -16,10 +16,11 @@ from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.losses.stack import HARD_NEGATIVES, NEEDS, LossStack
-from spectra_nsa.training.callbacks import Deadline, FiniteGradients, MetricsLog, Progress, StackClock, TrimMemory
+from spectra_nsa.training.callbacks import Deadline, FiniteGradients, StackClock, TrimMemory
 from spectra_nsa.training.dev import DevEvaluator
 from spectra_nsa.training.precision import resolve_precision
 from spectra_nsa.training.trainer import SpectraTrainer
+from spectra_nsa.training.watchers import add_watchers
 
 if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
@@ -60,13 +61,15 @@ def build_trainer(
         train_dataset=data.train,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[StackClock(loss), MetricsLog(folder / "metrics.jsonl"), Progress(deadline)],
+        callbacks=[StackClock(loss)],
     )
     trainer.groups = data.groups
     trainer.data_collator.max_length = recipe.train.max_length
     trainer.data_collator.prompts = column_prompts(model.prompts, data.train.column_names)
     trainer.add_callback(FiniteGradients(trainer.skip, trainer.step_passed))
     trainer.gate_lr = recipe.train.gate_lr
+    terms = live_terms(recipe, data.train.column_names)
+    add_watchers(trainer, model, loss, recipe=recipe, folder=folder, data=data, terms=terms, deadline=deadline)
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
     if not torch.cuda.is_available():
@@ -145,6 +148,7 @@ def training_arguments(
         checkpointing = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder / "checkpoints"),
+        run_name=folder.name,
         num_train_epochs=section.epochs,
         max_steps=section.max_steps or -1,
         per_device_train_batch_size=shared_batch(section.batch, rows, processes.count()),
@@ -173,7 +177,7 @@ def training_arguments(
         load_best_model_at_end=evaluator is not None,
         metric_for_best_model=f"eval_{evaluator.metric}" if evaluator else None,
         greater_is_better=True if evaluator else None,
-        report_to="none",
+        report_to=list(section.report_to) or "none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
         **checkpointing,

@@ -1,4 +1,4 @@
-"""What happens beside the steps: the log file, the progress bar, a clean stop."""
+"""What happens beside the steps: the log file, a clean stop, and what keeps a step from doing harm."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from spectra_nsa.core import processes
+from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.memory import resident_gb, trim_heap
 from spectra_nsa.losses.stack import LossStack
 
@@ -44,7 +45,8 @@ class MetricsLog(TrainerCallback):
                     kept.append(line)
             except (json.JSONDecodeError, KeyError):
                 continue  # the last line of a killed run may be half written; its step is run again
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        with atomic_write(self.path) as file:
+            file.write("".join(line + "\n" for line in kept))
 
     def on_log(
         self,
@@ -57,80 +59,12 @@ class MetricsLog(TrainerCallback):
         values = {key: value for key, value in (logs or {}).items() if key not in NOISE}
         if not state.is_world_process_zero or set(values) <= {"epoch"}:
             return
+        self.write(state.global_step, values)
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """One more line."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": state.global_step, "time": round(time.time(), 3), **values}) + "\n")
-
-
-class Progress(TrainerCallback):
-    """A progress bar on standard error with loss, learning rate and dev metric; lines where that is no terminal."""
-
-    def __init__(self, deadline: float | None = None) -> None:
-        self.deadline = deadline
-        self.bar: Any = None
-        self.task: Any = None
-        self.facts = ""
-        self.printed = 0.0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if not state.is_world_process_zero:
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        from spectra_nsa.core.console import console
-
-        self.printed = time.monotonic()
-        if sys.stderr.isatty():
-            self.bar = Bar(
-                TextColumn("training"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[facts]}"),
-                console=console(stderr=True),
-                transient=True,
-            )
-            self.bar.start()
-            self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step, facts="")
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.bar is not None:
-            self.bar.update(self.task, completed=state.global_step, facts=self.facts)
-        elif state.is_world_process_zero and time.monotonic() - self.printed > 30:
-            self.printed = time.monotonic()
-            of = f"/{state.max_steps}"
-            if self.deadline is not None:  # time ends it, not a number of steps
-                of = f", {max(0.0, self.deadline - self.printed):.0f} s left"
-            print(f"  step {state.global_step}{of}  {self.facts}", file=sys.stderr, flush=True)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        logs = logs or {}
-        if "loss" in logs:
-            self.facts = f"loss {float(logs['loss']):.3f}  lr {float(logs['learning_rate']):.1e}"
-        for key, value in logs.items():
-            if key.startswith("eval_dev_"):
-                self.facts += f"  {key.removeprefix('eval_')} {value:.4f}"
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Takes the bar off the screen."""
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
+            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
 
 
 class StackClock(TrainerCallback):
@@ -255,8 +189,37 @@ class StopOnInterrupt(TrainerCallback):
             control.should_evaluate = False
         return control
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def release(self) -> None:
+        """Gives Ctrl-C back to whoever had it."""
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+
+class Patience(EarlyStoppingCallback):
+    """transformers' early stopping, which also saves where it stops and goes on counting in a resumed run.
+
+    Args:
+        patience: how many dev evaluations in a row may bring no new best.
+    """
+
+    def __init__(self, patience: int) -> None:
+        super().__init__(early_stopping_patience=patience)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it has stopped the run."""
+        return self.early_stopping_patience_counter >= self.early_stopping_patience
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        measured = [log["step"] for log in state.log_history if args.metric_for_best_model in log]
+        self.early_stopping_patience_counter = sum(step > (state.best_global_step or 0) for step in measured)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
+    ) -> None:
+        super().on_evaluate(args, state, control, metrics, **kwargs)
+        control.should_save = control.should_save or self.lost

@@ -6,7 +6,9 @@ import contextlib
 import datetime
 import functools
 import os
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ from spectra_nsa.core.seeds import set_seed
 if TYPE_CHECKING:
     from spectra_nsa.models.config import SpectraConfig
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.training.callbacks import StopOnInterrupt
     from spectra_nsa.training.data import TrainingData
     from spectra_nsa.training.trainer import SpectraTrainer
 
@@ -73,14 +76,16 @@ def train(
     from spectra_nsa.training.checkpoints import find_checkpoint
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.rarity import fit_rarity
+    from spectra_nsa.training.watching import check_patience, check_reporters
 
     processes.connect()
-    checkpoint = None
+    folder = checkpoint = None
     if resume is not None:
         folder, checkpoint = find_checkpoint(resume)
         recipe = recipe or load_recipe(folder / "recipe.yaml")
-    else:
-        assert recipe is not None
+    assert recipe is not None
+    check_reporters(recipe)
+    if folder is None:
         folder = processes.by_first(functools.partial(_new_folder, recipe))
     set_seed(recipe.train.seed)
     if data is None:
@@ -88,6 +93,7 @@ def train(
         with processes.first_before_others():
             data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=quarantine)
     _check_rows(processes.everyones([len(data.train)]))
+    check_patience(recipe, data)
     model = open_start(recipe)
     if checkpoint is None and recipe.model.entity is not False:
         fit_rarity(model, data.train)
@@ -222,12 +228,13 @@ def _fit(
         processes.share_weights(model)
         torch.manual_seed(recipe.train.seed + processes.rank())  # each process drops out other numbers
     began, first_step = time.monotonic(), _step_of(checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.monotonic() - began
-    steps = trainer.state.global_step
-    interrupted = processes.anyone(stop.asked)
-    if processes.is_first():
-        _finish_folder(folder, None if interrupted else model)
+    with _closed(trainer, stop, folder):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds = time.monotonic() - began
+        steps = trainer.state.global_step
+        interrupted = processes.anyone(stop.asked)
+        if processes.is_first():
+            _finish_folder(folder, None if interrupted else model)
     processes.barrier()  # where this returns, the model is there
     return RunResult(
         folder=folder,
@@ -247,6 +254,44 @@ def _finish_folder(folder: Path, model: SpectraSentenceTransformer | None) -> No
     if model is not None:
         with atomic_folder(folder / "model") as temporary:
             model.save_pretrained(str(temporary))
+
+
+@contextlib.contextmanager
+def _closed(trainer: SpectraTrainer, stop: StopOnInterrupt, folder: Path) -> Iterator[None]:
+    """Whatever comes: Ctrl-C and the screen are given back, the log says how the run ended, and its page is written."""
+    reason = "failed"
+    try:
+        yield
+        reason = _reason(trainer, stop.asked)
+    except KeyboardInterrupt:
+        reason = "interrupted"
+        raise
+    finally:
+        stop.release()
+        trainer.progress.stop()
+        trainer.watch.ended(trainer.state.global_step, reason)
+        if processes.is_first():
+            _leave_report(folder)
+
+
+def _reason(trainer: SpectraTrainer, interrupted: bool) -> str:
+    """How a run that did not fail came to its end, in a word or two."""
+    if interrupted:
+        return "interrupted"
+    if trainer.patience is not None and trainer.patience.lost:
+        return "stopped early"
+    return "out of time" if trainer.state.global_step < trainer.state.max_steps else "finished"
+
+
+def _leave_report(folder: Path) -> None:
+    """Writes `report.html`; a run is not lost for want of one."""
+    from spectra_nsa.report.run_page import run_page
+    from spectra_nsa.report.runlog import read_run
+
+    try:
+        run_page(read_run(folder, empty=True)).write(folder / "report.html")
+    except SpectraError as error:
+        print(f"spectra: no report.html: {error}", file=sys.stderr)
 
 
 def _step_of(checkpoint: Path | None) -> int:

@@ -18,6 +18,9 @@ from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.losses.stack import NotFiniteError
 from spectra_nsa.training.batches import GroupedBatchSampler
 from spectra_nsa.training.budget import budgeted_schedule
+from spectra_nsa.training.callbacks import Patience
+from spectra_nsa.training.progress import Progress
+from spectra_nsa.training.watch import Watch
 
 _SCRATCH = ".writing"
 PATIENCE = 10  # skipped steps in a row
@@ -31,6 +34,9 @@ class SpectraTrainer(SentenceTransformerTrainer):
     skipped = 0
     skipped_in_a_row = 0
     groups: Sequence[str] | None = None  # of the training rows; batches are filled from one group each
+    watch: Watch  # what looks on
+    progress: Progress  # what is shown
+    patience: Patience | None = None  # what may stop the run early
     deadline: float | None = None  # a `time.monotonic()`: the learning rate has fallen to 0 by then
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:

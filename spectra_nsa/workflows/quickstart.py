@@ -254,7 +254,7 @@ def write_report(folder: Path, evaluation: Evaluation, facts: dict[str, Any], re
     return report.write(folder / "report.html")
 
 
-_CURVES = ("step", "loss", "learning_rate", "grad_norm", "eval_dev_ndcg@10")
+_CURVES = ("step", "loss", "learning_rate", "grad_norm", "eval_dev_ndcg@10", "tokens_per_second", "health_rank")
 _LABELS = {
     "trained_pairs": "pairs trained on",
     "test_pairs": "test pairs",

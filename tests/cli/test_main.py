@@ -25,6 +25,8 @@ FLAGS = {
         "--gradient-checkpointing --no-matryoshka --no-spectral --no-depth-mix --no-entity --no-anchor --no-bridge "
         "--no-ranking --no-anomaly --dry-run --json"
     ),
+    "monitor": "run --once --every --json",
+    "compare": "first second --html --json",
     "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit",
     "encode": "model more --texts -t --input -i --output -o --outputs --dim --batch --json",
     "similarity": "model first second --dim --json",
@@ -107,6 +109,9 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["search", "a", "b", "c", "--corpus", "x"], 2, "put the query in quotes"),
         (["search", "query", "--corpus", "x"], 1, "name a model"),
         (["eval", "bm25"], 2, "--task"),
+        (["monitor", "gone", "--once"], 1, "is not a run"),
+        (["compare", "M456", "M465"], 2, "Did you mean 'M456'"),
+        (["train", "train.report_to=[tensorbored]"], 2, "train.report_to"),
         (["eval", "bm25", "--task", "sts=gone.jsonl"], 1, "gone.jsonl"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,

@@ -19,6 +19,7 @@ from spectra_nsa.config.recipe import (
     Recipe,
     Section,
     TrainSection,
+    WatchSection,
     load_recipe,
 )
 from spectra_nsa.core.errors import SpectraError, UsageError
@@ -29,6 +30,7 @@ SECTIONS: dict[str, type[Section]] = {
     "data": DataSection,
     "loss": LossSection,
     "train": TrainSection,
+    "watch": WatchSection,
 }
 
 

@@ -1,0 +1,98 @@
+"""`spectra compare`: two runs, or two models, side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spectra_nsa.core.errors import UsageError
+
+
+def compare_command(
+    first: Annotated[str, typer.Argument(metavar="A", help="A run's folder, or a preset, a model folder or Hub name.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one of the same kind.")],
+    html: Annotated[Path | None, typer.Option(help="Write a page here, with the curves of both runs.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what two runs set otherwise and what came of it, or how two models differ in shape and cost.
+
+    Example: spectra compare runs/first runs/second --html compare.html
+    """
+    runs = [(Path(name) / "recipe.yaml").is_file() for name in (first, second)]
+    if html is not None and html.is_dir():
+        raise UsageError(f"{html} is a folder: name a file to write.")
+    if all(runs):
+        _runs(first, second, html, as_json)
+    elif any(runs):
+        raise UsageError(
+            f"{first if runs[0] else second} is a run and {second if runs[0] else first} is none: compare two runs, or "
+            "two models (runs/NAME/model)."
+        )
+    else:
+        _models(first, second, html, as_json)
+
+
+def _runs(first: str, second: str, html: Path | None, as_json: bool) -> None:
+    from spectra_nsa.core.console import console
+    from spectra_nsa.report.compare import compare_runs, comparison_page, comparison_rows, names_of
+    from spectra_nsa.report.runlog import read_run
+
+    one, other = read_run(first), read_run(second)
+    facts = compare_runs(one, other)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        settings, outcomes = comparison_rows(facts)
+        names = names_of(one, other)
+        if not settings:
+            console().print("the recipes are the same")
+        _print("recipe: what differs", names, settings)
+        _print("outcome", (*names, "difference"), outcomes)
+    if html is not None:
+        comparison_page(one, other).write(html)
+        console(stderr=True).print(f"wrote {html}", markup=False)
+
+
+def _models(first: str, second: str, html: Path | None, as_json: bool) -> None:
+    from spectra_nsa.models.inspect import config_of, inspect_model
+    from spectra_nsa.report.compare import comparison_rows, differing
+
+    if html is not None:
+        raise UsageError("--html draws the curves of two runs; two models have none.")
+    kept = ("parameters", "flops_per_token", "memory_gb", "parts", "shape")
+    one, other = (
+        {key: value for key, value in inspect_model(config_of(name)).items() if key in kept} for name in (first, second)
+    )
+    facts: dict[str, Any] = {
+        "schema": 1,
+        "models": [first, second],
+        "differences": {key: list(values) for key, values in differing(one, other).items()},
+    }
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    _, rows = comparison_rows({"recipe": {}, "outcomes": facts["differences"]})
+    if not rows:
+        print("no difference in shape or cost; the weights may differ: spectra eval measures that")
+    _print("models: what differs", (first, second, "difference"), rows)
+
+
+def _print(title: str, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from spectra_nsa.core.console import console
+
+    if not rows:
+        return
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column("")
+    for name in names:
+        table.add_column(Text(name), justify="right")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)

@@ -1,0 +1,90 @@
+"""`spectra monitor`: a run at a glance, from a second terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spectra_nsa.report.runlog import Row
+
+
+def monitor_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, such as runs/first.")],
+    once: Annotated[bool, typer.Option("--once", help="Print one frame and end.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between frames.")] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print where the run stands as JSON and end.")] = False,
+) -> None:
+    """Watch a run: losses, speed, health, dev metric, warnings. Ends when the run does.
+
+    Example: spectra monitor runs/first
+    """
+    from spectra_nsa.report.runlog import MetricsTail, read_run
+
+    log = read_run(run, empty=not (once or as_json))
+    if as_json:
+        print(json.dumps({"schema": 1, "run": str(run), **_state(log.rows)}, indent=2))
+        return
+    tail = MetricsTail(run / "metrics.jsonl")
+    if once:
+        from spectra_nsa.core.console import console
+
+        console().print(_frame(run, tail.read(), console().width))
+        return
+    with contextlib.suppress(KeyboardInterrupt):  # the way to leave it; the run goes on
+        _follow(run, tail, every)
+
+
+def _follow(run: Path, tail: Any, every: float) -> None:
+    from rich.live import Live
+
+    from spectra_nsa.core.console import console
+
+    out = console()
+    with Live(console=out, auto_refresh=False) as live:
+        while True:
+            rows = tail.read()
+            live.update(_frame(run, rows, out.width), refresh=True)
+            if rows and _state(rows)["status"] not in ("running", "starting"):
+                return
+            time.sleep(every)
+
+
+def _state(rows: Sequence[Row]) -> dict[str, Any]:
+    """Where the run stands; a run whose process has gone without a word is `lost`."""
+    from spectra_nsa.report.runlog import standing
+
+    state = standing(rows, now=time.time())
+    if state["status"] == "running" and _gone(state["started"]):
+        state |= {"status": "lost", "seconds_left": None}
+    return state
+
+
+def _gone(started: dict[str, Any]) -> bool:
+    """Whether the process of a run is known to be no more: it ran on this machine, and nothing has its number."""
+    import os
+    import socket
+
+    if not started.get("pid") or started.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(started["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it is somebody else's
+        return False
+    return False
+
+
+def _frame(run: Path, rows: Sequence[Row], width: int) -> Any:
+    from spectra_nsa.report.frame import WIDE, run_frame
+
+    status = _state(rows)["status"] if rows else None
+    return run_frame(rows, name=run.name, now=time.time(), status=status, wide=width >= WIDE)

@@ -1,0 +1,80 @@
+"""The callbacks that look on while a run trains, in the order in which they see its log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+
+from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.core.results import environment
+from spectra_nsa.models.inspect import flops_per_token
+from spectra_nsa.report.runlog import MetricsTail
+from spectra_nsa.training.callbacks import MetricsLog, Patience
+from spectra_nsa.training.health import HealthSample
+from spectra_nsa.training.precision import resolve_precision
+from spectra_nsa.training.progress import Progress
+from spectra_nsa.training.throughput import Throughput
+from spectra_nsa.training.watch import Watch
+
+if TYPE_CHECKING:
+    from spectra_nsa.losses.stack import LossStack
+    from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.training.data import TrainingData
+    from spectra_nsa.training.trainer import SpectraTrainer
+
+
+def add_watchers(
+    trainer: SpectraTrainer,
+    model: SpectraSentenceTransformer,
+    stack: LossStack,
+    *,
+    recipe: Recipe,
+    folder: Path,
+    data: TrainingData,
+    terms: Sequence[str],
+    deadline: float | None,
+) -> None:
+    """Adds what looks on: each later one sees what the earlier ones put into the log.
+
+    Args:
+        trainer: changed in place.
+        model: what is trained.
+        stack: its losses, whose work is counted.
+        recipe: the run.
+        folder: `runs/NAME`.
+        data: what the health sample is drawn from.
+        terms: the loss terms that take part.
+        deadline: see `train`.
+    """
+    precision = resolve_precision(recipe.train.precision)
+    log = MetricsLog(folder / "metrics.jsonl")
+    tail = MetricsTail(log.path)
+    sample = HealthSample(data, recipe.watch.rows, seed=recipe.train.seed, precision=precision)
+    ends_at = time.time() + deadline - time.monotonic() if deadline is not None else None
+    trainer.watch = Watch(
+        every=recipe.watch.every or recipe.train.evaluate_every,
+        warmup=recipe.watch.warmup,
+        terms=terms,
+        log=trainer.log,
+        write=log.write,
+        before=tail.read,
+        facts={"precision": precision, "ends_at": ends_at, "environment": environment()},
+        measure=partial(sample.measure, model) if recipe.watch.rows else None,
+    )
+    trainer.progress = Progress(folder.name, tail.read, deadline)
+    speed = Throughput(stack.work, len(data.train.column_names), partial(flops_per_token, model.spectra), precision)
+    for callback in (speed, log, trainer.watch, trainer.progress):
+        trainer.add_callback(callback)
+    if recipe.train.patience is not None:
+        trainer.patience = Patience(recipe.train.patience)
+        trainer.add_callback(trainer.patience)
+    for kind in get_reporting_integration_callbacks(recipe.train.report_to):
+        reporter: Any = trainer.pop_callback(kind)
+        if getattr(reporter, "logging_dir", "") is None:  # TensorBoard's, which would be among the checkpoints
+            reporter.logging_dir = str(folder / "tensorboard")
+        trainer.add_callback(reporter)

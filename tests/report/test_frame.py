@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from spectra_nsa.report.frame import duration, figure, run_frame, sparkline
+from tests.report.runs import rows_of
+
+
+def shown(rows: list[dict[str, Any]], width: int = 160, **options: Any) -> str:
+    console = Console(width=width, record=True, force_terminal=False, file=None, quiet=False)
+    with console.capture() as captured:
+        console.print(run_frame(rows, name="first", now=1080.0, **options))
+    return captured.get()
+
+
+def test_everything_is_in_the_frame() -> None:
+    text = shown(rows_of(ended=None))
+    for part in (
+        "first", "running", "step 40 of 100", "2 min 00 s left", "semantic_32", "anchor", "∇ 0.5", "learning rate",
+        "temperature", "gradient norm", "pairs/s", "12.5%", "25.0%", "memory GB", "rank share", "first 90",
+        "dev_ndcg@10, best", "0.8800", "CoSQA", "measured here", "⚠ step 40: effective rank 1.0. Lower train.lr.",
+    ):  # fmt: skip
+        assert part in text, part
+    assert any(bar in text for bar in "▁▂▃▄▅▆▇█")
+
+
+def test_published_figures_name_their_source() -> None:
+    text = shown(rows_of(dev="spearman"))
+    assert "bge-large-en-v1.5" in text and "0.875" in text and "published: MTEB" in text and "Gao et al. 2021" in text
+
+
+@pytest.mark.parametrize("rows", [[], rows_of()[:1], rows_of()[:2], rows_of()[:3]], ids=len)
+def test_a_run_that_has_just_begun(rows: list[dict[str, Any]]) -> None:
+    assert "first" in shown(rows)
+
+
+def test_narrow_terminals_and_what_is_known_better() -> None:
+    text = shown(rows_of(ended=None), width=80, wide=False, step=41, status="lost")
+    assert "lost" in text and "step 41" in text and "left" not in text.splitlines()[0]
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_many_warnings_are_counted() -> None:
+    rows = rows_of(ended=None)
+    text = shown([*rows, *([rows[-1]] * 6)])
+    assert text.count("⚠") == 4 and "3 earlier warnings" in text
+
+
+def test_small_forms() -> None:
+    assert sparkline([0.0, 1.0, 2.0]) == "▁▅█" and sparkline([]) == "" and sparkline([1.0, 1.0]) == "▁▁"
+    assert sparkline([0.0, float("nan"), 1.0]) == "▁ █" and len(sparkline(list(range(1000)), 24)) <= 24
+    assert sparkline([0.0] * 99 + [5.0], 10)[-1] == "█"
+    assert (duration(5), duration(65), duration(3700)) == ("5 s", "1 min 05 s", "1 h 01 min")
+    assert (figure(None), figure(1e-5), figure(12345.6), figure(0.25, share=True)) == (
+        "–",
+        "1.00e-05",
+        "12,346",
+        "25.0%",
+    )
