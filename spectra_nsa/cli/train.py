@@ -91,9 +91,9 @@ def _recipe(words: list[str], flags: dict[str, Any], resume: Path | None) -> Rec
         raise UsageError(f"one recipe at a time, not {' and '.join(files)}.")
     path: Path | None = Path(files[0]) if files else None
     if resume is not None and path is None:
-        from spectra_nsa.training.checkpoints import find_checkpoint
+        from spectra_nsa.training.checkpoints import run_of
 
-        path = find_checkpoint(resume)[0] / "recipe.yaml"
+        path = run_of(resume) / "recipe.yaml"
     recipe = load_recipe(path, overrides, flags=flags)
     if recipe.model.size is not None and recipe.model.start is not None:
         raise UsageError("model.size is for training from scratch, model.start for a warm start: give one of them.")

@@ -14,7 +14,8 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.losses.stack import HARD_NEGATIVES, NEEDS, LossStack
-from spectra_nsa.training.callbacks import Deadline, FiniteGradients, MetricsLog, Progress, StackClock, TrimMemory
+from spectra_nsa.training.callbacks import Deadline, FiniteGradients, MetricsLog, Progress, Restore, StackClock, TrimMemory
+from spectra_nsa.training.continuity import facts_of
 from spectra_nsa.training.dev import DevEvaluator
 from spectra_nsa.training.precision import resolve_precision
 from spectra_nsa.training.trainer import SpectraTrainer
@@ -61,6 +62,8 @@ def build_trainer(
         callbacks=[StackClock(loss), MetricsLog(folder / "metrics.jsonl"), Progress(deadline)],
     )
     trainer.groups = data.groups
+    trainer.facts = facts_of(recipe, data)
+    trainer.add_callback(Restore(trainer.restore))
     trainer.data_collator.max_length = recipe.train.max_length
     trainer.data_collator.prompts = column_prompts(model.prompts, data.train.column_names)
     trainer.add_callback(FiniteGradients(trainer.skip, trainer.step_passed))

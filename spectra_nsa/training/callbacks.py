@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.memory import resident_gb, trim_heap
 from spectra_nsa.losses.stack import LossStack
 
@@ -43,7 +45,8 @@ class MetricsLog(TrainerCallback):
                     kept.append(line)
             except (json.JSONDecodeError, KeyError):
                 continue  # the last line of a killed run may be half written; its step is run again
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        with atomic_write(self.path) as file:
+            file.write("".join(line + "\n" for line in kept))
 
     def on_log(
         self,
@@ -58,6 +61,20 @@ class MetricsLog(TrainerCallback):
             return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": state.global_step, "time": round(time.time(), 3), **values}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # a later checkpoint must not outlive the lines before it
+
+
+class Restore(TrainerCallback):
+    """Calls back where training begins, once transformers has set its own sums to zero."""
+
+    def __init__(self, restore: Callable[[], None]) -> None:
+        self.restore = restore
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.restore()
 
 
 class Progress(TrainerCallback):
@@ -246,7 +263,6 @@ class StopOnInterrupt(TrainerCallback):
         if self.asked:
             control.should_save = True
             control.should_training_stop = True
-            control.should_evaluate = False
         return control
 
     def on_train_end(

@@ -59,20 +59,22 @@ def train(
     Args:
         recipe: what to do; ``None`` only with `resume`.
         resume: a run's folder, or one of its checkpoints: goes on from there, with the run's own recipe unless one
-            is given.
+            is given. A run that was stopped before its first checkpoint begins anew.
         data: rows already loaded; ``None`` loads the recipe's.
         deadline: a `time.monotonic()` at which training ends, its schedule fitted to the time; ``None`` for none.
 
     Raises:
-        SpectraError: unusable data, model, folder or checkpoint.
+        SpectraError: unusable data, model, folder or checkpoint, or a checkpoint of another model or other data.
     """
-    from spectra_nsa.training.checkpoints import find_checkpoint
+    from spectra_nsa.training.checkpoints import clear, find_checkpoint
+    from spectra_nsa.training.continuity import check_same
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.rarity import fit_rarity
 
     checkpoint = None
     if resume is not None:
-        folder, checkpoint = find_checkpoint(resume)
+        found = find_checkpoint(resume)
+        folder, checkpoint = found.folder, found.checkpoint
         recipe = recipe or load_recipe(folder / "recipe.yaml")
     else:
         assert recipe is not None
@@ -82,8 +84,12 @@ def train(
     if data is None:
         data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=folder / "quarantine")
     model = open_start(recipe)
-    if checkpoint is None and recipe.model.entity is not False:
+    if checkpoint is not None:
+        check_same(checkpoint, recipe, model, data)
+    elif recipe.model.entity is not False:
         fit_rarity(model, data.train)
+    if resume is not None:
+        clear(folder, checkpoint)
     _write_recipe(folder, recipe)
     return _fit(recipe, folder, model, data, checkpoint, deadline)
 
@@ -191,13 +197,14 @@ def _fit(
 ) -> RunResult:
     from spectra_nsa.training.build import build_trainer
     from spectra_nsa.training.callbacks import StopOnInterrupt
+    from spectra_nsa.training.checkpoints import step_of
 
     model._model_card_text = None  # a saved model's card tells of its own training, not of this one
     trainer = build_trainer(recipe, folder, model, data, deadline)
     stop = StopOnInterrupt()
     trainer.add_callback(stop)
-    began, first_step = time.monotonic(), _step_of(checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    began, first_step = time.monotonic(), step_of(checkpoint) if checkpoint else 0
+    trainer.go_on(checkpoint)
     seconds = time.monotonic() - began
     steps = trainer.state.global_step
     with contextlib.suppress(OSError):  # sentence-transformers makes it for reports that we do not write there
@@ -215,10 +222,6 @@ def _fit(
         best=_best(trainer),
         interrupted=stop.asked,
     )
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
 
 def _best(trainer: SpectraTrainer) -> dict[str, float]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformerTrainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from spectra_nsa.core.checksums import damage, write_manifest
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.losses.stack import NotFiniteError
 from spectra_nsa.training.batches import GroupedBatchSampler
 from spectra_nsa.training.budget import budgeted_schedule
+from spectra_nsa.training.checkpoints import publish, rotate
+from spectra_nsa.training.continuity import load_running, refit_schedule, save_running
 
 _SCRATCH = ".writing"
 PATIENCE = 10  # skipped steps in a row
@@ -30,6 +33,10 @@ class SpectraTrainer(SentenceTransformerTrainer):
     skipped_in_a_row = 0
     groups: Sequence[str] | None = None  # of the training rows; batches are filled from one group each
     deadline: float | None = None  # a `time.monotonic()`: the learning rate has fallen to 0 by then
+    facts: dict[str, Any] = {}  # what decides which rows a step sees; kept in each manifest
+    held: Callable[[], Collection[Path]] = staticmethod(tuple)  # checkpoints that somebody reads: not to be deleted
+    _running: dict[str, Any] | None = None  # of the checkpoint that this run goes on from
+    _epoch, _batches = 0, 1  # the epoch at hand, and the batches in one
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """No callback: it would encode examples for a web page before the first step."""
@@ -90,6 +97,66 @@ class SpectraTrainer(SentenceTransformerTrainer):
         )
         return self.lr_scheduler
 
+    def _init_training_state(self, max_steps: int, *args: Any) -> tuple[int, int]:
+        """Where in the data to go on: as the checkpoint counted it, since an epoch may be short of batches."""
+        epoch, batches = super()._init_training_state(max_steps, *args)
+        self.state.compute_steps(self.args, max_steps)  # transformers keeps the checkpoint's, and ignores a new recipe
+        if self._running is not None:
+            epoch, batches = self._running["epoch"], self._running["batches"]
+            if batches >= self._running["batches_in_epoch"]:
+                epoch, batches = epoch + 1, 0
+            self._find_best()
+        return epoch, batches
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        self._epoch, self._batches = kwargs["epoch"], kwargs["steps_in_epoch"]
+        if self.state.global_step >= self.state.max_steps:  # a run that had ended: transformers would add a step
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(**kwargs)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        fresh = [dict(group) for group in self.optimizer.param_groups]
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.deadline is None:
+            refit_schedule(self.optimizer, self.lr_scheduler, fresh)
+
+    def go_on(self, checkpoint: Path | None) -> None:
+        """Trains from a checkpoint, or from the beginning."""
+        self._running = load_running(checkpoint) if checkpoint is not None else None
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+
+    def restore(self) -> None:
+        """Takes up the sums of the unfinished line of the log; to be called where training begins."""
+        if self._running is None:
+            return
+        self.skipped, self.skipped_in_a_row = self._running["skipped"], self._running["skipped_in_a_row"]
+        self._tr_loss = self._running["loss"].to(self.args.device)
+        self._globalstep_last_logged = self._running["logged"]
+        self.accum_loss_components["train"] = {
+            name: value.to(self.args.device) for name, value in self._running["terms"].items()
+        }
+
+    def _find_best(self) -> None:
+        """The best checkpoint under this folder's name: the run may have been moved, or that checkpoint be gone."""
+        step = self.state.best_global_step
+        if not step:
+            return
+        best = Path(self.args.output_dir) / f"step-{step}"
+        if (problem := damage(best)) is None:
+            self.state.best_model_checkpoint = str(best)
+            return
+        print(f"spectra: the best checkpoint so far, {best}, cannot be used: {problem}", file=sys.stderr, flush=True)
+        self.state.best_model_checkpoint = self.state.best_metric = self.state.best_global_step = None
+
+    def _load_best_model(self) -> None:
+        if problem := damage(Path(self.state.best_model_checkpoint)):
+            best = self.state.best_model_checkpoint
+            print(f"spectra: {best} is damaged: {problem}; model/ is the last step's", file=sys.stderr, flush=True)
+            self.state.best_metric = None
+            return
+        super()._load_best_model()
+
     def _get_output_dir(self, trial: Any) -> str:
         folder = super()._get_output_dir(trial)
         return str(Path(folder) / _SCRATCH) if self._writing else folder
@@ -108,17 +175,28 @@ class SpectraTrainer(SentenceTransformerTrainer):
             self._writing = False
         final = root / f"step-{step}"
         self.state.best_model_checkpoint = str(final) if self.state.best_global_step == step else best_before
+        self.accelerator.wait_for_everyone()  # each process has written its random state
         if not self.args.should_save:
             return
         written = scratch / f"{PREFIX_CHECKPOINT_DIR}-{step}"
         (written / "training_args.bin").unlink(missing_ok=True)  # a pickle, and nothing reads it
         self.state.save_to_json(str(written / "trainer_state.json"))
-        shutil.rmtree(final, ignore_errors=True)
-        written.rename(final)
+        save_running(written, self._sums())
+        write_manifest(written, step=step, best=self.state.best_global_step, run=self.facts)
+        publish(written, final)
         shutil.rmtree(scratch, ignore_errors=True)
-        rotate_checkpoints(
-            output_dir=str(root),
-            save_total_limit=self.args.save_total_limit,
-            best_model_checkpoint=self.state.best_model_checkpoint,
-            checkpoint_prefix="step",
-        )
+        best = self.state.best_model_checkpoint
+        protected = [*self.held(), *([Path(best)] if best else [])]
+        rotate(root.parent, keep=self.args.save_total_limit, protected=protected)
+
+    def _sums(self) -> dict[str, Any]:
+        return {
+            "epoch": self._epoch,
+            "batches": round((self.state.epoch - self._epoch) * self._batches),
+            "batches_in_epoch": self._batches,
+            "loss": self._tr_loss.cpu(),
+            "logged": self._globalstep_last_logged,
+            "terms": {name: value.cpu() for name, value in self.accum_loss_components["train"].items()},
+            "skipped": self.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
+        }

@@ -195,6 +195,3 @@ def test_no_data_is_bad_usage(tmp_path: Path, start: Path) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpectraError, match="neither a run"):
         find_checkpoint(tmp_path)
-    (tmp_path / "recipe.yaml").write_text("{}")
-    with pytest.raises(SpectraError, match="no checkpoint yet"):
-        find_checkpoint(tmp_path)
