@@ -137,6 +137,12 @@ class SpectraTrainer(SentenceTransformerTrainer):
             name: value.to(self.args.device) for name, value in self._running["terms"].items()
         }
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        # A step that has no checkpoint cannot become the model; Ctrl-C's own checkpoint is none that the recipe asks for.
+        step, state = self.state.global_step, self.state
+        asked = step % state.save_steps == 0 or step >= state.max_steps or self.deadline is not None
+        return asked and self.control.should_save and super()._determine_best_metric(metrics, trial)
+
     def _find_best(self) -> None:
         """The best checkpoint under this folder's name: the run may have been moved, or that checkpoint be gone."""
         step = self.state.best_global_step

@@ -7,6 +7,7 @@ a line with the exit status (-9 killed) and the number of events.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -33,6 +34,7 @@ def work(order: dict[str, Any], count: Any) -> None:
     out = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    faulthandler.dump_traceback_later(100, exit=True)  # one that hangs says where, and fails
     sys.argv = ["spectra", *order["arguments"]]
     main()
 
