@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -163,6 +164,8 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
         "pairs_per_second": round(result.pairs_per_second, 2),
         "best": result.best,
     }
+    if result.backup is not None:
+        facts["backup"] = asdict(result.backup)
     if as_json:
         print(json.dumps(facts))
         return
@@ -174,3 +177,6 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     done = f"{result.steps - result.first_step} steps in {result.seconds:.0f} s"
     print(f"{done} ({result.pairs_per_second:.1f} pairs/s){best}")
     print(f"model: {model}")
+    if result.backup is not None:
+        lost = f", not copied: {', '.join(result.backup.lost)}" if result.backup.lost else ""
+        print(f"backup: {recipe.backup.to}, {result.backup.failures} failed attempts{lost}")

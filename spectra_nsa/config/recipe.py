@@ -128,6 +128,15 @@ class TrainSection(Section):
         return self
 
 
+class BackupSection(Section):
+    """Copies of the run elsewhere."""
+
+    to: str | None = Field(None, description="a folder or an fsspec address; none makes no copies")
+    every: int = Field(6, gt=0, description="checkpoints between copies")
+    keep: int = Field(2, gt=0, description="checkpoints that stay there, the best besides")
+    wait: float = Field(600, ge=0, allow_inf_nan=False, description="seconds to wait for the last copy at the end")
+
+
 class Recipe(Section):
     """A whole run."""
 
@@ -137,6 +146,7 @@ class Recipe(Section):
     data: DataSection = DataSection()
     loss: LossSection = LossSection()
     train: TrainSection = TrainSection()
+    backup: BackupSection = BackupSection()
 
     @field_validator("name", mode="before")
     @classmethod
@@ -148,7 +158,7 @@ class Recipe(Section):
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
 
-_SECTIONS = ("model", "data", "loss", "train")
+_SECTIONS = ("model", "data", "loss", "train", "backup")
 
 
 def load_recipe(
@@ -201,7 +211,7 @@ def _read(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UsageError(f"{path}: a recipe is a mapping of sections (model, data, loss, train).")
+        raise UsageError(f"{path}: a recipe is a mapping of sections (model, data, loss, train, backup).")
     return values
 
 

@@ -17,6 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.memory import resident_gb, trim_heap
 from spectra_nsa.losses.stack import LossStack
+from spectra_nsa.training.backup import Backup
 
 NOISE = {
     "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss",
@@ -75,6 +76,29 @@ class Restore(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.restore()
+
+
+class BackUp(TrainerCallback):
+    """Hands each checkpoint to the backup, and logs how many of its attempts have failed."""
+
+    def __init__(self, backup: Backup) -> None:
+        self.backup = backup
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        best = state.best_model_checkpoint
+        checkpoint = Path(args.output_dir or "") / f"step-{state.global_step}"
+        self.backup.saved(checkpoint, Path(best) if best else None)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs is not None and "loss" in logs and self.backup.tally.failures:
+            logs["backup_failures"] = self.backup.tally.failures
 
 
 class Progress(TrainerCallback):

@@ -1,4 +1,4 @@
-"""What has to be the same for a run to go on from a checkpoint, and what a checkpoint keeps beside transformers' state."""
+"""What has to be the same for a run to go on, and what a checkpoint keeps beside transformers' state."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from spectra_nsa.core.seeds import set_seed
 if TYPE_CHECKING:
     from spectra_nsa.models.config import SpectraConfig
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.training.backup import Backup, Tally
     from spectra_nsa.training.data import TrainingData
     from spectra_nsa.training.trainer import SpectraTrainer
 
@@ -35,6 +37,7 @@ class RunResult:
         pairs_per_second: throughput of this process.
         best: the best dev metric by name; empty without a dev set.
         interrupted: whether Ctrl-C ended it; then `model/` is not written, and `--resume` goes on.
+        backup: what became of the copies; ``None`` where the recipe asks for none.
     """
 
     folder: Path
@@ -45,6 +48,7 @@ class RunResult:
     pairs_per_second: float
     best: dict[str, float]
     interrupted: bool
+    backup: Tally | None = None
 
 
 def train(
@@ -80,6 +84,7 @@ def train(
         assert recipe is not None
         name = recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         folder = claim_folder(Path(recipe.output) / name)
+    backup = open_backup(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
     if data is None:
         data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=folder / "quarantine")
@@ -91,7 +96,7 @@ def train(
     if resume is not None:
         clear(folder, checkpoint)
     _write_recipe(folder, recipe)
-    return _fit(recipe, folder, model, data, checkpoint, deadline)
+    return _fit(recipe, folder, model, data, checkpoint, deadline, backup)
 
 
 def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
@@ -182,6 +187,37 @@ def claim_folder(folder: Path) -> Path:
     return folder
 
 
+def open_backup(recipe: Recipe, folder: Path, *, new: bool) -> Backup | None:
+    """What copies a run's checkpoints; ``None`` where the recipe names no place for them.
+
+    Args:
+        recipe: the run.
+        folder: its folder.
+        new: whether it begins; then the place may not hold another run of its name.
+
+    Raises:
+        SpectraError: it does, or the address cannot be understood. A place that cannot be reached is only warned of.
+    """
+    from spectra_nsa.training.backup import Backup
+    from spectra_nsa.training.backup_store import Store
+
+    section = recipe.backup
+    if section.to is None:
+        return None
+    store = Store(section.to, folder.name)
+    try:
+        taken = new and bool(store.units())
+    except Exception as error:  # each backend has its own; the network may be back before the first copy
+        print(f"spectra: backup: {store.address} cannot be reached yet: {error}", file=sys.stderr, flush=True)
+        taken = False
+    if taken:
+        raise SpectraError(
+            f"{store.address} holds backups of a run of this name. Go on with it: spectra backup restore "
+            f"{store.address}, then spectra train --resume; or choose another name."
+        )
+    return Backup(store, folder, every=section.every, keep=section.keep, wait=section.wait)
+
+
 def _write_recipe(folder: Path, recipe: Recipe) -> None:
     with atomic_write(folder / "recipe.yaml") as file:
         file.write(recipe.to_yaml())
@@ -194,13 +230,14 @@ def _fit(
     data: TrainingData,
     checkpoint: Path | None,
     deadline: float | None,
+    backup: Backup | None,
 ) -> RunResult:
     from spectra_nsa.training.build import build_trainer
     from spectra_nsa.training.callbacks import StopOnInterrupt
     from spectra_nsa.training.checkpoints import step_of
 
     model._model_card_text = None  # a saved model's card tells of its own training, not of this one
-    trainer = build_trainer(recipe, folder, model, data, deadline)
+    trainer = build_trainer(recipe, folder, model, data, deadline, backup)
     stop = StopOnInterrupt()
     trainer.add_callback(stop)
     began, first_step = time.monotonic(), step_of(checkpoint) if checkpoint else 0
@@ -212,6 +249,8 @@ def _fit(
     if not stop.asked:
         with atomic_folder(folder / "model") as temporary:
             model.save_pretrained(str(temporary))
+    best = trainer.state.best_model_checkpoint
+    tally = backup.finish(Path(best) if best else None, model=not stop.asked) if backup else None
     return RunResult(
         folder=folder,
         model=model,
@@ -221,6 +260,7 @@ def _fit(
         pairs_per_second=(steps - first_step) * recipe.train.batch * recipe.train.accumulation / max(seconds, 1e-9),
         best=_best(trainer),
         interrupted=stop.asked,
+        backup=tally,
     )
 
 

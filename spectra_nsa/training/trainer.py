@@ -108,14 +108,15 @@ class SpectraTrainer(SentenceTransformerTrainer):
             self._find_best()
         return epoch, batches
 
-    def _run_epoch(self, **kwargs: Any) -> None:
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         self._epoch, self._batches = kwargs["epoch"], kwargs["steps_in_epoch"]
         if self.state.global_step >= self.state.max_steps:  # a run that had ended: transformers would add a step
             self.control.should_training_stop = True
             return
-        super()._run_epoch(**kwargs)
+        super()._run_epoch(*args, **kwargs)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        assert self.optimizer is not None
         fresh = [dict(group) for group in self.optimizer.param_groups]
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and self.deadline is None:
@@ -138,7 +139,7 @@ class SpectraTrainer(SentenceTransformerTrainer):
         }
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        # A step that has no checkpoint cannot become the model; Ctrl-C's own checkpoint is none that the recipe asks for.
+        # A step without a checkpoint cannot become the model; that of Ctrl-C is none that the recipe asks for.
         step, state = self.state.global_step, self.state
         asked = step % state.save_steps == 0 or step >= state.max_steps or self.deadline is not None
         return asked and self.control.should_save and super()._determine_best_metric(metrics, trial)
@@ -148,7 +149,7 @@ class SpectraTrainer(SentenceTransformerTrainer):
         step = self.state.best_global_step
         if not step:
             return
-        best = Path(self.args.output_dir) / f"step-{step}"
+        best = Path(self._get_output_dir(None)) / f"step-{step}"
         if (problem := damage(best)) is None:
             self.state.best_model_checkpoint = str(best)
             return
@@ -156,8 +157,8 @@ class SpectraTrainer(SentenceTransformerTrainer):
         self.state.best_model_checkpoint = self.state.best_metric = self.state.best_global_step = None
 
     def _load_best_model(self) -> None:
-        if problem := damage(Path(self.state.best_model_checkpoint)):
-            best = self.state.best_model_checkpoint
+        best = self.state.best_model_checkpoint
+        if best is not None and (problem := damage(Path(best))):
             print(f"spectra: {best} is damaged: {problem}; model/ is the last step's", file=sys.stderr, flush=True)
             self.state.best_metric = None
             return
@@ -193,7 +194,7 @@ class SpectraTrainer(SentenceTransformerTrainer):
         shutil.rmtree(scratch, ignore_errors=True)
         best = self.state.best_model_checkpoint
         protected = [*self.held(), *([Path(best)] if best else [])]
-        rotate(root.parent, keep=self.args.save_total_limit, protected=protected)
+        rotate(root.parent, keep=self.args.save_total_limit or 1, protected=protected)
 
     def _sums(self) -> dict[str, Any]:
         return {

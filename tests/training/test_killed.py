@@ -87,7 +87,10 @@ def assert_same(whole: Path, part: Path) -> None:
     ends = [checkpoints_of(folder)[-1] for folder in (whole, part)]
     assert ends[0].name == ends[1].name
     torch.testing.assert_close(
-        load_file(whole / "model" / "model.safetensors"), load_file(part / "model" / "model.safetensors"), rtol=0, atol=0
+        load_file(whole / "model" / "model.safetensors"),
+        load_file(part / "model" / "model.safetensors"),
+        rtol=0,
+        atol=0,
     )
     for name in ("optimizer.pt", "scheduler.pt", "running.pt"):
         a, b = (torch.load(end / name, weights_only=True) for end in ends)
