@@ -76,8 +76,12 @@ class Backup:
     def saved(self, checkpoint: Path, best: Path | None) -> None:
         """To be called with each new checkpoint: every so-many-th is copied, and the best so far with it."""
         self._seen += 1
-        if self._seen % self.every == 0:
+        if self._seen % self.every:
+            return
+        try:
             self.copy(checkpoint, best)
+        except Exception as error:  # as in `_work`
+            self._give_up(checkpoint.name, error)
 
     def copy(self, checkpoint: Path, best: Path | None) -> None:
         """Queues a checkpoint, and the best one; takes the place of those that still wait."""
@@ -96,13 +100,16 @@ class Backup:
             best: see `saved`.
             model: whether `model/` has been written.
         """
-        for checkpoint in checkpoints_of(self.folder)[-1:]:
-            self.copy(checkpoint, best)
-        if model:
-            with self._change:
-                self._queue.append(model_unit(self.folder))
-                self._change.notify_all()
-            self._start()
+        try:
+            for checkpoint in checkpoints_of(self.folder)[-1:]:
+                self.copy(checkpoint, best)
+            if model:
+                with self._change:
+                    self._queue.append(model_unit(self.folder))
+                    self._change.notify_all()
+                self._start()
+        except Exception as error:  # as in `_work`
+            self._give_up("the end of the run", error)
         deadline = time.monotonic() + self.wait
         with self._change:
             while (self._queue or self._at_work) and (left := deadline - time.monotonic()) > 0:
@@ -132,12 +139,15 @@ class Backup:
             try:
                 self._bring(unit)
             except Exception as error:  # whatever a backend raises: the training is worth more than its copy
-                self.tally.lost.append(unit.name)
-                _warn(f"{unit.name} was not copied to {self.store.address}: {error}")
+                self._give_up(unit.name, error)
             finally:
                 with self._change:
                     self._at_work = None
                     self._change.notify_all()
+
+    def _give_up(self, name: str, error: Exception) -> None:
+        self.tally.lost.append(name)
+        _warn(f"{name} was not copied to {self.store.address}: {_told(error)}")
 
     def _bring(self, unit: Unit) -> None:
         if self._patiently(unit.name, lambda: self.store.holds(unit)):

@@ -99,6 +99,5 @@ def _aside(store: Store, name: str, manifest: dict[str, Any], folder: Path) -> b
     files = {file: entry for file, entry in manifest["files"].items() if file.startswith(("checkpoints/", "model/"))}
     if _fetch(store, name, {**manifest, "files": files}, folder):
         return True
-    for file in files:
-        (folder / file).unlink(missing_ok=True)
+    shutil.rmtree(folder / ("model" if name == "model" else f"checkpoints/{name}"), ignore_errors=True)
     return False
