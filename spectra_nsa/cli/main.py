@@ -34,7 +34,6 @@ app.command("search")(search_command)
 app.command("inspect")(inspect_command)
 app.add_typer(data.app, name="data")
 app.add_typer(backup.app, name="backup")
-app.add_typer(backup.app, name="backup")
 app.add_typer(codes_app, name="codes")
 app.add_typer(anomaly_app, name="anomaly")
 

@@ -180,6 +180,3 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     if result.backup is not None:
         lost = f", not copied: {', '.join(result.backup.lost)}" if result.backup.lost else ""
         print(f"backup: {recipe.backup.to}, {result.backup.failures} failed attempts{lost}")
-    if result.backup is not None:
-        lost = f", not copied: {', '.join(result.backup.lost)}" if result.backup.lost else ""
-        print(f"backup: {recipe.backup.to}, {result.backup.failures} failed attempts{lost}")

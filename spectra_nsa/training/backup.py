@@ -61,6 +61,7 @@ class Backup:
         self.every, self.keep, self.wait, self.first_wait = every, keep, wait, first_wait
         self.tally = Tally()
         self._seen = 0
+        self._latest = ""
         self._queue: list[Unit] = []
         self._at_work: Unit | None = None
         self._change = threading.Condition()
@@ -88,6 +89,7 @@ class Backup:
         found = [checkpoint, *([best] if best is not None and best != checkpoint else [])]
         units = [checkpoint_unit(self.folder, one) for one in reversed(found)]
         with self._change:
+            self._latest = checkpoint.name
             self.tally.superseded += sum(unit.name not in {one.name for one in units} for unit in self._queue)
             self._queue = units
             self._change.notify_all()
@@ -157,8 +159,8 @@ class Backup:
             self._patiently(f"{unit.name}/{name}", lambda name=name: self.store.send(unit, name))  # type: ignore[misc]
         self._patiently(f"{unit.name}/{MANIFEST}", lambda: self.store.commit(unit))
         self.tally.copied.append(unit.name)
-        if unit.source is not None:
-            self._patiently(unit.name, lambda: self.store.rotate(self.keep))
+        if unit.name == self._latest:
+            self._patiently(unit.name, lambda: self.store.rotate(self.keep, unit.name))
 
     def _patiently(self, what: str, action: Callable[[], Any]) -> Any:
         """Tries again with exponential back-off; the jitter keeps many runs from trying at once."""

@@ -126,11 +126,15 @@ class Store:
                 self.fs.mv(arrived, final)
         self._remove_folder(f"{self.path}/{INCOMING}")
 
-    def rotate(self, keep: int) -> None:
-        """Leaves the newest `keep` checkpoints, and the best one that the newest names."""
+    def rotate(self, keep: int, newest: str) -> None:
+        """Leaves `newest`, the `keep - 1` before it, and the best that it names.
+
+        What is later than `newest` goes: the run went on from an earlier checkpoint, and those steps ran again.
+        """
         units = self.units()
         steps = [name for name in units if name != "model"]
-        stay = set(steps[-keep:]) | {f"step-{units[name].get('best')}" for name in steps[-1:]}
+        until = steps[: steps.index(newest) + 1]
+        stay = {*until[-keep:], f"step-{units[newest].get('best')}"}
         for name in steps:
             if name not in stay:
                 self.remove(name)

@@ -34,8 +34,6 @@ FLAGS = {
     "anomaly fit": "model --texts -t --output -o --prototypes --level --seed --json",
     "backup list": "url --json",
     "backup restore": "url --to --json",
-    "backup list": "url --json",
-    "backup restore": "url --to --json",
     "data preview": "source --columns --split --limit --rows --against --quarantine --json",
 }
 
@@ -104,9 +102,6 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["train", "--size", "mini", "--dry-run"], 2, "--data SOURCE"),
         (["train", "--resume", "gone"], 1, "neither a run"),
         (["data", "preview", "gone.jsonl"], 1, "gone.jsonl does not exist"),
-        (["backup", "list", "gone"], 1, "holds no backups"),
-        (["backup", "restore", "gone"], 1, "holds no backups"),
-        (["backup", "list", "ftq://gone"], 2, "neither a folder nor an address"),
         (["backup", "list", "gone"], 1, "holds no backups"),
         (["backup", "restore", "gone"], 1, "holds no backups"),
         (["backup", "list", "ftq://gone"], 2, "neither a folder nor an address"),
