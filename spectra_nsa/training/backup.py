@@ -32,7 +32,7 @@ class Tally:
     Attributes:
         copied: units that are whole at the destination.
         failures: attempts that failed, each of which was warned of.
-        lost: units given up after the last attempt.
+        lost: units given up after the last attempt, and not copied later.
         superseded: checkpoints not copied since a later one was ready before their turn came.
     """
 
@@ -122,7 +122,7 @@ class Backup:
             self._change.notify_all()
         if undone:
             _warn(f"not finished after {self.wait:.0f} s: {', '.join(undone)}; what is in {self.folder} is whole")
-            self.tally.lost += undone
+            self.tally.lost += [name for name in undone if name not in self.tally.lost]
         return self.tally
 
     def _start(self) -> None:
@@ -148,7 +148,8 @@ class Backup:
                     self._change.notify_all()
 
     def _give_up(self, name: str, error: Exception) -> None:
-        self.tally.lost.append(name)
+        if name not in self.tally.lost:
+            self.tally.lost.append(name)
         _warn(f"{name} was not copied to {self.store.address}: {_told(error)}")
 
     def _bring(self, unit: Unit) -> None:
@@ -159,6 +160,7 @@ class Backup:
             self._patiently(f"{unit.name}/{name}", lambda name=name: self.store.send(unit, name))  # type: ignore[misc]
         self._patiently(f"{unit.name}/{MANIFEST}", lambda: self.store.commit(unit))
         self.tally.copied.append(unit.name)
+        self.tally.lost = [name for name in self.tally.lost if name != unit.name]
         if unit.name == self._latest:
             self._patiently(unit.name, lambda: self.store.rotate(self.keep, unit.name))
 

@@ -113,9 +113,7 @@ def test_every_so_manyth_is_copied_and_the_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["failures", "spoil"])
-def test_failures_are_tried_again_and_counted(
-    tmp_path: Path, trouble: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failures_are_tried_again_and_counted(tmp_path: Path, trouble: str, capsys: pytest.CaptureFixture[str]) -> None:
     setattr(Failing, trouble, 3)
     run = tmp_path / "run"
     backup = backup_of(run, "failing://there")

@@ -119,7 +119,15 @@ def test_a_resumed_run_ends_bit_identical(tmp_path: Path, start: Path, pairs: Pa
 
 
 def test_ctrl_c_saves_a_checkpoint_and_resume_finishes(tmp_path: Path, start: Path, pairs: Path) -> None:
-    recipe = recipe_of(tmp_path, start, pairs, "train.max_steps=400", "train.checkpoint_every=1000", "data.dev_rows=0")
+    recipe = recipe_of(
+        tmp_path,
+        start,
+        pairs,
+        "train.max_steps=400",
+        "train.checkpoint_every=1000",
+        "data.dev_rows=0",
+        f"backup.to={tmp_path}/there",
+    )
     (tmp_path / "r.yaml").write_text(recipe.to_yaml())
     command = [sys.executable, "-m", "spectra_nsa", "train"]
     process = subprocess.Popen([*command, str(tmp_path / "r.yaml")], stderr=subprocess.PIPE, text=True)
@@ -133,6 +141,7 @@ def test_ctrl_c_saves_a_checkpoint_and_resume_finishes(tmp_path: Path, start: Pa
     step = int(re.search(r"stopped at step (\d+)", errors)[1])  # type: ignore[index]
     assert (tmp_path / "run" / "checkpoints" / f"step-{step}" / "trainer_state.json").is_file()
     assert not (tmp_path / "run" / "model").exists()
+    assert (tmp_path / "there" / "run" / f"step-{step}" / "manifest.json").is_file()
     done = subprocess.run([*command, "--resume", str(tmp_path / "run"), "--json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
