@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spectra_nsa.config.recipe import (
+    BackupSection,
     DataSection,
     LossSection,
     ModelSection,
@@ -29,6 +30,7 @@ SECTIONS: dict[str, type[Section]] = {
     "data": DataSection,
     "loss": LossSection,
     "train": TrainSection,
+    "backup": BackupSection,
 }
 
 

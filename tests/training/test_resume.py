@@ -41,8 +41,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe(tmp_path_factory: pytest.TempPathFactory, start: Path, pairs: Path) -> Callable[..., Recipe]:
     base = [
         f"output={tmp_path_factory.mktemp('runs')}", "name=run", f"model.start={start}", f"data.train={pairs}",
-        "data.dev_rows=8", "train.batch=8", "train.checkpoint_every=2", "train.evaluate_every=2", "train.log_every=1", "train.lr=1e-3",
-        "train.precision=fp32", "train.keep_checkpoints=99", "loss.temperature_start=0.1",
+        "data.dev_rows=8", "train.batch=8", "train.checkpoint_every=2", "train.evaluate_every=2", "train.log_every=1",
+        "train.lr=1e-3", "train.precision=fp32", "train.keep_checkpoints=99", "loss.temperature_start=0.1",
     ]  # fmt: skip
     return lambda *more: load_recipe(None, [*base, *more])
 
