@@ -7,6 +7,8 @@ SHA-256, and then renamed.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import sys
 import threading
@@ -131,6 +133,9 @@ class Backup:
             self._thread.start()
 
     def _work(self) -> None:
+        if sys.platform == "linux":  # where a thread has a priority of its own: the training goes first
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         while True:
             with self._change:
                 while not self._queue and not self._stopping.is_set():

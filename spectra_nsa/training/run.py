@@ -70,20 +70,12 @@ def train(
     Raises:
         SpectraError: unusable data, model, folder or checkpoint, or a checkpoint of another model or other data.
     """
-    from spectra_nsa.training.checkpoints import clear, find_checkpoint
+    from spectra_nsa.training.checkpoints import clear
     from spectra_nsa.training.continuity import check_same
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.rarity import fit_rarity
 
-    checkpoint = None
-    if resume is not None:
-        found = find_checkpoint(resume)
-        folder, checkpoint = found.folder, found.checkpoint
-        recipe = recipe or load_recipe(folder / "recipe.yaml")
-    else:
-        assert recipe is not None
-        name = recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        folder = claim_folder(Path(recipe.output) / name)
+    recipe, folder, checkpoint = _place(recipe, resume)
     backup = open_backup(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
     if data is None:
@@ -97,6 +89,18 @@ def train(
         clear(folder, checkpoint)
     _write_recipe(folder, recipe)
     return _fit(recipe, folder, model, data, checkpoint, deadline, backup)
+
+
+def _place(recipe: Recipe | None, resume: str | Path | None) -> tuple[Recipe, Path, Path | None]:
+    """The recipe, the run's folder, and the checkpoint to go on from."""
+    from spectra_nsa.training.checkpoints import find_checkpoint
+
+    if resume is not None:
+        found = find_checkpoint(resume)
+        return recipe or load_recipe(found.folder / "recipe.yaml"), found.folder, found.checkpoint
+    assert recipe is not None
+    name = recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return recipe, claim_folder(Path(recipe.output) / name), None
 
 
 def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
