@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,9 +92,9 @@ def _recipe(words: list[str], flags: dict[str, Any], resume: Path | None) -> Rec
         raise UsageError(f"one recipe at a time, not {' and '.join(files)}.")
     path: Path | None = Path(files[0]) if files else None
     if resume is not None and path is None:
-        from spectra_nsa.training.checkpoints import find_checkpoint
+        from spectra_nsa.training.checkpoints import run_of
 
-        path = find_checkpoint(resume)[0] / "recipe.yaml"
+        path = run_of(resume) / "recipe.yaml"
     recipe = load_recipe(path, overrides, flags=flags)
     if recipe.model.size is not None and recipe.model.start is not None:
         raise UsageError("model.size is for training from scratch, model.start for a warm start: give one of them.")
@@ -108,7 +109,7 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
     from spectra_nsa.training.build import live_terms, steps_of
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.precision import resolve_precision
-    from spectra_nsa.training.run import planned_config
+    from spectra_nsa.training.start import planned_config
     from spectra_nsa.training.watching import check_patience, check_reporters
 
     check_reporters(recipe)
@@ -175,6 +176,8 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
         "pairs_per_second": round(result.pairs_per_second, 2),
         "best": result.best,
     }
+    if result.backup is not None:
+        facts["backup"] = asdict(result.backup)
     if as_json:
         print(json.dumps(facts))
         return
@@ -186,3 +189,6 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     done = f"{result.steps - result.first_step} steps in {result.seconds:.0f} s"
     print(f"{done} ({result.pairs_per_second:.1f} pairs/s){best}")
     print(f"model: {model}")
+    if result.backup is not None:
+        lost = f", not copied: {', '.join(result.backup.lost)}" if result.backup.lost else ""
+        print(f"backup: {recipe.backup.to}, {result.backup.failures} failed attempts{lost}")

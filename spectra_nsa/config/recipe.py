@@ -147,6 +147,15 @@ class WatchSection(Section):
     warmup: int = Field(5000, ge=0, description="steps before anything is warned of; at most a fifth of the run")
 
 
+class BackupSection(Section):
+    """Copies of the run elsewhere."""
+
+    to: str | None = Field(None, description="a folder or an fsspec address; none makes no copies")
+    every: int = Field(6, gt=0, description="checkpoints between copies")
+    keep: int = Field(2, gt=0, description="checkpoints that stay there, the best besides")
+    wait: float = Field(600, ge=0, allow_inf_nan=False, description="seconds to wait for the last copy at the end")
+
+
 class Recipe(Section):
     """A whole run."""
 
@@ -157,6 +166,7 @@ class Recipe(Section):
     loss: LossSection = LossSection()
     train: TrainSection = TrainSection()
     watch: WatchSection = WatchSection()
+    backup: BackupSection = BackupSection()
 
     @field_validator("name", mode="before")
     @classmethod
@@ -168,7 +178,7 @@ class Recipe(Section):
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
 
-_SECTIONS = ("model", "data", "loss", "train", "watch")
+_SECTIONS = ("model", "data", "loss", "train", "watch", "backup")
 
 
 def load_recipe(
@@ -221,7 +231,8 @@ def _read(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UsageError(f"{path}: a recipe is a mapping of sections (model, data, loss, train, watch).")
+        sections = ", ".join(_SECTIONS)
+        raise UsageError(f"{path}: a recipe is a mapping of sections ({sections}).")
     return values
 
 

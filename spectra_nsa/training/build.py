@@ -16,7 +16,9 @@ from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.losses.stack import HARD_NEGATIVES, NEEDS, LossStack
-from spectra_nsa.training.callbacks import Deadline, FiniteGradients, StackClock, TrimMemory
+from spectra_nsa.training.backup import Backup
+from spectra_nsa.training.callbacks import BackUp, Deadline, FiniteGradients, Restore, StackClock, TrimMemory
+from spectra_nsa.training.continuity import facts_of
 from spectra_nsa.training.dev import DevEvaluator
 from spectra_nsa.training.precision import resolve_precision
 from spectra_nsa.training.trainer import SpectraTrainer
@@ -33,6 +35,7 @@ def build_trainer(
     model: SpectraSentenceTransformer,
     data: TrainingData,
     deadline: float | None = None,
+    backup: Backup | None = None,
 ) -> SpectraTrainer:
     """Everything that `trainer.train()` needs; nothing has run yet.
 
@@ -42,6 +45,7 @@ def build_trainer(
         model: what to train, changed in place.
         data: what it learns from.
         deadline: see `train`.
+        backup: what copies checkpoints; ``None`` for no copies.
     """
     precision = resolve_precision(recipe.train.precision)
     evaluator = DevEvaluator(data.dev, data.dev_kind, precision) if data.dev is not None and data.dev_kind else None
@@ -55,15 +59,20 @@ def build_trainer(
         groups=recipe.train.length_groups,
         cached=recipe.train.cached_batch,
     )
+    copying = [BackUp(backup)] if backup is not None else []
     trainer = SpectraTrainer(
         model=model,
         args=arguments,
         train_dataset=data.train,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[StackClock(loss)],
+        callbacks=[StackClock(loss), *copying],
     )
     trainer.groups = data.groups
+    trainer.facts = facts_of(recipe, data)
+    if backup is not None:
+        trainer.held = backup.held
+    trainer.add_callback(Restore(trainer.restore))
     trainer.data_collator.max_length = recipe.train.max_length
     trainer.data_collator.prompts = column_prompts(model.prompts, data.train.column_names)
     trainer.add_callback(FiniteGradients(trainer.skip, trainer.step_passed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ from spectra_nsa.core import processes
 from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.memory import resident_gb, trim_heap
 from spectra_nsa.losses.stack import LossStack
+from spectra_nsa.training.backup import Backup
 
 NOISE = {
     "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss",
@@ -65,6 +67,43 @@ class MetricsLog(TrainerCallback):
         """One more line."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # a later checkpoint must not outlive the lines before it
+
+
+class Restore(TrainerCallback):
+    """Calls back where training begins, once transformers has set its own sums to zero."""
+
+    def __init__(self, restore: Callable[[], None]) -> None:
+        self.restore = restore
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.restore()
+
+
+class BackUp(TrainerCallback):
+    """Hands each checkpoint to the backup, and logs how many of its attempts have failed."""
+
+    def __init__(self, backup: Backup) -> None:
+        self.backup = backup
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        best = state.best_model_checkpoint
+        checkpoint = Path(args.output_dir or "") / f"step-{state.global_step}"
+        self.backup.saved(checkpoint, Path(best) if best else None)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs is not None and "loss" in logs and self.backup.tally.failures:
+            logs["backup_failures"] = self.backup.tally.failures
 
 
 class StackClock(TrainerCallback):
@@ -186,7 +225,6 @@ class StopOnInterrupt(TrainerCallback):
         if processes.anyone(self.asked):
             control.should_save = True
             control.should_training_stop = True
-            control.should_evaluate = False
         return control
 
     def release(self) -> None:

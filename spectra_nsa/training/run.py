@@ -6,12 +6,10 @@ import contextlib
 import datetime
 import functools
 import os
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core import processes
@@ -20,9 +18,8 @@ from spectra_nsa.core.files import atomic_folder, atomic_write
 from spectra_nsa.core.seeds import set_seed
 
 if TYPE_CHECKING:
-    from spectra_nsa.models.config import SpectraConfig
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
-    from spectra_nsa.training.callbacks import StopOnInterrupt
+    from spectra_nsa.training.backup import Backup, Tally
     from spectra_nsa.training.data import TrainingData
     from spectra_nsa.training.trainer import SpectraTrainer
 
@@ -40,6 +37,7 @@ class RunResult:
         pairs_per_second: throughput of all processes together.
         best: the best dev metric by name; empty without a dev set.
         interrupted: whether Ctrl-C ended it; then `model/` is not written, and `--resume` goes on.
+        backup: what became of the copies; ``None`` where the recipe asks for none.
     """
 
     folder: Path
@@ -50,6 +48,7 @@ class RunResult:
     pairs_per_second: float
     best: dict[str, float]
     interrupted: bool
+    backup: Tally | None = None
 
 
 def train(
@@ -66,27 +65,23 @@ def train(
     Args:
         recipe: what to do; ``None`` only with `resume`.
         resume: a run's folder, or one of its checkpoints: goes on from there, with the run's own recipe unless one
-            is given.
+            is given. A run that was stopped before its first checkpoint begins anew.
         data: rows already loaded; ``None`` loads the recipe's.
         deadline: a `time.monotonic()` at which training ends, its schedule fitted to the time; ``None`` for none.
 
     Raises:
-        SpectraError: unusable data, model, folder or checkpoint.
+        SpectraError: unusable data, model, folder or checkpoint, or a checkpoint of another model or other data.
     """
-    from spectra_nsa.training.checkpoints import find_checkpoint
+    from spectra_nsa.training.checkpoints import clear
+    from spectra_nsa.training.continuity import check_same
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.rarity import fit_rarity
-    from spectra_nsa.training.watching import check_patience, check_reporters
+    from spectra_nsa.training.start import open_start
+    from spectra_nsa.training.watching import check_patience
 
     processes.connect()
-    folder = checkpoint = None
-    if resume is not None:
-        folder, checkpoint = find_checkpoint(resume)
-        recipe = recipe or load_recipe(folder / "recipe.yaml")
-    assert recipe is not None
-    check_reporters(recipe)
-    if folder is None:
-        folder = processes.by_first(functools.partial(_new_folder, recipe))
+    recipe, folder, checkpoint = processes.by_first(functools.partial(_place, recipe, resume))
+    backup = _backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
     if data is None:
         quarantine = folder / "quarantine" if processes.is_first() else None
@@ -95,11 +90,41 @@ def train(
     _check_rows(processes.everyones([len(data.train)]))
     check_patience(recipe, data)
     model = open_start(recipe)
-    if checkpoint is None and recipe.model.entity is not False:
+    if checkpoint is not None:
+        check_same(checkpoint, recipe, model, data)
+    elif recipe.model.entity is not False:
         fit_rarity(model, data.train)
     if processes.is_first():
+        if resume is not None:
+            clear(folder, checkpoint)
         _write_recipe(folder, recipe)
-    return _fit(recipe, folder, model, data, checkpoint, deadline)
+    return _fit(recipe, folder, model, data, checkpoint, deadline, backup)
+
+
+def _place(recipe: Recipe | None, resume: str | Path | None) -> tuple[Recipe, Path, Path | None]:
+    """The recipe, the run's folder, and the checkpoint to go on from."""
+    from spectra_nsa.training.checkpoints import find_checkpoint
+    from spectra_nsa.training.watching import check_reporters
+
+    folder = checkpoint = None
+    if resume is not None:
+        found = find_checkpoint(resume)
+        folder, checkpoint = found.folder, found.checkpoint
+        recipe = recipe or load_recipe(folder / "recipe.yaml")
+    assert recipe is not None
+    check_reporters(recipe)
+    if folder is None:
+        folder = claim_folder(Path(recipe.output) / (recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")))
+    return recipe, folder, checkpoint
+
+
+def _backup_of(recipe: Recipe, folder: Path, *, new: bool) -> Backup | None:
+    """The first process's backup; the others have none, and fail where it does."""
+    from spectra_nsa.training.backup import open_backup
+
+    opened: list[Backup | None] = []
+    processes.by_first(lambda: opened.append(open_backup(recipe.backup, folder, new=new)))
+    return opened[0] if opened else None
 
 
 def _check_rows(found: list[list[int]]) -> None:
@@ -108,79 +133,6 @@ def _check_rows(found: list[list[int]]) -> None:
         raise SpectraError(
             f"the processes read different data: {' and '.join(map(str, rows))} rows. Give all of them the same files."
         )
-
-
-def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
-    """The model that a recipe starts from: a warm-started checkpoint, a saved model, or a fresh one of a size."""
-    from spectra_nsa.models.checks import check_folder, resolve_folder
-    from spectra_nsa.models.config import check_length
-    from spectra_nsa.models.fresh import fresh_model
-    from spectra_nsa.models.sentence import load
-    from spectra_nsa.models.warm_start import warm_start
-
-    section = recipe.model
-    if section.start is None:
-        return fresh_model(
-            section.size or "M456",
-            tokenizer=section.tokenizer,
-            max_length=section.max_length,
-            dropout=section.dropout,
-            **_parts(recipe, fresh=True),
-        )
-    folder = resolve_folder(section.start)
-    if check_folder(folder) == "bert":
-        options = _parts(recipe) | {
-            "hidden_dropout_prob": section.dropout,
-            "attention_probs_dropout_prob": section.dropout,
-            "max_seq_length": section.max_length,
-        }
-        return warm_start(folder, **{name: value for name, value in options.items() if value is not None})
-    model = load(folder)
-    for name, value in _parts(recipe, fresh=True).items():
-        if getattr(model.spectra.config, name) != value:
-            raise SpectraError(f"model.{name} is part of a saved model and cannot be changed to {value}.")
-    if section.max_length is not None:
-        check_length(section.max_length, model.spectra.config)
-        model.max_seq_length = section.max_length
-    if section.dropout is not None:
-        model.spectra.set_dropout(section.dropout)
-    return model
-
-
-_PARTS = ("spectral", "mixer", "spectral_dim", "entropy_every", "depth_mix", "entity", "pooling", "semantic_dims")
-
-
-def _parts(recipe: Recipe, *, fresh: bool = False) -> dict[str, Any]:
-    """The model's parts that a recipe names, as options of `warm_start`, or as fields of a fresh model's config."""
-    found = {name: value for name in _PARTS if (value := getattr(recipe.model, name)) is not None}
-    if fresh and "spectral" in found:
-        found["attention"] = "spectral" if found.pop("spectral") else "plain"
-    return found
-
-
-def planned_config(recipe: Recipe) -> tuple[SpectraConfig, int]:
-    """The config of the model that a recipe starts from, and its longest text in tokens.
-
-    A warm start is really opened, so that what it would refuse is refused now; a fresh model is not built.
-    """
-    from spectra_nsa.models.fresh import fresh_config
-
-    section = recipe.model
-    if section.start is not None:
-        model = open_start(recipe)
-        config = model.spectra.config
-        return config, model.max_seq_length or config.max_position_embeddings
-    config, _ = fresh_config(
-        section.size or "M456",
-        tokenizer=section.tokenizer,
-        max_length=section.max_length,
-        **_parts(recipe, fresh=True),
-    )
-    return config, config.max_length or config.max_position_embeddings
-
-
-def _new_folder(recipe: Recipe) -> Path:
-    return claim_folder(Path(recipe.output) / (recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")))
 
 
 def claim_folder(folder: Path) -> Path:
@@ -214,28 +166,33 @@ def _fit(
     data: TrainingData,
     checkpoint: Path | None,
     deadline: float | None,
+    backup: Backup | None,
 ) -> RunResult:
     import torch
 
     from spectra_nsa.training.build import build_trainer
     from spectra_nsa.training.callbacks import StopOnInterrupt
+    from spectra_nsa.training.checkpoints import step_of
+    from spectra_nsa.training.ending import closed
 
     model._model_card_text = None  # a saved model's card tells of its own training, not of this one
-    trainer = build_trainer(recipe, folder, model, data, deadline)
+    trainer = build_trainer(recipe, folder, model, data, deadline, backup)
     stop = StopOnInterrupt()
     trainer.add_callback(stop)
     if processes.count() > 1:
         processes.share_weights(model)
         torch.manual_seed(recipe.train.seed + processes.rank())  # each process drops out other numbers
-    began, first_step = time.monotonic(), _step_of(checkpoint)
-    with _closed(trainer, stop, folder):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    began, first_step = time.monotonic(), step_of(checkpoint) if checkpoint else 0
+    with closed(trainer, stop, folder):
+        trainer.go_on(checkpoint)
         seconds = time.monotonic() - began
         steps = trainer.state.global_step
         interrupted = processes.anyone(stop.asked)
         if processes.is_first():
             _finish_folder(folder, None if interrupted else model)
     processes.barrier()  # where this returns, the model is there
+    best = trainer.state.best_model_checkpoint
+    tally = backup.finish(Path(best) if best else None, model=not interrupted) if backup else None
     return RunResult(
         folder=folder,
         model=model,
@@ -245,6 +202,7 @@ def _fit(
         pairs_per_second=(steps - first_step) * recipe.train.batch * recipe.train.accumulation / max(seconds, 1e-9),
         best=_best(trainer),
         interrupted=interrupted,
+        backup=tally,
     )
 
 
@@ -254,48 +212,6 @@ def _finish_folder(folder: Path, model: SpectraSentenceTransformer | None) -> No
     if model is not None:
         with atomic_folder(folder / "model") as temporary:
             model.save_pretrained(str(temporary))
-
-
-@contextlib.contextmanager
-def _closed(trainer: SpectraTrainer, stop: StopOnInterrupt, folder: Path) -> Iterator[None]:
-    """Whatever comes: Ctrl-C and the screen are given back, the log says how the run ended, and its page is written."""
-    reason = "failed"
-    try:
-        yield
-        reason = _reason(trainer, stop.asked)
-    except KeyboardInterrupt:
-        reason = "interrupted"
-        raise
-    finally:
-        stop.release()
-        trainer.progress.stop()
-        trainer.watch.ended(trainer.state.global_step, reason)
-        if processes.is_first():
-            _leave_report(folder)
-
-
-def _reason(trainer: SpectraTrainer, interrupted: bool) -> str:
-    """How a run that did not fail came to its end, in a word or two."""
-    if interrupted:
-        return "interrupted"
-    if trainer.patience is not None and trainer.patience.lost:
-        return "stopped early"
-    return "out of time" if trainer.state.global_step < trainer.state.max_steps else "finished"
-
-
-def _leave_report(folder: Path) -> None:
-    """Writes `report.html`; a run is not lost for want of one."""
-    from spectra_nsa.report.run_page import run_page
-    from spectra_nsa.report.runlog import read_run
-
-    try:
-        run_page(read_run(folder, empty=True)).write(folder / "report.html")
-    except SpectraError as error:
-        print(f"spectra: no report.html: {error}", file=sys.stderr)
-
-
-def _step_of(checkpoint: Path | None) -> int:
-    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
 
 def _best(trainer: SpectraTrainer) -> dict[str, float]:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import functools
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformerTrainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from spectra_nsa.core import processes
+from spectra_nsa.core.checksums import damage, write_manifest
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.losses.stack import NotFiniteError
 from spectra_nsa.training.batches import GroupedBatchSampler
 from spectra_nsa.training.budget import budgeted_schedule
 from spectra_nsa.training.callbacks import Patience
+from spectra_nsa.training.checkpoints import publish, rotate
+from spectra_nsa.training.continuity import load_running, refit_schedule, save_running
 from spectra_nsa.training.progress import Progress
 from spectra_nsa.training.watch import Watch
 
@@ -38,6 +41,10 @@ class SpectraTrainer(SentenceTransformerTrainer):
     progress: Progress  # what is shown
     patience: Patience | None = None  # what may stop the run early
     deadline: float | None = None  # a `time.monotonic()`: the learning rate has fallen to 0 by then
+    facts: dict[str, Any] = {}  # what decides which rows a step sees; kept in each manifest
+    held: Callable[[], Collection[Path]] = staticmethod(tuple)  # checkpoints that somebody reads: not to be deleted
+    _running: dict[str, Any] | None = None  # of the checkpoint that this run goes on from
+    _epoch, _batches = 0, 1  # the epoch at hand, and the batches in one
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """No callback: it would encode examples for a web page before the first step."""
@@ -112,6 +119,73 @@ class SpectraTrainer(SentenceTransformerTrainer):
         )
         return self.lr_scheduler
 
+    def _init_training_state(self, max_steps: int, *args: Any) -> tuple[int, int]:
+        """Where in the data to go on: as the checkpoint counted it, since an epoch may be short of batches."""
+        epoch, batches = super()._init_training_state(max_steps, *args)
+        self.state.compute_steps(self.args, max_steps)  # transformers keeps the checkpoint's, and ignores a new recipe
+        if self._running is not None:
+            epoch, batches = self._running["epoch"], self._running["batches"]
+            if batches >= self._running["batches_in_epoch"]:
+                epoch, batches = epoch + 1, 0
+            self._find_best()
+        return epoch, batches
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        self._epoch, self._batches = kwargs["epoch"], kwargs["steps_in_epoch"]
+        if self.state.global_step >= self.state.max_steps:  # a run that had ended: transformers would add a step
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        assert self.optimizer is not None
+        fresh = [dict(group) for group in self.optimizer.param_groups]
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.deadline is None:
+            refit_schedule(self.optimizer, self.lr_scheduler, fresh)
+
+    def go_on(self, checkpoint: Path | None) -> None:
+        """Trains from a checkpoint, or from the beginning."""
+        self._running = load_running(checkpoint) if checkpoint is not None else None
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
+
+    def restore(self) -> None:
+        """Takes up the sums of the unfinished line of the log; to be called where training begins."""
+        if self._running is None:
+            return
+        self.skipped, self.skipped_in_a_row = self._running["skipped"], self._running["skipped_in_a_row"]
+        self._tr_loss = self._running["loss"].to(self.args.device)
+        self._globalstep_last_logged = self._running["logged"]
+        self.accum_loss_components["train"] = {
+            name: value.to(self.args.device) for name, value in self._running["terms"].items()
+        }
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        # A step without a checkpoint cannot become the model; that of Ctrl-C is none that the recipe asks for.
+        step, state = self.state.global_step, self.state
+        asked = step % state.save_steps == 0 or step >= state.max_steps or self.deadline is not None
+        return asked and self.control.should_save and super()._determine_best_metric(metrics, trial)
+
+    def _find_best(self) -> None:
+        """The best checkpoint under this folder's name: the run may have been moved, or that checkpoint be gone."""
+        step = self.state.best_global_step
+        if not step:
+            return
+        best = Path(self._get_output_dir(None)) / f"step-{step}"
+        if (problem := damage(best)) is None:
+            self.state.best_model_checkpoint = str(best)
+            return
+        print(f"spectra: the best checkpoint so far, {best}, cannot be used: {problem}", file=sys.stderr, flush=True)
+        self.state.best_model_checkpoint = self.state.best_metric = self.state.best_global_step = None
+
+    def _load_best_model(self) -> None:
+        best = self.state.best_model_checkpoint
+        if best is not None and (problem := damage(Path(best))):
+            print(f"spectra: {best} is damaged: {problem}; model/ is the last step's", file=sys.stderr, flush=True)
+            self.state.best_metric = None
+            return
+        super()._load_best_model()
+
     def _get_output_dir(self, trial: Any) -> str:
         folder = super()._get_output_dir(trial)
         return str(Path(folder) / _SCRATCH) if self._writing else folder
@@ -133,19 +207,30 @@ class SpectraTrainer(SentenceTransformerTrainer):
         self.state.best_model_checkpoint = str(final) if self.state.best_global_step == step else best_before
         processes.barrier()
         if self.args.should_save:
-            self._rename_checkpoint(scratch, final)
+            self._finish_checkpoint(scratch, final)
         processes.barrier()
 
-    def _rename_checkpoint(self, scratch: Path, final: Path) -> None:
-        written = scratch / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+    def _finish_checkpoint(self, scratch: Path, final: Path) -> None:
+        step = self.state.global_step
+        written = scratch / f"{PREFIX_CHECKPOINT_DIR}-{step}"
         (written / "training_args.bin").unlink(missing_ok=True)  # a pickle, and nothing reads it
         self.state.save_to_json(str(written / "trainer_state.json"))
-        shutil.rmtree(final, ignore_errors=True)
-        written.rename(final)
+        save_running(written, self._sums())
+        write_manifest(written, step=step, best=self.state.best_global_step, run=self.facts)
+        publish(written, final)
         shutil.rmtree(scratch, ignore_errors=True)
-        rotate_checkpoints(
-            output_dir=str(final.parent),
-            save_total_limit=self.args.save_total_limit,
-            best_model_checkpoint=self.state.best_model_checkpoint,
-            checkpoint_prefix="step",
-        )
+        best = self.state.best_model_checkpoint
+        protected = [*self.held(), *([Path(best)] if best else [])]
+        rotate(final.parent.parent, keep=self.args.save_total_limit or 1, protected=protected)
+
+    def _sums(self) -> dict[str, Any]:
+        return {
+            "epoch": self._epoch,
+            "batches": round((self.state.epoch - self._epoch) * self._batches),
+            "batches_in_epoch": self._batches,
+            "loss": self._tr_loss.cpu(),
+            "logged": self._globalstep_last_logged,
+            "terms": {name: value.cpu() for name, value in self.accum_loss_components["train"].items()},
+            "skipped": self.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
+        }

@@ -34,6 +34,8 @@ FLAGS = {
     "inspect": "model --gpu --rows --epochs --batch --gradient-checkpointing --json",
     "codes fit": "model --corpus -c --queries -q --output -o --seed --json",
     "anomaly fit": "model --texts -t --output -o --prototypes --level --seed --json",
+    "backup list": "url --json",
+    "backup restore": "url --to --json",
     "data preview": "source --columns --split --limit --rows --against --quarantine --json",
 }
 
@@ -102,6 +104,9 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["train", "--size", "mini", "--dry-run"], 2, "--data SOURCE"),
         (["train", "--resume", "gone"], 1, "neither a run"),
         (["data", "preview", "gone.jsonl"], 1, "gone.jsonl does not exist"),
+        (["backup", "list", "gone"], 1, "holds no backups"),
+        (["backup", "restore", "gone"], 1, "holds no backups"),
+        (["backup", "list", "ftq://gone"], 2, "neither a folder nor an address"),
         (["data", "preview", "a.jsonl", "--columns", "title"], 2, "anchor=title,positive=body"),
         (["inspect", "./gone"], 1, "not a model folder"),
         (["encode", "./gone"], 2, "give texts"),

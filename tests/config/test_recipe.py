@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spectra_nsa.config.recipe import (
+    BackupSection,
     DataSection,
     LossSection,
     ModelSection,
@@ -31,6 +32,7 @@ SECTIONS: dict[str, type[Section]] = {
     "loss": LossSection,
     "train": TrainSection,
     "watch": WatchSection,
+    "backup": BackupSection,
 }
 
 

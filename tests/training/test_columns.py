@@ -12,7 +12,7 @@ from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.training.build import build_trainer
 from spectra_nsa.training.data import load_training_data
-from spectra_nsa.training.run import open_start
+from spectra_nsa.training.start import open_start
 from tests.builders import bert_folder
 
 

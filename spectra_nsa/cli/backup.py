@@ -1,0 +1,58 @@
+"""`spectra backup`: what copies of runs there are, and bringing one back."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Copies of runs elsewhere: list them, bring one back.", no_args_is_help=True)
+
+
+@app.callback()
+def backup() -> None:
+    """Copies of runs elsewhere: list them, bring one back."""
+
+
+@app.command("list")
+def list_command(
+    url: Annotated[str, typer.Argument(help="What backup.to says: a folder or an fsspec address; or a run below it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the runs at an address and their whole checkpoints.
+
+    Example: spectra backup list /content/drive/MyDrive/spectra
+    """
+    from spectra_nsa.training.restore import overview
+
+    runs = overview(url)
+    if as_json:
+        print(json.dumps({"schema": 1, "url": url, "runs": runs}))
+        return
+    for run in runs:
+        print(f"{run['run']}  {run['address']}")
+        for unit in run["units"]:
+            print(f"  {unit['name']:<12} {unit['bytes'] / 1e6:>10,.1f} MB{'  best so far' if unit['best'] else ''}")
+
+
+@app.command("restore")
+def restore_command(
+    url: Annotated[str, typer.Argument(help="A run's address, or that of a folder with a single run.")],
+    to: Annotated[Path | None, typer.Option("--to", help="The run's new folder; by default runs/NAME.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Bring the newest whole checkpoint of a run back, with its recipe, log, best checkpoint and model.
+
+    Example: spectra backup restore /content/drive/MyDrive/spectra/first --to runs/first
+    """
+    from spectra_nsa.training.restore import restore
+
+    facts: dict[str, Any] = restore(url, to)
+    if as_json:
+        print(json.dumps({"schema": 1, **facts}))
+        return
+    print(f"{facts['run']}: {', '.join(facts['units'])}, every SHA-256 as it was", file=sys.stderr)
+    print(f"go on with: spectra train --resume {facts['run']}")

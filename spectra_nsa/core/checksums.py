@@ -1,0 +1,120 @@
+"""Folders that can say of themselves whether they are whole: a manifest of names, sizes and SHA-256."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.files import read_json, write_json
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+_CHUNK = 1 << 20
+
+
+def sha256_of(file: IO[bytes]) -> str:
+    """SHA-256 of what is left of an open file, in hexadecimal."""
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def describe(path: Path, *, sync: bool = False) -> dict[str, Any]:
+    """Size and SHA-256 of a file.
+
+    Args:
+        path: the file.
+        sync: whether its bytes are first brought from the system's memory onto the disk.
+    """
+    with path.open("rb") as file:
+        if sync:
+            os.fsync(file.fileno())
+        return {"size": path.stat().st_size, "sha256": sha256_of(file)}
+
+
+def write_manifest(folder: Path, **facts: Any) -> None:
+    """Writes `manifest.json`: every file below `folder` with size and SHA-256, and `facts` beside them.
+
+    All of it is on the disk afterwards, so that a rename of the folder can follow.
+    """
+    files = {name: describe(folder / name, sync=True) for name in _names(folder)}
+    write_json(folder / MANIFEST, {"schema": SCHEMA, **facts, "files": files})
+    for inner in {(folder / name).parent for name in files} | {folder}:
+        sync_folder(inner)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder.
+
+    Raises:
+        SpectraError: it is missing, is not one, or is of a later kind than this version knows.
+    """
+    return check_manifest(read_json(folder / MANIFEST), str(folder / MANIFEST))
+
+
+def check_manifest(found: Any, where: str) -> dict[str, Any]:
+    """A parsed manifest, once it is known to be one and to name no file outside of its folder.
+
+    Args:
+        found: what was read.
+        where: its path or address, for the message.
+
+    Raises:
+        SpectraError: see `read_manifest`.
+    """
+    if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
+        raise SpectraError(f"{where} is not a manifest.")
+    if found.get("schema") != SCHEMA:
+        raise SpectraError(f"{where} is of schema {found.get('schema')}; this version reads {SCHEMA}.")
+    for name, entry in found["files"].items():
+        parts = name.split("/")
+        if not all(parts) or ".." in parts or "\\" in name or ":" in parts[0]:
+            raise SpectraError(f"{where} names {name!r}, which is no file of its folder.")
+        if not isinstance(entry, Mapping) or not {"size", "sha256"} <= set(entry):
+            raise SpectraError(f"{where} does not say size and SHA-256 of {name}.")
+    return found
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a folder by its manifest, in a few words; ``None`` where it is whole."""
+    try:
+        files = read_manifest(folder)["files"]
+    except SpectraError as error:
+        return "it has no manifest.json" if not (folder / MANIFEST).is_file() else str(error).rstrip(".")
+    for name, said in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != said["size"]:
+            return f"{name} has {path.stat().st_size:,} bytes instead of {said['size']:,}"
+    for name, said in files.items():  # sizes first: most damage shows there, and reading takes long
+        try:
+            found = describe(folder / name)
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+        if found["sha256"] != said["sha256"]:
+            return f"{name} has another SHA-256 than when it was written"
+    return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings a folder's names onto the disk, where the system lets folders be opened."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _names(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != MANIFEST:
+            yield name

@@ -1,0 +1,81 @@
+"""The model that a recipe starts from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.core.errors import SpectraError
+
+if TYPE_CHECKING:
+    from spectra_nsa.models.config import SpectraConfig
+    from spectra_nsa.models.sentence import SpectraSentenceTransformer
+
+
+def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
+    """The model that a recipe starts from: a warm-started checkpoint, a saved model, or a fresh one of a size."""
+    from spectra_nsa.models.checks import check_folder, resolve_folder
+    from spectra_nsa.models.config import check_length
+    from spectra_nsa.models.fresh import fresh_model
+    from spectra_nsa.models.sentence import load
+    from spectra_nsa.models.warm_start import warm_start
+
+    section = recipe.model
+    if section.start is None:
+        return fresh_model(
+            section.size or "M456",
+            tokenizer=section.tokenizer,
+            max_length=section.max_length,
+            dropout=section.dropout,
+            **_parts(recipe, fresh=True),
+        )
+    folder = resolve_folder(section.start)
+    if check_folder(folder) == "bert":
+        options = _parts(recipe) | {
+            "hidden_dropout_prob": section.dropout,
+            "attention_probs_dropout_prob": section.dropout,
+            "max_seq_length": section.max_length,
+        }
+        return warm_start(folder, **{name: value for name, value in options.items() if value is not None})
+    model = load(folder)
+    for name, value in _parts(recipe, fresh=True).items():
+        if getattr(model.spectra.config, name) != value:
+            raise SpectraError(f"model.{name} is part of a saved model and cannot be changed to {value}.")
+    if section.max_length is not None:
+        check_length(section.max_length, model.spectra.config)
+        model.max_seq_length = section.max_length
+    if section.dropout is not None:
+        model.spectra.set_dropout(section.dropout)
+    return model
+
+
+_PARTS = ("spectral", "mixer", "spectral_dim", "entropy_every", "depth_mix", "entity", "pooling", "semantic_dims")
+
+
+def _parts(recipe: Recipe, *, fresh: bool = False) -> dict[str, Any]:
+    """The model's parts that a recipe names, as options of `warm_start`, or as fields of a fresh model's config."""
+    found = {name: value for name in _PARTS if (value := getattr(recipe.model, name)) is not None}
+    if fresh and "spectral" in found:
+        found["attention"] = "spectral" if found.pop("spectral") else "plain"
+    return found
+
+
+def planned_config(recipe: Recipe) -> tuple[SpectraConfig, int]:
+    """The config of the model that a recipe starts from, and its longest text in tokens.
+
+    A warm start is really opened, so that what it would refuse is refused now; a fresh model is not built.
+    """
+    from spectra_nsa.models.fresh import fresh_config
+
+    section = recipe.model
+    if section.start is not None:
+        model = open_start(recipe)
+        config = model.spectra.config
+        return config, model.max_seq_length or config.max_position_embeddings
+    config, _ = fresh_config(
+        section.size or "M456",
+        tokenizer=section.tokenizer,
+        max_length=section.max_length,
+        **_parts(recipe, fresh=True),
+    )
+    return config, config.max_length or config.max_position_embeddings
