@@ -2,7 +2,8 @@
 
     python benchmarks/attention.py [--lengths 48 128 512] [--rounds 7]
 
-MiniLM's width (384, 12 heads). Kinds are interleaved within a round; the ratio is the median over rounds.
+MiniLM's width (384, 12 heads). Kinds are interleaved within a round; the ratio is the median over rounds. FLOPs are
+counted by torch, for one forward pass.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from spectra_nsa.encoder.encoder import Encoder
 from spectra_nsa.encoder.spec import EncoderSpec
@@ -39,6 +42,18 @@ def step(encoder: Encoder, ids: torch.Tensor, mask: torch.Tensor, precision: str
         total.backward()
 
 
+def flops(encoder: Encoder, ids: torch.Tensor, mask: torch.Tensor) -> int:
+    """Of one forward pass, attention by the CPU's flash kernel included."""
+
+    def of_flash(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
+        return sdpa_flop_count(q, k, v)
+
+    flash = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: of_flash}
+    with FlopCounterMode(display=False, custom_mapping=flash) as counter:
+        step(encoder, ids, mask, "fp32", backward=False)
+    return counter.get_total_flops()
+
+
 def seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
@@ -51,6 +66,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     encoders = {name: Encoder(spec) for name, spec in KINDS.items()}
+    for length in options.lengths:
+        ids = torch.randint(1, 100, (4, length))
+        counts = {name: flops(encoder, ids, torch.ones_like(ids)) for name, encoder in encoders.items()}
+        line = "  ".join(f"{name} {count / counts['plain']:.3f}" for name, count in counts.items() if name != "plain")
+        each = counts["plain"] / ids.numel() / PLAIN.layers / 1e6
+        print(f"FLOPs n={length:<4} plain {each:.2f} M a token and layer   × plain: {line}", flush=True)
     for precision in ("fp32", "bf16"):
         for length in options.lengths:
             rows = max(2, 3072 // length)
