@@ -9,12 +9,30 @@ import tempfile
 import time
 from pathlib import Path
 
+from spectra_nsa.core.errors import SpectraError
+
 _LEFT = 24 * 3600  # seconds after which an unfinished folder belongs to nobody
 
 
 def cache_folder(kind: str) -> Path:
     """The folder of one kind of files; it need not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spectra-nsa" / kind
+
+
+def new_folder(place: Path) -> Path:
+    """An empty folder beside `place`, to be filled and published there.
+
+    Raises:
+        SpectraError: it cannot be made.
+    """
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp"))
+    except OSError as error:
+        raise SpectraError(
+            f"cannot keep files in {place.parent}: {error.strerror or error}. Large training data needs about its own "
+            "size on a disk: set XDG_CACHE_HOME to a folder with that much room."
+        ) from error
 
 
 def publish(temporary: Path, final: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
-from spectra_nsa.core.cache import cache_folder, prune, publish
+from spectra_nsa.core.cache import cache_folder, new_folder, prune, publish
 from spectra_nsa.core.checksums import describe
 from spectra_nsa.core.errors import SpectraError, missing_extra
 from spectra_nsa.core.files import read_json, write_json
@@ -69,15 +69,7 @@ class Shelf:
         Raises:
             SpectraError: it cannot be made.
         """
-        try:
-            self.place.parent.mkdir(parents=True, exist_ok=True)
-            name = tempfile.mkdtemp(dir=self.place.parent, prefix=f".{self.place.name}.", suffix=".tmp")
-        except OSError as error:
-            raise SpectraError(
-                f"cannot keep the rows in {self.place.parent}: {error.strerror or error}. They need about the room of "
-                "the texts on a disk: set XDG_CACHE_HOME to a folder with it."
-            ) from error
-        self._temporary = Path(name)
+        self._temporary = new_folder(self.place)
         return self._temporary
 
     def keep(self, facts: dict[str, Any]) -> tuple[Dataset, str]:

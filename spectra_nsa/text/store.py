@@ -76,7 +76,7 @@ class RowStore:
         self.survey = Survey()
         self.file: Path | None = None  # where the rows are, once they are not in memory
         self._folder = folder
-        self._writer: _Writer | None = None
+        self._writer: ArrowFile | None = None
         self._batches: list[pa.RecordBatch] = []
         self._size = self._characters = 0
         self._rows: list[Mapping[str, Any]] = []
@@ -110,7 +110,7 @@ class RowStore:
             return
         if self._writer is None:
             self.file = self._folder() / FILE
-            self._writer = _Writer(self.file, self.schema)
+            self._writer = ArrowFile(self.file, self.schema)
             for held in self._batches:
                 self._writer.write(held)
             self._batches = []
@@ -136,7 +136,7 @@ class RowStore:
         if change is not None:
             assert self.file is not None
             rough = self.file.rename(self.file.with_name("rough.arrow"))
-            writer = _Writer(self.file, schema)
+            writer = ArrowFile(self.file, schema)
             for batch in _read(rough):
                 writer.write(change(batch))
             writer.close()
@@ -144,7 +144,7 @@ class RowStore:
         return None
 
 
-class _Writer:
+class ArrowFile:
     """An Arrow stream in a file; a disk that is full is told with its remedy."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -169,7 +169,7 @@ class _Writer:
 
     def _failed(self, error: OSError) -> SpectraError:
         return SpectraError(
-            f"cannot write the rows to {self.path.parent}: {error.strerror or error}. "
+            f"cannot write to {self.path.parent}: {error.strerror or error}. "
             "Make room there, or set XDG_CACHE_HOME to a folder with more."
         )
 

@@ -176,11 +176,13 @@ def test_hub_sets_are_kept_by_their_files(tmp_path, monkeypatch, on_disk, readin
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *a: ["train"])
     monkeypatch.setattr(datasets, "load_dataset", load)
     read = []
-    monkeypatch.setattr(
-        sources.hub,
-        "_records",
-        lambda rows, name, old=sources.hub._records: (read.append(1), (yield from old(rows, name))),
-    )
+    records = sources.hub._records
+
+    def counted(rows: Any, name: Any) -> Iterator[Any]:
+        read.append(name)
+        yield from records(rows, name)
+
+    monkeypatch.setattr(sources.hub, "_records", counted)
     first, again = load_source("org/name"), load_source("org/name")
     assert facts(first) == facts(again) and len(calls) == 2 and len(read) == 1
 
