@@ -65,7 +65,7 @@ class TokenCollator(BaseDataCollator):
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = {}
         for column, pattern in self.patterns.items():
-            ids = [torch.from_numpy(row[column].astype(np.int64)) for row in features]
+            ids = [torch.tensor(row[column], dtype=torch.int64) for row in features]
             for name, value in pattern.items():
                 if name in self.pads:
                     rows = (
@@ -104,16 +104,16 @@ def token_rows(
     collator = TokenCollator(stock, model.tokenizer, columns)
     kind = np.uint16 if len(model.tokenizer) <= 1 << 16 else np.int32
     first = data.train.select(range(min(_PROBE, len(data.train))))
-    probe = Dataset(pa.Table.from_batches(_batches(first, stock, kind))).with_format("numpy")
+    probe = Dataset(pa.Table.from_batches(_batches(first, stock, kind)))
     if not _alike(collator([*probe]), stock(first.to_list())):
         return None
     if data.stored is None:
-        return Dataset(pa.Table.from_batches(_batches(data.train, stock, kind))).with_format("numpy"), collator
+        return Dataset(pa.Table.from_batches(_batches(data.train, stock, kind))), collator
     place = cache_folder("tokens") / _key(data.stored.digest, columns, model, stock)
     with processes.first_before_others():
         rows = _mapped(place) or _written(place, data.stored.rows, stock, kind)
     rows = rows if data.stored.places is None else rows.select(data.stored.places)
-    return rows.with_format("numpy"), collator
+    return rows, collator
 
 
 def _batches(rows: Dataset, stock: BaseDataCollator, kind: type) -> Iterator[pa.RecordBatch]:
