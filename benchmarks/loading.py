@@ -1,6 +1,6 @@
 """Loading: how fast rows are read and at what memory, and what share of a training step tokenising takes.
 
-    python benchmarks/loading.py [--rows 1000000] [--tokenised 20000] [--steps 6] [--json FILE]
+    python benchmarks/loading.py [--rows 1000000] [--steps 6] [--json FILE]
 
 Makes a file of pairs from random words (a text of 4 to 12 and one of 20 to 60), and loads it as `spectra train` does,
 each time in a process of its own and with a cache of its own: first from the file, then from the cache. `anonymous` is
@@ -12,6 +12,7 @@ its batch made of texts and of token ids.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -25,7 +26,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-BATCH, LENGTH = 64, 128
+import torch
+from transformers import TrainerCallback
+
+from spectra_nsa.config.recipe import DataSection, load_recipe
+from spectra_nsa.core.results import environment
+from spectra_nsa.models.starter import starter_checkpoint
+from spectra_nsa.text.python_env import environment_pairs
+from spectra_nsa.training.build import build_trainer
+from spectra_nsa.training.data import TrainingData, load_training_data
+from spectra_nsa.training.start import open_start
+from spectra_nsa.training.tokens import token_rows
+
+BATCH, LENGTH, WARM_UP = 64, 128, 2
 
 
 def write_pairs(path: Path, rows: int) -> None:
@@ -48,13 +61,6 @@ def anonymous_gb() -> float:
 
 def load(path: str) -> dict[str, float]:
     """Loads training data in this process and watches its memory."""
-    import datasets
-    import torch
-
-    from spectra_nsa.config.recipe import DataSection
-    from spectra_nsa.training.data import load_training_data
-
-    _ = datasets, torch  # their memory is not the data's
     before = peak = anonymous_gb()
     ended = threading.Event()
 
@@ -88,64 +94,90 @@ def loading(rows: int) -> dict[str, Any]:
         time.sleep(3)  # a file that was written just now is hashed, since its time of change proves nothing yet
         for way in ("from the file", "from the cache"):
             command = [sys.executable, __file__, "--load", str(path)]
-            environment = os.environ | {"XDG_CACHE_HOME": folder}
-            answer = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+            variables = os.environ | {"XDG_CACHE_HOME": folder}
+            answer = subprocess.run(command, env=variables, check=True, capture_output=True, text=True)
             found[way] = json.loads(answer.stdout.splitlines()[-1])
         return found
 
 
-def stepping(rows: int, steps: int) -> dict[str, float]:
-    """Milliseconds of a training step, and of making its batch both ways."""
-    import torch
+class StepTimes(TrainerCallback):
+    """The moments at which steps end."""
 
-    from spectra_nsa.config.recipe import load_recipe
-    from spectra_nsa.models.starter import starter_checkpoint
-    from spectra_nsa.text.python_env import environment_pairs
-    from spectra_nsa.training.build import build_trainer
-    from spectra_nsa.training.data import TrainingData
-    from spectra_nsa.training.start import open_start
+    def __init__(self) -> None:
+        self.moments: list[float] = []
 
-    start, _ = starter_checkpoint()
-    pairs = environment_pairs("stdlib").dataset.shuffle(seed=0).select_columns(["anchor", "positive"])
-    data = TrainingData(
-        train=pairs.select(range(min(rows, len(pairs)))), dev=None, dev_kind=None, quarantined=0, groups=None
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        keys = [f"model.start={start}", f"model.max_length={LENGTH}", f"train.batch={BATCH}", f"output={folder}"]
-        recipe = load_recipe(None, keys)
-        began = time.perf_counter()
-        ids = build_trainer(recipe, Path(folder) / "ids", open_start(recipe), data)
-        beforehand = time.perf_counter() - began
-        assert ids.texts is not None
-        recipe = load_recipe(None, [*keys, f"train.max_steps={steps}"])
-        texts = build_trainer(recipe, Path(folder) / "texts", open_start(recipe), data)
-        assert texts.texts is None
-
-        def milliseconds(work: Callable[[int], Any], times: int) -> float:
-            taken = []
-            for number in range(times):
-                before = time.perf_counter()
-                work(number)
-                taken.append(time.perf_counter() - before)
-            return 1e3 * statistics.median(taken)
-
-        def places(number: int) -> list[int]:
-            return list(range(number * BATCH % (len(data.train) - BATCH), number * BATCH % (len(data.train) - BATCH) + BATCH))
-
-        batch = {
-            name: milliseconds(lambda n, t=trainer: t.data_collator(t.train_dataset.__getitems__(places(n))), 30)
-            for name, trainer in (("texts", texts), ("ids", ids))
-        }
-        texts.data_collator = texts.data_collator
-        began = time.perf_counter()
-        texts.train()
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        whole = 1e3 * (time.perf_counter() - began) / steps
+        self.moments.append(time.perf_counter())
+
+
+def milliseconds(make: Callable[[list[int]], Any], times: int = 30) -> float:
+    """The median of making a batch, each of other rows."""
+    taken = []
+    for number in range(times):
+        before = time.perf_counter()
+        make(list(range(number * BATCH, (number + 1) * BATCH)))
+        taken.append(time.perf_counter() - before)
+    return 1e3 * statistics.median(taken)
+
+
+def stepping(steps: int) -> dict[str, float]:
+    """Milliseconds of a training step that tokenises its batch, and of making a batch both ways."""
+    start, _ = starter_checkpoint()
+    pairs = environment_pairs("stdlib").dataset.shuffle(seed=0).select_columns(["anchor", "positive"])
+    data = TrainingData(train=pairs, dev=None, dev_kind=None, quarantined=0)
+    with tempfile.TemporaryDirectory() as folder:
+        keys = [f"model.start={start}", f"model.max_length={LENGTH}", f"train.batch={BATCH}", "watch.rows=0"]
+        recipe = load_recipe(None, [*keys, f"output={folder}", f"train.max_steps={steps + WARM_UP}"])
+        model = open_start(recipe)
+        trainer = build_trainer(recipe, Path(folder) / "run", model, data)
+        began = time.perf_counter()
+        found = token_rows(data, model, trainer.data_collator)
+        seconds = time.perf_counter() - began
+        assert found is not None and trainer.texts is None
+        rows, pad = found
+        texts = milliseconds(lambda places: trainer.data_collator(data.train.__getitems__(places)))
+        ids = milliseconds(lambda places: pad(rows.__getitems__(places)))
+        times = StepTimes()
+        trainer.add_callback(times)
+        trainer.train()
+    moments = times.moments[WARM_UP - 1 :]
+    step = 1e3 * statistics.median(after - before for before, after in itertools.pairwise(moments))
     return {
-        "step_ms": whole,
-        "batch_of_texts_ms": batch["texts"],
-        "batch_of_ids_ms": batch["ids"],
-        "share_of_texts": batch["texts"] / whole,
-        "build_seconds": beforehand,
-    }
+        "step_ms": step, "batch_of_texts_ms": texts, "batch_of_ids_ms": ids,
+        "share_of_texts": texts / step, "share_of_ids": ids / (step - texts + ids),
+        "pairs_tokenised_per_second": len(rows) / seconds,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--load", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.load:
+        print(json.dumps(load(options.load)))
+        return
+    found = {"environment": environment(), "loading": loading(options.rows), "step": stepping(options.steps)}
+    print(f"{options.rows:,} pairs, {found['loading']['megabytes']:.0f} MB")
+    for way in ("from the file", "from the cache"):
+        one = found["loading"][way]
+        print(
+            f"{way:15} {one['seconds']:6.1f} s  {one['rows_per_second']:11,.0f} rows/s  anonymous memory: "
+            f"{one['anonymous_gb_at_most']:.2f} GB at most, {one['anonymous_gb_after']:.2f} GB afterwards"
+        )
+    step = found["step"]
+    speed = step["pairs_tokenised_per_second"]
+    print(f"a step of {BATCH} pairs: {step['step_ms']:,.0f} ms; {speed:,.0f} pairs/s tokenised beforehand")
+    for kind in ("texts", "ids"):
+        made, share = step[f"batch_of_{kind}_ms"], step[f"share_of_{kind}"]
+        print(f"its batch from {kind:5} {made:6.1f} ms  {share:.1%} of the step")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
