@@ -94,6 +94,7 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests leave the cache, and the last model, of whoever runs them alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.delenv("XDG_CACHE_HOME", raising=False)
         yield
 
 

@@ -50,7 +50,7 @@ def is_hub_folder(folder: Path) -> bool:
     return head.startswith("---") and re.search(r"^configs:", head.split("\n---")[0], re.M) is not None
 
 
-def hub_records(name: HubName, limit: int | None) -> tuple[Iterator[Record], dict[str, list[str]], str]:
+def hub_records(name: HubName, limit: int | None) -> tuple[Iterator[Record], list[Path], dict[str, list[str]], str]:
     """Opens a set.
 
     Args:
@@ -58,7 +58,8 @@ def hub_records(name: HubName, limit: int | None) -> tuple[Iterator[Record], dic
         limit: read about so many rows by streaming; ``None`` downloads the split once and reads it from the cache.
 
     Returns:
-        The rows; the names of numbered labels by column; the split.
+        The rows; the files they are in, empty where they are streamed; the names of numbered labels by column; the
+        split.
 
     Raises:
         SpectraError: the set, its configuration or its split cannot be had.
@@ -76,7 +77,8 @@ def hub_records(name: HubName, limit: int | None) -> tuple[Iterator[Record], dic
         raise _not_loaded(name, error) from error
     features = rows.features or {}
     labels = {key: list(value.names) for key, value in features.items() if isinstance(value, datasets.ClassLabel)}
-    return _records(rows, name), labels, split
+    files = [] if stream else [Path(file["filename"]) for file in rows.cache_files]
+    return _records(rows, name), files, labels, split
 
 
 def _default_split(splits: list[str]) -> str:

@@ -38,13 +38,15 @@ class Quarantine:
     Args:
         source: what is being read; names the file.
         folder: where to write; ``None`` only counts.
+        copy: an open file that gets every refused row as well; ``None`` for none.
     """
 
-    def __init__(self, source: str, folder: Path | None) -> None:
+    def __init__(self, source: str, folder: Path | None, copy: IO[str] | None = None) -> None:
         self.count = 0
         self.first: list[Problem] = []
         self._path = None if folder is None else Path(folder) / file_name(source)
         self._file: IO[Any] | None = None
+        self._copy = copy
         self._stack = contextlib.ExitStack()
 
     @property
@@ -57,11 +59,14 @@ class Quarantine:
         self.count += 1
         if len(self.first) < KEPT:
             self.first.append(problem)
+        line = json.dumps(asdict(problem), ensure_ascii=False) + "\n"
+        if self._copy is not None:
+            self._copy.write(line)
         if self._path is None:
             return
         if self._file is None:
             self._file = self._stack.enter_context(atomic_write(self._path))
-        self._file.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
+        self._file.write(line)
 
     def __enter__(self) -> Quarantine:
         return self

@@ -52,6 +52,7 @@ class TextSet:
         quarantine_file: where they were written; ``None`` when nobody asked for that or there were none.
         problems: the first few refused rows.
         notes: what was done to the data that its reader should know, such as scores that were rescaled.
+        digest: SHA-256 of the rows, where they are on disk; ``None`` where they are in memory.
     """
 
     name: str
@@ -61,6 +62,7 @@ class TextSet:
     quarantine_file: Path | None = None
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    digest: str | None = None
 
     @property
     def roles(self) -> tuple[str, ...]:

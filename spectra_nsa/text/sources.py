@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
@@ -12,6 +12,7 @@ from spectra_nsa.text import beir, hub
 from spectra_nsa.text.quarantine import Quarantine
 from spectra_nsa.text.records import FORMATS, Record, file_format, read_records
 from spectra_nsa.text.rows import Problem, TextSet
+from spectra_nsa.text.shelf import Shelf
 from spectra_nsa.text.table import BadValue, build
 
 _SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test|eval)(?=[-_.]|$)")
@@ -118,16 +119,26 @@ def _from_files(
     quarantine: Path | None, notes: tuple[str, ...] = (),
 ) -> TextSet:  # fmt: skip
     records = itertools.chain.from_iterable(read_records(path) for path in files)
-    return _build(records, name, str(source), columns, limit, quarantine, notes)
+    return _build(records, files, name, str(source), columns, limit, quarantine, notes)
 
 
 def _build(
-    records: Iterable[Record | Problem], name: str, source: str, columns: Mapping[str, str] | None, limit: int | None,
-    quarantine: Path | None, notes: tuple[str, ...] = (), labels: Mapping[str, list[str]] | None = None,
+    records: Iterable[Record | Problem], files: Sequence[Path], name: str, source: str,
+    columns: Mapping[str, str] | None, limit: int | None, quarantine: Path | None, notes: tuple[str, ...] = (),
+    labels: Mapping[str, list[str]] | None = None,
 ) -> TextSet:  # fmt: skip
-    with Quarantine(source, quarantine) as refused:
+    """The rows of an earlier reading of the same files, or those of `records`, which are then not looked at."""
+    key = [source, [(path, path.resolve()) for path in files], columns, limit, notes, labels]
+    with Shelf(key, files) as shelf, Quarantine(source, quarantine, shelf.refused) as refused:
+        if (kept := shelf.found(refused)) is not None:
+            dataset, facts = kept
+            return TextSet(
+                name=name, kind=facts["kind"], dataset=dataset, quarantined=refused.count,
+                quarantine_file=refused.path, problems=tuple(refused.first), notes=tuple(facts["notes"]),
+                digest=facts["rows_file"]["sha256"],
+            )  # fmt: skip
         return build(
-            records, name=name, file=source, columns=columns, limit=limit, quarantine=refused,
+            records, name=name, file=source, columns=columns, limit=limit, quarantine=refused, shelf=shelf,
             label_names=labels, notes=notes,
         )  # fmt: skip
 
@@ -144,7 +155,7 @@ def _from_beir(
     records: Iterable[Record | Problem] = read_records(corpus)
     if not columns:
         records = _with_titles(records)
-    return _build(records, folder.resolve().name, str(corpus), columns, limit, quarantine, notes)
+    return _build(records, [corpus], folder.resolve().name, str(corpus), columns, limit, quarantine, notes)
 
 
 def _with_titles(records: Iterable[Record | Problem]) -> Iterator[Record | Problem]:
@@ -163,10 +174,10 @@ def _with_titles(records: Iterable[Record | Problem]) -> Iterator[Record | Probl
 def _from_hub(
     name: hub.HubName, columns: Mapping[str, str] | None, limit: int | None, quarantine: Path | None
 ) -> TextSet:
-    records, labels, split = hub.hub_records(name, limit)
+    records, files, labels, split = hub.hub_records(name, limit)
     notes = () if name.split else (f"split {split}",)
     short = ":".join(filter(None, (Path(name.path).name, name.config)))
-    return _build(records, short, str(name), columns, limit, quarantine, notes, labels)
+    return _build(records, files, short, str(name), columns, limit, quarantine, notes, labels)
 
 
 def _from_python(

@@ -21,6 +21,7 @@ from spectra_nsa.training.callbacks import BackUp, Deadline, FiniteGradients, Re
 from spectra_nsa.training.continuity import facts_of
 from spectra_nsa.training.dev import DevEvaluator
 from spectra_nsa.training.precision import resolve_precision
+from spectra_nsa.training.tokens import token_rows
 from spectra_nsa.training.trainer import SpectraTrainer
 from spectra_nsa.training.watchers import add_watchers
 
@@ -75,6 +76,8 @@ def build_trainer(
     trainer.add_callback(Restore(trainer.restore))
     trainer.data_collator.max_length = recipe.train.max_length
     trainer.data_collator.prompts = column_prompts(model.prompts, data.train.column_names)
+    if deadline is None and sees_all(recipe, len(data.train)):
+        trainer.take_tokens(token_rows(data, model, trainer.data_collator))
     trainer.add_callback(FiniteGradients(trainer.skip, trainer.step_passed))
     trainer.gate_lr = recipe.train.gate_lr
     terms = live_terms(recipe, data.train.column_names)
@@ -124,6 +127,12 @@ def steps_of(recipe: Recipe, rows: int) -> int:
     section = recipe.train
     batches = max(1, rows // section.batch)
     return section.max_steps or max(1, math.ceil(batches / section.accumulation * section.epochs))
+
+
+def sees_all(recipe: Recipe, rows: int) -> bool:
+    """Whether a run sees every row at least once: only then it pays to tokenise them beforehand."""
+    section = recipe.train
+    return steps_of(recipe, rows) * section.accumulation >= rows // section.batch
 
 
 def shared_batch(wanted: int, rows: int, sharers: int) -> int:

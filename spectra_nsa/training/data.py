@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from spectra_nsa.config.recipe import DataSection
 from spectra_nsa.core.errors import SpectraError, UsageError
@@ -19,6 +23,21 @@ _AT_A_TIME = 10_000  # rows that are Python strings at once
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stored:
+    """Rows on the disk, of which the training rows are some.
+
+    Attributes:
+        rows: all of them, in the order of the file.
+        places: which of them are trained on, in the order of the training rows; ``None`` for all.
+        digest: their SHA-256.
+    """
+
+    rows: Dataset
+    places: NDArray[np.int64] | None
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingData:
     """What a run trains on and is watched by.
 
@@ -28,6 +47,7 @@ class TrainingData:
         dev_kind: ``"pairs"``, ``"scored"`` or ``None``.
         quarantined: broken rows set aside.
         groups: the group of each training row, which batches are filled from; ``None`` mixes all rows.
+        stored: where the training rows lie; ``None`` where they are in memory.
     """
 
     train: Dataset
@@ -35,6 +55,7 @@ class TrainingData:
     dev_kind: str | None
     quarantined: int
     groups: list[str] | None = None
+    stored: Stored | None = None
 
 
 def load_training_data(section: DataSection, *, seed: int, quarantine: Path | None) -> TrainingData:
@@ -63,7 +84,8 @@ def load_training_data(section: DataSection, *, seed: int, quarantine: Path | No
         found = ", ".join(source.dataset.column_names)
         raise SpectraError(f"data.group: {section.train} has no column {section.group!r}. Its columns: {found}.")
     extra = [section.group] if section.group else []
-    rows = source.dataset.select_columns([*_text_columns(source), *extra])
+    rows = source.dataset.select_columns(list(dict.fromkeys([*_text_columns(source), *extra])))
+    whole, places = rows, None
     dev, dev_kind, quarantined = None, None, source.quarantined
     if section.dev_rows and section.dev is not None:
         watched = load_source(section.dev, limit=section.dev_rows, quarantine=quarantine)
@@ -72,13 +94,17 @@ def load_training_data(section: DataSection, *, seed: int, quarantine: Path | No
         dev, dev_kind = watched.dataset, "scored" if watched.kind == "scored" else "pairs"
         quarantined += watched.quarantined
     elif section.dev_rows and len(rows) >= 4:
-        rows, dev = _hold_out(rows, min(section.dev_rows, len(rows) // 4), seed)
-        dev_kind = "pairs"
+        places, dev = _hold_out(rows, min(section.dev_rows, len(rows) // 4), seed)
+        rows, dev_kind = rows.select(places), "pairs"
     if len(rows) < 2:
         raise SpectraError(f"{section.train} gives {len(rows)} training pair; in-batch negatives need at least 2.")
-    groups = [str(group) for group in rows[section.group]] if section.group else None
-    rows = rows.select_columns(_text_columns(source))
-    return TrainingData(groups=groups, train=rows, dev=dev, dev_kind=dev_kind, quarantined=quarantined)
+    groups = _groups(rows, section.group) if section.group else None
+    texts = _text_columns(source)
+    stored = Stored(rows=whole.select_columns(texts), places=places, digest=source.digest) if source.digest else None
+    return TrainingData(
+        train=rows.select_columns(texts), dev=dev, dev_kind=dev_kind, quarantined=quarantined, groups=groups,
+        stored=stored,
+    )  # fmt: skip
 
 
 def _text_columns(source: TextSet) -> list[str]:
@@ -86,17 +112,33 @@ def _text_columns(source: TextSet) -> list[str]:
     return [name for name in names if name in ("anchor", "positive") or name.startswith("negative")]
 
 
-def _hold_out(rows: Dataset, size: int, seed: int) -> tuple[Dataset, Dataset]:
-    """Holds `size` rows out; no anchor or positive of theirs stays in the training rows."""
-    shuffled = rows.shuffle(seed=seed)
-    dev = shuffled.select(range(size))
-    texts = set(dev["anchor"]) | set(dev["positive"])
-    kept: list[int] = []
-    for start in range(size, len(shuffled), _AT_A_TIME):
-        part = shuffled[start : start + _AT_A_TIME]
-        kept += [
-            start + index
-            for index, pair in enumerate(zip(part["anchor"], part["positive"], strict=True))
-            if pair[0] not in texts and pair[1] not in texts
-        ]
-    return shuffled.select(kept), dev
+def _hold_out(rows: Dataset, size: int, seed: int) -> tuple[NDArray[np.int64], Dataset]:
+    """The places of the training rows, shuffled, and `size` dev rows; the two share no anchor and no positive.
+
+    The texts are compared where they lie, in the order of the file: a shuffled pass over rows on a disk is slow.
+    """
+    order = np.random.default_rng(seed).permutation(len(rows))
+    dev = rows.select(order[:size])
+    kept = ~_holding(rows, sorted({*dev["anchor"], *dev["positive"]}))
+    return order[size:][kept[order[size:]]], dev
+
+
+def _holding(rows: Dataset, texts: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows have one of the texts as their anchor or positive."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = [np.zeros(0, dtype=bool)]
+    for table in rows.select_columns(["anchor", "positive"]).with_format("arrow").iter(_AT_A_TIME):
+        columns = [pc.is_in(column, value_set=pa.array(texts, column.type)).to_numpy() for column in table.columns]
+        found.append(np.logical_or(*columns))
+    return np.concatenate(found)
+
+
+def _groups(rows: Dataset, column: str) -> list[str]:
+    """The group of each row; each name is one string, however many rows have it."""
+    known: dict[str, str] = {}
+    groups: list[str] = []
+    for table in rows.select_columns([column]).with_format("arrow").iter(_AT_A_TIME):
+        groups += [known.setdefault(name, name) for name in map(str, table.column(0).to_pylist())]
+    return groups

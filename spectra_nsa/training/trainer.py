@@ -37,6 +37,7 @@ class SpectraTrainer(SentenceTransformerTrainer):
     skipped = 0
     skipped_in_a_row = 0
     groups: Sequence[str] | None = None  # of the training rows; batches are filled from one group each
+    texts: Any = None  # the training rows as texts, where `train_dataset` holds their token ids
     watch: Watch  # what looks on
     progress: Progress  # what is shown
     patience: Patience | None = None  # what may stop the run early
@@ -56,7 +57,15 @@ class SpectraTrainer(SentenceTransformerTrainer):
             # it, which its reducer cannot follow. `training_step` averages the gradients instead.
             self.accelerator.prepare_model = functools.partial(self.accelerator.prepare_model, evaluation_mode=True)
 
+    def take_tokens(self, found: tuple[Any, Any] | None) -> None:
+        """Trains on token ids that are there already; ``None`` leaves the texts."""
+        if found is not None:
+            self.texts = self.train_dataset
+            self.train_dataset, self.data_collator = found
+
     def get_batch_sampler(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.texts is not None and dataset is self.train_dataset:
+            dataset = self.texts  # texts that are cut to the same ids are still two
         if self.groups is None or len(dataset) != len(self.groups):
             return super().get_batch_sampler(dataset, *args, **kwargs)
         return GroupedBatchSampler(dataset, *args, **kwargs, groups=self.groups)

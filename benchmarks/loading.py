@@ -1,0 +1,183 @@
+"""Loading: how fast rows are read and at what memory, and what share of a training step tokenising takes.
+
+    python benchmarks/loading.py [--rows 1000000] [--steps 6] [--json FILE]
+
+Makes a file of pairs from random words (a text of 4 to 12 and one of 20 to 60), and loads it as `spectra train` does,
+each time in a process of its own and with a cache of its own: first from the file, then from the cache. `anonymous` is
+memory that belongs to the process alone, above what it had after its imports; mapped files, which the system takes
+back when it needs room, are not in it. Then a step of MiniLM at batch 64 is timed on documented Python functions, with
+its batch made of texts and of token ids.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from spectra_nsa.config.recipe import DataSection, load_recipe
+from spectra_nsa.core.results import environment
+from spectra_nsa.models.starter import starter_checkpoint
+from spectra_nsa.text.python_env import environment_pairs
+from spectra_nsa.training.build import build_trainer
+from spectra_nsa.training.data import TrainingData, load_training_data
+from spectra_nsa.training.start import open_start
+from spectra_nsa.training.tokens import token_rows
+
+BATCH, LENGTH, WARM_UP = 64, 128, 2
+
+
+def write_pairs(path: Path, rows: int) -> None:
+    """A JSON Lines file of pairs; no two anchors are equal."""
+    source = random.Random(0)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["".join(source.choices(letters, k=source.randint(2, 9))) for _ in range(20_000)]
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(rows):
+            anchor = " ".join(source.choices(words, k=source.randint(4, 12)))
+            positive = " ".join(source.choices(words, k=source.randint(20, 60)))
+            file.write(json.dumps({"anchor": f"{anchor} {number}", "positive": positive}) + "\n")
+
+
+def anonymous_gb() -> float:
+    """This process's own memory now (Linux)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024 / 1e9
+
+
+def load(path: str) -> dict[str, float]:
+    """Loads training data in this process and watches its memory."""
+    before = peak = anonymous_gb()
+    ended = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not ended.wait(0.005):
+            peak = max(peak, anonymous_gb())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    began = time.perf_counter()
+    data = load_training_data(DataSection(train=path), seed=0, quarantine=None)
+    seconds = time.perf_counter() - began
+    ended.set()
+    watcher.join()
+    return {
+        "rows": len(data.train),
+        "seconds": seconds,
+        "rows_per_second": len(data.train) / seconds,
+        "anonymous_gb_at_most": peak - before,
+        "anonymous_gb_after": anonymous_gb() - before,
+    }
+
+
+def loading(rows: int) -> dict[str, Any]:
+    """`load` from a file, and then from the cache that this left."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pairs.jsonl"
+        write_pairs(path, rows)
+        found: dict[str, Any] = {"megabytes": path.stat().st_size / 1e6}
+        time.sleep(3)  # a file that was written just now is hashed, since its time of change proves nothing yet
+        for way in ("from the file", "from the cache"):
+            command = [sys.executable, __file__, "--load", str(path)]
+            variables = os.environ | {"XDG_CACHE_HOME": folder}
+            answer = subprocess.run(command, env=variables, check=True, capture_output=True, text=True)
+            found[way] = json.loads(answer.stdout.splitlines()[-1])
+        return found
+
+
+class StepTimes(TrainerCallback):
+    """The moments at which steps end."""
+
+    def __init__(self) -> None:
+        self.moments: list[float] = []
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.moments.append(time.perf_counter())
+
+
+def milliseconds(make: Callable[[list[int]], Any], times: int = 30) -> float:
+    """The median of making a batch, each of other rows."""
+    taken = []
+    for number in range(times):
+        before = time.perf_counter()
+        make(list(range(number * BATCH, (number + 1) * BATCH)))
+        taken.append(time.perf_counter() - before)
+    return 1e3 * statistics.median(taken)
+
+
+def stepping(steps: int) -> dict[str, float]:
+    """Milliseconds of a training step that tokenises its batch, and of making a batch both ways."""
+    start, _ = starter_checkpoint()
+    pairs = environment_pairs("stdlib").dataset.shuffle(seed=0).select_columns(["anchor", "positive"])
+    data = TrainingData(train=pairs, dev=None, dev_kind=None, quarantined=0)
+    with tempfile.TemporaryDirectory() as folder:
+        keys = [f"model.start={start}", f"model.max_length={LENGTH}", f"train.batch={BATCH}", "watch.rows=0"]
+        recipe = load_recipe(None, [*keys, f"output={folder}", f"train.max_steps={steps + WARM_UP}"])
+        model = open_start(recipe)
+        trainer = build_trainer(recipe, Path(folder) / "run", model, data)
+        began = time.perf_counter()
+        found = token_rows(data, model, trainer.data_collator)
+        seconds = time.perf_counter() - began
+        assert found is not None and trainer.texts is None
+        rows, pad = found
+        texts = milliseconds(lambda places: trainer.data_collator(data.train.__getitems__(places)))
+        ids = milliseconds(lambda places: pad(rows.__getitems__(places)))
+        times = StepTimes()
+        trainer.add_callback(times)
+        trainer.train()
+    moments = times.moments[WARM_UP - 1 :]
+    step = 1e3 * statistics.median(after - before for before, after in itertools.pairwise(moments))
+    return {
+        "step_ms": step, "batch_of_texts_ms": texts, "batch_of_ids_ms": ids,
+        "share_of_texts": texts / step, "share_of_ids": ids / (step - texts + ids),
+        "pairs_tokenised_per_second": len(rows) / seconds,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--load", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.load:
+        print(json.dumps(load(options.load)))
+        return
+    found = {"environment": environment(), "loading": loading(options.rows), "step": stepping(options.steps)}
+    print(f"{options.rows:,} pairs, {found['loading']['megabytes']:.0f} MB")
+    for way in ("from the file", "from the cache"):
+        one = found["loading"][way]
+        print(
+            f"{way:15} {one['seconds']:6.1f} s  {one['rows_per_second']:11,.0f} rows/s  anonymous memory: "
+            f"{one['anonymous_gb_at_most']:.2f} GB at most, {one['anonymous_gb_after']:.2f} GB afterwards"
+        )
+    step = found["step"]
+    speed = step["pairs_tokenised_per_second"]
+    print(f"a step of {BATCH} pairs: {step['step_ms']:,.0f} ms; {speed:,.0f} pairs/s tokenised beforehand")
+    for kind in ("texts", "ids"):
+        made, share = step[f"batch_of_{kind}_ms"], step[f"share_of_{kind}"]
+        print(f"its batch from {kind:5} {made:6.1f} ms  {share:.1%} of the step")
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
