@@ -136,8 +136,9 @@ def main() -> None:
     size = sum(weight.numel() for weight in model.parameters()) / 1e6
     where = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
     precision = resolve_precision(options.precision)
-    print(f"{options.size}, {size:.1f} M parameters, {precision}, {where}: {len(NEEDS)} terms, batch {options.batch} × "
-          f"{options.accumulation}, {'activations kept' if options.keep_activations else 'gradient checkpointing'}")  # fmt: skip
+    kept = "activations kept" if options.keep_activations else "gradient checkpointing"
+    print(f"{options.size}, {size:.1f} M parameters, {precision}, {where}")
+    print(f"{len(NEEDS)} terms, batch {options.batch} × {options.accumulation}, {kept}", flush=True)
     lines = run(recipe, model, rows)
     timed = lines.rows[WARM_UP:] or lines.rows
     middle = {key: float(np.median([row[key] for row in timed])) for key in MEDIANS}
