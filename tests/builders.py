@@ -53,7 +53,8 @@ def bert_folder(
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *"abcdefghijklmnopqrstuvwxyz:()_."]
     vocabulary += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    bert = BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **(shape | config)))
+    shape["max_position_embeddings"] = 64
+    bert = BertModel(BertConfig(vocab_size=len(vocabulary), **(shape | config)))
     for name, weight in bert.named_parameters():  # LayerNorms and biases start at constants: make them count
         if weight.ndim == 1:
             torch.nn.init.normal_(weight, mean=1.0 if name.endswith("LayerNorm.weight") else 0.0, std=0.1)

@@ -225,7 +225,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UsageError(f"there is no recipe {path}.") from error
+        raise UsageError(f"there is no recipe {path}. `spectra recipe list` names those that can be copied.") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise SpectraError(f"{path} is not readable YAML: {error}") from error
     if values is None:

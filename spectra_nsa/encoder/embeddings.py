@@ -21,8 +21,10 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(D, eps=spec.norm_eps)
         self.dropout = nn.Dropout(spec.hidden_dropout)
 
-    def forward(self, context: BatchContext, ids_BT: Tensor, segments_BT: Tensor | None) -> Tensor:
-        x_BTD = self.tokens(ids_BT)
+    def forward(
+        self, context: BatchContext, ids_BT: Tensor, segments_BT: Tensor | None, tokens_BTD: Tensor | None = None
+    ) -> Tensor:
+        x_BTD = self.tokens(ids_BT) if tokens_BTD is None else tokens_BTD
         if self.segments is not None:
             x_BTD = x_BTD + self.segments(torch.zeros_like(ids_BT) if segments_BT is None else segments_BT)
         if self.positions is not None:

@@ -75,6 +75,7 @@ class Encoder(nn.Module):
         mask_BT: Tensor,
         segments_BT: Tensor | None = None,
         positions_BT: Tensor | None = None,
+        tokens_BTD: Tensor | None = None,
     ) -> Encoded:
         """The hidden states of every depth.
 
@@ -83,6 +84,7 @@ class Encoder(nn.Module):
             mask_BT: non-zero at real tokens.
             segments_BT: segment ids; ``None`` for all 0.
             positions_BT: positions; ``None`` counts them from each text's first real token.
+            tokens_BTD: the ids' rows of the token embedding; ``None`` looks them up.
         """
         spec = self.spec
         context = make_context(
@@ -92,7 +94,7 @@ class Encoder(nn.Module):
             rope_theta=spec.rope_theta,
             modes=spec.spectral_modes if spec.attention == "spectral" and spec.mixer == "spectral" else None,
         )
-        x_BTD = self.embeddings(context, ids_BT, segments_BT)
+        x_BTD = self.embeddings(context, ids_BT, segments_BT, tokens_BTD)
         states = [x_BTD]
         entropies = []
         for layer in self.layers:

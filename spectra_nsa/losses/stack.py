@@ -144,7 +144,9 @@ class LossStack(nn.Module):
             cache = GradientCache(run, sizes, self.spectra.parameters(), self.gradient_norms)
             outputs = cache.outputs
         else:
-            own = outputs_by_length(self.model, columns, self.groups, names, self.work)
+            # On a GPU such gradients cost next to nothing, and finding the tokens in use would stall the queue.
+            table = self.spectra.get_input_embeddings() if self.spectra.device.type == "cpu" else None
+            own = outputs_by_length(self.model, columns, self.groups, names, self.work, table)
             outputs = whole_outputs(own, sizes)
         tokens = whole_tokens(columns, sizes) if "entity" in live else columns
         values: dict[str, Tensor] = {}

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 TEXTS_PER_GROUP = 16
 _TOKEN_KEYS = ("input_ids", "attention_mask", "token_type_ids")
+_PLACES, _ROWS = "spectra_places", "spectra_rows"
 
 
 @dataclass
@@ -140,6 +142,7 @@ def outputs_by_length(
     groups: int | None = None,
     names: Sequence[str] = ("sentence_embedding",),
     work: Work | None = None,
+    table: nn.Module | None = None,
 ) -> list[dict[str, Tensor]]:
     """Named outputs of several columns of texts, computed together in groups of like length.
 
@@ -150,16 +153,39 @@ def outputs_by_length(
         groups: how many forward passes; ``None`` for about one per 16 texts. 1 gives one padded pass.
         names: what to keep of the model's outputs.
         work: counts the passes; ``None`` for no counting.
+        table: the token embedding, to look every id up once for all passes (see `with_rows`); ``None`` leaves it to
+            each pass.
 
     Returns:
         for each column its outputs by name, rows in their first order.
     """
     passes = passes_of(features, groups)
+    if table is not None and len(passes) > 1:
+        features = with_rows(features, table)
     pieces = []
     for rows in passes:
         out = model(batch_of(features, rows, work))
         pieces.append({name: out[name] for name in names})
     return by_column(features, passes, pieces)
+
+
+def with_rows(features: Sequence[dict[str, Any]], table: nn.Module) -> list[dict[str, Any]]:
+    """The columns with the rows of the token embedding that they use, and the place of each token among them.
+
+    The gradient of a lookup is as large as the table. Looked up in each pass, a table of 30,522 rows is filled with
+    zeros and added up once a pass; this way once a batch, and each pass has only the rows in use.
+
+    Args:
+        features: see `outputs_by_length`.
+        table: the token embedding.
+    """
+    used_U, places = torch.unique(torch.cat([batch["input_ids"].flatten() for batch in features]), return_inverse=True)
+    rows_UD = table(used_U)
+    parts = places.split([batch["input_ids"].numel() for batch in features])
+    return [
+        batch | {_ROWS: rows_UD, _PLACES: part.view_as(batch["input_ids"])}
+        for batch, part in zip(features, parts, strict=True)
+    ]
 
 
 def by_column(
@@ -193,9 +219,11 @@ def batch_of(
     masks = [features[column]["attention_mask"][row].bool() for column, row in rows]
     if work is not None:
         work.add([int(mask.sum()) for mask in masks])
-    part: dict[str, Any] = {key: value for key, value in first.items() if key not in _TOKEN_KEYS}
-    for key in _TOKEN_KEYS:
+    part: dict[str, Any] = {key: value for key, value in first.items() if key not in (*_TOKEN_KEYS, _PLACES)}
+    for key in (*_TOKEN_KEYS, _PLACES):
         if key in first:
             real = [features[column][key][row][mask] for (column, row), mask in zip(rows, masks, strict=True)]
             part[key] = torch.nn.utils.rnn.pad_sequence(real, batch_first=True)
+    if _ROWS in part:
+        part["inputs_embeds"] = F.embedding(part.pop(_PLACES), part.pop(_ROWS))
     return part

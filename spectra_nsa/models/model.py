@@ -156,6 +156,7 @@ class SpectraModel(SpectraPreTrainedModel):
         detached: Sequence[str] = (),
         output_hidden_states: bool = False,
         return_dict: bool = True,
+        inputs_embeds: Tensor | None = None,
     ) -> SpectraOutput | tuple[Any, ...]:
         """One pass; only the heads that `outputs` names are computed.
 
@@ -170,6 +171,7 @@ class SpectraModel(SpectraPreTrainedModel):
             detached: those of them whose gradient ends at their head and does not reach the encoder.
             output_hidden_states: whether to return every depth.
             return_dict: False for a tuple.
+            inputs_embeds: (B, T, H), the rows of `input_ids` in the token embedding; ``None`` looks them up.
 
         Raises:
             UsageError: an output that does not exist.
@@ -179,7 +181,7 @@ class SpectraModel(SpectraPreTrainedModel):
                 raise unknown_name("output", name, OUTPUTS)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        encoded = self.encoder(input_ids, attention_mask, token_type_ids, position_ids)
+        encoded = self.encoder(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         result = SpectraOutput(last_hidden_state=encoded.states[-1])
         if output_hidden_states:
             result.hidden_states = tuple(encoded.states)

@@ -22,7 +22,7 @@ from spectra_nsa.models.model import OUTPUTS, SpectraModel
 from spectra_nsa.models.registration import register
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prompt_length")
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prompt_length", "inputs_embeds")
 # Arguments of `encode` that may stand beside `outputs`, with the only value that means something there; `encode_query`
 # passes all of them on.
 _WITH_OUTPUTS: dict[str, Any] = {

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 import spectra_nsa as sp
 from spectra_nsa.losses.info_nce import InfoNCE
-from spectra_nsa.models.length_groups import batch_of, embed_by_length, group_by_length, group_by_tokens, passes_of
+from spectra_nsa.models.length_groups import (
+    batch_of,
+    embed_by_length,
+    group_by_length,
+    group_by_tokens,
+    outputs_by_length,
+    passes_of,
+)
 
 ANCHORS = ["open a file", "sort", "read the socket and write the list", "close"]
 POSITIVES = ["def open(file): " * 3, "sort list of text", "x", "close the file and the socket and the list"]
@@ -108,3 +115,34 @@ def test_a_loss_owns_no_parameters(make_bert: Callable[..., Path]) -> None:
     model = sp.warm_start(make_bert())
     loss = InfoNCE(model, sizes=[32])
     assert {id(w) for w in loss.parameters()} == {id(w) for w in model.parameters()}
+
+
+@pytest.mark.parametrize("heads", [("sentence_embedding",), ("embedding", "entity", "fast_logits")])
+def test_tokens_looked_up_once_a_batch_give_the_same(make_bert: Callable[..., Path], heads: tuple[str, ...]) -> None:
+    model = sp.warm_start(make_bert(), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, entity=True)
+    table = model.spectra.get_input_embeddings()
+    lookups: list[int] = []
+    table.register_forward_hook(lambda module, given, out: lookups.append(given[0].numel()))
+
+    def run(shared: torch.nn.Module | None) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        model.train()
+        model.zero_grad()
+        lookups.clear()
+        features = [model.preprocess(ANCHORS), model.preprocess(POSITIVES)]
+        if heads != ("sentence_embedding",):
+            features = [column | {"spectra_outputs": heads} for column in features]
+        columns = outputs_by_length(model, features, 4, heads, table=shared)
+        found = {name: torch.cat([column[name] for column in columns]) for name in heads}
+        sum((value * torch.arange(value.numel()).view_as(value).cos()).sum() for value in found.values()).backward()
+        gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+        return {name: value.detach() for name, value in found.items()}, gradients
+
+    each, gradients = run(None)
+    assert len(lookups) > 1
+    once, again = run(table)
+    used = {int(token) for column in (ANCHORS, POSITIVES) for token in model.preprocess(column)["input_ids"].unique()}
+    assert lookups == [len(used)]
+    assert all(torch.equal(each[name], once[name]) for name in heads)
+    assert gradients.keys() == again.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(again[name], gradient, rtol=1e-4, atol=1e-5, msg=name)

@@ -1,0 +1,79 @@
+"""`spectra recipe`: the recipes that come with the package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spectra_nsa.core.errors import SpectraError, UsageError
+
+app = typer.Typer(help="Recipes that come with the package: list, show, copy.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Its name, as `spectra recipe list` prints it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def recipe() -> None:
+    """Recipes that come with the package: list, show, copy."""
+
+
+@app.command("list")
+def list_command(as_json: AsJson = False) -> None:
+    """Name the recipes.
+
+    Example: spectra recipe list
+    """
+    from spectra_nsa.config.shipped import recipe_about, recipe_names
+
+    found = {name: recipe_about(name) for name in recipe_names()}
+    if as_json:
+        print(json.dumps({"schema": 1, "recipes": found}))
+        return
+    width = max(map(len, found))
+    for name, about in found.items():
+        print(f"{name:<{width}}  {about}")
+
+
+@app.command("show")
+def show_command(name: Name, as_json: AsJson = False) -> None:
+    """Print a recipe; with --json all its keys, defaults included.
+
+    Example: spectra recipe show m456
+    """
+    from spectra_nsa.config.shipped import recipe_path
+
+    path = recipe_path(name)
+    if as_json:
+        from spectra_nsa.config.recipe import load_recipe
+
+        print(json.dumps({"schema": 1, "recipe": load_recipe(path).model_dump()}, indent=2))
+        return
+    print(path.read_text(encoding="utf-8"), end="")
+
+
+@app.command("copy")
+def copy_command(
+    name: Name,
+    file: Annotated[Path | None, typer.Argument(help="Where to; NAME.yaml in this folder by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a recipe into a file of your own, to edit and to train by.
+
+    Example: spectra recipe copy m456 mine.yaml
+    """
+    from spectra_nsa.config.shipped import recipe_path
+    from spectra_nsa.core.files import atomic_write
+
+    path = recipe_path(name)
+    file = file or Path(path.name)
+    if file.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"{file}: a recipe's name ends in .yaml, which is how `spectra train` knows it.")
+    if file.exists():
+        raise SpectraError(f"{file} exists already. Name another file: spectra recipe copy {name} FILE.yaml.")
+    with atomic_write(file) as out:
+        out.write(path.read_text(encoding="utf-8"))
+    print(json.dumps({"schema": 1, "file": str(file)}) if as_json else f"{file}; next: spectra train {file} --dry-run")

@@ -1,0 +1,127 @@
+"""The shipped recipes: each as it stands in its file, made small, through a whole run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import spectra_nsa as sp
+from spectra_nsa.config.presets import Preset, load_preset
+from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.shipped import FOLDER, recipe_names, recipe_path
+from spectra_nsa.models import fresh
+from spectra_nsa.models.fresh import load_tokenizer
+from spectra_nsa.text import hub
+from spectra_nsa.training.build import live_terms, steps_of
+from spectra_nsa.training.run import train
+from tests.builders import WORDS, bert_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+FROM_SCRATCH = {"m456": "M456", "m600": "M600", "m700": "M700", "m1b": "M1B", "nexus-240m": "nexus-240m"}
+TINY = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 4, "intermediate_size": 64}
+TRIPLET_TERMS = {"semantic", "ranking", "anchor", "fast", "bridge", "entity", "anomaly"}
+
+
+def shipped(name: str, *more: str) -> Recipe:
+    return load_recipe(recipe_path(name), more)
+
+
+def test_the_folder_at_the_top_is_the_packaged_one() -> None:
+    assert (ROOT / "recipes").resolve() == FOLDER.resolve()
+    assert set(recipe_names()) == {*FROM_SCRATCH, "quickstart"}
+
+
+@pytest.mark.parametrize("name", FROM_SCRATCH)
+def test_a_recipe_trains_its_size_by_the_sizes_own_defaults(name: str) -> None:
+    recipe = shipped(name)
+    assert (recipe.name, recipe.model.size) == (name, FROM_SCRATCH[name])
+    schedule = {"epochs", "max_steps"}
+    defaults = {key: value for key, value in load_preset(FROM_SCRATCH[name]).train.items() if key not in schedule}
+    assert {key: getattr(recipe.train, key) for key in defaults} == defaults
+    assert (recipe.loss.temperature_start, recipe.loss.temperature) == (0.07, 0.05)
+    assert (recipe.train.checkpoint_every, recipe.backup.every) == (500, 6)
+
+
+@pytest.mark.parametrize("name", ["m456", "m600", "m700", "m1b"])
+def test_the_large_ones_see_98_000_triplets_three_times(name: str) -> None:
+    recipe = shipped(name)
+    rows = (recipe.data.limit or 0) - recipe.data.dev_rows
+    assert (rows, recipe.train.epochs, steps_of(recipe, rows)) == (98_000, 3, 4594)
+    assert hub.parse(recipe.data.train or "") == hub.HubName(
+        path="sentence-transformers/msmarco-bm25", config="triplet-hard"
+    )
+    assert recipe.train.gradient_checkpointing == (name == "m1b")
+
+
+def test_the_edge_one_takes_a_thousand_steps_on_own_pairs() -> None:
+    recipe = shipped("nexus-240m")
+    assert (steps_of(recipe, 1_000_000), recipe.train.batch, recipe.model.max_length) == (1000, 64, 128)
+    shape = load_preset("nexus-240m").model
+    assert (shape["norm"], shape["position"], shape["vocab_size"]) == ("pre", "absolute", 48_000)
+
+
+def tiny_preset(name: str) -> Preset:
+    """The preset with its own kinds of parts, but small."""
+    preset = load_preset(name)
+    narrow = {"spectral_dim": 8} if "spectral_dim" in preset.model else {}
+    return dataclasses.replace(preset, model=preset.model | TINY | narrow | {"semantic_dims": [24, 16, 8]})
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that holds a small stand-in under each name that a recipe uses, and small presets."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fresh, "load_preset", tiny_preset)
+    (tmp_path / "sentence-transformers").mkdir()
+    minilm = tmp_path / "sentence-transformers" / "all-MiniLM-L6-v2"
+    bert_folder(tmp_path / "made", max_position_embeddings=128).rename(minilm)
+    load_tokenizer(str(minilm)).save_pretrained("tokenizer")
+    triplets = [
+        {"query": f"open {a} {b}", "positive": f"{a} read {b}", "negative": f"{b} close"}
+        for a in WORDS[6:14] for b in WORDS[6:14] if a != b
+    ]  # fmt: skip
+    marco = tmp_path / "sentence-transformers" / "msmarco-bm25"
+    (marco / "triplet-hard").mkdir(parents=True)
+    data = "  data_files:\n  - split: train\n    path: triplet-hard/train-*"
+    (marco / "README.md").write_text(f"---\nconfigs:\n- config_name: triplet-hard\n{data}\n---\n")
+    write(marco / "triplet-hard" / "train-0.jsonl", triplets)
+    write(tmp_path / "pairs.jsonl", [{"anchor": row["query"], "positive": row["positive"]} for row in triplets])
+    return tmp_path
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_made_small_it_trains_saves_and_encodes(name: str, home: Path) -> None:
+    more = ["train.max_steps=2", "train.batch=8", "train.accumulation=2", "train.log_every=1", f"output={home}/runs"]
+    if name == "quickstart":
+        more += ["name=quickstart", "data.train=python:packaging"]
+    else:
+        more += ["model.tokenizer=./tokenizer"]
+    recipe = shipped(name, *more)
+    result = train(recipe)
+    rows = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    logged = [row for row in rows if "loss" in row]
+    assert result.steps == 2 and len(logged) == 2 and all(row["grad_norm"] > 0 for row in logged)
+    columns = ["anchor", "positive", "negative"] if name.startswith("m") else ["anchor", "positive"]
+    terms = set(live_terms(recipe, columns))
+    assert terms == (TRIPLET_TERMS if len(columns) == 3 else TRIPLET_TERMS - {"ranking"})
+    assert all(logged[-1][f"grad_norm_{term}"] > 0 for term in terms - {"semantic"})
+    assert result.best.keys() == {"dev_ndcg@10"}
+    model = sp.load(result.folder / "model")
+    texts = ["open a file", "close the socket"]
+    outputs = ["embedding", "entity", "ranking", "anchor64", "fast", "anomaly"]
+    saved, trained = (one.encode(texts, outputs=outputs) for one in (model, result.model))
+    assert all(np.array_equal(saved[output], trained[output]) for output in outputs)
+    if name in FROM_SCRATCH:
+        kinds = ("norm", "position", "ffn", "attention", "depth_mix", "entity", "max_length")
+        asked = load_preset(FROM_SCRATCH[name]).model
+        assert {kind: getattr(model.spectra.config, kind) for kind in kinds if kind in asked} == {
+            kind: asked[kind] for kind in kinds if kind in asked
+        }
