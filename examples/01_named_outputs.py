@@ -27,6 +27,8 @@ TEXTS = [
 
 
 def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     model = sp.load(sys.argv[1])
     rows = environment_pairs("stdlib").dataset
     twice = near_duplicates(list(rows["anchor"]), None) | near_duplicates(list(rows["positive"]), None)

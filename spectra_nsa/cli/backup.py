@@ -22,7 +22,7 @@ def list_command(
     url: Annotated[str, typer.Argument(help="What backup.to says: a folder or an fsspec address; or a run below it.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the runs at an address and their whole checkpoints.
+    """Show the runs at an address and the checkpoints that have arrived; `restore` compares every file.
 
     Example: spectra backup list /content/drive/MyDrive/spectra
     """

@@ -35,6 +35,8 @@ def encode_command(
         rows += read_texts(source)
     if not rows:
         raise UsageError('give texts: --texts "a" "b", or --input FILE.')
+    if output is not None:
+        _check_output(output, len(names))
     import numpy as np
 
     from spectra_nsa.models.warm_start import open_model
@@ -46,7 +48,7 @@ def encode_command(
         from spectra_nsa.core.files import atomic_write
 
         with atomic_write(output, "wb") as file:
-            if output.suffix == ".npy" and len(arrays) == 1:
+            if output.suffix == ".npy":
                 np.save(file, next(iter(arrays.values())))
             else:
                 np.savez(file, **arrays)
@@ -63,6 +65,14 @@ def encode_command(
                 values = np.atleast_1d(row)
                 head = " ".join(f"{value:+.4f}" if array.dtype.kind == "f" else str(value) for value in values[:6])
                 print(f"  {head}{' …' if len(values) > 6 else ''}  {text[:60]!r}")
+
+
+def _check_output(output: Path, count: int) -> None:
+    """Refuses, before any work, a file that cannot be written as what its name says."""
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder: name a file, such as {output / 'vectors.npz'}.")
+    if output.suffix not in (".npz", ".npy") or (output.suffix == ".npy" and count > 1):
+        raise UsageError(f"{output}: name it .npz, or .npy where there is one output; {count} are asked for.")
 
 
 def similarity_command(

@@ -86,7 +86,6 @@ def fit_anomaly_command(
         return
     how = f"{facts['prototypes']} prototypes" if facts["method"] == "prototypes" else "the nearest text"
     print(f"fitted on {facts['texts']:,} texts by {how}, calibrated on {facts['calibration']:,} held out")
-    print(
-        f"false alarms: {facts['false_alarms']:.1%} of {facts['checked']:,} further texts, {facts['level']:.0%} wanted"
-    )
+    seen, wanted = 100 * facts["false_alarms"], 100 * facts["level"]
+    print(f"false alarms: {seen:.1f} % of {facts['checked']:,} further texts, {wanted:.3g} % wanted")
     print(f"model: {facts['folder']}")

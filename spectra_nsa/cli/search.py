@@ -27,7 +27,9 @@ def search_command(
     lines: Annotated[int, typer.Option(min=1, help="Lines shown of each hit.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find the texts of a corpus that mean what a query says. Without a MODEL, the last run's is used.
+    """Find the texts of a corpus that mean what a query says. Without a MODEL, your last run's is used.
+
+    The last run is that of this user, in whatever folder it was made.
 
     Example: spectra search "remove a directory and everything in it" --corpus python:stdlib -k 3
     """

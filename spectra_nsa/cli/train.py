@@ -29,7 +29,10 @@ def train_command(
     epochs: Annotated[float | None, typer.Option(min=0.001, help="Passes over the data.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
     batch: Annotated[int | None, typer.Option(min=2, help="Pairs a step.")] = None,
-    max_length: Annotated[int | None, typer.Option(min=3, help="Longest text in tokens.")] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(min=3, help="Longest text in tokens, in the saved model too; train.max_length: here only."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with a run, or from one of its checkpoints.")] = None,
@@ -175,19 +178,30 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
         "seconds": round(result.seconds, 1),
         "pairs_per_second": round(result.pairs_per_second, 2),
         "best": result.best,
+        "start": result.start,
+        "ended": result.ended,
     }
     if result.backup is not None:
         facts["backup"] = asdict(result.backup)
     if as_json:
         print(json.dumps(facts))
         return
-    best = "".join(f", best {name} {value:.4f}" for name, value in result.best.items())
+    started = {name: f" ({value:.4f} at the start)" for name, value in result.start.items()}
+    best = "".join(f", best {name} {value:.4f}{started.get(name, '')}" for name, value in result.best.items())
     if result.steps == result.first_step:
         print(f"the run had ended already, at step {result.steps}; train.epochs or train.max_steps makes it longer")
         print(f"model: {model}")
         return
-    done = f"{result.steps - result.first_step} steps in {result.seconds:.0f} s"
+    early = "; stopped early, by train.patience" if result.ended == "stopped early" else ""
+    done = f"{result.steps - result.first_step} steps in {result.seconds:.0f} s{early}"
     print(f"{done} ({result.pairs_per_second:.1f} pairs/s){best}")
+    for name, value in result.best.items():
+        if value < result.start.get(name, value):
+            print(
+                f"spectra: warning: no step was better than the start by {name}: a lower train.lr, more data or longer "
+                "training may help.",
+                file=sys.stderr,
+            )
     print(f"model: {model}")
     if result.backup is not None:
         lost = f", not copied: {', '.join(result.backup.lost)}" if result.backup.lost else ""

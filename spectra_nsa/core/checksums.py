@@ -86,7 +86,11 @@ def damage(folder: Path) -> str | None:
     try:
         files = read_manifest(folder)["files"]
     except SpectraError as error:
-        return "it has no manifest.json" if not (folder / MANIFEST).is_file() else str(error).rstrip(".")
+        return (
+            "it has no manifest.json (not finished, or made by an older version)"
+            if not (folder / MANIFEST).is_file()
+            else str(error).rstrip(".")
+        )
     for name, said in files.items():
         path = folder / name
         if not path.is_file():

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.errors import SpectraError, UsageError
 
 
 def _parent(path: Path) -> Path:
@@ -56,9 +56,30 @@ def _umask() -> int:
     return value
 
 
+def check_replaceable(path: str | Path, mark: str) -> None:
+    """That a folder to be written is absent, empty, or of the kind that is to be replaced.
+
+    Args:
+        path: where to.
+        mark: a file that every folder of that kind holds.
+
+    Raises:
+        UsageError: something else stands there.
+    """
+    path = Path(path)
+    if path.is_dir() and ((path / mark).is_file() or not any(path.iterdir())):
+        return
+    if path.exists():
+        kind = "a folder of other things" if path.is_dir() else "a file"
+        raise UsageError(f"{path} is {kind}, which would be lost. Name a folder that does not exist yet.")
+
+
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `path`; it replaces `path` when the block ends without an error."""
+    """Yields a temporary folder beside `path`; it replaces `path` when the block ends without an error.
+
+    What stands at `path` is lost: where a user chose the path, ask `check_replaceable` first.
+    """
     path = Path(path)
     temporary = Path(tempfile.mkdtemp(dir=_parent(path), prefix=f".{path.name}.", suffix=".tmp"))
     temporary.chmod(0o777 & ~_umask())

@@ -13,7 +13,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import BertConfig, BertModel
 
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import atomic_folder
+from spectra_nsa.core.files import atomic_folder, check_replaceable
 from spectra_nsa.models.bert_adapter import config_to_bert, encoder_to_bert
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
@@ -27,14 +27,16 @@ def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
     Args:
         model: a model whose backbone is BERT's shape (post-norm, absolute positions, gelu, plain attention) and which
             pools without weights of its own.
-        folder: where to; an existing folder is replaced when all is written.
+        folder: where to; a model's folder that stands there is replaced when all is written.
 
     Returns:
         the folder.
 
     Raises:
         SpectraError: the backbone has another shape.
+        UsageError: something else than a model stands at `folder`.
     """
+    check_replaceable(folder, "modules.json")
     spectra = model.spectra
     config = spectra.config
     _refuse_other_shapes(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.heads.anomaly import AnomalyHead
 
 FEW = 1_000  # texts below which covariances are not to be had: the nearest text decides
@@ -44,6 +45,36 @@ def default_prototypes(texts: int) -> int:
     return max(FEWEST_PROTOTYPES, min(MOST_PROTOTYPES, texts // 10))
 
 
+def _held_out(texts: int) -> int:
+    return max(texts // 10, SMALLEST // 4)
+
+
+def check_fit(texts: int, prototypes: int | None, level: float) -> None:
+    """That so many texts are enough, before any of them is encoded.
+
+    Raises:
+        SpectraError: they are too few, or too few for the level: with n held out no p-value is below 1 / (n + 1).
+        UsageError: more prototypes than they can be fitted to.
+    """
+    if texts < SMALLEST:
+        raise SpectraError(f"{texts} texts are too few to know what is normal; give at least {SMALLEST}.")
+    held = _held_out(texts)
+    if 1 / (held + 1) > level:
+        needed = 10 * math.ceil(1 / level - 1)
+        raise SpectraError(
+            f"{texts} texts leave {held} to calibrate the p-value with, so that it is never below {1 / (held + 1):.3g} "
+            f"and nothing would ever be called strange at {level:g}. Give at least {needed:,} texts, or a larger level."
+        )
+    if prototypes is not None and texts < FEW:
+        raise UsageError(
+            f"prototypes need at least {FEW:,} texts; by {texts} the nearest text decides. Leave them out."
+        )
+    if prototypes is not None and prototypes > (texts - 2 * held) // 2:
+        raise UsageError(
+            f"{prototypes} prototypes are too many for {texts:,} texts: at most {(texts - 2 * held) // 2:,}."
+        )
+
+
 def fit_anomaly(vectors_ND: Tensor, *, prototypes: int | None = None, level: float = 0.05, seed: int = 0) -> AnomalyFit:
     """Fits on 80 % of the texts, calibrates on 10 %, and checks the false alarms on the last 10 %.
 
@@ -55,12 +86,12 @@ def fit_anomaly(vectors_ND: Tensor, *, prototypes: int | None = None, level: flo
 
     Raises:
         SpectraError: too few texts.
+        UsageError: see `check_fit`.
     """
     N = len(vectors_ND)
-    if N < SMALLEST:
-        raise SpectraError(f"{N} texts are too few to know what is normal; give at least {SMALLEST}.")
+    check_fit(N, prototypes, level)
     order = torch.randperm(N, generator=torch.Generator().manual_seed(seed))
-    held = max(N // 10, SMALLEST // 4)
+    held = _held_out(N)
     vectors_ND = F.normalize(vectors_ND.detach().float().cpu(), dim=-1)
     check, calibrate, fit = (vectors_ND[rows] for rows in order.split([held, held, N - 2 * held]))
     if N < FEW:

@@ -51,8 +51,7 @@ def fit_codes(
         SpectraError: too few vectors.
     """
     N = len(documents[0])
-    if N < SMALLEST:
-        raise SpectraError(f"{N} texts are too few to fit codes of {BITS} bits to; give at least {SMALLEST}.")
+    check_enough(N)
     generator = torch.Generator().manual_seed(seed)
     mean_X = documents[0].float().mean(0)
     centred_NX, target_ND = documents[0].float() - mean_X, F.normalize(documents[1].float(), dim=-1)
@@ -85,6 +84,16 @@ def fit_codes(
         if watch is not None:
             watch(step, loss.item())
     _write(bridge, weight.detach(), offset.detach(), sharpness.detach(), mean_X, centred_NX, target_ND)
+
+
+def check_enough(texts: int) -> None:
+    """That so many texts are enough, before any of them is encoded.
+
+    Raises:
+        SpectraError: they are not.
+    """
+    if texts < SMALLEST:
+        raise SpectraError(f"{texts} texts are too few to fit codes of {BITS} bits to; give at least {SMALLEST}.")
 
 
 @torch.no_grad()

@@ -42,6 +42,8 @@ def load_source(
         UsageError: `columns` names an unknown role, or options contradict each other.
     """
     text = str(source)
+    if not text.strip():
+        raise UsageError("the source of texts is empty: name a file, a folder, a Hub set or python:stdlib.")
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}.")
     if text.startswith("python:"):

@@ -29,7 +29,8 @@ NOISE = {
 class MetricsLog(TrainerCallback):
     """Appends every log to `metrics.jsonl`, one JSON object a line with its step.
 
-    On resuming, lines of steps after the checkpoint are dropped first: those steps are run again.
+    On resuming, lines of steps after the checkpoint are dropped first: those steps are run again. A run that begins
+    anew drops all.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +44,7 @@ class MetricsLog(TrainerCallback):
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["step"] <= state.global_step:
+                if json.loads(line)["step"] <= state.global_step > 0:
                     kept.append(line)
             except (json.JSONDecodeError, KeyError):
                 continue  # the last line of a killed run may be half written; its step is run again

@@ -22,7 +22,7 @@ def closed(trainer: SpectraTrainer, stop: StopOnInterrupt, folder: Path) -> Iter
     reason = "failed"
     try:
         yield
-        reason = _reason(trainer, stop.asked)
+        reason = reason_of(trainer, stop.asked)
     except KeyboardInterrupt:
         reason = "interrupted"
         raise
@@ -34,7 +34,7 @@ def closed(trainer: SpectraTrainer, stop: StopOnInterrupt, folder: Path) -> Iter
             _leave_report(folder)
 
 
-def _reason(trainer: SpectraTrainer, interrupted: bool) -> str:
+def reason_of(trainer: SpectraTrainer, interrupted: bool) -> str:
     """How a run that did not fail came to its end, in a word or two."""
     if interrupted:
         return "interrupted"

@@ -54,7 +54,7 @@ class Progress(TrainerCallback):
             of = f"/{state.max_steps}"
             if self.deadline is not None:  # time ends it, not a number of steps
                 of = f", {max(0.0, self.deadline - self.printed):.0f} s left"
-            print(f"  step {state.global_step}{of}  {self.facts}", file=sys.stderr, flush=True)
+            print(f"  step {state.global_step}{of}{self.facts}", file=sys.stderr, flush=True)
 
     def draw(self, step: int) -> None:
         """Shows the frame as it is now."""
@@ -73,7 +73,9 @@ class Progress(TrainerCallback):
     ) -> None:
         logs = logs or {}
         if "loss" in logs:
-            self.facts = f"loss {float(logs['loss']):.3f}  lr {float(logs['learning_rate']):.1e}"
+            self.facts = (
+                f"  at step {state.global_step}: loss {float(logs['loss']):.3f}  lr {float(logs['learning_rate']):.1e}"
+            )
         for key, value in logs.items():
             if key.startswith("eval_dev_"):
                 self.facts += f"  {key.removeprefix('eval_')} {value:.4f}"

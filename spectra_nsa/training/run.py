@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import functools
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core import processes
-from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder, atomic_write
 from spectra_nsa.core.seeds import set_seed
 
@@ -36,6 +37,8 @@ class RunResult:
         seconds: wall time of the training itself.
         pairs_per_second: throughput of all processes together.
         best: the best dev metric by name; empty without a dev set.
+        start: the dev metric before the first step, by name; empty without a dev set and in a resumed run.
+        ended: how, in a word or two.
         interrupted: whether Ctrl-C ended it; then `model/` is not written, and `--resume` goes on.
         backup: what became of the copies; ``None`` where the recipe asks for none.
     """
@@ -47,6 +50,8 @@ class RunResult:
     seconds: float
     pairs_per_second: float
     best: dict[str, float]
+    start: dict[str, float]
+    ended: str
     interrupted: bool
     backup: Tally | None = None
 
@@ -110,7 +115,12 @@ def _place(recipe: Recipe | None, resume: str | Path | None) -> tuple[Recipe, Pa
     if resume is not None:
         found = find_checkpoint(resume)
         folder, checkpoint = found.folder, found.checkpoint
-        recipe = recipe or load_recipe(folder / "recipe.yaml")
+        before = load_recipe(folder / "recipe.yaml")
+        recipe = recipe or before
+        if recipe.name != before.name:
+            raise UsageError(f"{folder} goes on under its own name: leave out name={recipe.name}.")
+        if checkpoint is not None:
+            print(f"going on from {checkpoint}", file=sys.stderr, flush=True)
     assert recipe is not None
     check_reporters(recipe)
     if folder is None:
@@ -173,7 +183,7 @@ def _fit(
     from spectra_nsa.training.build import build_trainer
     from spectra_nsa.training.callbacks import StopOnInterrupt
     from spectra_nsa.training.checkpoints import step_of
-    from spectra_nsa.training.ending import closed
+    from spectra_nsa.training.ending import closed, reason_of
 
     model._model_card_text = None  # a saved model's card tells of its own training, not of this one
     trainer = build_trainer(recipe, folder, model, data, deadline, backup)
@@ -201,6 +211,8 @@ def _fit(
         seconds=seconds,
         pairs_per_second=(steps - first_step) * recipe.train.batch * recipe.train.accumulation / max(seconds, 1e-9),
         best=_best(trainer),
+        start=_at_start(trainer),
+        ended=reason_of(trainer, interrupted),
         interrupted=interrupted,
         backup=tally,
     )
@@ -218,3 +230,9 @@ def _best(trainer: SpectraTrainer) -> dict[str, float]:
     if trainer.state.best_metric is None or trainer.args.metric_for_best_model is None:
         return {}
     return {trainer.args.metric_for_best_model.removeprefix("eval_"): float(trainer.state.best_metric)}
+
+
+def _at_start(trainer: SpectraTrainer) -> dict[str, float]:
+    name = trainer.args.metric_for_best_model
+    measured = [row[name] for row in trainer.state.log_history if name in row and row["step"] == 0]
+    return {name.removeprefix("eval_"): float(measured[0])} if measured and name is not None else {}

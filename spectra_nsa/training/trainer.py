@@ -156,6 +156,7 @@ class SpectraTrainer(SentenceTransformerTrainer):
     def go_on(self, checkpoint: Path | None) -> None:
         """Trains from a checkpoint, or from the beginning."""
         self._running = load_running(checkpoint) if checkpoint is not None else None
+        self.args.eval_on_start = checkpoint is None and self.evaluator is not None  # what training has to beat
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint is not None else None)
 
     def restore(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.core.files import atomic_folder
+from spectra_nsa.core.files import atomic_folder, check_replaceable
 
 if TYPE_CHECKING:
     from spectra_nsa.heads.bridge import HashBridge
@@ -46,11 +46,12 @@ def fit_codes_on(
         the folder, the numbers of texts and of queries held out, and recall of the ten nearest texts among the first
         100 by 64, 128 and 256 bits, symmetric and asymmetric, before and after, for the queries held out.
     """
-    from spectra_nsa.models.fit_codes import fit_codes
+    from spectra_nsa.models.fit_codes import check_enough, fit_codes
 
     target = _target(model, output)
     generator = random.Random(seed)
     documents = _once(texts)
+    check_enough(len(documents))
     documents = generator.sample(documents, ENOUGH) if len(documents) > ENOUGH else documents
     encoder = _opened(model)
     found = _hashed(encoder, documents, say)
@@ -112,11 +113,13 @@ def fit_anomaly_on(
     Returns:
         the folder, and what the fit says of itself.
     """
-    from spectra_nsa.models.fit_anomaly import fit_anomaly
+    from spectra_nsa.models.fit_anomaly import check_fit, fit_anomaly
 
     target = _target(model, output)
+    normal = _once(texts)
+    check_fit(len(normal), prototypes, level)
     encoder = _opened(model)
-    semantic = torch.from_numpy(_encoded(encoder, _once(texts), ("semantic",), say)["semantic"])
+    semantic = torch.from_numpy(_encoded(encoder, normal, ("semantic",), say)["semantic"])
     fit = fit_anomaly(semantic, prototypes=prototypes, level=level, seed=seed)
     config = encoder.spectra.config
     config.anomaly_method = fit.head.method
@@ -159,6 +162,7 @@ def code_recall(bridge: HashBridge, documents: Pair, queries: Pair) -> dict[str,
 def _target(model: str, output: str | Path | None) -> Path:
     """Where the fitted model goes, checked before any work."""
     if output is not None:
+        check_replaceable(output, "modules.json")
         return Path(output)
     if not (Path(model) / "config.json").is_file():
         raise UsageError(f"{model} is not a folder to write into: name one with --output.")

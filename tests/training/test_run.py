@@ -78,7 +78,8 @@ def test_what_a_run_leaves(tmp_path: Path, start: Path, pairs: Path) -> None:
     assert losses[-1] < losses[0]
     assert all("grad_norm" in row and "semantic_32" in row for row in rows if "loss" in row)
     watched = {row["step"]: row["eval_dev_ndcg@10"] for row in rows if "eval_dev_ndcg@10" in row}
-    assert set(watched) == {4, 8, 12}
+    assert set(watched) == {0, 4, 8, 12}
+    assert result.start == {"dev_ndcg@10": pytest.approx(watched.pop(0))} and result.ended == "finished"
     assert result.best == {"dev_ndcg@10": pytest.approx(max(watched.values()))}
     model = sp.load(folder / "model")
     assert np.array_equal(model.encode(["open a file"]), result.model.encode(["open a file"]))
@@ -89,7 +90,8 @@ def test_what_a_run_leaves(tmp_path: Path, start: Path, pairs: Path) -> None:
 
 def test_the_best_checkpoint_is_the_model(tmp_path: Path, start: Path, pairs: Path) -> None:
     result = train(recipe_of(tmp_path, start, pairs, "train.lr=0.05", "train.keep_checkpoints=9"))
-    watched = {row["step"]: row["eval_dev_ndcg@10"] for row in logs(result.folder) if "eval_dev_ndcg@10" in row}
+    watched = {row["step"]: row["eval_dev_ndcg@10"] for row in logs(result.folder) if row.get("eval_dev_ndcg@10")}
+    watched.pop(0)  # the start is no checkpoint
     best = max(watched, key=lambda step: watched[step])
     saved, kept = weights(result.folder / "model"), weights(result.folder / "checkpoints" / f"step-{best}")
     assert all(torch.equal(saved[name], kept[name]) for name in kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,27 @@ def test_too_few_texts_are_refused() -> None:
         fit_codes(HashBridge(72, 48), (clustered(100), clustered(100)))
     with pytest.raises(SpectraError, match="at least 20"):
         fit_anomaly(clustered(10))
+    with pytest.raises(SpectraError, match="at least 190 texts"):  # 1 / (n + 1) is never below the level
+        fit_anomaly(clustered(60))
+    with pytest.raises(UsageError, match="too many"):
+        fit_anomaly(clustered(1_200), prototypes=900)
+    with pytest.raises(UsageError, match=r"at least 1,000"):
+        fit_anomaly(clustered(300), prototypes=16)
+
+
+def test_what_is_no_model_is_not_replaced(tmp_path: Path, make_bert: Callable[..., Path]) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    (tmp_path / "pairs.csv").write_text("a,b")
+    for place in ("mine", "pairs.csv"):
+        with pytest.raises(UsageError, match="would be lost"):
+            fit_codes_on("any", ["a"], output=tmp_path / place, say=print)
+        with pytest.raises(UsageError, match="would be lost"):
+            sp.export_bert(sp.warm_start(make_bert()), tmp_path / place)
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+    (tmp_path / "empty").mkdir()
+    sp.export_bert(sp.warm_start(make_bert()), tmp_path / "empty")
+    sp.export_bert(sp.warm_start(make_bert()), tmp_path / "empty")
 
 
 @pytest.mark.parametrize(("n", "method"), [(4_000, "prototypes"), (300, "nearest")])
