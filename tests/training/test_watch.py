@@ -57,7 +57,8 @@ def logs(folder: Path) -> list[dict[str, Any]]:
 def test_what_a_watched_run_logs(tmp_path: Path, start: Path, pairs: Path) -> None:
     result = train(recipe_of(tmp_path, start, pairs, "watch.rows=16"))
     rows = logs(result.folder)
-    assert rows[0]["started"]["steps"] == 8 and rows[0]["started"]["environment"]["torch"]
+    assert set(rows[0]) > {"step", "eval_dev_ndcg@10"} and rows[0]["step"] == 0, "what training has to beat"
+    assert rows[1]["started"]["steps"] == 8 and rows[1]["started"]["environment"]["torch"]
     assert rows[-1]["ended"] == {"reason": "finished"} and rows[-1]["step"] == 8
     health = {row["step"]: row for row in rows if "health_rank" in row}
     assert set(health) == {0, 4, 8}
