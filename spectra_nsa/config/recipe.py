@@ -178,6 +178,14 @@ class Recipe(Section):
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
 
+# What transformers and others call our keys.
+_ELSEWHERE = {
+    "learning_rate": "lr", "batch_size": "batch", "per_device_train_batch_size": "batch", "num_train_epochs": "epochs",
+    "gradient_accumulation_steps": "accumulation", "warmup_ratio": "warmup", "max_grad_norm": "clip",
+    "lr_scheduler_type": "schedule", "max_seq_length": "max_length", "save_steps": "checkpoint_every",
+    "eval_steps": "evaluate_every", "logging_steps": "log_every", "save_total_limit": "keep_checkpoints",
+    "early_stopping_patience": "patience", "bf16": "precision", "fp16": "precision", "mini_batch_size": "cached_batch",
+}  # fmt: skip
 _SECTIONS = ("model", "data", "loss", "train", "watch", "backup")
 
 
@@ -271,9 +279,9 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
         for part in path[:-1]:
             schema = _section(schema, part)
         prefix = ".".join([*path[:-1], ""])
-        return UsageError(
-            f"{where}: {unknown_name('recipe key', dotted, [prefix + name for name in schema.model_fields])}"
-        )
+        valid = [prefix + name for name in schema.model_fields]
+        elsewhere = {prefix + other: prefix + ours for other, ours in _ELSEWHERE.items() if prefix + ours in valid}
+        return UsageError(f"{where}: {unknown_name('recipe key', dotted, valid, elsewhere)}")
     if problem["type"] == "model_type":
         return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: it should be a section of keys and values.")
     said = problem["msg"].removeprefix("Value error, ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class SpectraError(ValueError):
@@ -14,17 +14,18 @@ class UsageError(SpectraError):
     """The command, the recipe or an option is wrong. The command line prints the message and exits 2."""
 
 
-def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UsageError:
+def unknown_name(kind: str, name: object, valid: Iterable[str], also: Mapping[str, str] | None = None) -> UsageError:
     """A `UsageError` for a misspelt name that offers the nearest valid one.
 
     Args:
         kind: what is being named, such as ``"preset"`` or ``"recipe key"``.
         name: what the user wrote.
         valid: every accepted name, in the order in which they should be listed.
+        also: names that other tools use, with the valid one that means the same.
     """
-    names = list(valid)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    names, others = list(valid), dict(also or {})
+    near = difflib.get_close_matches(str(name), [*others, *names], n=1, cutoff=0.5)
+    hint = f" Did you mean {others.get(near[0], near[0])!r}?" if near else ""
     return UsageError(f"unknown {kind} {str(name)!r}.{hint} Valid: {', '.join(names)}.")
 
 

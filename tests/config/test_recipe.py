@@ -114,6 +114,9 @@ def test_a_value_may_hold_equals_signs_and_be_null() -> None:
         ("data.colums={}", "data.columns"),
         ("model.max_lenght=9", "model.max_length"),
         ("loss.temprature=1", "loss.temperature"),
+        ("train.learning_rate=1", "train.lr"),
+        ("train.leraning_rate=1", "train.lr"),
+        ("train.batch_size=4", "train.batch"),
     ],
 )
 def test_a_misspelt_key_is_told_the_nearest(override: str, nearest: str) -> None:
