@@ -15,7 +15,7 @@ _LEFT = 24 * 3600  # seconds after which an unfinished folder belongs to nobody
 
 
 def cache_folder(kind: str) -> Path:
-    """The folder of one kind of files; it need not exist yet."""
+    """Where one kind of files, or one file, lies; it need not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spectra-nsa" / kind
 
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.core.cache import cache_folder
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import write_json
 from spectra_nsa.core.memory import peak_memory_gb, release_memory
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.models.starter import starter_checkpoint
-from spectra_nsa.workflows.search import CACHE, remember_model, top_hits
+from spectra_nsa.workflows.search import remember_model, top_hits
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -176,7 +177,7 @@ def _data() -> tuple[Dataset, Dataset, dict[str, Any]]:
     from spectra_nsa.text.duplicates import near_duplicates
     from spectra_nsa.text.python_env import environment_pairs
 
-    cache = CACHE.expanduser() / "python-env"
+    cache = cache_folder("python-env")
     test = environment_pairs("stdlib", cache_dir=cache).dataset
     twice = near_duplicates(list(test["anchor"]), None) | near_duplicates(list(test["positive"]), None)
     test = test.select(np.flatnonzero(~twice))  # each question has one right answer

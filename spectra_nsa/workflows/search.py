@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spectra_nsa.core.cache import cache_folder
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import atomic_write, write_json
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from spectra_nsa.index.cascade import Scoring
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
-CACHE = Path("~/.cache/spectra-nsa")
 KEPT = 8  # corpora whose vectors stay on disk
 
 
@@ -67,7 +67,7 @@ def top_hits(scores: np.ndarray, texts: Sequence[str], k: int) -> list[Hit]:
 
 def remember_model(folder: Path) -> None:
     """Notes the last run's model, which `spectra search` uses when none is named."""
-    write_json(CACHE.expanduser() / "last.json", {"model": str(folder.resolve())})
+    write_json(cache_folder("last.json"), {"model": str(folder.resolve())})
 
 
 def last_model() -> str:
@@ -77,7 +77,7 @@ def last_model() -> str:
         SpectraError: there is none, or it is gone.
     """
     try:
-        folder = json.loads((CACHE.expanduser() / "last.json").read_text(encoding="utf-8"))["model"]
+        folder = json.loads((cache_folder("last.json")).read_text(encoding="utf-8"))["model"]
     except (OSError, ValueError, KeyError) as error:
         raise SpectraError("no run yet: name a model, or run `spectra quickstart` first.") from error
     if not Path(folder).is_dir():
@@ -148,7 +148,7 @@ def _kept(kind: str, name: str, texts: Sequence[str], make: Callable[[], np.ndar
     )
     for text in texts:
         key.update(b"\0" + text.encode())
-    path = CACHE.expanduser() / "vectors" / f"{key.hexdigest()[:32]}.npy"
+    path = cache_folder("vectors") / f"{key.hexdigest()[:32]}.npy"
     if path.is_file():
         try:
             return np.load(path, allow_pickle=False)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from spectra_nsa.core.checksums import damage
 from spectra_nsa.training.checkpoints import checkpoints_of
-from tests.builders import WORDS, bert_folder
+from tests.builders import WORDS
 
 # What a machine that is busy, or a process that begins anew, may log otherwise.
 OF_THE_CLOCK = {
@@ -46,11 +46,6 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Train]:
     assert driver.stdin is not None
     driver.stdin.close()
     driver.wait(60)
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bert_folder(tmp_path_factory.mktemp("bert"))
 
 
 def rows_file(path: Path, columns: list[str]) -> Path:

@@ -22,7 +22,7 @@ from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.losses.stack import NEEDS, LossStack, NotFiniteError
 from spectra_nsa.training.build import shared_batch
 from spectra_nsa.training.run import train
-from tests.builders import WORDS, bert_folder
+from tests.builders import WORDS
 
 COLUMNS = [
     ["open the file", "close a socket of the file and the list", "sort", "read text", "a model"],
@@ -141,11 +141,6 @@ def worker(rank: int, folder: Path, start: Path) -> None:
     found["grouped"] = poisoned_run(run_recipe(folder, start, "name=two-grouped", "data.group=topic"), rank)
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bert_folder(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="module")

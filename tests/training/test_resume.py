@@ -21,12 +21,7 @@ from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.training.backup_store import Store
 from spectra_nsa.training.checkpoints import find_checkpoint, publish, rotate
 from spectra_nsa.training.run import RunResult, train
-from tests.builders import WORDS, bert_folder
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bert_folder(tmp_path_factory.mktemp("bert"))
+from tests.builders import WORDS
 
 
 @pytest.fixture(scope="module")

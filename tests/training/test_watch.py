@@ -22,13 +22,8 @@ from spectra_nsa.training.health import HealthSample
 from spectra_nsa.training.progress import Progress
 from spectra_nsa.training.run import train
 from spectra_nsa.training.watch import Watch
-from tests.builders import WORDS, bert_folder
+from tests.builders import WORDS
 from tests.report.runs import rows_of
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return bert_folder(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="module")

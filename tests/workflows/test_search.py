@@ -41,12 +41,12 @@ def test_nothing_to_search_is_refused(model: sp.SpectraSentenceTransformer, cand
 def test_vectors_are_kept_until_model_or_texts_change(
     model: sp.SpectraSentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     model.save_pretrained(str(tmp_path / "m"))
     first = search.cached_documents(model, str(tmp_path / "m"), TEXTS)
     monkeypatch.setattr(search, "encode_corpus", lambda *_: pytest.fail("encoded again"))
     assert np.array_equal(search.cached_documents(model, str(tmp_path / "m"), TEXTS), first)
-    for damaged in (tmp_path / "cache" / "vectors").glob("*.npy"):
+    for damaged in (tmp_path / "cache" / "spectra-nsa" / "vectors").glob("*.npy"):
         damaged.write_bytes(b"x")
     monkeypatch.setattr(search, "encode_corpus", lambda *_: first)
     assert np.array_equal(search.cached_documents(model, str(tmp_path / "m"), TEXTS), first)
@@ -55,7 +55,7 @@ def test_vectors_are_kept_until_model_or_texts_change(
 
 
 def test_the_last_run_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "CACHE", tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(ValueError, match="quickstart"):
         search.last_model()
     (tmp_path / "m").mkdir()
