@@ -33,7 +33,7 @@ from spectra_nsa.config.shipped import recipe_names, recipe_path
 from spectra_nsa.core.memory import peak_memory_gb, release_memory
 from spectra_nsa.core.results import environment
 from spectra_nsa.core.seeds import set_seed
-from spectra_nsa.losses.stack import NEEDS
+from spectra_nsa.losses.stack import NEEDS, SCORED
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.text.python_env import environment_pairs
 from spectra_nsa.training.build import build_trainer, live_terms
@@ -104,7 +104,7 @@ def recipe_of(options: argparse.Namespace, steps: int, log_every: int) -> Recipe
     }  # fmt: skip
     changes += [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in values.items()]
     recipe = load_recipe(recipe_path(options.size) if shipped else None, changes, flags={"model.size": options.size})
-    missing = set(NEEDS) - set(live_terms(recipe, ["anchor", "positive", "negative"]))
+    missing = set(NEEDS) - set(SCORED) - set(live_terms(recipe, ["anchor", "positive", "negative"]))
     assert not missing, f"terms that are off: {missing}"
     return recipe
 

@@ -119,7 +119,7 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
     config, length = planned_config(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None)
     check_patience(recipe, data)
-    texts, length = len(data.train.column_names), min(length, recipe.train.max_length or length)
+    texts, length = len(data.columns), min(length, recipe.train.max_length or length)
     batch = min(recipe.train.batch, len(data.train))
     if recipe.train.cached_batch is not None:
         batch = min(batch, max(1, recipe.train.cached_batch // (texts * length)))  # rows in memory at a time

@@ -73,6 +73,10 @@ class Terms(Section):
     """The terms by name; docs/model.md, section 7, says what each is."""
 
     semantic: Term = Term(weight=1.0)
+    cosent: Term = Term(weight=1.0)
+    angle: Term = Term()
+    cosine: Term = Term()
+    contrastive: Term = Term()
     triplet: Term = Term()
     matryoshka_angular: Term = Term()
     spectral: Term = Term()

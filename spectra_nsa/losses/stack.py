@@ -18,7 +18,7 @@ from spectra_nsa.heads.anomaly import KAPPA
 from spectra_nsa.losses import terms
 from spectra_nsa.losses.cached import GradientCache, cached_pass, gradient_norm
 from spectra_nsa.losses.info_nce import InfoNCE
-from spectra_nsa.losses.whole_batch import sizes_of, whole_outputs, whole_tokens
+from spectra_nsa.losses.whole_batch import sizes_of, whole_outputs, whole_scores, whole_tokens
 from spectra_nsa.models.length_groups import Work, outputs_by_length
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 # recipe joins them to the encoder.
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "semantic": ("embedding",),
+    "cosent": ("embedding",),
+    "angle": ("embedding",),
+    "cosine": ("embedding",),
+    "contrastive": ("embedding",),
     "triplet": ("embedding",),
     "matryoshka_angular": ("embedding",),
     "spectral": ("embedding",),
@@ -40,8 +44,17 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "anomaly": ("embedding",),
 }
 HARD_NEGATIVES = ("triplet", "ranking")  # terms that have nothing to say of plain pairs
+MATCHES = ("semantic", "anchor", *HARD_NEGATIVES)  # terms that take the texts of a row for a match
+SCORED = ("cosent", "angle", "cosine", "contrastive")  # terms of pairs with a score
 BEYOND_OUTPUTS: tuple[str, ...] = ()  # terms that need more than outputs and token ids: they cannot be cached
 STEEPEST = 20.0  # of the tanh that stands for the sign of a code, at the end
+
+
+def apt(name: str, texts: int, scored: bool) -> bool:
+    """Whether a term has something to say of rows of so many texts, with a score or without."""
+    if scored:
+        return name not in MATCHES
+    return name not in SCORED and (texts > 2 or name not in HARD_NEGATIVES)
 
 
 class NotFiniteError(Exception):
@@ -122,14 +135,14 @@ class LossStack(nn.Module):
 
         Args:
             features: tokenised columns: anchor, positive, and any negatives.
-            labels: unused.
+            labels: (B,) scores from 0 to 1 of the pairs in two columns; ``None`` where a row's texts match.
 
         Raises:
             NotFiniteError: an output of the model, or a term, is not finite; the message names it.
         """
         columns = list(features)
         weights = {name: self.weight(name) for name in self.active}
-        live = [name for name in self.active if weights[name] and (len(columns) > 2 or name not in HARD_NEGATIVES)]
+        live = [name for name in self.active if weights[name] and apt(name, len(columns), labels is not None)]
         names = sorted({output for name in live for output in NEEDS[name]})
         detached = sorted(
             {NEEDS[name][0] for name in live if not getattr(self.section.terms, name).joined} - {"embedding"}
@@ -149,11 +162,12 @@ class LossStack(nn.Module):
             own = outputs_by_length(self.model, columns, self.groups, names, self.work, table)
             outputs = whole_outputs(own, sizes)
         tokens = whole_tokens(columns, sizes) if "entity" in live else columns
+        scores = whole_scores(labels, sizes) if labels is not None else None
         values: dict[str, Tensor] = {}
         with agreed():
             self._check_outputs(outputs)
             for name in live:
-                values |= self._weighted(name, weights[name], outputs, tokens, cache)
+                values |= self._weighted(name, weights[name], outputs, tokens, scores, cache)
         if cache is not None:
             return cache.deferred(values)
         if self.gradient_norms is not None:
@@ -162,17 +176,17 @@ class LossStack(nn.Module):
 
     def _weighted(
         self, name: str, weight: float, outputs: Sequence[dict[str, Tensor]], columns: Sequence[dict[str, Any]],
-        cache: GradientCache | None,
+        scores: Tensor | None, cache: GradientCache | None,
     ) -> dict[str, Tensor]:  # fmt: skip
         """A term's values; where a cache takes their gradients at once, nothing of the term's matrices stays."""
-        values = {part: weight * value for part, value in self._term(name, outputs, columns).items()}
+        values = {part: weight * value for part, value in self._term(name, outputs, columns, scores).items()}
         for part, value in values.items():
             if not torch.isfinite(value):
                 raise NotFiniteError(f"the term {part!r} is {value.item()}, from {' and '.join(NEEDS[name])}")
         return values if cache is None else cache.take(values)
 
     def _term(
-        self, name: str, outputs: Sequence[dict[str, Tensor]], columns: Sequence[dict[str, Any]]
+        self, name: str, outputs: Sequence[dict[str, Tensor]], columns: Sequence[dict[str, Any]], scores: Tensor | None
     ) -> dict[str, Tensor]:
         def every(output: str) -> Tensor:
             return torch.cat([column[output].float() for column in outputs])
@@ -182,6 +196,9 @@ class LossStack(nn.Module):
 
         if name == "semantic":
             return self.semantic.of_vectors([column["embedding"] for column in outputs])
+        if name in SCORED:
+            assert scores is not None
+            return self._scored(name, [column["embedding"].float() for column in outputs], scores)
         if name == "triplet":
             anchor, positive, *negatives = unit("embedding")
             return {name: terms.triplet(anchor, positive, negatives)}
@@ -200,6 +217,16 @@ class LossStack(nn.Module):
             return {name: self._entity(every("entity"), columns)}
         return {
             name: terms.anomaly(torch.cat(unit("embedding")).detach(), self.spectra.anomaly.prototypes.weight, KAPPA)
+        }
+
+    def _scored(self, name: str, columns: Sequence[Tensor], scores_B: Tensor) -> dict[str, Tensor]:
+        """One value a Matryoshka size, as for `semantic`."""
+        term: Any = getattr(terms, name)
+        more = (self.temperature,) if name in ("cosent", "angle") else ()
+        return {
+            f"{name}_{size}": term(*[column[:, :size] for column in columns], scores_B, *more)
+            / len(self.semantic.sizes)
+            for size in self.semantic.sizes
         }
 
     def _codes(self, name: str, logits_NB: Tensor, target_ND: Tensor) -> Tensor:

@@ -6,15 +6,19 @@ N texts stand in one (N, ·) tensor: all anchors, then all positives, then any n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from sentence_transformers.sentence_transformer.losses import CoSENTLoss
+from sentence_transformers.util import pairwise_angle_sim, pairwise_cos_sim
 from torch import Tensor
 
 from spectra_nsa.heads.bridge import code_divergence, without_self
 
 DISTIL = 0.03  # the temperature at which similarity distributions are compared
 MARGIN = 0.2
+APART = 0.5  # the distance from which on texts that do not match cost nothing
 ANCHOR_PREFIXES = (8, 16, 32, 64)
 
 
@@ -33,6 +37,34 @@ def triplet(anchor_BD: Tensor, positive_BD: Tensor, negatives: Sequence[Tensor])
     near_B = (anchor_BD * positive_BD).sum(-1)
     far = torch.stack([(anchor_BD * negative_BD).sum(-1) for negative_BD in negatives])
     return (MARGIN - near_B + far).clamp_min(0).mean()
+
+
+def cosent(one_BD: Tensor, other_BD: Tensor, score_B: Tensor, temperature: float) -> Tensor:
+    """log(1 + Σ exp((cos_j − cos_i) / τ)) over rows i, j of which i has the higher score (Huang et al. 2024)."""
+    return _in_order(pairwise_cos_sim, [one_BD, other_BD], score_B, temperature)
+
+
+def angle(one_BD: Tensor, other_BD: Tensor, score_B: Tensor, temperature: float) -> Tensor:
+    """CoSENT with the angle between vectors whose halves are read as complex numbers (Li and Li 2024, AnglE)."""
+    even = one_BD.shape[1] // 2 * 2
+    return _in_order(pairwise_angle_sim, [one_BD[:, :even], other_BD[:, :even]], score_B, temperature)
+
+
+def _in_order(similarity: Any, columns: list[Tensor], score_B: Tensor, temperature: float) -> Tensor:
+    loss: Any = CoSENTLoss  # its model is not needed where vectors are there
+    value: Tensor = loss(None, 1 / temperature, similarity).compute_loss_from_embeddings(columns, score_B)
+    return value
+
+
+def cosine(one_BD: Tensor, other_BD: Tensor, score_B: Tensor) -> Tensor:
+    """Mean squared difference of cosine and score (Reimers and Gurevych 2019)."""
+    return F.mse_loss(F.cosine_similarity(one_BD, other_BD), score_B)
+
+
+def contrastive(one_BD: Tensor, other_BD: Tensor, score_B: Tensor) -> Tensor:
+    """½ [s d² + (1 − s) max(0, margin − d)²], d = 1 − cos, mean over rows (Hadsell et al. 2006)."""
+    far_B = 1 - F.cosine_similarity(one_BD, other_BD)
+    return 0.5 * (score_B * far_B.square() + (1 - score_B) * (APART - far_B).clamp_min(0).square()).mean()
 
 
 def ranking(anchor_BD: Tensor, positive_BD: Tensor, negatives: Sequence[Tensor], temperature: float) -> Tensor:

@@ -72,6 +72,12 @@ def whole_tokens(columns: Sequence[dict[str, Any]], sizes: Sequence[Sequence[int
     ]
 
 
+def whole_scores(scores_B: Tensor, sizes: Sequence[Sequence[int]]) -> Tensor:
+    """The scores of the rows in all processes, in fp32."""
+    scores_B = scores_B.float()
+    return scores_B if len(sizes) == 1 else processes.all_rows(scores_B, [rows[0] for rows in sizes])
+
+
 def own_rows(whole: Tensor, sizes: Sequence[Sequence[int]], column: int) -> Tensor:
     """This process's part of a column of the whole batch."""
     before = sum(rows[column] for rows in sizes[: processes.rank()])

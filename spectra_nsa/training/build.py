@@ -15,10 +15,11 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.losses.stack import HARD_NEGATIVES, NEEDS, LossStack
+from spectra_nsa.losses.stack import NEEDS, LossStack, apt
 from spectra_nsa.training.backup import Backup
 from spectra_nsa.training.callbacks import BackUp, Deadline, FiniteGradients, Restore, StackClock, TrimMemory
 from spectra_nsa.training.continuity import facts_of
+from spectra_nsa.training.data import SCORE
 from spectra_nsa.training.dev import DevEvaluator
 from spectra_nsa.training.precision import resolve_precision
 from spectra_nsa.training.tokens import token_rows
@@ -75,7 +76,7 @@ def build_trainer(
         trainer.held = backup.held
     trainer.add_callback(Restore(trainer.restore))
     trainer.data_collator.max_length = recipe.train.max_length
-    trainer.data_collator.prompts = column_prompts(model.prompts, data.train.column_names)
+    trainer.data_collator.prompts = column_prompts(model.prompts, data.columns)
     if deadline is None and sees_all(recipe, len(data.train)):
         trainer.take_tokens(token_rows(data, model, trainer.data_collator))
     trainer.add_callback(FiniteGradients(trainer.skip, trainer.step_passed))
@@ -110,15 +111,19 @@ def active_terms(recipe: Recipe) -> list[str]:
 def live_terms(recipe: Recipe, columns: Sequence[str]) -> list[str]:
     """The terms that take part in training on rows of these columns."""
     weighted = [name for name in active_terms(recipe) if getattr(recipe.loss.terms, name).weight > 0]
-    return [name for name in weighted if len(columns) > 2 or name not in HARD_NEGATIVES]
+    texts = [name for name in columns if name != SCORE]
+    return [name for name in weighted if apt(name, len(texts), SCORE in columns)]
 
 
 def column_prompts(prompts: Mapping[str, str | None], columns: Sequence[str]) -> dict[str, str]:
-    """The prompt of each training column: the model's query prompt for anchors, its document prompt for the others.
+    """The prompt of each training column: the model's query prompt for anchors, its document prompt for their matches.
+
+    Scored pairs have none, as neither side is a query.
 
     A model that is used with prompts must be trained with them.
     """
-    by_column = {name: prompts.get("query" if name == "anchor" else "document") for name in columns}
+    matches = [name for name in columns if not name.startswith("sentence")]
+    by_column = {name: prompts.get("query" if name == "anchor" else "document") for name in matches}
     return {name: prompt for name, prompt in by_column.items() if prompt}
 
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from spectra_nsa.config.recipe import DataSection
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.text.rows import TextSet
 from spectra_nsa.text.sources import load_source
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-TRAINABLE = ("pairs", "triplets")
+TRAINABLE = ("pairs", "triplets", "scored")
+SCORE = "score"
 _AT_A_TIME = 10_000  # rows that are Python strings at once
 
 
@@ -42,7 +42,7 @@ class TrainingData:
     """What a run trains on and is watched by.
 
     Attributes:
-        train: columns anchor, positive and any negatives.
+        train: columns anchor, positive and any negatives; or sentence1, sentence2 and score.
         dev: pairs or scored pairs; ``None`` for no dev metric.
         dev_kind: ``"pairs"``, ``"scored"`` or ``None``.
         quarantined: broken rows set aside.
@@ -56,6 +56,16 @@ class TrainingData:
     quarantined: int
     groups: list[str] | None = None
     stored: Stored | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of `train` that hold texts."""
+        return [name for name in self.train.column_names if name != SCORE]
+
+    @property
+    def scored(self) -> bool:
+        """Whether the rows are pairs with a score."""
+        return SCORE in self.train.column_names
 
 
 def load_training_data(section: DataSection, *, seed: int, quarantine: Path | None) -> TrainingData:
@@ -78,58 +88,55 @@ def load_training_data(section: DataSection, *, seed: int, quarantine: Path | No
     if source.kind not in TRAINABLE:
         raise SpectraError(
             f"{section.train} holds {source.kind}; training needs pairs or triplets (columns anchor, positive and "
-            "optionally negative). Name your columns with data.columns: {anchor: …, positive: …}."
+            "optionally negative) or scored pairs (sentence1, sentence2, score). Name your columns with data.columns: "
+            "{anchor: …, positive: …}."
         )
     if section.group is not None and section.group not in source.dataset.column_names:
         found = ", ".join(source.dataset.column_names)
         raise SpectraError(f"data.group: {section.train} has no column {section.group!r}. Its columns: {found}.")
     extra = [section.group] if section.group else []
-    rows = source.dataset.select_columns(list(dict.fromkeys([*_text_columns(source), *extra])))
+    names = list(source.roles)
+    rows = source.dataset.select_columns(list(dict.fromkeys([*names, *extra])))
     whole, places = rows, None
     dev, dev_kind, quarantined = None, None, source.quarantined
     if section.dev_rows and section.dev is not None:
         watched = load_source(section.dev, limit=section.dev_rows, quarantine=quarantine)
-        if watched.kind not in ("scored", *TRAINABLE):
+        if watched.kind not in TRAINABLE:
             raise SpectraError(f"data.dev: {section.dev} holds {watched.kind}; a dev set is pairs or scored pairs.")
         dev, dev_kind = watched.dataset, "scored" if watched.kind == "scored" else "pairs"
         quarantined += watched.quarantined
     elif section.dev_rows and len(rows) >= 4:
-        places, dev = _hold_out(rows, min(section.dev_rows, len(rows) // 4), seed)
-        rows, dev_kind = rows.select(places), "pairs"
+        texts = list(source.text_columns[:2])
+        places, dev = _hold_out(rows, texts, min(section.dev_rows, len(rows) // 4), seed)
+        rows, dev_kind = rows.select(places), "scored" if source.kind == "scored" else "pairs"
     if len(rows) < 2:
         raise SpectraError(f"{section.train} gives {len(rows)} training pair; in-batch negatives need at least 2.")
     groups = _groups(rows, section.group) if section.group else None
-    texts = _text_columns(source)
-    stored = Stored(rows=whole.select_columns(texts), places=places, digest=source.digest) if source.digest else None
+    stored = Stored(rows=whole.select_columns(names), places=places, digest=source.digest) if source.digest else None
     return TrainingData(
-        train=rows.select_columns(texts), dev=dev, dev_kind=dev_kind, quarantined=quarantined, groups=groups,
+        train=rows.select_columns(names), dev=dev, dev_kind=dev_kind, quarantined=quarantined, groups=groups,
         stored=stored,
     )  # fmt: skip
 
 
-def _text_columns(source: TextSet) -> list[str]:
-    names = source.dataset.column_names
-    return [name for name in names if name in ("anchor", "positive") or name.startswith("negative")]
-
-
-def _hold_out(rows: Dataset, size: int, seed: int) -> tuple[NDArray[np.int64], Dataset]:
-    """The places of the training rows, shuffled, and `size` dev rows; the two share no anchor and no positive.
+def _hold_out(rows: Dataset, texts: Sequence[str], size: int, seed: int) -> tuple[NDArray[np.int64], Dataset]:
+    """The places of the training rows, shuffled, and `size` dev rows; the two share no text of those columns.
 
     The texts are compared where they lie, in the order of the file: a shuffled pass over rows on a disk is slow.
     """
     order = np.random.default_rng(seed).permutation(len(rows))
     dev = rows.select(order[:size])
-    kept = ~_holding(rows, sorted({*dev["anchor"], *dev["positive"]}))
+    kept = ~_holding(rows, texts, sorted({text for name in texts for text in dev[name]}))
     return order[size:][kept[order[size:]]], dev
 
 
-def _holding(rows: Dataset, texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Which rows have one of the texts as their anchor or positive."""
+def _holding(rows: Dataset, names: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows have one of the texts in one of the columns."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     found = [np.zeros(0, dtype=bool)]
-    for table in rows.select_columns(["anchor", "positive"]).with_format("arrow").iter(_AT_A_TIME):
+    for table in rows.select_columns(list(names)).with_format("arrow").iter(_AT_A_TIME):
         columns = [pc.is_in(column, value_set=pa.array(texts, column.type)).to_numpy() for column in table.columns]
         found.append(np.logical_or(*columns))
     return np.concatenate(found)

@@ -12,13 +12,13 @@ import torch
 from sentence_transformers.util import batch_to_device
 
 from spectra_nsa.metrics.health import anchor_health, bit_health, embedding_health
+from spectra_nsa.training.data import SCORE, TrainingData
 from spectra_nsa.training.precision import autocast
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
-    from spectra_nsa.training.data import TrainingData
 
 _BATCH = 32
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prompt_length")
@@ -36,7 +36,7 @@ class HealthSample:
     """
 
     def __init__(self, data: TrainingData, rows: int, *, seed: int, precision: str) -> None:
-        source = data.dev if data.dev is not None and data.dev_kind == "pairs" else data.train
+        source = data.dev if data.dev is not None and data.scored == (data.dev_kind == "scored") else data.train
         self.anchors, self.positives = _distinct_pairs(source, rows, seed)
         self.precision = precision
 
@@ -84,12 +84,14 @@ class HealthSample:
 
 
 def _distinct_pairs(source: Dataset, rows: int, seed: int) -> tuple[list[str], list[str]]:
-    """Up to `rows` pairs drawn without replacement, no anchor twice."""
-    drawn = np.random.default_rng(seed).permutation(len(source))[: 4 * rows]
+    """Up to `rows` pairs drawn without replacement, no anchor twice; of scored pairs those with the highest scores."""
+    drawn = source.select(sorted(np.random.default_rng(seed).permutation(len(source))[: 4 * rows].tolist()))
+    scored = SCORE in source.column_names
+    one, other = ("sentence1", "sentence2") if scored else ("anchor", "positive")
     pairs: dict[str, str] = {}
-    for row in source.select(sorted(drawn.tolist())):
+    for row in sorted(drawn, key=lambda row: -row[SCORE]) if scored else drawn:
         if len(pairs) < rows:
-            pairs.setdefault(row["anchor"], row["positive"])
+            pairs.setdefault(row[one], row[other])
     return list(pairs), list(pairs.values())
 
 

@@ -98,7 +98,7 @@ def train(
     if checkpoint is not None:
         check_same(checkpoint, recipe, model, data)
     elif recipe.model.entity is not False:
-        fit_rarity(model, data.train)
+        fit_rarity(model, data.train.select_columns(data.columns))
     if processes.is_first():
         if resume is not None:
             clear(folder, checkpoint)

@@ -31,10 +31,10 @@ from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import read_json, write_json
 from spectra_nsa.text.store import ArrowFile
+from spectra_nsa.training.data import SCORE, TrainingData
 
 if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
-    from spectra_nsa.training.data import TrainingData
 
 RULES = 1  # part of the key: raise it when what is written changes
 KEPT = 8  # sets of token ids that stay on disk
@@ -49,7 +49,7 @@ class TokenCollator(BaseDataCollator):
     Args:
         stock: the trainer's own, with its prompts and its length.
         tokenizer: says how to pad.
-        columns: of the training rows.
+        columns: of the training rows, those that hold texts.
     """
 
     def __init__(self, stock: BaseDataCollator, tokenizer: Any, columns: Sequence[str]) -> None:
@@ -64,6 +64,8 @@ class TokenCollator(BaseDataCollator):
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = {}
+        if SCORE in features[0]:
+            batch["label"] = torch.tensor([row[SCORE] for row in features])
         for column, pattern in self.patterns.items():
             ids = [torch.tensor(row[column], dtype=torch.int64) for row in features]
             for name, value in pattern.items():
@@ -100,7 +102,7 @@ def token_rows(
     Raises:
         SpectraError: there is no room for the ids.
     """
-    columns = data.train.column_names
+    columns = data.columns
     collator = TokenCollator(stock, model.tokenizer, columns)
     kind = np.uint16 if len(model.tokenizer) <= 1 << 16 else np.int32
     first = data.train.select(range(min(_PROBE, len(data.train))))
@@ -120,7 +122,10 @@ def _batches(rows: Dataset, stock: BaseDataCollator, kind: type) -> Iterator[pa.
     for start in progress(range(0, len(rows), _AT_A_TIME), label="tokenising"):
         part = rows[start : start + _AT_A_TIME]
         yield pa.record_batch(
-            {column: _ids(preprocessed(stock, column, texts), kind) for column, texts in part.items()}
+            {
+                column: pa.array(values) if column == SCORE else _ids(preprocessed(stock, column, values), kind)
+                for column, values in part.items()
+            }
         )
 
 

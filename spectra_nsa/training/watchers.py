@@ -67,7 +67,7 @@ def add_watchers(
         measure=partial(sample.measure, model) if recipe.watch.rows else None,
     )
     trainer.progress = Progress(folder.name, tail.read, deadline)
-    speed = Throughput(stack.work, len(data.train.column_names), partial(flops_per_token, model.spectra), precision)
+    speed = Throughput(stack.work, len(data.columns), partial(flops_per_token, model.spectra), precision)
     for callback in (speed, log, trainer.watch, trainer.progress):
         trainer.add_callback(callback)
     if recipe.train.patience is not None:

@@ -13,7 +13,7 @@ import spectra_nsa as sp
 from spectra_nsa.config.recipe import LossSection, load_recipe
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.losses import stack as stack_module
-from spectra_nsa.losses.stack import NEEDS, LossStack, NotFiniteError
+from spectra_nsa.losses.stack import NEEDS, SCORED, LossStack, NotFiniteError
 from spectra_nsa.models import length_groups
 from spectra_nsa.models.length_groups import group_by_tokens
 
@@ -51,6 +51,7 @@ def step(
     scale: float = 1.0,
     norms: bool = False,
     times: int = 1,
+    labels: torch.Tensor | None = None,
 ) -> tuple[dict[str, float], Gradients, LossStack]:
     model.zero_grad()
     loss = LossStack(
@@ -59,7 +60,7 @@ def step(
     loss.gradient_norms = {} if norms else None
     for _ in range(times):
         torch.manual_seed(1)
-        values = loss([model.preprocess(column) for column in columns])
+        values = loss([model.preprocess(column) for column in columns], labels)
         (torch.stack(list(values.values())).sum() * scale).backward()
     found = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
     return {name: float(value.detach()) for name, value in values.items()}, found, loss
@@ -80,6 +81,14 @@ def test_loss_and_gradients_are_those_of_a_plain_step(model: Any, columns: int, 
         assert cached == pytest.approx(plain, abs=1e-5)
         assert_equal(found, wanted)
     assert any("anomaly.prototypes" in name for name in found) and any("bridge.decode" in name for name in found)
+
+
+def test_scored_pairs_too(model: Any) -> None:
+    scores = torch.tensor([0.1, 0.9, 0.4, 0.4, 1.0])
+    plain, wanted, _ = step(model, None, columns=COLUMNS[:2], labels=scores)
+    cached, found, _ = step(model, TOKENS, columns=COLUMNS[:2], labels=scores)
+    assert cached == pytest.approx(plain, abs=1e-5) and "cosent_16" in plain
+    assert_equal(found, wanted)
 
 
 def test_with_dropout_both_passes_draw_the_same_masks(
@@ -110,7 +119,7 @@ def test_scale_and_accumulation_reach_every_gradient(model: Any) -> None:
 
 def test_gradient_norms_are_those_of_a_plain_step(model: Any) -> None:
     plain, cached = (step(model, tokens, norms=True)[2].gradient_norms for tokens in (None, TOKENS))
-    assert plain is not None and len(plain) == len(NEEDS) + 1
+    assert plain is not None and len(plain) == len(NEEDS) - len(SCORED) + 1
     assert cached == pytest.approx(plain, rel=1e-4)
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from sentence_transformers.util import pairwise_angle_sim, pairwise_cos_sim
 
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import LossSection, load_recipe
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.losses.stack import NEEDS, LossStack, NotFiniteError
+from spectra_nsa.losses.stack import MATCHES, NEEDS, SCORED, LossStack, NotFiniteError
 from spectra_nsa.training.run import train
 from tests.builders import WORDS
 
@@ -58,10 +59,37 @@ def test_temperature_falls_on_a_half_cosine(model: Any) -> None:
 def test_all_terms_of_pairs_and_of_triplets(model: Any) -> None:
     every = {name: {"weight": 1.0} for name in NEEDS}
     pairs = stack_of(model, every)(features(model, ANCHORS, POSITIVES))
-    assert set(pairs) == {"semantic_32", "semantic_16", *NEEDS} - {"semantic", "triplet", "ranking"}
+    assert set(pairs) == {"semantic_32", "semantic_16", *NEEDS} - {"semantic", "triplet", "ranking", *SCORED}
     triplets = stack_of(model, every)(features(model, ANCHORS, POSITIVES, NEGATIVES))
     assert set(triplets) == set(pairs) | {"triplet", "ranking"}
     assert all(torch.isfinite(value) and value.requires_grad for value in triplets.values())
+
+
+def test_terms_of_scored_pairs(model: Any) -> None:
+    every = {name: {"weight": 1.0} for name in NEEDS}
+    found = stack_of(model, every)(features(model, ANCHORS, POSITIVES), torch.tensor([0.1, 0.9, 0.5, 1.0]))
+    sizes = {f"{name}_{size}" for name in SCORED for size in (32, 16)}
+    assert set(found) == sizes | (set(NEEDS) - set(SCORED) - set(MATCHES))
+    assert all(torch.isfinite(value) and value.requires_grad for value in found.values())
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_scored_terms_fall_where_similarities_follow_the_scores(model: Any, name: str) -> None:
+    stack = stack_of(model, {term: {"weight": float(term == name)} for term in NEEDS})
+    columns, scores = features(model, ANCHORS, POSITIVES), torch.tensor([0.0, 1.0, 0.2, 0.8], dtype=torch.float64)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss = sum(stack(columns, scores).values())
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    with torch.no_grad():
+        one, other = (model(column)["sentence_embedding"] for column in columns)
+    similarity = pairwise_angle_sim if name == "angle" else pairwise_cos_sim
+    assert losses[-1] < losses[0]
+    assert torch.equal(similarity(one, other).argsort(), scores.argsort())
 
 
 @pytest.mark.parametrize("name", ["ranking", "anchor", "fast", "bridge", "entity", "anomaly"])

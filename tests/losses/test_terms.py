@@ -21,6 +21,30 @@ def test_triplet_is_zero_beyond_the_margin() -> None:
     assert terms.triplet(a, a, [a]) == pytest.approx(terms.MARGIN)
 
 
+def test_cosent_and_angle_count_each_pair_of_rows_in_the_wrong_order() -> None:
+    one, other, scores = unit(4, 8), unit(4, 8, seed=1), torch.tensor([0.2, 0.9, 0.2, 0.5])
+    cosines = (one * other).sum(-1)
+    halves = [torch.complex(*vectors.chunk(2, dim=1)) for vectors in (one, other)]
+    lengths = [half.abs().square().sum(1, keepdim=True).sqrt() for half in halves]
+    quotient = halves[0] * halves[1].conj() / (lengths[0] * lengths[1])
+    angles = (quotient.real.sum(1) + quotient.imag.sum(1)).abs()
+    for term, values in ((terms.cosent, cosines), (terms.angle, angles)):
+        wanted = sum(math.exp((values[j] - values[i]) / 0.1) for i in range(4) for j in range(4) if scores[i] > scores[j])
+        assert float(term(one, other, scores, 0.1)) == pytest.approx(math.log(1 + wanted), rel=1e-4)
+
+
+def test_angle_takes_an_odd_width() -> None:
+    one, other, scores = unit(4, 9), unit(4, 9, seed=1), torch.tensor([0.2, 0.9, 0.2, 0.5])
+    assert terms.angle(one, other, scores, 0.1) == terms.angle(one[:, :8], other[:, :8], scores, 0.1)
+
+
+def test_cosine_and_contrastive() -> None:
+    a, b = torch.tensor([[1.0, 0.0]] * 3), torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
+    assert float(terms.cosine(a, b, torch.tensor([1.0, 0.5, 0.0]))) == pytest.approx((0 + 0.25 + 1) / 3)
+    assert float(terms.contrastive(a, b, torch.tensor([1.0, 0.0, 0.0]))) == pytest.approx(0.5 * terms.APART**2 / 3)
+    assert float(terms.contrastive(a, b, torch.tensor([1.0, 1.0, 1.0]))) == pytest.approx(0.5 / 3)
+
+
 def test_ranking_is_the_cross_entropy_over_positives_and_negatives() -> None:
     a, p, n = unit(3, 8), unit(3, 8, seed=1), unit(3, 8, seed=2)
     wanted = 0.0

@@ -26,6 +26,17 @@ def test_no_text_of_the_dev_rows_is_trained_on(tmp_path: Path, monkeypatch: pyte
     assert set(data.train["positive"]) == {row["positive"] for row in rows if row["anchor"] not in held_out}
 
 
+def test_scored_pairs_can_be_trained_on(tmp_path: Path) -> None:
+    rows = [{"sentence1": f"a{i // 2}", "sentence2": f"b{i}", "score": i % 6} for i in range(40)]
+    (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = load_training_data(DataSection(train=str(tmp_path / "s.jsonl"), dev_rows=10), seed=3, quarantine=None)
+    assert data.scored and data.columns == ["sentence1", "sentence2"] and data.dev_kind == "scored"
+    assert data.train.column_names == ["sentence1", "sentence2", "score"] and max(data.train["score"]) == 1
+    assert data.dev is not None and len(data.dev) == 10
+    held_out = {text for name in data.columns for text in data.dev[name]}
+    assert not held_out & {text for name in data.columns for text in data.train[name]}
+
+
 def test_scored_pairs_can_watch_a_run(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text("\n".join(json.dumps({"anchor": f"a{i}", "positive": f"p{i}"}) for i in range(9)))
     (tmp_path / "s.jsonl").write_text(

@@ -19,7 +19,7 @@ import spectra_nsa as sp
 from spectra_nsa.config.recipe import LossSection, Recipe, load_recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.losses.stack import NEEDS, LossStack, NotFiniteError
+from spectra_nsa.losses.stack import NEEDS, SCORED, LossStack, NotFiniteError
 from spectra_nsa.training.build import shared_batch
 from spectra_nsa.training.run import train
 from tests.builders import WORDS
@@ -29,11 +29,12 @@ COLUMNS = [
     ["file open", "socket close", "list sort of text and token and vector and query", "text", "vector"],
     ["query a document", "vector of a model", "token", "write the list", "the a of"],
 ]
+SCORES = torch.tensor([0.1, 0.9, 0.4, 0.4, 1.0], dtype=torch.float64)
 SHARE = [slice(0, 3), slice(3, 5)]  # uneven, and of other widths
 TERMS = {name: {"weight": 0.5, "joined": place % 2 == 0} for place, name in enumerate(NEEDS)}
 CASES = {
     f"{kind} {way}": (columns, cached)
-    for kind, columns in (("pairs", 2), ("triplets", 3))
+    for kind, columns in (("pairs", 2), ("triplets", 3), ("scored", 2))
     for way, cached in (("plain", None), ("cached", 24))
 }
 
@@ -49,7 +50,8 @@ def one_step(start: Path, case: str, rows: slice) -> dict[str, Any]:
     section = LossSection.model_validate({"terms": TERMS})
     loss = LossStack(model, section, active=list(NEEDS), sizes=[32, 16], cached=cached)
     loss.gradient_norms = {}
-    values = loss([model.preprocess(column[rows]) for column in COLUMNS[:columns]])
+    labels = SCORES[rows] if "scored" in case else None
+    values = loss([model.preprocess(column[rows]) for column in COLUMNS[:columns]], labels)
     torch.stack(list(values.values())).sum().backward()
     processes.mean_gradients(model.parameters())
     return {
@@ -155,7 +157,10 @@ def both(tmp_path_factory: pytest.TempPathFactory, start: Path) -> tuple[Path, l
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_have_the_loss_and_gradients_of_one(both: Any, start: Path, case: str) -> None:
     wanted = one_step(start, case, slice(None))
-    assert len(wanted["values"]) == len(NEEDS) + 1 - (2 if "pairs" in case else 0)
+    matching = len(NEEDS) - len(SCORED) + 1
+    # four scored terms at two sizes each, for four terms of matches of which one has two sizes
+    count = {"pairs": matching - 2, "triplets": matching, "scored": matching - 5 + 8}
+    assert len(wanted["values"]) == count[case.split()[0]]
     for found in (both[1][0][case], both[1][1][case]):
         assert found["values"] == pytest.approx(wanted["values"], abs=1e-5)
         assert found["norms"] == pytest.approx(wanted["norms"], rel=1e-4)

@@ -177,6 +177,32 @@ def test_a_cached_run_ends_where_a_plain_one_does(tmp_path: Path, start: Path, p
     assert len(norms[0]) > 5 and norms[1] == pytest.approx(norms[0], rel=1e-3)
 
 
+def test_scored_pairs_teach_similarity(tmp_path: Path, start: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows = []
+    for number in range(160):
+        shared = number % 5
+        one = generator.choice(WORDS, 5, replace=False)
+        rest = [word for word in WORDS if word not in one][: 5 - shared]
+        texts = (" ".join(one), " ".join(generator.permutation([*one[:shared], *rest])))
+        rows.append({"sentence1": texts[0], "sentence2": texts[1], "score": shared})
+    source = tmp_path / "scored.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)))
+    terms = ["loss.terms.angle.weight=0.5", "loss.terms.cosine.weight=1", "loss.terms.contrastive.weight=1"]
+    whole = train(recipe_of(tmp_path / "a", start, source, *terms, "train.max_steps=24"))
+    assert whole.best["dev_spearman"] > whole.start["dev_spearman"] + 0.05
+    logged = [row for row in logs(whole.folder) if "loss" in row][-1]
+    assert {"cosent_32", "angle_32", "cosine_32", "contrastive_32", "fast"} <= set(logged)
+    assert "semantic_32" not in logged and "anchor" not in logged
+    half = train(recipe_of(tmp_path / "b", start, source, *terms, "train.max_steps=24"), deadline=None)
+    shutil.rmtree(half.folder / "model")
+    for later in ("step-20", "step-24"):
+        shutil.rmtree(half.folder / "checkpoints" / later, ignore_errors=True)
+    with_resume = train(None, resume=half.folder)
+    found, wanted = (weights(run.folder / "model") for run in (with_resume, whole))
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+
+
 def test_from_scratch_by_size(tmp_path: Path, start: Path, pairs: Path) -> None:
     recipe = load_recipe(
         None,

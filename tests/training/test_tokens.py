@@ -89,6 +89,19 @@ def test_batches_are_those_of_the_stock_collator(
         assert_same(found[1](found[0].__getitems__(rows)), stock(data.train.__getitems__(rows)))
 
 
+def test_scores_stand_beside_the_ids(make_bert: Callable[..., Path], tmp_path: Path) -> None:
+    rows = [{"sentence1": f"open {at}", "sentence2": "the file" * (at % 5), "score": at / 160} for at in range(1, 160)]
+    path = tmp_path / "scored.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows if row["sentence2"]))
+    model = warm_start(make_bert())
+    data, stock = data_of(path, dev_rows=0), collator_of(model)
+    found = token_rows(data, model, stock)
+    assert data.stored is not None and found is not None
+    batch = found[1](found[0].__getitems__([3, 1, 2]))
+    assert_same(batch, stock(data.train.__getitems__([3, 1, 2])))
+    assert batch["label"].tolist() == pytest.approx([data.train[at]["score"] for at in (3, 1, 2)])
+
+
 def test_a_tokenizer_that_does_more_is_left_alone(make_bert: Callable[..., Path], pairs: Path) -> None:
     model = warm_start(make_bert())
 
