@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from tests.builders import WORDS, bert_folder
 ROOT = Path(__file__).resolve().parents[2]
 FROM_SCRATCH = {"m456": "M456", "m600": "M600", "m700": "M700", "m1b": "M1B", "nexus-240m": "nexus-240m"}
 TINY = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 4, "intermediate_size": 64}
-TRIPLET_TERMS = {"semantic", "ranking", "anchor", "fast", "bridge", "entity", "anomaly"}
+HEADS = {"fast", "bridge", "entity", "anomaly"}
+TERMS = {"m": {"semantic", "ranking", "anchor", *HEADS}, "s": {"cosent", *HEADS}}  # of triplets, of scored pairs
 
 
 def shipped(name: str, *more: str) -> Recipe:
@@ -32,7 +34,7 @@ def shipped(name: str, *more: str) -> Recipe:
 
 def test_the_folder_at_the_top_is_the_packaged_one() -> None:
     assert (ROOT / "recipes").resolve() == FOLDER.resolve()
-    assert set(recipe_names()) == {*FROM_SCRATCH, "quickstart"}
+    assert set(recipe_names()) == {*FROM_SCRATCH, "quickstart", "sts-mini"}
 
 
 @pytest.mark.parametrize("name", FROM_SCRATCH)
@@ -89,11 +91,18 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     data = "  data_files:\n  - split: train\n    path: triplet-hard/train-*"
     (marco / "README.md").write_text(f"---\nconfigs:\n- config_name: triplet-hard\n{data}\n---\n")
     write(marco / "triplet-hard" / "train-0.jsonl", triplets)
+    stsb = tmp_path / "sentence-transformers" / "stsb"
+    stsb.mkdir()
+    parts = "".join(f"\n  - split: {split}\n    path: {split}.jsonl" for split in ("train", "validation"))
+    (stsb / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:{parts}\n---\n")
+    for split in ("train", "validation"):
+        texts = [{"sentence1": row["query"], "sentence2": row["positive"]} for row in triplets]
+        write(stsb / f"{split}.jsonl", [row | {"score": at % 6 / 5} for at, row in enumerate(texts)])
     write(tmp_path / "pairs.jsonl", [{"anchor": row["query"], "positive": row["positive"]} for row in triplets])
     return tmp_path
 
 
-def write(path: Path, rows: list[dict[str, str]]) -> None:
+def write(path: Path, rows: Sequence[Mapping[str, str | float]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
@@ -102,18 +111,18 @@ def test_made_small_it_trains_saves_and_encodes(name: str, home: Path) -> None:
     more = ["train.max_steps=2", "train.batch=8", "train.accumulation=2", "train.log_every=1", f"output={home}/runs"]
     if name == "quickstart":
         more += ["name=quickstart", "data.train=python:packaging"]
-    else:
+    elif name in FROM_SCRATCH:
         more += ["model.tokenizer=./tokenizer"]
     recipe = shipped(name, *more)
     result = train(recipe)
     rows = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
     logged = [row for row in rows if "loss" in row]
     assert result.steps == 2 and len(logged) == 2 and all(row["grad_norm"] > 0 for row in logged)
-    columns = ["anchor", "positive", "negative"] if name.startswith("m") else ["anchor", "positive"]
-    terms = set(live_terms(recipe, columns))
-    assert terms == (TRIPLET_TERMS if len(columns) == 3 else TRIPLET_TERMS - {"ranking"})
-    assert all(logged[-1][f"grad_norm_{term}"] > 0 for term in terms - {"semantic"})
-    assert result.best.keys() == {"dev_ndcg@10"}
+    columns = {"m": ["anchor", "positive", "negative"], "s": ["sentence1", "sentence2", "score"]}
+    terms = set(live_terms(recipe, columns.get(name[0], ["anchor", "positive"])))
+    assert terms == TERMS.get(name[0], TERMS["m"] - {"ranking"})
+    assert all(logged[-1][f"grad_norm_{term}"] > 0 for term in terms - {"semantic", "cosent"})
+    assert result.best.keys() == {"dev_spearman" if name == "sts-mini" else "dev_ndcg@10"}
     model = sp.load(result.folder / "model")
     texts = ["open a file", "close the socket"]
     outputs = ["embedding", "entity", "ranking", "anchor64", "fast", "anomaly"]
