@@ -211,12 +211,7 @@ def load_recipe(
         if value is not None:
             _put(values, key, value)
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise UsageError(
-                f"{override!r} is neither a recipe file that exists nor key=value (such as train.lr=1e-4)."
-            )
-        _put(values, key, _parse(text))
+        _put(values, *read_override(override))
     values = {key: {} if value is None and key in _SECTIONS else value for key, value in values.items()}
     size = (values.get("model") or {}).get("size") if isinstance(values.get("model"), dict) else None
     if size is not None:
@@ -227,6 +222,38 @@ def load_recipe(
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise _explain(error, Recipe, str(path or "the recipe")) from error
+
+
+def read_override(override: str) -> tuple[str, Any]:
+    """The dotted key and the value of ``key=value``.
+
+    Raises:
+        UsageError: it is none, or the value is not YAML.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UsageError(f"{override!r} is neither a recipe file that exists nor key=value (such as train.lr=1e-4).")
+    return key, _parse(text)
+
+
+def with_values(recipe: Recipe, values: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
+    """A recipe with other values: dotted key → value.
+
+    Args:
+        recipe: it stays as it is.
+        values: see above.
+        where: what an error calls the values' origin.
+
+    Raises:
+        UsageError: an unknown key, or a value of the wrong kind.
+    """
+    changed = recipe.model_dump()
+    for key, value in values.items():
+        _put(changed, key, value)
+    try:
+        return Recipe.model_validate(changed)
+    except ValidationError as error:
+        raise _explain(error, Recipe, where) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
