@@ -179,7 +179,7 @@ def _joined(name: str, terms: Sequence[str]) -> Callable[[Recipe, Held], tuple[b
 
     def look(recipe: Recipe, held: Held) -> tuple[bool, dict[str, Any]]:
         _weighted(part, recipe, terms)
-        _negatives(name, held)
+        _negatives(part, held)
         if getattr(recipe.model, name) is False:
             raise _no(part, f"model.{name} is off", f"set model.{name}=true")
         has = all(getattr(recipe.loss.terms, term).joined for term in terms)
@@ -194,7 +194,7 @@ def _weighted(part: str, recipe: Recipe, terms: Sequence[str]) -> None:
 
 
 def _negatives(part: str, held: Held) -> None:
-    if part in ("ranking", "triplet") and not held.negatives:
+    if part in ("ranking", "ranking-joined", "triplet") and not held.negatives:
         raise _no(part, "the training rows have no hard negatives", "give data with a column negative")
 
 
@@ -240,7 +240,12 @@ def _gate_lr(recipe: Recipe, held: Held) -> tuple[bool, dict[str, Any]]:
 
 def _apart(*terms: str) -> Callable[[Recipe, Held], bool]:
     """Whether no gradient of the terms reaches the encoder; `bridge` and `fast` share an output, so one holds both."""
-    return lambda recipe, held: not all(getattr(recipe.loss.terms, term).joined for term in terms)
+
+    def apart(recipe: Recipe, held: Held) -> bool:
+        found = [getattr(recipe.loss.terms, term) for term in terms]
+        return not all(term.joined for term in found if term.weight)
+
+    return apart
 
 
 _CODES = ("bridge", "fast")

@@ -59,8 +59,8 @@ def lines(document: Document) -> list[str]:
     ]
     if seeds > 1:
         said.append(
-            "In brackets 95 % intervals over other seeds and other items; * a finding: p < 0.05 after Holm's correction "
-            f"for {count} comparison{'s' if count != 1 else ''}."
+            "In brackets 95 % intervals over other seeds and other items; * a finding: p < 0.05 after Holm's "
+            f"correction for {count} comparison{'s' if count != 1 else ''}."
         )
     else:
         said.append(
@@ -198,7 +198,7 @@ def _reach(metric: Mapping[str, Any], seeds: int) -> str:
     if metric["target_items"] is not None:
         more = "" if seeds > 1 else ", of this seed alone"
         return (
-            f"{found}{more}; {target} is out of reach of any number of seeds: it takes {metric['target_items']:,} items "
-            f"or more, not {metric['n']:,}."
+            f"{found}{more}; {target} is out of reach of any number of seeds: it takes {metric['target_items']:,} "
+            f"items or more, not {metric['n']:,}."
         )
     return f"{found}, of this seed alone." if seeds == 1 else f"{found}; {target} would take more than 200 seeds."

@@ -34,22 +34,21 @@ def ablate(plan: Plan, *, keep_models: bool = False, say: Callable[[str], None])
     """
     keep_plan(plan)
     runs = [(cell, seed) for seed in plan.seeds for cell in plan.cells]
-    done = {run: measured for run in runs if (measured := _measured(plan, *run)) is not None}
+    done = {(cell.name, seed): measured for cell, seed in runs if (measured := _measured(plan, cell, seed)) is not None}
     if done:
         say(f"{len(done)} of {len(runs)} runs are done already")
     baselines = run_baselines(plan)
     clock = _Clock([one.facts["seconds"] for one in done.values()])
     for number, (cell, seed) in enumerate(runs, 1):
-        if (cell, seed) in done:
+        if (cell.name, seed) in done:
             clear_run(plan, cell, seed, keep_models=keep_models)
             continue
-        left = sum(run not in done for run in runs)
-        say(f"[{number}/{len(runs)}] {cell.name}, seed {seed}{clock.left(left)}")
+        say(f"[{number}/{len(runs)}] {cell.name}, seed {seed}{clock.left(len(runs) - len(done))}")
         with clock:
             run_cell(plan, cell, seed, keep_models=keep_models)
         measured = _measured(plan, cell, seed)
         assert measured is not None
-        done[cell, seed] = measured
+        done[cell.name, seed] = measured
     document = ablation_document(plan, done, baselines)
     _write(plan, document)
     return document

@@ -168,15 +168,15 @@ def _measure(plan: Plan, folder: Path, system: System, facts: Mapping[str, Any],
 
     system.name = str(facts["cell"])
     evaluation = evaluate([system], plan.tasks, progress=False)
-    items = {
-        f"{kind}={name}/{metric}": values
+    items: dict[str, Any] = {
+        f"{kind}={name}/{metric}": np.asarray(values)
         for (kind, name, _), outcome in evaluation.outcomes.items()
         for metric, values in outcome.per_unit.items()
     }
     if not items and not any(facts["cell"] == name for name in BASELINES):
         raise SpectraError(f"{folder}: nothing could be measured: {'; '.join(evaluation.notes)}.")
     with atomic_write(folder / ITEMS, "wb") as file:
-        np.savez_compressed(file, **{name: np.asarray(values) for name, values in items.items()})
+        np.savez_compressed(file, **items)
     results = [{"task": r.task, "name": r.name, "metric": r.metric, "value": r.value, "n": r.n}
                for r in evaluation.results]  # fmt: skip
     document = {"schema": 1, **facts, "results": results, "notes": evaluation.notes}

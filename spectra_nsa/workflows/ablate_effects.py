@@ -56,15 +56,12 @@ class _Column:
         return correlation_draws(*arrays, method=self.metric) if len(arrays) == 2 else mean_draws(arrays[0])
 
 
-def ablation_document(
-    plan: Plan, done: Mapping[tuple[Cell, int], Measured], baselines: Mapping[str, Measured]
-) -> dict[str, Any]:
+def ablation_document(plan: Plan, runs: Runs, baselines: Mapping[str, Measured]) -> dict[str, Any]:
     """Everything that was found; docs/measuring.md explains the fields.
 
     Raises:
         SpectraError: a figure is undefined, or the tasks' data changed between two runs.
     """
-    runs: Runs = {(cell.name, seed): measured for (cell, seed), measured in done.items()}
     reference = plan.cells[0].name
     columns = [_Column(task.kind, task.name, HEADLINE[task.kind]) for task in plan.tasks]
     changed = [cell for cell in plan.cells if cell.turn is not None]
