@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spectra_nsa.config.parts import PARTS, Held, own_part, turn, turned
-from spectra_nsa.config.recipe import ModelSection, Recipe, Terms, load_recipe
+from spectra_nsa.config.recipe import ModelSection, Recipe, Terms, load_recipe, with_values
 from spectra_nsa.core.errors import UsageError
 
 BARE = Held(
@@ -79,9 +79,9 @@ def test_what_makes_no_sense_is_refused_with_the_remedy(
 
 
 def test_a_head_is_alone_until_it_is_joined() -> None:
-    joined = load_recipe(None, ["loss.terms.bridge.joined=true"])
+    joined = with_values(Recipe(), {"loss.terms.bridge.joined": True})
     assert turn("anchor", Recipe(), BARE).apart and turn("bridge", joined, BARE).apart  # fast still holds the logits
-    both = load_recipe(None, ["loss.terms.bridge.joined=true", "loss.terms.fast.joined=true"])
+    both = with_values(joined, {"loss.terms.fast.joined": True})
     assert not turn("bridge", both, BARE).apart
     assert turn("entity_term", Recipe(), BARE).apart
     assert not turn("entity_term", Recipe(), replace(BARE, entity=True)).apart

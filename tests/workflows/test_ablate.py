@@ -199,35 +199,64 @@ def test_what_is_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-def command(home: Path, folder: Path, *more: str) -> list[str]:
+def test_stopped_and_failed_half_way_it_goes_on_and_ends_the_same(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spectra_nsa.training.callbacks import StopOnInterrupt
+    from spectra_nsa.workflows import ablate_cells
+
+    folder, said = tmp_path / "out", []
+
+    def go_on() -> dict[str, Any]:
+        return ablate(plan_of(home, folder, parts=["anchor"], seeds=1), say=said.append)
+
+    def interrupted(self: StopOnInterrupt, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        self.asked = state.global_step == 3
+        control.should_save = control.should_training_stop = self.asked
+        return control
+
+    def killed(self: StopOnInterrupt, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        if state.global_step == 5:
+            raise MemoryError
+        return control
+
+    run = folder / "runs" / "recipe-seed0"
+    with monkeypatch.context() as patch:
+        patch.setattr(StopOnInterrupt, "on_step_end", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            go_on()
+    assert (run / "checkpoints" / "step-3").is_dir() and not (run / "model").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(StopOnInterrupt, "on_step_end", killed)
+        with pytest.raises(MemoryError):
+            go_on()
+    assert (run / "checkpoints" / "step-4").is_dir() and not (run / "trained.json").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(ablate_cells, "_cost", killed)  # after the training, while it is measured
+        with pytest.raises(TypeError):
+            go_on()
+    assert (run / "trained.json").is_file() and not (run / "result.json").exists()
+    document = go_on()
+    assert [one["steps"] for one in document["cells"]] == [6, 6]
+    assert document["parts"][0]["same"], "a run that was stopped thrice ends on the vectors of one that was not"
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(home: Path, tmp_path: Path) -> None:
     (home / "recipe.yaml").write_text(recipe_of(home, "train.max_steps=60").to_yaml())
-    words = ["recipe.yaml", "--parts", "anchor", "--seeds", "1", "--task", "sts=dev.jsonl", "--output", str(folder)]
-    return [sys.executable, "-m", "spectra_nsa", "ablate", *words, *more]
-
-
-def test_stopped_it_says_how_to_go_on_and_killed_it_goes_on(home: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    environment = os.environ | {"HOME": str(tmp_path), "COLUMNS": "200"}
-    first = subprocess.Popen(
-        command(home, folder), cwd=home, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    words = ["recipe.yaml", "--parts", "anchor", "--seeds", "1", "--task", "sts=dev.jsonl", "--output", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spectra_nsa", "ablate", *words],
+        cwd=home,
+        env=os.environ | {"HOME": str(tmp_path / "home")},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    _wait_for(folder / "runs" / "recipe-seed0" / "checkpoints", first)
-    first.send_signal(signal.SIGINT)
-    _, said = first.communicate(timeout=120)
-    assert first.returncode == 130 and "the same command goes on" in said
-    second = subprocess.Popen(
-        command(home, folder), cwd=home, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    _wait_for(folder / "runs" / "without-anchor-seed0" / "checkpoints", second)
-    second.kill()
-    second.wait()
-    assert (folder / "runs" / "recipe-seed0" / "result.json").is_file()
-    third = subprocess.run(command(home, folder, "--json"), cwd=home, env=environment, capture_output=True, text=True)
-    assert third.returncode == 0, third.stderr
-    document = json.loads(third.stdout)
-    assert "1 of 2 runs are done already" in third.stderr and "going on from" in third.stderr
-    assert [one["steps"] for one in document["cells"]] == [60, 60]
-    assert document["parts"][0]["same"], "a run that was stopped and one that was killed end on the same vectors"
+    _wait_for(tmp_path / "runs" / "recipe-seed0" / "checkpoints", process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and "the same command goes on" in said
 
 
 def _wait_for(folder: Path, process: subprocess.Popen[Any]) -> None:
