@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spectra_nsa.config.recipe import Recipe, read_override, with_values
+from spectra_nsa.config.overrides import read_override
+from spectra_nsa.config.recipe import Recipe, with_values
 from spectra_nsa.core.errors import UsageError, unknown_name
 
 

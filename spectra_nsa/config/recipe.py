@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from spectra_nsa.config.overrides import put, read_override
 from spectra_nsa.config.presets import load_preset
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 
@@ -209,9 +210,9 @@ def load_recipe(
     values: dict[str, Any] = _read(Path(path)) if path is not None else {}
     for key, value in (flags or {}).items():
         if value is not None:
-            _put(values, key, value)
+            put(values, key, value)
     for override in overrides:
-        _put(values, *read_override(override))
+        put(values, *read_override(override))
     values = {key: {} if value is None and key in _SECTIONS else value for key, value in values.items()}
     size = (values.get("model") or {}).get("size") if isinstance(values.get("model"), dict) else None
     if size is not None:
@@ -222,18 +223,6 @@ def load_recipe(
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise _explain(error, Recipe, str(path or "the recipe")) from error
-
-
-def read_override(override: str) -> tuple[str, Any]:
-    """The dotted key and the value of ``key=value``.
-
-    Raises:
-        UsageError: it is none, or the value is not YAML.
-    """
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise UsageError(f"{override!r} is neither a recipe file that exists nor key=value (such as train.lr=1e-4).")
-    return key, _parse(text)
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
@@ -249,7 +238,7 @@ def with_values(recipe: Recipe, values: Mapping[str, Any], *, where: str = "the 
     """
     changed = recipe.model_dump()
     for key, value in values.items():
-        _put(changed, key, value)
+        put(changed, key, value)
     try:
         return Recipe.model_validate(changed)
     except ValidationError as error:
@@ -269,31 +258,6 @@ def _read(path: Path) -> dict[str, Any]:
         sections = ", ".join(_SECTIONS)
         raise UsageError(f"{path}: a recipe is a mapping of sections ({sections}).")
     return values
-
-
-def _parse(text: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{text!r} is not a YAML value: {str(error).splitlines()[0]}.") from error
-    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        inner = values.setdefault(section, {})
-        if inner is None:
-            inner = values[section] = {}
-        if not isinstance(inner, dict):
-            raise UsageError(f"{key}: {section} is not a section.")
-        values = inner
-    values[last] = value
 
 
 def _explain(error: ValidationError, root: type[BaseModel], where: str) -> UsageError:

@@ -133,14 +133,14 @@ def ablation_page(document: Document) -> Report:
 _COSTS = {
     "seconds_per_step": "training step",
     "ms_per_text": "encoding a text",
-    "memory_gb": "memory in training",
     "gpu_memory_gb": "GPU memory",
     "parameters": "parameters",
 }
 
 
 def _heading(document: Document) -> str:
-    return f"{_seeds(len(document['seeds']))} × {document['steps']:,} steps on {document['rows']:,} rows"
+    cut = f", measured at {document['dim']} dimensions" if document["dim"] else ""
+    return f"{_seeds(len(document['seeds']))} × {document['steps']:,} steps on {document['rows']:,} rows{cut}"
 
 
 def _seeds(count: int) -> str:

@@ -41,7 +41,7 @@ def ablate(plan: Plan, *, keep_models: bool = False, say: Callable[[str], None])
     clock = _Clock([one.facts["seconds"] for one in done.values()])
     for number, (cell, seed) in enumerate(runs, 1):
         if (cell.name, seed) in done:
-            clear_run(plan, cell, seed, keep_models=keep_models)
+            clear_run(plan, cell, seed, keep_models=True)  # what an earlier call kept is not this one's to delete
             continue
         say(f"[{number}/{len(runs)}] {cell.name}, seed {seed}{clock.left(len(runs) - len(done))}")
         with clock:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Runs = Mapping[tuple[str, int], Measured]  # (cell's name, seed)
 LEVEL = 0.05
-_COSTS = ("seconds_per_step", "ms_per_text", "memory_gb", "gpu_memory_gb", "parameters")
+_COSTS = ("seconds_per_step", "ms_per_text", "gpu_memory_gb", "parameters")  # memory_gb is of the process, all its runs
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,8 @@ def _check_common(recipe: Recipe, measures: Measures) -> None:
         raise UsageError(
             "ablate needs at least one --task KIND=SOURCE to measure the models on, such as sts=dev.jsonl."
         )
+    if twice := [task for task in measures.tasks if list(measures.tasks).count(task) > 1]:
+        raise UsageError(f"--task {twice[0]} is given twice: give it once.")
     if any(task.startswith("statistics=") for task in measures.tasks):
         raise UsageError(
             "ablate compares item by item, and statistics has no items: measure on sts, retrieval, pairs or knn."

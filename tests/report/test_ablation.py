@@ -10,7 +10,7 @@ from rich.console import Console
 
 from spectra_nsa.report.ablation import ablation_markdown, ablation_page, ablation_table, lines, rows
 
-COST = {"seconds_per_step": 1.25, "ms_per_text": 1.1, "memory_gb": None, "gpu_memory_gb": None, "parameters": 1.02}
+COST = {"seconds_per_step": 1.25, "ms_per_text": 1.1, "gpu_memory_gb": None, "parameters": 1.02}
 
 
 def effect(name: str, metric: str, value: float, half: float, p: float) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def document() -> dict[str, Any]:
               "target_items": None}  # fmt: skip
     return {
         "created": "2026-01-01T00:00:00", "environment": {}, "recipe": {"model": {"start": "checkpoint", "size": None}},
-        "seeds": [0, 1, 2], "steps": 30, "rows": 1000, "notes": ["left out: gate_lr"], "metrics": [metric],
+        "seeds": [0, 1, 2], "steps": 30, "rows": 1000, "dim": 64, "notes": ["left out: gate_lr"], "metrics": [metric],
         "parts": [
             part("spectral", "with-spectral", [effect("dev", "spearman", 0.02, 0.01, 0.01)], "helps"),
             part("conv", "with-conv", [effect("dev", "spearman", -0.001, 0.01, 0.9)], "no difference seen"),
@@ -54,7 +54,7 @@ def test_baselines_come_first_and_only_findings_are_marked(document: dict[str, A
     assert parts[0].cells == ["+0.0200 (+0.0100 to +0.0300)*"] and parts[2].cells == ["the same"]
     assert [(row.has, row.time) for row in parts] == [("no", "1.25"), ("no", "1.25"), ("yes", "1.25")]
     shown = text_of(document)
-    assert "3 seeds × 30 steps on 1,000 rows" in shown and "head alone" in shown
+    assert "3 seeds × 30 steps on 1,000 rows, measured at 64 dimensions" in shown and "head alone" in shown
 
 
 def test_what_would_show_half_a_point(document: dict[str, Any]) -> None:

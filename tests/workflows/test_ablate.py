@@ -185,6 +185,7 @@ def test_every_part_builds_or_says_why_not(home: Path, tmp_path: Path) -> None:
         (["backup.to=there"], {}, "backup.to=null"),
         ([], {"measures": Measures(tasks=[])}, "--task"),
         ([], {"measures": Measures(tasks=["statistics=x"])}, "no items"),
+        ([], {"measures": Measures(tasks=["sts=x", "sts=x"])}, "given twice"),
         ([], {"parts": []}, "--list-parts"),
         ([], {"parts": ["anchor", "anchor"]}, "given twice"),
         (["train.max_steps=null"], {"parts": [], "own": ["big:train.batch=16"]}, "train.max_steps"),
