@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -185,7 +186,7 @@ def _times(value: float | None) -> str:
 
 
 def _changes(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in values.items())
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
 
 
 def _reach(metric: Mapping[str, Any], seeds: int) -> str:

@@ -127,10 +127,10 @@ def forest(estimates: Sequence[Estimate], *, x_label: str) -> str:
     def across(value: float) -> float:
         return round(left + (value - low) / (high - low) * (_WIDTH - left - _RIGHT), 1)
 
-    parts = [f'<path class="axis" d="M{across(0)} {_TOP} V{bottom}"/>']
+    parts = []
     for value in ticks(low, high, count=5):
-        x = across(value)
-        parts.append(f'<path class="grid" d="M{x} {_TOP} V{bottom}"/>')
+        x, kind = across(value), "axis" if value == 0 else "grid"
+        parts.append(f'<path class="{kind}" d="M{x} {_TOP} V{bottom}"/>')
         parts.append(f'<text class="tick" x="{x}" y="{bottom + 16}" text-anchor="middle">{_short(value)}</text>')
     for at, one in enumerate(kept):
         y = _TOP + row * (at + 0.5)
