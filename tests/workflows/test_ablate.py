@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from spectra_nsa.cli.main import app
 from spectra_nsa.config.parts import PARTS
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
@@ -139,6 +141,32 @@ def test_again_nothing_runs_and_more_seeds_come_to_it(
     assert plan_document(plan)["done"] == 4
     more = ablate(plan, say=said.append)
     assert more["seeds"] == [0, 1, 2] and [line.split("]")[0] for line in said[2:]] == ["[5/6", "[6/6"]
+
+
+def test_the_command_shows_what_is_done(
+    done: tuple[Path, dict[str, Any], list[str]], home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(recipe_of(home).to_yaml())
+    tasks = ["--task", f"sts={home / 'dev.jsonl'}", "--task", f"pairs={home / 'pairs.jsonl'}"]
+    words = ["ablate", str(tmp_path / "recipe.yaml"), "--parts", "matryoshka, anchor", "--seeds", "2", *tasks]
+    words += ["--output", str(done[0])]
+
+    def spectra(*more: str) -> str:
+        run = CliRunner().invoke(app, [*words, *more], catch_exceptions=False)
+        assert run.exit_code == 0
+        return run.stdout
+
+    plan = spectra("--dry-run")
+    assert "without-anchor" in plan and "6 runs of 6 steps" in plan and "6 done" in plan
+    assert json.loads(spectra("--dry-run", "--json"))["cells"][1]["changes"] == {"model.matryoshka": False}
+    assert json.loads(spectra("--json"))["parts"] == done[1]["parts"]
+    assert "recipe as it is" in spectra("--markdown", str(tmp_path / "table.md"))
+    assert (tmp_path / "table.md").read_text() == (done[0] / "ablation.md").read_text()
+
+
+def test_the_command_lists_the_parts() -> None:
+    shown = CliRunner().invoke(app, ["ablate", "--list-parts"], catch_exceptions=False).stdout
+    assert [line.split()[0] for line in shown.splitlines()] == list(PARTS)
 
 
 def test_a_foreign_recipe_or_folder_is_refused(done: tuple[Path, dict[str, Any], list[str]], home: Path) -> None:
