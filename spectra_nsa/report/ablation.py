@@ -80,11 +80,13 @@ def ablation_table(document: Document) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", title=_heading(document))
     for at, name in enumerate(header(document)):
         right = 2 <= at < 3 + len(document["metrics"])
-        table.add_column(Text(name), justify="right" if right else "left", no_wrap=right or at == 0)
+        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
     systems, parts = rows(document)
+    several = len(document["metrics"]) > 1  # then intervals stand below, so that the table fits a narrow terminal
     for row in (*systems, *parts):
         cells = [
-            Text(text, style="bold" if is_marked else "") for text, is_marked in zip(row.cells, row.marked, strict=True)
+            Text(text.replace(" (", "\n(") if several else text, style="bold" if is_marked else "")
+            for text, is_marked in zip(row.cells, row.marked, strict=True)
         ]
         table.add_row(Text(row.name), row.has, *cells, row.time, Text(row.verdict), end_section=row is systems[-1])
     return table

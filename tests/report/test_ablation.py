@@ -39,8 +39,8 @@ def document() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def text_of(document: dict[str, Any]) -> str:
-    console = Console(width=200)
+def text_of(document: dict[str, Any], width: int = 200) -> str:
+    console = Console(width=width)
     with console.capture() as capture:
         console.print(ablation_table(document))
     return capture.get()
@@ -55,6 +55,15 @@ def test_baselines_come_first_and_only_findings_are_marked(document: dict[str, A
     assert [(row.has, row.time) for row in parts] == [("no", "1.25"), ("no", "1.25"), ("yes", "1.25")]
     shown = text_of(document)
     assert "3 seeds × 30 steps on 1,000 rows, measured at 64 dimensions" in shown and "head alone" in shown
+
+
+def test_two_metrics_fit_a_narrow_terminal(document: dict[str, Any]) -> None:
+    (metric,) = document["metrics"]
+    document["metrics"].append(metric | {"name": "test"})
+    document["parts"][0]["effects"].append(effect("test", "spearman", -0.3, 0.01, 0.9))
+    shown = text_of(document, width=100)
+    assert "…" not in shown and "(-0.3100 to -0.2900)" in shown and "spectral" in shown
+    assert all(len(line) <= 100 for line in shown.splitlines())
 
 
 def test_what_would_show_half_a_point(document: dict[str, Any]) -> None:
