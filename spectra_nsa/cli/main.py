@@ -8,6 +8,7 @@ import sys
 import typer
 
 from spectra_nsa.cli import backup, data, recipe
+from spectra_nsa.cli.ablate import ablate_command
 from spectra_nsa.cli.compare import compare_command
 from spectra_nsa.cli.encode import encode_command, similarity_command
 from spectra_nsa.cli.eval import evaluate_command
@@ -32,6 +33,7 @@ app.command("train")(train_command)
 app.command("monitor")(monitor_command)
 app.command("compare")(compare_command)
 app.command("eval")(evaluate_command)
+app.command("ablate")(ablate_command)
 app.command("encode")(encode_command)
 app.command("similarity")(similarity_command)
 app.command("search")(search_command)

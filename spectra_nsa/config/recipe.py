@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from spectra_nsa.config.overrides import put, read_override
 from spectra_nsa.config.presets import load_preset
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 
@@ -213,14 +214,9 @@ def load_recipe(
     values: dict[str, Any] = _read(Path(path)) if path is not None else {}
     for key, value in (flags or {}).items():
         if value is not None:
-            _put(values, key, value)
+            put(values, key, value)
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise UsageError(
-                f"{override!r} is neither a recipe file that exists nor key=value (such as train.lr=1e-4)."
-            )
-        _put(values, key, _parse(text))
+        put(values, *read_override(override))
     values = {key: {} if value is None and key in _SECTIONS else value for key, value in values.items()}
     size = (values.get("model") or {}).get("size") if isinstance(values.get("model"), dict) else None
     if size is not None:
@@ -231,6 +227,26 @@ def load_recipe(
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise _explain(error, Recipe, str(path or "the recipe")) from error
+
+
+def with_values(recipe: Recipe, values: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
+    """A recipe with other values: dotted key → value.
+
+    Args:
+        recipe: it stays as it is.
+        values: see above.
+        where: what an error calls the values' origin.
+
+    Raises:
+        UsageError: an unknown key, or a value of the wrong kind.
+    """
+    changed = recipe.model_dump()
+    for key, value in values.items():
+        put(changed, key, value)
+    try:
+        return Recipe.model_validate(changed)
+    except ValidationError as error:
+        raise _explain(error, Recipe, where) from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -246,31 +262,6 @@ def _read(path: Path) -> dict[str, Any]:
         sections = ", ".join(_SECTIONS)
         raise UsageError(f"{path}: a recipe is a mapping of sections ({sections}).")
     return values
-
-
-def _parse(text: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{text!r} is not a YAML value: {str(error).splitlines()[0]}.") from error
-    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        inner = values.setdefault(section, {})
-        if inner is None:
-            inner = values[section] = {}
-        if not isinstance(inner, dict):
-            raise UsageError(f"{key}: {section} is not a section.")
-        values = inner
-    values[last] = value
 
 
 def _explain(error: ValidationError, root: type[BaseModel], where: str) -> UsageError:

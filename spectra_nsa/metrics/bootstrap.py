@@ -38,10 +38,7 @@ def mean_interval(
     values: np.ndarray, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
     """The interval of the mean of (N,) values; ``(nan, nan)`` when there are none."""
-    import numpy as np
-
-    values = np.asarray(values, dtype=np.float64)
-    return _quantiles(_resampled(len(values), lambda rows: values[rows].mean(axis=1), resamples, seed), level)
+    return _quantiles(mean_draws(values, resamples=resamples, seed=seed), level)
 
 
 def correlation_interval(
@@ -66,11 +63,25 @@ def correlation_interval(
     Returns:
         (low, high); ``(nan, nan)`` when N < 2 or one side is constant. Draws that happen to be constant are left out.
     """
+    return _quantiles(correlation_draws(x, y, method=method, resamples=resamples, seed=seed), level)
+
+
+def mean_draws(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """The means of (N,) values in each draw → (resamples,). The same N and seed draw the same rows."""
+    import numpy as np
+
+    values = np.asarray(values, dtype=np.float64)
+    return _resampled(len(values), lambda rows: values[rows].mean(axis=1), resamples, seed)
+
+
+def correlation_draws(
+    x: np.ndarray, y: np.ndarray, *, method: str = "spearman", resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray:
+    """The correlations of (N,) with (N,) in each draw of whole pairs → (resamples,); the same rows as `mean_draws`."""
     import numpy as np
 
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    draws = _resampled(len(x), lambda rows: _correlations(x[rows], y[rows], method), resamples, seed)
-    return _quantiles(draws, level)
+    return _resampled(len(x), lambda rows: _correlations(x[rows], y[rows], method), resamples, seed)
 
 
 def paired_difference(

@@ -15,7 +15,7 @@ from spectra_nsa.core.errors import missing_extra
 from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.results import Result
 from spectra_nsa.report.examples import Example, FoundTexts, select_examples
-from spectra_nsa.report.svg import Point, histogram, line_chart
+from spectra_nsa.report.svg import Estimate, Point, forest, histogram, line_chart
 from spectra_nsa.report.tables import number, tables
 
 if TYPE_CHECKING:
@@ -122,6 +122,11 @@ class Report:
         if not svg:
             return self
         return self._add("charts", title, charts=[{"title": caption, "svg": svg, "names": list(groups)}])
+
+    def add_forest(self, estimates: Sequence[Estimate], *, x_label: str, title: str, caption: str = "") -> Self:
+        """Values with their intervals on both sides of zero, see `svg.forest`; nothing where there are none."""
+        svg = forest(estimates, x_label=x_label)
+        return self._add("charts", title, charts=[{"title": caption, "svg": svg, "names": []}]) if svg else self
 
     def add_hits(self, hits: Mapping[str, Sequence[FoundTexts]], *, title: str = "Examples", each: int = 4) -> Self:
         """Queries worth looking at: the wanted answer beside each system's first one, and the wanted one's rank.

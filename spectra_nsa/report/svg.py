@@ -100,9 +100,53 @@ def histogram(groups: Mapping[str, Sequence[float]], *, x_label: str, bins: int 
     return _svg(parts, f"distribution of {x_label}")
 
 
-def _svg(parts: Sequence[str], label: str) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A line of a forest plot: a value, its interval, and whether it stands out."""
+
+    name: str
+    value: float
+    ci: tuple[float, float]
+    marked: bool = False
+
+
+def forest(estimates: Sequence[Estimate], *, x_label: str) -> str:
+    """Values with their intervals, one below the other, on both sides of zero; those that stand out have a full dot.
+
+    Args:
+        estimates: from the top down; those that are not finite are left out.
+        x_label: under the axis.
+    """
+    kept = [one for one in estimates if all(map(math.isfinite, (one.value, *one.ci)))]
+    if not kept:
+        return ""
+    row, left = 24, 8 + 7 * max(len(one.name) for one in kept)
+    bottom = _TOP + row * len(kept)
+    low, high = _padded(_span([0.0, *(end for one in kept for end in one.ci)]))
+
+    def across(value: float) -> float:
+        return round(left + (value - low) / (high - low) * (_WIDTH - left - _RIGHT), 1)
+
+    parts = []
+    for value in ticks(low, high, count=5):
+        x, kind = across(value), "axis" if value == 0 else "grid"
+        parts.append(f'<path class="{kind}" d="M{x} {_TOP} V{bottom}"/>')
+        parts.append(f'<text class="tick" x="{x}" y="{bottom + 16}" text-anchor="middle">{_short(value)}</text>')
+    for at, one in enumerate(kept):
+        y = _TOP + row * (at + 0.5)
+        title = f"<title>{escape(one.name)}: {_short(one.value)} ({_short(one.ci[0])} to {_short(one.ci[1])})</title>"
+        dot = f'class="{"dot s1" if one.marked else "line s0"}" cx="{across(one.value)}" cy="{y}" r="4"'
+        parts.append(f'<text class="tick" x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(one.name)}</text>')
+        parts.append(f'<path class="line s{int(one.marked)}" d="M{across(one.ci[0])} {y} H{across(one.ci[1])}"/>')
+        parts.append(f"<circle {dot}>{title}</circle>")
+    middle = (left + _WIDTH - _RIGHT) / 2
+    parts.append(f'<text class="tick" x="{middle}" y="{bottom + 34}" text-anchor="middle">{escape(x_label)}</text>')
+    return _svg(parts, x_label, height=bottom + _BOTTOM)
+
+
+def _svg(parts: Sequence[str], label: str, *, height: float = _HEIGHT) -> str:
     body = "".join(parts)
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">{body}</svg>'
+    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">{body}</svg>'
 
 
 def _axes(frame: _Frame, x_label: str, *, percent: bool = False) -> str:

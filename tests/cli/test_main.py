@@ -28,6 +28,10 @@ FLAGS = {
     "monitor": "run --once --every --json",
     "compare": "first second --html --json",
     "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit",
+    "ablate": (
+        "words --parts --part --task -t --seeds --model -m --data -d --output -o --markdown --dim --limit "
+        "--keep-models --list-parts --dry-run --json"
+    ),
     "encode": "model more --texts -t --input -i --output -o --outputs --dim --batch --json",
     "similarity": "model first second --dim --json",
     "search": "words --corpus -c -k --bits --candidates --symmetric --lines --json",
@@ -119,6 +123,8 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["search", "a", "b", "c", "--corpus", "x"], 2, "put the query in quotes"),
         (["search", "query", "--corpus", "x"], 1, "name a model"),
         (["eval", "bm25"], 2, "--task"),
+        (["ablate", "--parts", "anchor", "--data", "gone.jsonl"], 2, "--task"),
+        (["ablate", "--part", "hot", "--task", "sts=gone.jsonl", "--data", "gone.jsonl"], 1, "gone.jsonl"),
         (["monitor", "gone", "--once"], 1, "is not a run"),
         (["compare", "M456", "M465"], 2, "Did you mean 'M456'"),
         (["train", "train.report_to=[tensorbored]"], 2, "train.report_to"),

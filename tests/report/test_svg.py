@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra_nsa.report.svg import histogram, line_chart, ticks
+from spectra_nsa.report.svg import Estimate, forest, histogram, line_chart, ticks
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
@@ -46,3 +46,21 @@ def test_gaps_and_emptiness() -> None:
 
 def test_labels_are_escaped() -> None:
     ElementTree.fromstring(histogram({"a": [1.0, 2.0]}, x_label="<cos> & co"))
+
+
+def test_forest_puts_values_on_their_side_of_zero() -> None:
+    svg = forest(
+        [
+            Estimate(name="a < b", value=0.02, ci=(0.01, 0.03), marked=True),
+            Estimate(name="worse", value=-0.01, ci=(-0.03, 0.01)),
+            Estimate(name="broken", value=float("nan"), ci=(0.0, 1.0)),
+        ],
+        x_label="with − without",
+    )
+    root = ElementTree.fromstring(svg)
+    dots = [one for one in root if one.tag == "circle"]
+    zero = float(re.findall(r'class="axis" d="M([\d.]+)', svg)[0])
+    assert [float(one.attrib["cx"]) > zero for one in dots] == [True, False]
+    assert ["dot" in one.attrib["class"] for one in dots] == [True, False]
+    assert "a &lt; b" in svg and "broken" not in svg
+    assert forest([], x_label="") == ""

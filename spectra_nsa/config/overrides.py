@@ -1,0 +1,51 @@
+"""`key=value`, as a recipe's values are given on the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from spectra_nsa.core.errors import UsageError
+
+
+def read_override(override: str) -> tuple[str, Any]:
+    """The dotted key and the value of ``key=value``.
+
+    Raises:
+        UsageError: it is none, or the value is not YAML.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UsageError(f"{override!r} is neither a recipe file that exists nor key=value (such as train.lr=1e-4).")
+    return key, _parse(text)
+
+
+def _parse(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{text!r} is not a YAML value: {str(error).splitlines()[0]}.") from error
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Puts a value under a dotted key, making the sections on the way.
+
+    Raises:
+        UsageError: one of them is a value.
+    """
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if inner is None:
+            inner = values[section] = {}
+        if not isinstance(inner, dict):
+            raise UsageError(f"{key}: {section} is not a section.")
+        values = inner
+    values[last] = value
