@@ -28,6 +28,7 @@ class Held:
         sizes: how many Matryoshka sizes there are.
         fixed: whether the model is a saved one, whose parts cannot be changed.
         negatives: whether the training rows have hard negatives.
+        scored: whether they are scored pairs.
     """
 
     path: str
@@ -38,6 +39,7 @@ class Held:
     sizes: int
     fixed: bool
     negatives: bool
+    scored: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +170,7 @@ def _matryoshka(recipe: Recipe, held: Held) -> tuple[bool, dict[str, Any]]:
 def _head(name: str, terms: Sequence[str]) -> Callable[[Recipe, Held], tuple[bool, dict[str, Any]]]:
     def look(recipe: Recipe, held: Held) -> tuple[bool, dict[str, Any]]:
         _weighted(name, recipe, terms)
-        _negatives(name, held)
+        _rows(name, held)
         has = getattr(recipe.model, name)
         return has, {f"model.{name}": not has}
 
@@ -180,7 +182,7 @@ def _joined(name: str, terms: Sequence[str]) -> Callable[[Recipe, Held], tuple[b
 
     def look(recipe: Recipe, held: Held) -> tuple[bool, dict[str, Any]]:
         _weighted(part, recipe, terms)
-        _negatives(part, held)
+        _rows(part, held)
         if getattr(recipe.model, name) is False:
             raise _no(part, f"model.{name} is off", f"set model.{name}=true")
         has = all(getattr(recipe.loss.terms, term).joined for term in terms)
@@ -194,14 +196,20 @@ def _weighted(part: str, recipe: Recipe, terms: Sequence[str]) -> None:
         raise _no(part, f"loss.terms.{terms[0]}.weight is 0", f"set loss.terms.{terms[0]}.weight=1")
 
 
-def _negatives(part: str, held: Held) -> None:
-    if part in ("ranking", "ranking-joined", "triplet") and not held.negatives:
+def _rows(part: str, held: Held) -> None:
+    """Refuses a part whose term has nothing to say of the training rows."""
+    name = part.removesuffix("-joined")
+    if name in ("ranking", "triplet") and not held.negatives:
         raise _no(part, "the training rows have no hard negatives", "give data with a column negative")
+    if name in ("anchor", "both_directions") and held.scored:
+        raise _no(part, "the training rows are scored pairs, of which nobody says that they match", "give pairs")
+    if name in _SCORED and not held.scored:
+        raise _no(part, "the training rows have no scores", "give data with columns sentence1, sentence2 and score")
 
 
 def _term(part: str, term: str, weight: float) -> Callable[[Recipe, Held], tuple[bool, dict[str, Any]]]:
     def look(recipe: Recipe, held: Held) -> tuple[bool, dict[str, Any]]:
-        _negatives(part, held)
+        _rows(part, held)
         if term == "entity" and recipe.model.entity is False:
             raise _no(part, "model.entity is off", "set model.entity=null")
         if term == "matryoshka_angular" and (held.sizes < 2 or not recipe.model.matryoshka):
@@ -223,6 +231,7 @@ def _number(key: str, on: float, off: float) -> Callable[[Recipe, Held], tuple[b
 
 
 def _both_directions(recipe: Recipe, held: Held) -> tuple[bool, dict[str, Any]]:
+    _rows("both_directions", held)
     return recipe.loss.both_directions, {"loss.both_directions": not recipe.loss.both_directions}
 
 
@@ -250,6 +259,7 @@ def _apart(*terms: str) -> Callable[[Recipe, Held], bool]:
 
 
 _CODES = ("bridge", "fast")
+_SCORED = ("cosent", "angle", "cosine", "contrastive")
 _CATALOGUE = (
     Part("spectral", "the entropy-gated path beside attention, with the spectral filter", _path("spectral")),
     Part("conv", "that path with a convolution of equal size in the filter's place", _path("conv")),
@@ -268,6 +278,10 @@ _CATALOGUE = (
     Part("bridge-joined", "the hash's gradient flows into the encoder", _joined("bridge", _CODES)),
     Part("ranking-joined", "the ranking head's gradient flows into the encoder", _joined("ranking", ["ranking"])),
     Part("entity-joined", "the entity head's gradient flows into the encoder", _joined("entity", ["entity"])),
+    Part("cosent", "scores by the order of cosines (weight 1)", _term("cosent", "cosent", 1.0)),
+    Part("angle", "scores by the order of AnglE's angles (weight 1)", _term("angle", "angle", 1.0)),
+    Part("cosine", "scores as cosines (weight 1)", _term("cosine", "cosine", 1.0)),
+    Part("contrastive", "scores as matches, with a margin (weight 1)", _term("contrastive", "contrastive", 1.0)),
     Part("triplet", "the triplet term (weight 1); needs hard negatives", _term("triplet", "triplet", 1.0)),
     Part("matryoshka_angular", "small sizes keep the full size's cosines (weight 1)",
          _term("matryoshka_angular", "matryoshka_angular", 1.0)),

@@ -73,6 +73,18 @@ class Term(Section):
 class Terms(Section):
     """The terms by name; docs/model.md, section 7, says what each is."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_the_terms_own(cls, values: Any) -> Any:
+        """What a term's entry leaves out is that term's default: a weight alone does not join a head."""
+        if not isinstance(values, Mapping):
+            return values
+        own = {name: field.default.model_dump() for name, field in cls.model_fields.items()}
+        return {
+            name: {**own[name], **term} if name in own and isinstance(term, Mapping) else term
+            for name, term in values.items()
+        }
+
     semantic: Term = Term(weight=1.0)
     cosent: Term = Term(weight=1.0)
     angle: Term = Term()

@@ -121,6 +121,7 @@ def make_plan(
     tasks, notes = tasks_from(measures.tasks, limit=measures.limit)
     rows = len(data.train)
     cells = _cells(recipe, held_by(recipe, data), parts, own, rows, notes)
+    one, other = data.columns[:2]
     first = data.train[: _TEXTS // 2]
     return Plan(
         folder=folder,
@@ -131,7 +132,7 @@ def make_plan(
         tasks=tasks,
         steps=steps_of(recipe, rows),
         rows=rows,
-        texts=[*first["anchor"], *first["positive"]],
+        texts=[*first[one], *first[other]],
         notes=notes,
     )
 
@@ -151,7 +152,8 @@ def held_by(recipe: Recipe, data: TrainingData) -> Held:
         dropout=config.hidden_dropout_prob,
         sizes=len(config.semantic_dims or []),
         fixed=start is not None and check_folder(resolve_folder(start)) != "bert",
-        negatives=len(data.train.column_names) > 2,
+        negatives=len(data.columns) > 2,
+        scored=data.scored,
     )
 
 

@@ -23,6 +23,8 @@ GAINED: dict[str, dict[str, Any]] = {
 
 
 def held(name: str) -> Held:
+    if name in ("cosent", "angle", "cosine", "contrastive"):
+        return replace(BARE, scored=True)
     return replace(BARE, path="spectral") if name == "gate_lr" else BARE
 
 
@@ -59,6 +61,9 @@ def test_every_switch_of_the_recipe_is_in_the_catalogue() -> None:
         ("ranking", [], {"negatives": False}, "column negative"),
         ("ranking-joined", [], {"negatives": False}, "column negative"),
         ("triplet", [], {"negatives": False}, "column negative"),
+        ("anchor", [], {"scored": True}, "Give pairs"),
+        ("both_directions", [], {"scored": True}, "Give pairs"),
+        ("angle", [], {}, "sentence1, sentence2 and score"),
         ("spectral", [], {"fixed": True}, "saved model"),
         ("entity", [], {"fixed": True}, "saved model"),
         ("matryoshka", [], {"sizes": 1}, "semantic_dims"),

@@ -245,3 +245,9 @@ def test_poolings_are_those_of_the_model() -> None:
 
     annotation = ModelSection.model_fields["pooling"].annotation
     assert {name for part in get_args(annotation) for name in get_args(part)} == set(POOLING)
+
+
+def test_a_term_keeps_its_own_defaults() -> None:
+    terms = load_recipe(None, ["loss.terms.anchor.weight=2", "loss.terms.bridge.joined=true"]).loss.terms
+    assert (terms.anchor.weight, terms.anchor.joined) == (2.0, False)
+    assert (terms.bridge.weight, terms.bridge.joined) == (1.0, True)
