@@ -19,7 +19,7 @@ class WholeState:
     groups of their own, which stand behind all others; in the state that is saved they are in their first places.
 
     Args:
-        optimizer: changed in place: its groups, and what it makes of a state that it loads.
+        optimizer: its groups are changed in place.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
@@ -32,7 +32,6 @@ class WholeState:
                 group["params"] = [weight for weight in group["params"] if not isinstance(weight, DTensor)]
                 optimizer.add_param_group({**group, "params": shared})
                 self.moved.append(place)
-        optimizer.register_load_state_dict_pre_hook(lambda _, state: self._shared_out(state))
 
     def state(self) -> dict[str, Any]:
         """The whole state, on the CPU, in the first process; all take part, and the others get no tensors."""
@@ -46,7 +45,7 @@ class WholeState:
             number = numbers[-1] + 1 if numbers else number
         return {"state": states, "param_groups": groups}
 
-    def _shared_out(self, state: dict[str, Any]) -> dict[str, Any]:
+    def shared_out(self, state: dict[str, Any]) -> dict[str, Any]:
         """Such a state in the order of this optimiser's groups, with this process's part of it."""
         groups = state["param_groups"]
         weights = [weight for group in self._first for weight in group]

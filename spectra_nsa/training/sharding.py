@@ -88,6 +88,6 @@ class ShardingTrainer(SentenceTransformerTrainer):
         assert self.optimizer is not None and self.lr_scheduler is not None
         # transformers would bring the whole state into each GPU's memory
         state = torch.load(Path(checkpoint) / OPTIMIZER_NAME, map_location="cpu", weights_only=True, mmap=True)
-        self.optimizer.load_state_dict(state)
+        self.optimizer.load_state_dict(self._whole.shared_out(state))
         schedule = torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True)
         self.lr_scheduler.load_state_dict(self._whole.schedule_state(schedule, whole=False))
