@@ -6,6 +6,7 @@ Everything here does the obvious thing, and costs nothing, in a process that is 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,12 +43,7 @@ def connect() -> bool:
     Raises:
         SpectraError: DeepSpeed is to share them out, which the losses cannot follow.
     """
-    shard = os.environ.pop(_SHARD, "").lower() in ("1", "true")
-    if shard and int(os.environ.get("RANK", "0")) == 0:
-        others = [name for name, usual in _FSDP.items() if os.environ.get(name, "").lower() not in ("", *usual)]
-        if others:
-            told = ", ".join(f"{name}={os.environ[name]}" for name in others)
-            print(f"spectra: warning: {told} changes nothing here (see train.shard)", file=sys.stderr, flush=True)
+    shard = _asked_to_shard()
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return shard
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true"):
@@ -60,6 +56,16 @@ def connect() -> bool:
     from accelerate import PartialState
 
     PartialState(cpu=not torch.cuda.is_available())
+    return shard
+
+
+@functools.cache  # a second run in these processes is asked for it too
+def _asked_to_shard() -> bool:
+    shard = os.environ.pop(_SHARD, "").lower() in ("1", "true")
+    others = [name for name, usual in _FSDP.items() if os.environ.get(name, "").lower() not in ("", *usual)]
+    if shard and others and int(os.environ.get("RANK", "0")) == 0:
+        told = ", ".join(f"{name}={os.environ[name]}" for name in others)
+        print(f"spectra: warning: {told} changes nothing here (see train.shard)", file=sys.stderr, flush=True)
     return shard
 
 

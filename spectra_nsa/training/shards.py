@@ -44,7 +44,9 @@ class Shards:
         policy = MixedPrecisionPolicy(kind, torch.float32 if kind else None, cast_forward_inputs=False)
         for layer in spectra.encoder.layers:
             fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=set(layer.parameters()) - _matrices(layer))
-        fully_shard(spectra.get_input_embeddings(), mesh=mesh)
+        tokens = spectra.get_input_embeddings()
+        fully_shard(tokens, mesh=mesh)
+        cast(FSDPModule, tokens).set_unshard_in_backward(False)  # a lookup's gradient does not need the table
         # The root holds nothing; it knows of all layers, so that the next one is gathered while one is computed.
         whole = {weight for weight in spectra.parameters() if not isinstance(weight.data, DTensor)}
         fully_shard(spectra, mesh=mesh, ignored_params=whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -250,12 +251,15 @@ def test_deepspeed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_accelerates_fsdp_is_taken_for_ours(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    asked = functools.cache(processes._asked_to_shard.__wrapped__)  # once a process, and this one has been asked
+    monkeypatch.setattr(processes, "_asked_to_shard", asked)
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert not processes.connect()
+    asked.cache_clear()
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "false")
     monkeypatch.setenv("FSDP_ACTIVATION_CHECKPOINTING", "true")
-    assert processes.connect()
+    assert processes.connect() and processes.connect()
     assert "ACCELERATE_USE_FSDP" not in os.environ, "accelerate would shard the model again"
     said = capsys.readouterr().err
     assert "FSDP_ACTIVATION_CHECKPOINTING=true" in said and "OFFLOAD" not in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import shutil
@@ -37,6 +38,7 @@ TEXTS = [
     ["file", "socket close", f"{LONG} and {LONG}", "text", "token of a query"],
     ["query a document", "vector of a model", "token", LONG, "the a of"],
 ]
+PATIENCE = datetime.timedelta(seconds=120)  # passes of two processes that do not fit each other wait forever
 SHARE = [slice(0, 4), slice(4, 5)]  # so uneven that one has fewer texts than the other has passes
 ALONE = {"spectral": {"weight": 1.0}, "semantic": {"weight": 0.0}}  # looks at anchors only
 PARTS = {"spectral": True, "spectral_dim": 8, "depth_mix": True}
@@ -145,7 +147,8 @@ def worker(rank: int, folder: Path, start: Path) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29512", "GLOO_SOCKET_IFNAME": "lo"}
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    meeting = f"file://{folder / 'meeting'}"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=PATIENCE)
     found: dict[str, Any] = {case: one_step(start, case, SHARE[rank], shard=True) for case in CASES}
     for name, more in RUNS.items():
         recipe = run_recipe(folder, start, f"name=shared-{name}", "train.shard=true", "train.keep_checkpoints=9", *more)
@@ -286,6 +289,7 @@ def test_accelerate_launch_with_fsdp_asks_for_it(tmp_path: Path, start: Path) ->
     assert json.loads(done.stdout)["steps"] == 6
     assert done.stderr.count("FSDP_OFFLOAD_PARAMS=true changes nothing") == 1
     folder = tmp_path / "runs" / "asked"
+    assert (folder / "checkpoints" / "step-6" / "rng_state_1.pth").is_file(), "of a second process"
     assert load_recipe(folder / "recipe.yaml").train.shard
     assert sp.load(folder / "model").encode(["open"]).shape == (1, 32)
 
