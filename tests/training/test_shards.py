@@ -24,7 +24,7 @@ from spectra_nsa.config.recipe import LossSection, Recipe, load_recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.losses.stack import NEEDS, LossStack
-from spectra_nsa.models.length_groups import passes_of
+from spectra_nsa.models.length_groups import outputs_by_length, passes_of
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.training.build import shares_out
 from spectra_nsa.training.run import train
@@ -51,6 +51,7 @@ CASES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
     "all parts": (3, {"groups": 9}, {"parts": PARTS}),
     "checkpointing": (2, {"groups": 9}, {"checkpointing": True}),
     "cached checkpointing": (2, {"cached": 24}, {"checkpointing": True, "parts": PARTS}),
+    "lookups": (2, {"groups": 9}, {"lookups": True}),
     "anchors": (2, {"groups": 9}, {"terms": ALONE}),
     "cached anchors": (2, {"cached": 24}, {"terms": ALONE}),
     "bf16": (2, {"groups": 9}, {"precision": "bf16"}),
@@ -77,8 +78,11 @@ def one_step(start: Path, case: str, rows: slice, *, shard: bool) -> dict[str, A
     features = [model.preprocess(column[rows]) for column in TEXTS[:columns]]
     whole_layers: list[int] = []
     model.spectra.pooling.register_forward_hook(lambda *_: whole_layers.append(layers_held(model)))
-    with torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext():
-        values = loss(features)
+    with pytest.MonkeyPatch.context() as patch:
+        if more.get("lookups"):  # in each pass, as on a GPU
+            patch.setattr("spectra_nsa.losses.stack.outputs_by_length", looked_up_in_each)
+        with torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext():
+            values = loss(features)
     torch.stack(list(values.values())).sum().backward()
     loss.finish()
     processes.mean_gradients(model.parameters())
@@ -90,6 +94,11 @@ def one_step(start: Path, case: str, rows: slice, *, shard: bool) -> dict[str, A
         "norms": loss.gradient_norms,
         "whole layers": whole_layers,
     }
+
+
+def looked_up_in_each(*arguments: Any) -> Any:
+    *others, _, together = arguments
+    return outputs_by_length(*others, None, together)
 
 
 def layers_held(model: SpectraSentenceTransformer) -> int:
