@@ -132,6 +132,7 @@ class TrainSection(Section):
         None, gt=0, description="tokens a forward pass, run twice: a batch of any size in the memory of one pass"
     )
     gradient_checkpointing: bool = False
+    shard: bool = Field(False, description="several processes share the encoder's weights and optimiser out (FSDP)")
     seed: int = Field(0, ge=0)
     log_every: int = Field(10, gt=0)
     checkpoint_every: int = Field(500, gt=0, description="steps between checkpoints")

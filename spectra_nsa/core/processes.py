@@ -6,7 +6,9 @@ Everything here does the obvious thing, and costs nothing, in a process that is 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,29 +19,54 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 T = TypeVar("T")
-_UNSUPPORTED = {"ACCELERATE_USE_FSDP": "FSDP", "ACCELERATE_USE_DEEPSPEED": "DeepSpeed"}
+_SHARD = "ACCELERATE_USE_FSDP"
+# What `accelerate launch --use_fsdp` may ask for beside sharding, with the values that ask for what we do anyway.
+_FSDP = {
+    "FSDP_OFFLOAD_PARAMS": ("false",),
+    "FSDP_ACTIVATION_CHECKPOINTING": ("false",),
+    "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD": ("false",),
+    "FSDP_FORWARD_PREFETCH": ("false",),
+    "FSDP_SHARDING_STRATEGY": ("1", "full_shard"),
+    "FSDP_RESHARD_AFTER_FORWARD": ("true", "full_shard"),
+    "FSDP_IGNORED_MODULES": (),
+}
 BUCKET = 32_000_000  # numbers in one exchange of gradients: 128 MB in fp32
 
 
-def connect() -> None:
+def connect() -> bool:
     """Joins the other processes, where torchrun or `accelerate launch` has started several.
 
+    Returns:
+        whether the launcher asks for the weights to be shared out among them (`accelerate launch --use_fsdp`). That is
+        done here and not by accelerate, which is not told of it; what else it was to do is named in a warning.
+
     Raises:
-        SpectraError: they are to share one copy of the weights, which the losses cannot.
+        SpectraError: DeepSpeed is to share them out, which the losses cannot follow.
     """
+    shard = _asked_to_shard()
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return
-    for variable, name in _UNSUPPORTED.items():
-        if os.environ.get(variable, "").lower() in ("1", "true"):
-            raise SpectraError(
-                f"training under {name} does not work: some losses use weights of the model beside its forward pass, "
-                "and a process would hold only a part of them. Launch with torchrun, or accelerate launch --multi_gpu; "
-                "train.cached_batch and train.gradient_checkpointing save memory."
-            )
+        return shard
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true"):
+        raise SpectraError(
+            "training under DeepSpeed does not work: some losses use weights of the model beside its forward pass, and "
+            "a process would hold only a part of them. Launch with torchrun, or accelerate launch --multi_gpu; "
+            "train.shard, train.cached_batch and train.gradient_checkpointing save memory."
+        )
     import torch
     from accelerate import PartialState
 
     PartialState(cpu=not torch.cuda.is_available())
+    return shard
+
+
+@functools.cache  # a second run in these processes is asked for it too
+def _asked_to_shard() -> bool:
+    shard = os.environ.pop(_SHARD, "").lower() in ("1", "true")
+    others = [name for name, usual in _FSDP.items() if os.environ.get(name, "").lower() not in ("", *usual)]
+    if shard and others and int(os.environ.get("RANK", "0")) == 0:
+        told = ", ".join(f"{name}={os.environ[name]}" for name in others)
+        print(f"spectra: warning: {told} changes nothing here (see train.shard)", file=sys.stderr, flush=True)
+    return shard
 
 
 def count() -> int:
@@ -160,18 +187,29 @@ def all_rows(mine: Tensor, rows: Sequence[int]) -> Tensor:
     return torch.cat(parts)
 
 
+def own_part(value: Tensor) -> Tensor:
+    """What this process holds of a tensor that is shared out (FSDP); any other tensor itself."""
+    from torch.distributed.tensor import DTensor
+
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
 def mean_gradients(weights: Iterable[nn.Parameter]) -> None:
     """Replaces each gradient by its mean over all processes.
 
-    What has no gradient in any process keeps none; the processes must agree on which those are.
+    What has no gradient in any process keeps none; the processes must agree on which those are. Gradients of weights
+    that are shared out are means already: FSDP's backward pass leaves them so.
     """
     import torch
     import torch.distributed as dist
 
     if count() == 1:
         return
+    from torch.distributed.tensor import DTensor
+
     held: list[Tensor] = []
-    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    found = [weight.grad for weight in weights if weight.grad is not None]
+    gradients = [gradient for gradient in found if not isinstance(gradient, DTensor)]
     for place, gradient in enumerate(gradients):
         held.append(gradient)
         full = sum(part.numel() for part in held) >= BUCKET

@@ -19,7 +19,7 @@ from sentence_transformers.base.losses.gradcache import RandContext
 from torch import Tensor, nn
 
 from spectra_nsa.losses.whole_batch import own_rows, whole_outputs
-from spectra_nsa.models.length_groups import Work, batch_of, by_column, passes_of
+from spectra_nsa.models.length_groups import Work, batch_of, by_column, evened, passes_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class CachedPass:
         passes: which texts each part holds, as (column, row).
         random: the random state before each part.
         autocast: the number format of the forward pass, to be entered anew.
+        counted: how many of the passes count; those after them are made because other processes make them.
+        together: whether every pass has to have its backward pass, whatever it is worth (see `evened`).
     """
 
     outputs: list[dict[str, Tensor]]
@@ -41,6 +43,8 @@ class CachedPass:
     passes: list[list[tuple[int, int]]]
     random: list[RandContext]
     autocast: Callable[[], AbstractContextManager[Any]]
+    counted: int
+    together: bool = False
 
     def backward(self, gradients: Sequence[dict[str, Tensor]], scale: Tensor) -> None:
         """Adds to the weights' gradients what `scale` times the gradients of the outputs gives.
@@ -49,13 +53,14 @@ class CachedPass:
             gradients: for each column the gradient of its outputs by name; what is left out gets none.
             scale: of the whole loss: accumulation's and the fp16 scaler's.
         """
-        for rows, state in zip(self.passes, self.random, strict=True):
+        asked = {name for column in gradients for name in column} if self.together else set()
+        for place, (rows, state) in enumerate(zip(self.passes, self.random, strict=True)):
             with state, torch.enable_grad(), self.autocast():
                 found = self.model(batch_of(self.features, rows))
             roots, their_gradients = [], []
             for name, value in found.items():
-                parts = [gradients[column].get(name) for column, _ in rows]
-                if not value.requires_grad or all(part is None for part in parts):
+                parts = [gradients[column].get(name) if place < self.counted else None for column, _ in rows]
+                if not value.requires_grad or (name not in asked and all(part is None for part in parts)):
                     continue
                 zero = torch.zeros_like(value[0])
                 wanted = [zero if part is None else part[row] for part, (_, row) in zip(parts, rows, strict=True)]
@@ -71,6 +76,7 @@ def cached_pass(
     tokens: int,
     names: Sequence[str],
     work: Work | None = None,
+    together: bool = False,
 ) -> CachedPass:
     """Runs the model without a graph, in parts of at most `tokens` tokens, and remembers how.
 
@@ -80,17 +86,23 @@ def cached_pass(
         tokens: the most tokens a part, padding included.
         names: what to keep of the model's outputs.
         work: counts each text once, though it is computed twice; ``None`` for no counting.
+        together: whether all processes have to make equally many passes (see `evened`).
     """
-    passes = passes_of(features, tokens=tokens)
+    passes, idle = passes_of(features, tokens=tokens), 0
+    if together:
+        passes, idle = evened(passes)
+    counted = len(passes)
+    passes = passes + idle * [passes[0][:1]]
     random, pieces = [], []
-    for rows in passes:
-        part = batch_of(features, rows, work)
+    for place, rows in enumerate(passes):
+        part = batch_of(features, rows, work if place < counted else None)
         random.append(RandContext(*part.values()))
         with torch.no_grad():
             out = model(part)
         pieces.append({name: out[name] for name in names})
-    outputs = by_column(features, passes, pieces)
-    return CachedPass(outputs, model, features, passes, random, _autocast_of(features[0]["input_ids"].device.type))
+    outputs = by_column(features, passes[:counted], pieces[:counted])
+    autocast = _autocast_of(features[0]["input_ids"].device.type)
+    return CachedPass(outputs, model, features, passes, random, autocast, counted, together)
 
 
 def _autocast_of(device: str) -> Callable[[], AbstractContextManager[Any]]:
@@ -124,6 +136,7 @@ class GradientCache:
         self._leaves = [leaf for column in self.outputs for leaf in column.values()]
         self._weights = [weight for weight in weights if weight.requires_grad]
         self._totals: list[Tensor | None] = [None] * (len(self._leaves) + len(self._weights))
+        self._scale: Tensor | None = None  # of a loss that was back-propagated, and still has to reach the weights
 
     def take(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Adds the gradients of a term's values, which are returned without their graph."""
@@ -137,11 +150,24 @@ class GradientCache:
         return {name: value.detach() for name, value in values.items()}
 
     def deferred(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The values, tied so that back-propagating their sum, scaled in whatever way, runs the model again."""
+        """The values, tied so that back-propagating their sum, scaled in whatever way, runs the model again.
+
+        Where weights are shared out it runs only with `finish`: FSDP would not let go of what a forward pass inside of
+        a backward pass has gathered, and all layers would be whole at once.
+        """
         trigger = torch.zeros((), device=self._leaves[0].device, requires_grad=True)
-        trigger.register_hook(self._backward)
+        trigger.register_hook(self._keep if self.run.together else self._backward)
         first = next(iter(values))
         return {**values, first: values[first] + trigger}
+
+    def _keep(self, scale: Tensor) -> None:
+        self._scale = scale
+
+    def finish(self) -> None:
+        """Runs the model again, where back-propagating has not; does nothing the second time."""
+        if self._scale is not None:
+            self._backward(self._scale)
+            self._scale = None
 
     def _backward(self, scale: Tensor) -> None:
         found = iter(self._totals)

@@ -72,6 +72,8 @@ class LossStack(nn.Module):
         groups: forward passes a batch; see `outputs_by_length`.
         cached: the most tokens of a forward pass, the loss being computed from cached outputs (see `losses/cached.py`);
             ``None`` computes it at once. The terms' sum is then all that can be back-propagated.
+        together: whether processes share the encoder's weights out, so that each has to make every pass with the
+            others; then, with `cached`, `finish` follows the backward pass.
 
     Raises:
         UsageError: a term that cannot be cached.
@@ -86,6 +88,7 @@ class LossStack(nn.Module):
         sizes: Sequence[int],
         groups: int | None = None,
         cached: int | None = None,
+        together: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -93,6 +96,7 @@ class LossStack(nn.Module):
         self.active = tuple(name for name in NEEDS if name in active and getattr(section.terms, name).weight > 0)
         self.groups = groups
         self.cached = cached
+        self.together = together
         if cached is not None and (alien := [name for name in self.active if name in BEYOND_OUTPUTS]):
             raise UsageError(
                 f"train.cached_batch: the term {alien[0]!r} needs more than the model's outputs. Turn one of them off: "
@@ -105,6 +109,7 @@ class LossStack(nn.Module):
         self.step, self.steps = 0, 1
         self.work = Work()
         self.gradient_norms: dict[str, float] | None = None  # filled where it is a dict
+        self._cache: GradientCache | None = None  # of the last forward pass
 
     @property
     def spectra(self) -> SpectraModel:
@@ -151,15 +156,15 @@ class LossStack(nn.Module):
         columns = [column | asked for column in columns]
         self.semantic.set_temperature(self.temperature)
         sizes = sizes_of(columns)
-        cache: GradientCache | None = None
+        self._cache = cache = None
         if self.cached is not None and torch.is_grad_enabled():
-            run = cached_pass(self.model, columns, self.cached, names, self.work)
-            cache = GradientCache(run, sizes, self.spectra.parameters(), self.gradient_norms)
+            run = cached_pass(self.model, columns, self.cached, names, self.work, self.together)
+            self._cache = cache = GradientCache(run, sizes, self.spectra.parameters(), self.gradient_norms)
             outputs = cache.outputs
         else:
             # On a GPU such gradients cost next to nothing, and finding the tokens in use would stall the queue.
             table = self.spectra.get_input_embeddings() if self.spectra.device.type == "cpu" else None
-            own = outputs_by_length(self.model, columns, self.groups, names, self.work, table)
+            own = outputs_by_length(self.model, columns, self.groups, names, self.work, table, self.together)
             outputs = whole_outputs(own, sizes)
         tokens = whole_tokens(columns, sizes) if "entity" in live else columns
         scores = whole_scores(labels, sizes) if labels is not None else None
@@ -173,6 +178,12 @@ class LossStack(nn.Module):
         if self.gradient_norms is not None:
             self._measure(values, outputs, names)
         return values
+
+    def finish(self) -> None:
+        """What is left of the backward pass, where that has not done all (see `GradientCache.deferred`)."""
+        if self._cache is not None:
+            self._cache.finish()
+            self._cache = None
 
     def _weighted(
         self, name: str, weight: float, outputs: Sequence[dict[str, Tensor]], columns: Sequence[dict[str, Any]],

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spectra_nsa.core import processes
+
 TEXTS_PER_GROUP = 16
 _TOKEN_KEYS = ("input_ids", "attention_mask", "token_type_ids")
 _PLACES, _ROWS = "spectra_places", "spectra_rows"
@@ -127,6 +129,28 @@ def passes_of(
     return [[rows[index] for index in group] for group in split]
 
 
+def evened(passes: list[list[tuple[int, int]]]) -> tuple[list[list[tuple[int, int]]], int]:
+    """As many passes as the process with most of them makes: where weights are shared out, every pass is everyone's.
+
+    The pass of most texts is halved until there are enough.
+
+    Args:
+        passes: see `passes_of`; each is of neighbouring lengths, so that its halves are no wider than it was.
+
+    Returns:
+        the passes, and how many more are to be made that nothing depends on, where there are too few texts.
+    """
+    wanted = int(processes.largest(len(passes)))
+    passes = list(passes)
+    while len(passes) < wanted:
+        place = max(range(len(passes)), key=lambda index: len(passes[index]))
+        rows = passes[place]
+        if len(rows) == 1:
+            break
+        passes[place : place + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+    return passes, wanted - len(passes)
+
+
 def embed_by_length(
     model: Callable[[dict[str, Any]], dict[str, Any]],
     features: Sequence[dict[str, Any]],
@@ -143,6 +167,7 @@ def outputs_by_length(
     names: Sequence[str] = ("sentence_embedding",),
     work: Work | None = None,
     table: nn.Module | None = None,
+    together: bool = False,
 ) -> list[dict[str, Tensor]]:
     """Named outputs of several columns of texts, computed together in groups of like length.
 
@@ -155,17 +180,24 @@ def outputs_by_length(
         work: counts the passes; ``None`` for no counting.
         table: the token embedding, to look every id up once for all passes (see `with_rows`); ``None`` leaves it to
             each pass.
+        together: whether all processes have to make equally many passes (see `evened`).
 
     Returns:
         for each column its outputs by name, rows in their first order.
     """
-    passes = passes_of(features, groups)
+    passes, idle = passes_of(features, groups), 0
+    if together:
+        passes, idle = evened(passes)
     if table is not None and len(passes) > 1:
         features = with_rows(features, table)
     pieces = []
     for rows in passes:
         out = model(batch_of(features, rows, work))
         pieces.append({name: out[name] for name in names})
+    for _ in range(idle):
+        out = model(batch_of(features, passes[0][:1]))
+        # tied to what counts, so that its backward pass takes place: other processes wait for it
+        pieces[0] = {name: value + 0 * out[name].sum() for name, value in pieces[0].items()}
     return by_column(features, passes, pieces)
 
 

@@ -60,6 +60,7 @@ def build_trainer(
         sizes=dims if recipe.model.matryoshka else dims[:1],
         groups=recipe.train.length_groups,
         cached=recipe.train.cached_batch,
+        together=shares_out(recipe),
     )
     copying = [BackUp(backup)] if backup is not None else []
     trainer = SpectraTrainer(
@@ -91,6 +92,19 @@ def build_trainer(
         trainer.deadline = deadline
         trainer.add_callback(Deadline(deadline))
     return trainer
+
+
+def shares_out(recipe: Recipe) -> bool:
+    """Whether the processes of this run share the encoder out among them.
+
+    Raises:
+        UsageError: in fp16.
+    """
+    if not recipe.train.shard or processes.count() == 1:
+        return False
+    if resolve_precision(recipe.train.precision) == "fp16":
+        raise UsageError("train.shard: fp16 does not work with it. Set train.precision=bf16 or fp32.")
+    return True
 
 
 def active_terms(recipe: Recipe) -> list[str]:

@@ -151,7 +151,7 @@ class FiniteGradients(TrainerCallback):
         named = [(name, weight.grad) for name, weight in kwargs["model"].named_parameters() if weight.grad is not None]
         if not named:
             return  # skipped already
-        norms = torch.stack(torch._foreach_norm([gradient for _, gradient in named]))
+        norms = torch.stack(torch._foreach_norm([processes.own_part(gradient) for _, gradient in named]))
         if not processes.anyone(not torch.isfinite(norms).all()):
             self.passed()
             return

@@ -84,8 +84,12 @@ def train(
     from spectra_nsa.training.start import open_start
     from spectra_nsa.training.watching import check_patience
 
-    processes.connect()
+    shard = processes.connect()
     recipe, folder, checkpoint = processes.by_first(functools.partial(_place, recipe, resume))
+    if shard:  # what `accelerate launch --use_fsdp` asks for
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"shard": True})})
+    if recipe.train.shard and processes.count() == 1:
+        print("spectra: train.shard does nothing in a single process", file=sys.stderr, flush=True)
     backup = _backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
     if data is None:
@@ -180,10 +184,11 @@ def _fit(
 ) -> RunResult:
     import torch
 
-    from spectra_nsa.training.build import build_trainer
+    from spectra_nsa.training.build import build_trainer, shares_out
     from spectra_nsa.training.callbacks import StopOnInterrupt
     from spectra_nsa.training.checkpoints import step_of
     from spectra_nsa.training.ending import closed, reason_of
+    from spectra_nsa.training.precision import resolve_precision
 
     model._model_card_text = None  # a saved model's card tells of its own training, not of this one
     trainer = build_trainer(recipe, folder, model, data, deadline, backup)
@@ -191,6 +196,8 @@ def _fit(
     trainer.add_callback(stop)
     if processes.count() > 1:
         processes.share_weights(model)
+        if shares_out(recipe):
+            trainer.share_out(resolve_precision(recipe.train.precision))
         torch.manual_seed(recipe.train.seed + processes.rank())  # each process drops out other numbers
     began, first_step = time.monotonic(), step_of(checkpoint) if checkpoint else 0
     with closed(trainer, stop, folder):
@@ -198,6 +205,8 @@ def _fit(
         seconds = time.monotonic() - began
         steps = trainer.state.global_step
         interrupted = processes.anyone(stop.asked)
+        if trainer.shards is not None:
+            trainer.shards.end()
         if processes.is_first():
             _finish_folder(folder, None if interrupted else model)
     processes.barrier()  # where this returns, the model is there

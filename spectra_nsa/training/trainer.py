@@ -10,26 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sentence_transformers import SentenceTransformerTrainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from spectra_nsa.core import processes
 from spectra_nsa.core.checksums import damage, write_manifest
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.losses.stack import NotFiniteError
+from spectra_nsa.losses.stack import LossStack, NotFiniteError
 from spectra_nsa.training.batches import GroupedBatchSampler
 from spectra_nsa.training.budget import budgeted_schedule
 from spectra_nsa.training.callbacks import Patience
 from spectra_nsa.training.checkpoints import publish, rotate
 from spectra_nsa.training.continuity import load_running, refit_schedule, save_running
 from spectra_nsa.training.progress import Progress
+from spectra_nsa.training.sharding import ShardingTrainer
 from spectra_nsa.training.watch import Watch
 
 _SCRATCH = ".writing"
 PATIENCE = 10  # skipped steps in a row
 
 
-class SpectraTrainer(SentenceTransformerTrainer):
+class SpectraTrainer(ShardingTrainer):
     """Writes each checkpoint into a scratch folder and renames it to `step-N` when it is complete."""
 
     _writing = False
@@ -82,7 +82,7 @@ class SpectraTrainer(SentenceTransformerTrainer):
             group = {key: value for key, value in first.items() if key not in ("params", "initial_lr")}
             group |= {"params": held, "lr": self.args.learning_rate * self.gate_lr, "weight_decay": 0.0, "gates": True}
             optimizer.add_param_group(group)
-        return optimizer
+        return self.split_groups(optimizer)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         """One batch; where the loss is not a number the step is skipped, counted and, after many, refused.
@@ -91,8 +91,12 @@ class SpectraTrainer(SentenceTransformerTrainer):
         """
         try:
             loss = super().training_step(model, inputs, num_items_in_batch)
+            if isinstance(self.loss, LossStack):
+                self.loss.finish()
         except NotFiniteError as error:
             self.skip(str(error))
+            if self.shards is not None:
+                self.shards.forget()
             model.zero_grad(set_to_none=True)
             loss = torch.zeros((), device=self.args.device)
         if self.accelerator.sync_gradients:

@@ -7,11 +7,13 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from spectra_nsa.core import processes
 from spectra_nsa.training.alarms import Alarm, alarms
 
 KEPT = 400  # rows of training that warnings look back on
@@ -32,6 +34,7 @@ class Watch(TrainerCallback):
         before: the rows that are in it already.
         facts: what to say of the run in its first line.
         measure: gives the figures; ``None`` for no measures.
+        gathered: where one process may use the model without the others; ``None`` for anywhere.
     """
 
     def __init__(
@@ -45,9 +48,11 @@ class Watch(TrainerCallback):
         before: Callable[[], Sequence[Mapping[str, Any]]],
         facts: Mapping[str, Any],
         measure: Callable[[], dict[str, float]] | None = None,
+        gathered: Callable[[], AbstractContextManager[None]] | None = None,
     ) -> None:
         self.every, self.warmup, self.terms = every, warmup, terms
         self.log, self.write, self.before, self.facts, self.measure = log, write, before, facts, measure
+        self.gathered = gathered or nullcontext
         self.rows: deque[Mapping[str, Any]] = deque(maxlen=KEPT)
         self.health: list[Mapping[str, Any]] = []
         self.holding: set[str] = set()
@@ -57,27 +62,34 @@ class Watch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         # Not when training begins: by now every other callback is ready, the one that answers Ctrl-C among them.
-        if self.begun or not state.is_world_process_zero:
+        if self.begun:
             return
         self.begun = True
+        if state.is_world_process_zero:
+            self._begin(state)
+        if state.global_step == 0:
+            self._measure(state, control)
+
+    def _begin(self, state: TrainerState) -> None:
         for row in self.before():  # of the run that this one goes on from
             self._keep(row)
         self.holding = {alarm.kind for alarm in self._alarms(state)}
         facts = {"steps": state.max_steps, "pid": os.getpid(), "host": socket.gethostname(), **self.facts}
         self.write(state.global_step, {"started": facts})
-        if state.global_step == 0:
-            self._measure(control)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        due = state.global_step % self.every == 0 or state.global_step == state.max_steps
-        if due and state.is_world_process_zero:
-            self._measure(control)
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            self._measure(state, control)
 
-    def _measure(self, control: TrainerControl) -> None:
+    def _measure(self, state: TrainerState, control: TrainerControl) -> None:
         if self.measure is None:
             return
+        with self.gathered():
+            if not state.is_world_process_zero:
+                return
+            figures = self.measure()
         asked = control.should_log
-        self.log(self.measure())
+        self.log(figures)
         control.should_log = asked  # logging takes it for done, and the step's own log is still to come
 
     def on_log(
@@ -117,6 +129,6 @@ class Watch(TrainerCallback):
             step: where it ended.
             reason: a word or two.
         """
-        if self.begun:
+        if self.begun and processes.is_first():
             self.begun = False
             self.write(step, {"ended": {"reason": reason}})

@@ -65,6 +65,7 @@ def add_watchers(
         before=tail.read,
         facts={"precision": precision, "ends_at": ends_at, "environment": environment()},
         measure=partial(sample.measure, model) if recipe.watch.rows else None,
+        gathered=trainer.gathered,
     )
     trainer.progress = Progress(folder.name, tail.read, deadline)
     speed = Throughput(stack.work, len(data.columns), partial(flops_per_token, model.spectra), precision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -247,8 +248,23 @@ def test_a_batch_is_shared_evenly_or_refused() -> None:
         shared_batch(64, 2, 4)
 
 
-def test_sharded_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deepspeed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(SpectraError, match=r"FSDP.*torchrun"):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(SpectraError, match=r"DeepSpeed.*torchrun.*train\.shard"):
         processes.connect()
+
+
+def test_accelerates_fsdp_is_taken_for_ours(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    asked = functools.cache(processes._asked_to_shard.__wrapped__)  # once a process, and this one has been asked
+    monkeypatch.setattr(processes, "_asked_to_shard", asked)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert not processes.connect()
+    asked.cache_clear()
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_OFFLOAD_PARAMS", "false")
+    monkeypatch.setenv("FSDP_ACTIVATION_CHECKPOINTING", "true")
+    assert processes.connect() and processes.connect()
+    assert "ACCELERATE_USE_FSDP" not in os.environ, "accelerate would shard the model again"
+    said = capsys.readouterr().err
+    assert "FSDP_ACTIVATION_CHECKPOINTING=true" in said and "OFFLOAD" not in said
