@@ -90,14 +90,15 @@ def paired_auroc_difference(
     positive = np.asarray(positive, dtype=bool)
     sides = [np.flatnonzero(positive), np.flatnonzero(~positive)]
     systems = [np.asarray(system).ravel() for system in (a, b)]
-    value = np.subtract(*(auroc(system[sides[0]], system[sides[1]]) for system in systems))
+    first, second = (auroc(system[sides[0]], system[sides[1]]) for system in systems)
     ranks = [np.unique(system, return_inverse=True)[1] for system in systems]
     generator = np.random.default_rng(seed)
     draws = np.empty(resamples)
     for draw in range(resamples):
         drawn = [generator.choice(side, size=len(side)) for side in sides]
-        draws[draw] = np.subtract(*(_auroc_of_ranks(rank[drawn[0]], rank[drawn[1]]) for rank in ranks))
-    return difference_of(float(value), draws, level, len(positive))
+        one, other = (_auroc_of_ranks(rank[drawn[0]], rank[drawn[1]]) for rank in ranks)
+        draws[draw] = one - other
+    return difference_of(first - second, draws, level, len(positive))
 
 
 def _auroc_of_ranks(positive: np.ndarray, negative: np.ndarray) -> float:
