@@ -92,7 +92,7 @@ def paired_difference(
 
     gap = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     draws = _resampled(len(gap), lambda rows: gap[rows].mean(axis=1), resamples, seed)
-    return _difference(float(gap.mean()) if len(gap) else float("nan"), draws, level, len(gap))
+    return difference_of(float(gap.mean()) if len(gap) else float("nan"), draws, level, len(gap))
 
 
 def paired_correlation_difference(
@@ -114,7 +114,7 @@ def paired_correlation_difference(
         return _correlations(a[rows], gold[rows], method) - _correlations(b[rows], gold[rows], method)
 
     value = float(gap(np.arange(len(gold))[None])[0]) if len(gold) > 1 else float("nan")
-    return _difference(value, _resampled(len(gold), gap, resamples, seed), level, len(gold))
+    return difference_of(value, _resampled(len(gold), gap, resamples, seed), level, len(gold))
 
 
 def _resampled(n: int, statistic: Callable[[np.ndarray], np.ndarray], resamples: int, seed: int) -> np.ndarray:
@@ -154,7 +154,8 @@ def _quantiles(draws: np.ndarray, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _difference(value: float, draws: np.ndarray, level: float, n: int) -> Difference:
+def difference_of(value: float, draws: np.ndarray, level: float, n: int) -> Difference:
+    """A difference of n units with the interval of its draws; draws that are not finite are left out."""
     import numpy as np
 
     finite = draws[np.isfinite(draws)]
