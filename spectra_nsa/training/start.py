@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.recipe import Recipe
-from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.errors import SpectraError, UsageError
 
 if TYPE_CHECKING:
     from spectra_nsa.models.config import SpectraConfig
@@ -13,7 +13,23 @@ if TYPE_CHECKING:
 
 
 def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
-    """The model that a recipe starts from: a warm-started checkpoint, a saved model, or a fresh one of a size."""
+    """The model that a recipe starts from: a warm-started checkpoint, a saved model, or a fresh one of a size.
+
+    Raises:
+        UsageError: `model.layers` without a start, or with layers that it has not.
+    """
+    from spectra_nsa.models.layers import keep_layers
+
+    layers = recipe.model.layers
+    if layers is not None and recipe.model.start is None:
+        raise UsageError("model.layers are layers of model.start, and there is none: name a checkpoint.")
+    model = _open(recipe)
+    if layers is not None:
+        keep_layers(model, layers)
+    return model
+
+
+def _open(recipe: Recipe) -> SpectraSentenceTransformer:
     from spectra_nsa.models.checks import check_folder, resolve_folder
     from spectra_nsa.models.config import check_length
     from spectra_nsa.models.fresh import fresh_model
