@@ -155,13 +155,11 @@ class LossStack(nn.Module):
         """
         columns, brought = _apart(features)
         weights = {name: self.weight(name) for name in self.active}
-        live = [
-            name for name in self.active if weights[name] and apt(name, len(columns), labels is not None, brought[-1])
-        ]
-        needs = NEEDS | TAUGHT
-        names = sorted({output for name in live for output in needs[name]})
+        kind = (len(columns), labels is not None, brought[-1])
+        live = [name for name in self.active if weights[name] and apt(name, *kind)]
+        names = sorted({output for name in live for output in _OF[name]})
         detached = sorted(
-            {needs[name][0] for name in live if not getattr(self.section.terms, name).joined} - {"embedding"}
+            {_OF[name][0] for name in live if not getattr(self.section.terms, name).joined} - {"embedding"}
         )
         asked = {"spectra_outputs": tuple(names), "spectra_detached": tuple(detached)}
         columns = [column | asked for column in columns]

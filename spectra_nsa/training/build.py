@@ -83,7 +83,8 @@ def build_trainer(
     trainer.data_collator.max_length = recipe.train.max_length
     trainer.data_collator.prompts = column_prompts(model.prompts, data.columns)
     if teaching is not None:
-        trainer.data_collator = TaughtCollator(trainer.data_collator, teaching, data.columns)
+        collator: Any = TaughtCollator(trainer.data_collator, teaching, data.columns)
+        trainer.data_collator = collator
     elif deadline is None and sees_all(recipe, len(data.train)):
         trainer.take_tokens(token_rows(data, model, trainer.data_collator))
     trainer.add_callback(FiniteGradients(trainer.skip, trainer.step_passed))
