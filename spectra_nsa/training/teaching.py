@@ -134,10 +134,10 @@ def fit_map(
 ) -> NDArray[np.float32]:
     """(E, D): the teachers' vectors on the student's width, turned towards what the student gives already.
 
-    Onto fewer numbers by the leading eigenvectors of XᵀX, not centred: no linear map leaves inner products nearer to the
-    teachers' in the sum of squares (Eckart and Young 1936); onto more, exactly. Then the rotation that brings them
-    nearest to the student's vectors (Schönemann 1966), so that a student with copied layers keeps its own
-    axes. Nothing of it is learnt, and the same start gives the same map.
+    Onto fewer numbers by the leading eigenvectors of XᵀX, not centred: no linear map leaves inner products nearer to
+    the teachers' in the sum of squares (Eckart and Young 1936); onto more, exactly. Then the rotation that brings them
+    nearest to the student's vectors (Schönemann 1966), so that a student with copied layers keeps its own axes.
+    Nothing of it is learnt, and the same start gives the same map.
     """
     sample = _sample(data.whole, data.columns[-1], SAMPLE)
     x_NE = teaching.vectors(sample, data.columns[-1]).astype(np.float64)
