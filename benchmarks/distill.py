@@ -5,8 +5,8 @@
 
 The students learn from the teacher's vectors alone, on texts without labels: half of them general (sentences of STS-B
 train, WikiSplit train and query well-formedness train), half docstrings and functions of the installed packages without
-near-duplicates of the standard library's, of each the first 400 characters. Both are made by `spectra distill`, the second with `--static`; KEY=VALUE
-goes to the first.
+near-duplicates of the standard library's, of each the first 400 characters. Both are made by `spectra distill`, the
+second with `--static`; KEY=VALUE goes to the first.
 
 Measured by `spectra eval` on the saved models: Spearman on STS-B, nDCG@10 of code search in the standard library
 (`--limit` queries), each also as a share of the teacher's. Speed: the same 256 standard-library texts by turns in one
