@@ -52,6 +52,8 @@ class HealthSample:
             anchors, entropies = self._outputs(model, self.anchors, "query")
             positives, _ = self._outputs(model, self.positives, "document")
         figures = embedding_health(anchors["embedding"], positives["embedding"])
+        if self.anchors == self.positives:  # single texts
+            figures.pop("alignment", None)
         figures |= anchor_health(np.concatenate([anchors["anchor64"], positives["anchor64"]]))
         figures |= bit_health(np.concatenate([anchors["fast"], positives["fast"]]))
         figures |= {f"attention_entropy_{layer}": value for layer, value in entropies.items()}
