@@ -164,6 +164,7 @@ def test_single_texts_train_a_student_with_a_teacher_alone(recipe: Callable[...,
     result = train(run)
     losses = logged(result.folder, "distill_embedding")
     assert losses[-1] < losses[0] and not logged(result.folder, "semantic_32")
+    assert logged(result.folder, "health_rank") and not logged(result.folder, "health_alignment")
     assert sp.load(result.folder / "model").spectra.config.num_hidden_layers == 1
 
 
