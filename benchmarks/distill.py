@@ -8,12 +8,12 @@ train, WikiSplit train and query well-formedness train), half docstrings and fun
 near-duplicates of the standard library's, of each the first 400 characters. Both are made by `spectra distill`, the
 second with `--static`; KEY=VALUE goes to the first.
 
-Measured by `spectra eval` on the saved models: Spearman on STS-B, nDCG@10 of code search in the standard library
-(`--limit` queries), each also as a share of the teacher's. Speed: the same 256 standard-library texts by turns in one
-process, median of five rounds. FOLDER holds `stsb`, `wiki_split` and `query_wellformedness`; by default $SPECTRA_DATA,
-else ../shared/data. What WORK (by default runs/distill) holds already is not trained again. Settings are chosen by
-`--split dev`; the test split is for the end. Exit status 1 unless the student with layers keeps 97 % of both at 1.8
-times the speed.
+Measured on the saved models, in the number format of training: Spearman on STS-B, nDCG@10 of code search in the
+standard library (`--limit` pairs), each also as a share of the teacher's. Speed: the same 256 functions of the standard
+library by turns in one process, median of five rounds. FOLDER holds `stsb`, `wiki_split` and `query_wellformedness`; by
+default $SPECTRA_DATA, else ../shared/data. What WORK (by default runs/distill) holds already is not trained again.
+Settings are chosen by `--split dev`; the test split is for the end. Exit status 1 unless the student with layers keeps
+97 % of both at 1.8 times the speed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,15 @@ from typing import Any
 
 from spectra_nsa.core.files import atomic_write, write_json
 from spectra_nsa.core.results import environment
+from spectra_nsa.evaluation.run import evaluate
+from spectra_nsa.evaluation.systems import DenseSystem
+from spectra_nsa.evaluation.tasks import tasks_from
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.python_env import environment_pairs
 from spectra_nsa.text.sources import load_source
+from spectra_nsa.training.precision import autocast, resolve_precision
 
 GENERAL = ("stsb", "wiki_split", "query_wellformedness")
 MEASURES = {"sts": "spearman", "pairs": "ndcg@10"}
@@ -72,20 +76,22 @@ def write_texts(path: Path, size: int, data: Path) -> None:
         file.writelines(json.dumps({"text": text[:CUT]}) + "\n" for text in texts)
 
 
-def measure(model: str | Path, split: str, limit: int | None, data: Path) -> dict[str, float]:
-    """Task → figure, of a saved model."""
-    words = ["--task", f"sts={data / 'stsb' / f'{split}.jsonl.gz'}"]
-    found = json.loads(spectra("eval", model, *words, "--json", "-"))["results"]
-    more = ["--limit", str(limit)] if limit else []
-    found += json.loads(spectra("eval", model, "--task", "pairs=python:stdlib", *more, "--json", "-"))["results"]
-    return {row["task"]: row["value"] for row in found if MEASURES.get(row["task"]) == row["metric"]}
+def measure(systems: list[DenseSystem], split: str, limit: int | None, data: Path) -> dict[str, dict[str, float]]:
+    """System → task → figure."""
+    tasks, notes = tasks_from([f"sts={data / 'stsb' / f'{split}.jsonl.gz'}"])
+    code, more = tasks_from(["pairs=python:stdlib"], limit=limit)
+    results = evaluate([*systems], [*tasks, *code], notes=[*notes, *more]).results
+    found: dict[str, dict[str, float]] = {}
+    for row in results:
+        if MEASURES.get(row.task) == row.metric:
+            found.setdefault(row.system, {})[row.task] = row.value
+    return found
 
 
-def speeds(models: dict[str, str | Path]) -> dict[str, float]:
+def speeds(opened: dict[str, Any]) -> dict[str, float]:
     """Texts a second of each as a multiple of the first's, median of rounds by turns."""
     texts = random.Random(2).sample(list(environment_pairs("stdlib").dataset["positive"]), TIMED)
-    opened = {name: open_teacher(folder).model for name, folder in models.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
+    seconds: dict[str, list[float]] = {name: [] for name in opened}
     for _ in range(ROUNDS):
         for name, model in opened.items():
             began = time.perf_counter()
@@ -119,12 +125,15 @@ def main() -> None:
         if not note.exists():
             write_json(note, json.loads(spectra("distill", teacher, source, *words, "--output", folder, "--json")))
         models[name], seconds[name] = folder / "model", json.loads(note.read_text())["seconds"]
-    faster = speeds(models)
+    opened = {name: open_teacher(folder).model for name, folder in models.items()}
+    with autocast(opened["teacher"].device.type, resolve_precision("auto")):
+        faster = speeds(opened)
+        systems = [DenseSystem(name, model) for name, model in opened.items()]
+        figures = measure(systems, options.split, options.limit, data)
     found: dict[str, dict[str, Any]] = {}
-    for name, model in models.items():
-        values = measure(model, options.split, options.limit, data)
+    for name, values in figures.items():
         found[name] = {**values, "speed": faster[name], "seconds": seconds[name]}
-        kept = {task: value / found["teacher"][task] for task, value in values.items()}
+        kept = {task: value / figures["teacher"][task] for task, value in values.items()}
         found[name]["kept"] = kept
         told = "  ".join(f"{task} {values[task]:.4f} ({kept[task]:.1%})" for task in MEASURES)
         print(f"{name:10} {told}  {faster[name]:.2f} ×  made in {seconds[name]:.0f} s", flush=True)
