@@ -51,6 +51,8 @@ class RarityPrior(Starts):
 class EntityHead(nn.Module):
     """Attention pooling over tokens with a rarity prior, and a projection: (B, T, H) to (B, E), unit length.
 
+    docs/model.md, section 5.
+
     Args:
         hidden_size: H.
         size: E.
@@ -82,9 +84,11 @@ class EntityHead(nn.Module):
         what most texts share counts less, and noise is not blown up.
 
         Args:
-            pooled_NH: what `pool` gives for N texts.
+            pooled_NH: what `pool` gives for N texts; fewer than two finite rows leave W as it is.
         """
-        rows_NH = pooled_NH.double()
+        rows_NH = pooled_NH[pooled_NH.isfinite().all(-1)].double()
+        if len(rows_NH) < 2:
+            return
         mean_H = rows_NH.mean(0)
         common_H = F.normalize(mean_H, dim=0)
         rows_NH = rows_NH - mean_H
