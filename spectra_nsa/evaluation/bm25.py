@@ -32,6 +32,20 @@ def split_identifiers(text: str) -> list[str]:
     return words
 
 
+def stemmed_words(texts: Sequence[str]) -> list[list[str]]:
+    """The words of each text as BM25 compares them.
+
+    Raises:
+        SpectraError: PyStemmer is not installed.
+    """
+    try:
+        import Stemmer
+    except ImportError as error:
+        raise missing_extra("bm25s with PyStemmer", "eval") from error
+    stem: Any = Stemmer.Stemmer("english").stemWords
+    return [stem(split_identifiers(text)) for text in texts]
+
+
 class BM25System:
     """BM25 (bm25s) over stemmed words. Stop words stay: in code, `in`, `not` and `is` say something."""
 
@@ -48,12 +62,11 @@ class BM25System:
         """
         try:
             import bm25s  # noqa: F401
-            import Stemmer
+            import Stemmer  # noqa: F401
         except ImportError as error:
             raise missing_extra("bm25s with PyStemmer", "eval") from error
         self.name = name
         self._k1, self._b = k1, b
-        self._stem: Any = Stemmer.Stemmer("english").stemWords
 
     def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
         """The k best documents of each query; one that shares no word with the query is no hit."""
@@ -61,13 +74,13 @@ class BM25System:
         import numpy as np
 
         k = min(k, len(documents))
-        corpus = [self._stem(split_identifiers(text)) for text in documents]
+        corpus = stemmed_words(documents)
         if not k or not len(queries) or not any(corpus):
             shape = (len(queries), k)
             return Ranking(index=np.full(shape, -1), scores=np.full(shape, -np.inf, dtype=np.float32))
         index = bm25s.BM25(k1=self._k1, b=self._b)
         index.index(corpus, show_progress=False)
-        asked = [self._stem(split_identifiers(text)) for text in queries]
+        asked = stemmed_words(queries)
         found, scores = index.retrieve(asked, k=k, show_progress=False)
         return _without_zeros(np.asarray(found, dtype=np.int64), np.asarray(scores, dtype=np.float32))
 

@@ -18,7 +18,7 @@ from spectra_nsa.heads.anomaly import KAPPA
 from spectra_nsa.losses import terms
 from spectra_nsa.losses.cached import GradientCache, cached_pass, gradient_norm
 from spectra_nsa.losses.info_nce import InfoNCE
-from spectra_nsa.losses.whole_batch import sizes_of, whole_outputs, whole_scores, whole_tokens
+from spectra_nsa.losses.whole_batch import sizes_of, whole_outputs, whole_scores
 from spectra_nsa.models.length_groups import Work, outputs_by_length
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "anomaly": ("embedding",),
 }
 HARD_NEGATIVES = ("triplet", "ranking")  # terms that have nothing to say of plain pairs
-MATCHES = ("semantic", "anchor", *HARD_NEGATIVES)  # terms that take the texts of a row for a match
+MATCHES = ("semantic", "anchor", "entity", *HARD_NEGATIVES)  # terms that take the texts of a row for a match
 SCORED = ("cosent", "angle", "cosine", "contrastive")  # terms of pairs with a score
 BEYOND_OUTPUTS: tuple[str, ...] = ()  # terms that need more than outputs and token ids: they cannot be cached
 STEEPEST = 20.0  # of the tanh that stands for the sign of a code, at the end
@@ -166,13 +166,12 @@ class LossStack(nn.Module):
             table = self.spectra.get_input_embeddings() if self.spectra.device.type == "cpu" else None
             own = outputs_by_length(self.model, columns, self.groups, names, self.work, table, self.together)
             outputs = whole_outputs(own, sizes)
-        tokens = whole_tokens(columns, sizes) if "entity" in live else columns
         scores = whole_scores(labels, sizes) if labels is not None else None
         values: dict[str, Tensor] = {}
         with agreed():
             self._check_outputs(outputs)
             for name in live:
-                values |= self._weighted(name, weights[name], outputs, tokens, scores, cache)
+                values |= self._weighted(name, weights[name], outputs, scores, cache)
         if cache is not None:
             return cache.deferred(values)
         if self.gradient_norms is not None:
@@ -186,19 +185,21 @@ class LossStack(nn.Module):
             self._cache = None
 
     def _weighted(
-        self, name: str, weight: float, outputs: Sequence[dict[str, Tensor]], columns: Sequence[dict[str, Any]],
-        scores: Tensor | None, cache: GradientCache | None,
-    ) -> dict[str, Tensor]:  # fmt: skip
+        self,
+        name: str,
+        weight: float,
+        outputs: Sequence[dict[str, Tensor]],
+        scores: Tensor | None,
+        cache: GradientCache | None,
+    ) -> dict[str, Tensor]:
         """A term's values; where a cache takes their gradients at once, nothing of the term's matrices stays."""
-        values = {part: weight * value for part, value in self._term(name, outputs, columns, scores).items()}
+        values = {part: weight * value for part, value in self._term(name, outputs, scores).items()}
         for part, value in values.items():
             if not torch.isfinite(value):
                 raise NotFiniteError(f"the term {part!r} is {value.item()}, from {' and '.join(NEEDS[name])}")
         return values if cache is None else cache.take(values)
 
-    def _term(
-        self, name: str, outputs: Sequence[dict[str, Tensor]], columns: Sequence[dict[str, Any]], scores: Tensor | None
-    ) -> dict[str, Tensor]:
+    def _term(self, name: str, outputs: Sequence[dict[str, Tensor]], scores: Tensor | None) -> dict[str, Tensor]:
         def every(output: str) -> Tensor:
             return torch.cat([column[output].float() for column in outputs])
 
@@ -225,7 +226,8 @@ class LossStack(nn.Module):
         if name in ("fast", "bridge"):
             return {name: self._codes(name, every("fast_logits"), torch.cat(unit("embedding")).detach())}
         if name == "entity":
-            return {name: self._entity(every("entity"), columns)}
+            columns = [column["entity"].float() for column in outputs]
+            return {name: terms.entity(columns, self.temperature, self.spectra.config.entity_dims)}
         return {
             name: terms.anomaly(torch.cat(unit("embedding")).detach(), self.spectra.anomaly.prototypes.weight, KAPPA)
         }
@@ -246,15 +248,6 @@ class LossStack(nn.Module):
         if name == "fast":
             return terms.fast(logits_NB, bridge.sharpness, target_ND, steepness)
         return terms.bridge(bridge.decode(torch.tanh(steepness * logits_NB)).float(), target_ND)
-
-    def _entity(self, entity_NE: Tensor, columns: Sequence[dict[str, Any]]) -> Tensor:
-        width = max(column["input_ids"].shape[1] for column in columns)
-        ids, masks = (
-            torch.cat([F.pad(column[key], (0, width - column[key].shape[1])) for column in columns])
-            for key in ("input_ids", "attention_mask")
-        )
-        overlap_NN = terms.term_overlap(ids, masks, self.spectra.entity.prior.idf)
-        return terms.entity(entity_NE, overlap_NN, self.spectra.config.entity_dims)
 
     def _check_outputs(self, outputs: Sequence[dict[str, Tensor]]) -> None:
         for column in outputs:
