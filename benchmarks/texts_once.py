@@ -20,7 +20,7 @@ import torch
 from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.seeds import set_seed
 from spectra_nsa.index.cascade import unpack_signs
-from spectra_nsa.models.fit_codes import Pair, fit_codes
+from spectra_nsa.models.fit_codes import fit_codes, hashed_pair
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, load
 from spectra_nsa.models.starter import sha256
 from spectra_nsa.models.warm_start import open_model
@@ -123,12 +123,6 @@ class Once:
         return found
 
 
-def hashed(vectors: Vectors, *, entity: bool) -> Pair:
-    """What the bridge hashes, and the vectors whose cosine counts."""
-    parts = [vectors["semantic"], vectors["entity"]] if entity else [vectors["semantic"]]
-    return torch.from_numpy(np.concatenate(parts, 1)), torch.from_numpy(vectors["embedding"])
-
-
 def fitted_codes(once: Once, documents: list[str], asked: Vectors, found: Vectors) -> Code:
     """Codes of the model fitted to the documents, as `spectra codes fit` does it, then saved and loaded.
 
@@ -136,16 +130,18 @@ def fitted_codes(once: Once, documents: list[str], asked: Vectors, found: Vector
     """
     entity = bool(once.model.spectra.config.entity)
     parts = excerpts(documents, random.Random(0))
-    stand_ins = hashed(once.vectors(parts, query=True), entity=entity) if len(parts) >= 4 else None
+    stand_ins = hashed_pair(once.vectors(parts, query=True), entity=entity) if len(parts) >= 4 else None
     model = copy.deepcopy(once.model)
-    fit_codes(model.spectra.bridge, hashed(found, entity=entity), stand_ins)
+    fit_codes(model.spectra.bridge, hashed_pair(found, entity=entity), stand_ins)
     model.spectra.config.codes_fitted = True
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         loaded = load(folder)
     loaded.max_seq_length = min(loaded.max_seq_length or LENGTH, LENGTH)
     with torch.inference_mode():
-        query, document = (loaded.spectra.bridge(hashed(side, entity=entity)[0]).numpy() for side in (asked, found))
+        query, document = (
+            loaded.spectra.bridge(hashed_pair(side, entity=entity)[0]).numpy() for side in (asked, found)
+        )
     with autocast(loaded.device.type, resolve_precision("auto")):
         packed = loaded.encode_document(documents[:64], outputs=["fast"])["fast"]
     same = (unpack_signs(packed) == np.where(document[:64] > 0, 1, -1)).mean()
