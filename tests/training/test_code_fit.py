@@ -23,7 +23,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = np.random.default_rng(0)
     path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
     rows = []
-    for _ in range(400):
+    for _ in range(700):
         shared = list(generator.choice(WORDS, 3, replace=False))
         anchor, positive = (" ".join([*shared, *generator.choice(WORDS, 3)]) for _ in range(2))
         rows.append(json.dumps({"anchor": anchor, "positive": positive}))
@@ -76,4 +76,4 @@ def test_too_few_texts_leave_the_codes_and_say_so(
     few = [recipe_of(tmp_path / k, start, pairs, "data.limit=60", f"train.fit_codes={k}") for k in ("0", "900")]
     before, after = (load_file(train(recipe).folder / "model" / "model.safetensors") for recipe in few)
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    assert "120 training texts are too few" in capsys.readouterr().err
+    assert "60 training texts are too few" in capsys.readouterr().err
