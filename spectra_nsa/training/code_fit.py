@@ -62,7 +62,8 @@ def _distinct(texts: list[str]) -> list[str]:
 
 def _hashed(model: SpectraSentenceTransformer, texts: list[str], precision: str, *, query: bool) -> Pair:
     entity = model.spectra.config.entity
+    names = ["semantic", "embedding", *(["entity"] if entity else [])]
     encode = model.encode_query if query else model.encode_document
     with autocast(model.device.type, precision):
-        found: dict[str, np.ndarray] = encode(texts, outputs=["semantic", "embedding", *(["entity"] if entity else [])])  # type: ignore[assignment]
+        found: dict[str, np.ndarray] = encode(texts, outputs=names)  # type: ignore[assignment]
     return hashed_pair(found, entity=entity)
