@@ -207,6 +207,8 @@ def _fit(
         interrupted = processes.anyone(stop.asked)
         if trainer.shards is not None:
             trainer.shards.end()
+        if not interrupted:
+            _fit_codes(recipe, model, data)
         if processes.is_first():
             _finish_folder(folder, None if interrupted else model)
     processes.barrier()  # where this returns, the model is there
@@ -225,6 +227,18 @@ def _fit(
         interrupted=interrupted,
         backup=tally,
     )
+
+
+def _fit_codes(recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData) -> None:
+    from spectra_nsa.training.code_fit import fit_codes_to_rows
+    from spectra_nsa.training.precision import resolve_precision
+
+    if not recipe.model.bridge or not recipe.train.fit_codes:
+        return
+    if processes.is_first():
+        texts, precision = recipe.train.fit_codes, resolve_precision(recipe.train.precision)
+        fit_codes_to_rows(model, data.train, texts, seed=recipe.train.seed, precision=precision)
+    processes.share_weights(model.spectra.bridge)
 
 
 def _finish_folder(folder: Path, model: SpectraSentenceTransformer | None) -> None:
