@@ -116,7 +116,7 @@ def judged(rules: Rules, open_QK: Bools, scores_QK: Floats, positive_Q: Floats, 
 
 def share(score_Q: Floats, part: float) -> Floats:
     """`part` of a score, counted so that less than all of a negative score lies below it too."""
-    return score_Q - np.abs(score_Q) * (1 - part)
+    return (score_Q - np.abs(score_Q) * (1 - part)).astype(np.float32)
 
 
 def _drop(open_QK: Bools, wrong_QK: Bools, name: str, dropped: Counter[str]) -> None:

@@ -118,7 +118,7 @@ def _check_any(found: Negatives, rules: Rules, incomplete: str) -> None:
     dropped = ", ".join(f"{name} {count:,}" for name, count in found.dropped.items()) or "none"
     raise SpectraError(
         f"no anchor has {needed} negatives, the most is {most}. Of {found.candidates:,} candidates the rules dropped: "
-        f"{dropped}. Loosen those, raise --range-max, add a --corpus, or ask for fewer --negatives. Nothing was written."
+        f"{dropped}. Loosen those, raise --range-max, add a --corpus or ask for fewer --negatives. Nothing was written."
     )
 
 
