@@ -40,7 +40,7 @@ def test_the_flags_reach_the_rules_and_the_counts_are_told() -> None:
 
 
 def test_people_read_what_was_written_and_what_was_not() -> None:
-    run = CliRunner().invoke(app, [*BASE, "--negatives", "5", "--max-score", "2"])
+    run = CliRunner().invoke(app, [*BASE, "--negatives", "5", "--max-score", "0"])
     assert run.exit_code != 0 and "Nothing was written" in str(run.exception)
     run = CliRunner().invoke(app, [*BASE, "--negatives", "2"])
     assert "6 rows with 2 negatives → mined.jsonl" in run.stdout and "mined.jsonl.meta.json" in run.stdout
