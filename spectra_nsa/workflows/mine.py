@@ -78,12 +78,7 @@ def mine(
 
     teacher, second = find_teacher(str(model)), find_teacher(str(judge)) if judge is not None else None
     pool, found = _pool(source, corpus, columns, split, limit)
-    say(
-        f"{found['rows']:,} rows: {found['anchors']:,} anchors, {found['documents']:,} documents, "
-        f"{rule.depth - rule.range_min} candidates an anchor"
-    )
-    for note in found["notes"]:
-        say(f"note: {note}")
+    _tell(found, rule, say)
     candidates = Candidates(pool, teacher, rule.depth)
     judgements = Judgements(candidates, second) if second is not None else None
     facts: dict[str, Any] = {
@@ -95,9 +90,9 @@ def mine(
     if dry_run:
         todo = len(candidates.blocks.missing(candidates.count))
         return facts | {"dry_run": True, "blocks": candidates.count, "blocks_to_search": todo}
-    candidates.run()
-    if judgements is not None:
-        judgements.run()
+    for stage in (candidates, judgements):
+        if stage is not None:
+            stage.run()
     negatives = choose(candidates, judgements, rule)
     found |= {"candidates": negatives.candidates, "dropped": dict(negatives.dropped)}
     _check_any(negatives, rule, incomplete)
@@ -107,6 +102,15 @@ def mine(
         "meta": str(meta(target)), "set_aside": aside and str(aside), "seconds": round(time.monotonic() - began, 2),
         "peak_memory_gb": round(peak_memory_gb(), 2),
     }  # fmt: skip
+
+
+def _tell(found: dict[str, Any], rules: Rules, say: Callable[[str], None]) -> None:
+    say(
+        f"{found['rows']:,} rows: {found['anchors']:,} anchors, {found['documents']:,} documents, "
+        f"{rules.depth - rules.range_min} candidates an anchor"
+    )
+    for note in found["notes"]:
+        say(f"note: {note}")
 
 
 def _check_any(found: Negatives, rules: Rules, incomplete: str) -> None:
