@@ -14,6 +14,7 @@ from spectra_nsa.cli.encode import encode_command, similarity_command
 from spectra_nsa.cli.eval import evaluate_command
 from spectra_nsa.cli.fit import anomaly_app, codes_app
 from spectra_nsa.cli.inspect import inspect_command
+from spectra_nsa.cli.mine import mine_command
 from spectra_nsa.cli.monitor import monitor_command
 from spectra_nsa.cli.quickstart import quickstart_command
 from spectra_nsa.cli.search import search_command
@@ -37,6 +38,7 @@ app.command("ablate")(ablate_command)
 app.command("encode")(encode_command)
 app.command("similarity")(similarity_command)
 app.command("search")(search_command)
+app.command("mine")(mine_command)
 app.command("inspect")(inspect_command)
 app.add_typer(data.app, name="data")
 app.add_typer(recipe.app, name="recipe")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.errors import missing_extra
@@ -67,6 +67,37 @@ class BM25System:
             raise missing_extra("bm25s with PyStemmer", "eval") from error
         self.name = name
         self._k1, self._b = k1, b
+
+    def sparse_rows(self, queries: Iterable[str], documents: Iterable[str]) -> tuple[Any, Any]:
+        """Queries and documents as scipy's CSR rows whose inner products are the BM25 scores.
+
+        A document's row holds bm25s's weight of each of its words, a query's row how often each word is in it.
+        """
+        import bm25s
+        import numpy as np
+        from scipy.sparse import csc_matrix, csr_matrix
+
+        vocabulary: dict[str, int] = {}
+        ids = [
+            [vocabulary.setdefault(word, len(vocabulary)) for word in self._stem(split_identifiers(text))]
+            for text in documents
+        ]
+        asked = [
+            [vocabulary[word] for word in self._stem(split_identifiers(text)) if word in vocabulary] for text in queries
+        ]
+        ends = np.cumsum([0, *map(len, asked)])
+        flat = np.fromiter((number for row in asked for number in row), dtype=np.int32, count=ends[-1])
+        shape = len(asked), len(vocabulary)
+        rows = csr_matrix((np.ones(len(flat), dtype=np.float32), flat, ends), shape=shape)
+        rows.sum_duplicates()
+        if not vocabulary:
+            return rows, csr_matrix((len(ids), 0), dtype=np.float32)
+        index = bm25s.BM25(k1=self._k1, b=self._b)
+        index.index((ids, dict(vocabulary)), show_progress=False)
+        found = index.scores
+        width = len(found["indptr"]) - 1
+        weights = csc_matrix((found["data"], found["indices"], found["indptr"]), shape=(len(ids), width)).tocsr()
+        return rows, weights[:, : len(vocabulary)]
 
     def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
         """The k best documents of each query; one that shares no word with the query is no hit."""

@@ -35,6 +35,11 @@ FLAGS = {
     "encode": "model more --texts -t --input -i --output -o --outputs --dim --batch --json",
     "similarity": "model first second --dim --json",
     "search": "words --corpus -c -k --bits --candidates --symmetric --lines --json",
+    "mine": (
+        "source --model -m --output -o --corpus -c --negatives --range-min --range-max --margin --relative-margin "
+        "--percentage-to-positive --max-score --min-score --sampling --seed --judge --judge-ratio --incomplete "
+        "--scores --columns --split --limit --dry-run --json"
+    ),
     "inspect": "model --gpu --rows --epochs --batch --gradient-checkpointing --json",
     "codes fit": "model --corpus -c --queries -q --output -o --seed --json",
     "anomaly fit": "model --texts -t --output -o --prototypes --level --seed --json",
@@ -128,6 +133,9 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["monitor", "gone", "--once"], 1, "is not a run"),
         (["compare", "M456", "M465"], 2, "Did you mean 'M456'"),
         (["train", "train.report_to=[tensorbored]"], 2, "train.report_to"),
+        (["mine", "gone.jsonl", "--model", "bm25", "--output", "mined.jsonl"], 1, "gone.jsonl does not exist"),
+        (["mine", "gone.jsonl", "--model", "bm25", "--output", "mined.csv"], 2, ".parquet"),
+        (["mine", "gone.jsonl", "--model", "bm25"], 2, "--output"),
         (["eval", "bm25", "--task", "sts=gone.jsonl"], 1, "gone.jsonl"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,
