@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from spectra_nsa.cli import backup, data, recipe
+from spectra_nsa.cli import backup, data, recipe, tokenizer
 from spectra_nsa.cli.compare import compare_command
 from spectra_nsa.cli.encode import encode_command, similarity_command
 from spectra_nsa.cli.eval import evaluate_command
@@ -37,6 +37,7 @@ app.command("similarity")(similarity_command)
 app.command("search")(search_command)
 app.command("inspect")(inspect_command)
 app.add_typer(data.app, name="data")
+app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(backup.app, name="backup")
 app.add_typer(codes_app, name="codes")

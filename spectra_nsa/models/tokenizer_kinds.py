@@ -11,7 +11,6 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # their ids are their places
 UNKNOWN = "[UNK]"
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))  # SentencePiece's pieces for what the alphabet lacks
-ASCII = [chr(code) for code in range(33, 127)]
 MARK = "▁"
 FREQUENCY = 2  # how often a word or a pair of pieces must stand in the texts, unless something else is said
 
@@ -22,15 +21,21 @@ class Kind:
 
     Attributes:
         blank: lower case or not → a tokenizer without a vocabulary.
-        trainer: vocabulary size and least frequency → what trains it; for unigram the size is without the bytes.
+        trainer: vocabulary size, least frequency, the characters that are pieces whether they occur or not → what
+            trains it; for unigram the size is without the bytes.
         lossless: whether decoding gives the normalised text back, whatever the text is.
         counts: whether the trainer knows a least frequency.
     """
 
     blank: Callable[[bool], Tokenizer]
-    trainer: Callable[[int, int], Any]
+    trainer: Callable[[int, int, list[str]], Any]
     lossless: bool
     counts: bool = True
+
+
+def basic_alphabet(lowercase: bool) -> list[str]:
+    """Printable ASCII, without capitals where there will be none."""
+    return [chr(code) for code in range(33, 127) if not (lowercase and chr(code).isupper())]
 
 
 def _unigram(lowercase: bool) -> Tokenizer:
@@ -75,17 +80,17 @@ def _word(lowercase: bool) -> Tokenizer:
     return tokenizer
 
 
-def _unigram_trainer(size: int, frequency: int) -> Any:
+def _unigram_trainer(size: int, frequency: int, alphabet: list[str]) -> Any:
     return trainers.UnigramTrainer(
         vocab_size=size,
         special_tokens=list(SPECIAL),
         unk_token=UNKNOWN,
-        initial_alphabet=ASCII,
+        initial_alphabet=alphabet,
         show_progress=False,
     )
 
 
-def _bpe_trainer(size: int, frequency: int) -> Any:
+def _bpe_trainer(size: int, frequency: int, alphabet: list[str]) -> Any:
     return trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=frequency,
@@ -95,18 +100,18 @@ def _bpe_trainer(size: int, frequency: int) -> Any:
     )
 
 
-def _wordpiece_trainer(size: int, frequency: int) -> Any:
+def _wordpiece_trainer(size: int, frequency: int, alphabet: list[str]) -> Any:
     return trainers.WordPieceTrainer(
         vocab_size=size,
         min_frequency=frequency,
         special_tokens=list(SPECIAL),
         limit_alphabet=1_000,
-        initial_alphabet=ASCII,
+        initial_alphabet=alphabet,
         show_progress=False,
     )
 
 
-def _word_trainer(size: int, frequency: int) -> Any:
+def _word_trainer(size: int, frequency: int, alphabet: list[str]) -> Any:
     return trainers.WordLevelTrainer(
         vocab_size=size, min_frequency=frequency, special_tokens=list(SPECIAL), show_progress=False
     )

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.core.files import atomic_folder, check_replaceable
-from spectra_nsa.models.tokenizer_kinds import ASCII, BYTES, FREQUENCY, KINDS, SPECIAL, UNKNOWN
+from spectra_nsa.models.tokenizer_kinds import BYTES, FREQUENCY, KINDS, SPECIAL, UNKNOWN, basic_alphabet
 
 COVERAGE = 0.9995  # share of the characters that unigram's alphabet covers, as in SentencePiece; bytes stand for others
 _BYTE_SCORE = -1e4  # a byte piece written out in a text loses against its characters, which are all in the alphabet
@@ -66,7 +66,7 @@ def train_tokenizer(texts: Iterable[str], spec: TokenizerSpec) -> PreTrainedToke
     else:
         kind = KINDS[spec.kind]
         tokenizer = kind.blank(spec.lowercase)
-        trainer = kind.trainer(spec.vocab_size, spec.min_frequency or FREQUENCY)
+        trainer = kind.trainer(spec.vocab_size, spec.min_frequency or FREQUENCY, basic_alphabet(spec.lowercase))
         seen = _Seen(texts)
         tokenizer.train_from_iterator(seen, trainer)
         seen.check()
@@ -108,24 +108,32 @@ def _train_unigram(texts: Iterable[str], spec: TokenizerSpec) -> Tokenizer:
     counts.pop(" ", None)
     if not counts:
         raise SpectraError("there are no texts to train a tokenizer on.")
-    alphabet = _alphabet(counts)
+    basic = basic_alphabet(spec.lowercase)
+    alphabet = _alphabet(counts, basic)
     needed = len(SPECIAL) + len(BYTES) + len(alphabet) + 1  # and the mark of a space
     if spec.vocab_size < needed:
         raise _too_few(spec, needed)
     rare = {ord(character): " " for character in counts.keys() - alphabet}
-    trainer = KINDS["unigram"].trainer(spec.vocab_size - len(BYTES), FREQUENCY)
+    trainer = KINDS["unigram"].trainer(spec.vocab_size - len(BYTES), FREQUENCY, basic)
     tokenizer.train_from_iterator((normalise(text).translate(rare) for text in texts), trainer)
     pieces = [(piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
     special, learned = pieces[: len(SPECIAL)], pieces[len(SPECIAL) :]
-    learned = learned[: spec.vocab_size - len(BYTES) - len(SPECIAL)]  # the trainer may keep a few more than asked for
+    learned = _shortened(learned, spec.vocab_size - len(BYTES) - len(SPECIAL))
     vocabulary = [*special, *((piece, _BYTE_SCORE) for piece in BYTES), *learned]
     tokenizer.model = models.Unigram(vocabulary, SPECIAL.index(UNKNOWN), True)
     return tokenizer
 
 
-def _alphabet(counts: Counter[str]) -> set[str]:
-    """Printable ASCII, and the most frequent characters up to `COVERAGE` of all."""
-    kept, covered, wanted = set(ASCII), 0, COVERAGE * counts.total()
+def _shortened(pieces: list[tuple[str, float]], size: int) -> list[tuple[str, float]]:
+    """Without the least likely pieces beyond `size`: the trainer may keep a few more. Single characters stay."""
+    longer = sorted((piece for piece in pieces if len(piece[0]) > 1), key=lambda piece: piece[1])
+    extra = {piece for piece, _ in longer[: max(0, len(pieces) - size)]}
+    return [piece for piece in pieces if piece[0] not in extra]
+
+
+def _alphabet(counts: Counter[str], basic: list[str]) -> set[str]:
+    """The basic characters, and the most frequent ones up to `COVERAGE` of all."""
+    kept, covered, wanted = set(basic), 0, COVERAGE * counts.total()
     for character, count in counts.most_common():
         if covered >= wanted:
             break

@@ -1,4 +1,4 @@
-"""All texts of one or more sources, one at a time and as often as they are asked for: what a vocabulary is made from."""
+"""All texts of one or more sources, one at a time and as often as they are asked for."""
 
 from __future__ import annotations
 
