@@ -76,14 +76,14 @@ def train_tokenizer(texts: Iterable[str], spec: TokenizerSpec) -> PreTrainedToke
 
 
 class _Seen:
-    """Passes texts on and knows whether there were any."""
+    """Passes texts on and knows whether any was more than white space."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts, self.any = texts, False
 
     def __iter__(self) -> Iterator[str]:
         for text in self.texts:
-            self.any = True
+            self.any = self.any or bool(text.strip())
             yield text
 
     def check(self) -> None:

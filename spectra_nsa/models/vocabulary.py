@@ -75,12 +75,12 @@ def pieces_of(tokenizer: Any) -> list[Piece | None]:
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     stages = json.dumps([parts["normalizer"], parts["pre_tokenizer"], parts["decoder"]], ensure_ascii=False)
     special = {token["id"] for token in parts["added_tokens"] if token["special"]}
-    found: list[Piece | None] = [None] * len(tokenizer)
+    found: list[Piece | None] = [None] * (max(tokenizer.get_vocab().values()) + 1)  # some vocabularies have gaps
     prefix = parts["model"].get("continuing_subword_prefix") if parts["model"]["type"] == "WordPiece" else None
     bytewise = decoders.ByteLevel() if '"ByteLevel"' in stages else None
     mark = MARK if MARK in stages else None
     for piece, number in tokenizer.get_vocab().items():
-        if number in special or number >= len(found):
+        if number in special:
             continue
         if bytewise is not None:
             text = bytewise.decode([piece])
@@ -128,7 +128,7 @@ class _Old:
         rows = self.tokenizer(texts, add_special_tokens=False, padding=False, truncation=False)["input_ids"]
         for piece, ids in zip(pieces, rows, strict=True):
             known = [number for number in ids if (found := self.pieces[number]) is not None and found.text]
-            if known and not piece.begins:
+            if known and known[0] == ids[0] and not piece.begins:
                 first = self.pieces[known[0]]
                 if first is not None and not _signs(first.text):
                     known[0] = self.exact.get((first.text, False), known[0])
@@ -146,9 +146,10 @@ def match_vocabularies(old: Any, new: Any) -> Transfer:
         old, new: fast tokenizers.
     """
     known = _Old(old)
-    parts: list[list[int]] = [list(known.unknown) for _ in range(len(new))]
+    pieces = pieces_of(new)
+    parts: list[list[int]] = [list(known.unknown) for _ in pieces]
     open_pieces: dict[int, Piece] = {}
-    for number, piece in enumerate(pieces_of(new)):
+    for number, piece in enumerate(pieces):
         if piece is None:
             continue
         if not piece.text.strip():
