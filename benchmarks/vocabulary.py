@@ -3,8 +3,8 @@
     python benchmarks/vocabulary.py [--sizes 8000 30000] [--kind unigram] [--seeds 3] [--steps 0] [--data FOLDER]
 
 FOLDER holds `stsb/` (train and dev, sentence1, sentence2, score) and the text sources of `TEXTS`; by default
-$SPECTRA_DATA, else ../shared/data. The tokenizer is trained on the standard library's docstrings with their functions,
-the PEPs and RFCs, the sentences of wiki_split's and of STS-B's training splits, and never on what is measured. Token
+$SPECTRA_DATA, else ../shared/data. The tokenizer is trained on the standard library's docstrings with their functions
+and on the sentences of wiki_split's and STS-B's training splits, never on what is measured. Token
 vectors then come from the old ones by matching pieces (`models.vocabulary`), from the matched pieces alone with the
 others random, or are all random with the old ones' mean and spread. With `--steps` each is also trained for so many
 steps of CoSENT on STS-B's training split and measured again.
@@ -36,7 +36,7 @@ from spectra_nsa.text.corpus import Corpus
 from spectra_nsa.training.build import build_trainer
 from spectra_nsa.training.data import load_training_data
 
-TEXTS = ("peps_rfcs/train.jsonl.gz", "wiki_split/train.jsonl.gz", "stsb/train.jsonl.gz")
+TEXTS = ("wiki_split/train.jsonl.gz", "stsb/train.jsonl.gz")
 WAYS = ("matched", "matched, others random", "random")
 
 
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     whole = spearman(warm_start(starter_checkpoint()[0]), options.data)
-    print(f"STS-B dev, Spearman: MiniLM with its own 30,522 pieces {whole:.4f}")
+    print(f"STS-B dev, Spearman: MiniLM with its own 30,522 pieces {whole:.4f}", flush=True)
     rows: list[dict[str, Any]] = [{"way": "own", "before": whole}]
     corpus = Corpus(["python:stdlib", *(str(options.data / name) for name in TEXTS)])
     for size in options.sizes:
