@@ -2,9 +2,9 @@
 
 A piece that the old vocabulary has keeps its vector; any other gets the mean of the old pieces that its text splits
 into: Fast Vocabulary Transfer (Gee et al. 2022). Pieces are the same when they agree in text and in whether they begin
-a word, else in one of the two, and whatever the tokenizers write for it (``##``, ``▁``, ``Ġ``), case last: the matching
-of FOCUS (Dobler and de Melo 2023), whose weighted means over auxiliary embeddings, like WECHSEL's (Minixhofer et al.
-2022), we leave out. Special tokens go by their role.
+a word, whatever the tokenizers write for that (``##``, ``▁``, ``Ġ``), else but for case, else in text alone: the
+matching of FOCUS (Dobler and de Melo 2023), whose weighted means over auxiliary embeddings, like WECHSEL's (Minixhofer
+et al. 2022), we leave out. Special tokens go by their role.
 """
 
 from __future__ import annotations
