@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from spectra_nsa.cli import backup, data, recipe
+from spectra_nsa.cli import backup, data, recipe, tokenizer
 from spectra_nsa.cli.ablate import ablate_command
 from spectra_nsa.cli.compare import compare_command
 from spectra_nsa.cli.encode import encode_command, similarity_command
@@ -41,6 +41,7 @@ app.command("search")(search_command)
 app.command("mine")(mine_command)
 app.command("inspect")(inspect_command)
 app.add_typer(data.app, name="data")
+app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(backup.app, name="backup")
 app.add_typer(codes_app, name="codes")

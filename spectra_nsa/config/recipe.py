@@ -25,7 +25,7 @@ class ModelSection(Section):
 
     start: str | None = Field(None, description="warm start: a folder or a Hub name of a BERT-architecture checkpoint")
     size: str | None = Field(None, description="a size preset, for training from scratch")
-    tokenizer: str | None = Field(None, description="from scratch: a folder or Hub name; none takes BERT's uncased one")
+    tokenizer: str | None = Field(None, description="a folder or Hub name; none: the checkpoint's, or BERT's uncased")
     max_length: int | None = Field(None, gt=2, description="longest text in tokens; none keeps the checkpoint's")
     pooling: Literal["mean", "cls", "max", "mean_max", "attention", "entropy"] | None = Field(
         None, description="none keeps the checkpoint's"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.errors import missing_extra
@@ -32,8 +32,8 @@ def split_identifiers(text: str) -> list[str]:
     return words
 
 
-def stemmed_words(texts: Sequence[str]) -> list[list[str]]:
-    """The words of each text as BM25 compares them.
+def stemmed_words(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The words of each text as BM25 compares them, text by text.
 
     Raises:
         SpectraError: PyStemmer is not installed.
@@ -43,7 +43,8 @@ def stemmed_words(texts: Sequence[str]) -> list[list[str]]:
     except ImportError as error:
         raise missing_extra("bm25s with PyStemmer", "eval") from error
     stem: Any = Stemmer.Stemmer("english").stemWords
-    return [stem(split_identifiers(text)) for text in texts]
+    for text in texts:
+        yield stem(split_identifiers(text))
 
 
 class BM25System:
@@ -78,13 +79,8 @@ class BM25System:
         from scipy.sparse import csc_matrix, csr_matrix
 
         vocabulary: dict[str, int] = {}
-        ids = [
-            [vocabulary.setdefault(word, len(vocabulary)) for word in self._stem(split_identifiers(text))]
-            for text in documents
-        ]
-        asked = [
-            [vocabulary[word] for word in self._stem(split_identifiers(text)) if word in vocabulary] for text in queries
-        ]
+        ids = [[vocabulary.setdefault(word, len(vocabulary)) for word in words] for words in stemmed_words(documents)]
+        asked = [[vocabulary[word] for word in words if word in vocabulary] for words in stemmed_words(queries)]
         ends = np.cumsum([0, *map(len, asked)])
         flat = np.fromiter((number for row in asked for number in row), dtype=np.int32, count=ends[-1])
         shape = len(asked), len(vocabulary)
@@ -105,13 +101,13 @@ class BM25System:
         import numpy as np
 
         k = min(k, len(documents))
-        corpus = stemmed_words(documents)
+        corpus = list(stemmed_words(documents))
         if not k or not len(queries) or not any(corpus):
             shape = (len(queries), k)
             return Ranking(index=np.full(shape, -1), scores=np.full(shape, -np.inf, dtype=np.float32))
         index = bm25s.BM25(k1=self._k1, b=self._b)
         index.index(corpus, show_progress=False)
-        asked = stemmed_words(queries)
+        asked = list(stemmed_words(queries))
         found, scores = index.retrieve(asked, k=k, show_progress=False)
         return _without_zeros(np.asarray(found, dtype=np.int64), np.asarray(scores, dtype=np.float32))
 

@@ -31,7 +31,7 @@ def rare_term_slice(
     """
     import numpy as np
 
-    words = dict(zip(documents, map(set, stemmed_words(list(documents.values()))), strict=True))
+    words = dict(zip(documents, map(set, stemmed_words(documents.values())), strict=True))
     held = Counter(word for each in words.values() for word in each)
     most = max(RARE_COUNT, int(RARE_SHARE * len(documents)))
     found = []

@@ -43,6 +43,11 @@ FLAGS = {
     "inspect": "model --gpu --rows --epochs --batch --gradient-checkpointing --json",
     "codes fit": "model --corpus -c --queries -q --output -o --seed --json",
     "anomaly fit": "model --texts -t --output -o --prototypes --level --seed --json",
+    "tokenizer train": (
+        "sources --output -o --out-prefix --kind --vocab-size --lowercase --min-frequency --max-length --limit "
+        "--held-out --json"
+    ),
+    "tokenizer report": "tokenizers --texts -t --json",
     "recipe list": "--json",
     "recipe show": "name --json",
     "recipe copy": "name file --json",
@@ -122,6 +127,10 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["backup", "restore", "gone"], 1, "holds no backups"),
         (["backup", "list", "ftq://gone"], 2, "neither a folder nor an address"),
         (["data", "preview", "a.jsonl", "--columns", "title"], 2, "anchor=title,positive=body"),
+        (["tokenizer", "train", "gone.txt", "--output", "t"], 1, "gone.txt does not exist"),
+        (["tokenizer", "train", "gone.txt", "--output", "t", "--kind", "unigramm"], 2, "Did you mean 'unigram'"),
+        (["tokenizer", "train", "x", "--output", "t", "--min-frequency", "3"], 2, "has no least frequency"),
+        (["tokenizer", "report", "./gone", "--texts", "x"], 1, "not a model folder"),
         (["inspect", "./gone"], 1, "not a model folder"),
         (["encode", "./gone"], 2, "give texts"),
         (["similarity", "./gone", "a", "b"], 1, "not a model folder"),
