@@ -77,7 +77,7 @@ def train_command(
         "anomaly": no_anomaly,
     }
     flags |= {f"model.{part}": False for part, is_off in off.items() if is_off}
-    recipe = _recipe(words or [], flags, resume)
+    recipe = read_recipe(words or [], flags, resume)
     if dry_run:
         plan = _plan(recipe)
         print(json.dumps(plan, indent=2) if as_json else _readable(plan))
@@ -85,7 +85,7 @@ def train_command(
     _train(recipe, resume, as_json)
 
 
-def _recipe(words: list[str], flags: dict[str, Any], resume: Path | None) -> Recipe:
+def read_recipe(words: list[str], flags: dict[str, Any], resume: Path | None) -> Recipe:
     from spectra_nsa.config.presets import DEFAULT
     from spectra_nsa.config.recipe import load_recipe
 

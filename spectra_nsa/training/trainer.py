@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformerTrainer
+from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from spectra_nsa.core import processes
@@ -29,15 +30,18 @@ _SCRATCH = ".writing"
 PATIENCE = 10  # skipped steps in a row
 
 
-class SpectraTrainer(SentenceTransformerTrainer):
-    """Writes each checkpoint into a scratch folder and renames it to `step-N` when it is complete."""
+class RunTrainer(Trainer):
+    """Goes on exactly where a checkpoint was written, skips steps that are no numbers, and shares gradients.
+
+    Writes each checkpoint into a scratch folder and renames it to `step-N` when it is complete. What is trained, and
+    on what, is for its subclasses to say.
+    """
 
     _writing = False
     gate_lr = 50.0
     skipped = 0
     skipped_in_a_row = 0
-    groups: Sequence[str] | None = None  # of the training rows; batches are filled from one group each
-    texts: Any = None  # the training rows as texts, where `train_dataset` holds their token ids
+    evaluator: Any = None  # what gives the dev metric; ``None`` for none
     watch: Watch  # what looks on
     progress: Progress  # what is shown
     patience: Patience | None = None  # what may stop the run early
@@ -47,28 +51,12 @@ class SpectraTrainer(SentenceTransformerTrainer):
     _running: dict[str, Any] | None = None  # of the checkpoint that this run goes on from
     _epoch, _batches = 0, 1  # the epoch at hand, and the batches in one
 
-    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """No callback: it would encode examples for a web page before the first step."""
-
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
         if processes.count() > 1:
             # No DistributedDataParallel around the model: one step runs it many times, and terms use weights beside
             # it, which its reducer cannot follow. `training_step` averages the gradients instead.
             self.accelerator.prepare_model = functools.partial(self.accelerator.prepare_model, evaluation_mode=True)
-
-    def take_tokens(self, found: tuple[Any, Any] | None) -> None:
-        """Trains on token ids that are there already; ``None`` leaves the texts."""
-        if found is not None:
-            self.texts = self.train_dataset
-            self.train_dataset, self.data_collator = found
-
-    def get_batch_sampler(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.texts is not None and dataset is self.train_dataset:
-            dataset = self.texts  # texts that are cut to the same ids are still two
-        if self.groups is None or len(dataset) != len(self.groups):
-            return super().get_batch_sampler(dataset, *args, **kwargs)
-        return GroupedBatchSampler(dataset, *args, **kwargs, groups=self.groups)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         optimizer = super().create_optimizer(*args, **kwargs)
@@ -166,9 +154,6 @@ class SpectraTrainer(SentenceTransformerTrainer):
         self.skipped, self.skipped_in_a_row = self._running["skipped"], self._running["skipped_in_a_row"]
         self._tr_loss = self._running["loss"].to(self.args.device)
         self._globalstep_last_logged = self._running["logged"]
-        self.accum_loss_components["train"] = {
-            name: value.to(self.args.device) for name, value in self._running["terms"].items()
-        }
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         # A step without a checkpoint cannot become the model; that of Ctrl-C is none that the recipe asks for.
@@ -240,7 +225,40 @@ class SpectraTrainer(SentenceTransformerTrainer):
             "batches_in_epoch": self._batches,
             "loss": self._tr_loss.cpu(),
             "logged": self._globalstep_last_logged,
-            "terms": {name: value.cpu() for name, value in self.accum_loss_components["train"].items()},
             "skipped": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
         }
+
+
+class SpectraTrainer(RunTrainer, SentenceTransformerTrainer):
+    """The trainer of a loss stack on rows of texts."""
+
+    groups: Sequence[str] | None = None  # of the training rows; batches are filled from one group each
+    texts: Any = None  # the training rows as texts, where `train_dataset` holds their token ids
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """No callback: it would encode examples for a web page before the first step."""
+
+    def take_tokens(self, found: tuple[Any, Any] | None) -> None:
+        """Trains on token ids that are there already; ``None`` leaves the texts."""
+        if found is not None:
+            self.texts = self.train_dataset
+            self.train_dataset, self.data_collator = found
+
+    def get_batch_sampler(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.texts is not None and dataset is self.train_dataset:
+            dataset = self.texts  # texts that are cut to the same ids are still two
+        if self.groups is None or len(dataset) != len(self.groups):
+            return super().get_batch_sampler(dataset, *args, **kwargs)
+        return GroupedBatchSampler(dataset, *args, **kwargs, groups=self.groups)
+
+    def restore(self) -> None:
+        super().restore()
+        if self._running is not None:
+            self.accum_loss_components["train"] = {
+                name: value.to(self.args.device) for name, value in self._running["terms"].items()
+            }
+
+    def _sums(self) -> dict[str, Any]:
+        terms = {name: value.cpu() for name, value in self.accum_loss_components["train"].items()}
+        return super()._sums() | {"terms": terms}

@@ -29,7 +29,9 @@ def test_cosent_and_angle_count_each_pair_of_rows_in_the_wrong_order() -> None:
     quotient = halves[0] * halves[1].conj() / (lengths[0] * lengths[1])
     angles = (quotient.real.sum(1) + quotient.imag.sum(1)).abs()
     for term, values in ((terms.cosent, cosines), (terms.angle, angles)):
-        wanted = sum(math.exp((values[j] - values[i]) / 0.1) for i in range(4) for j in range(4) if scores[i] > scores[j])
+        wanted = sum(
+            math.exp((values[j] - values[i]) / 0.1) for i in range(4) for j in range(4) if scores[i] > scores[j]
+        )
         assert float(term(one, other, scores, 0.1)) == pytest.approx(math.log(1 + wanted), rel=1e-4)
 
 
