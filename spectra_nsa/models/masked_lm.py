@@ -117,10 +117,12 @@ def save_masked_lm(model: SpectraForMaskedLM, around: SpectraSentenceTransformer
         around: the sentence model that shares its weights: tokenizer, prompts, length limit.
         folder: where to; it exists.
     """
-    around.save_pretrained(str(folder), create_model_card=False)
-    for file in folder.glob("*.safetensors*"):
-        file.unlink()
-    model.save_pretrained(folder)
+    module = around[0]
+    module.model = model  # what the sentence model writes beside its configuration
+    try:
+        around.save_pretrained(str(folder), create_model_card=False)
+    finally:
+        module.model = model.model
 
 
 def export_bert_masked_lm(model: SpectraForMaskedLM, tokenizer: Any, folder: str | Path) -> Path:

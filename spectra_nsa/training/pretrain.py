@@ -208,6 +208,7 @@ def build_pretrainer(
     arguments.greater_is_better = False if dev else None
     trainer = Pretrainer(model=model, args=arguments, train_dataset=train, eval_dataset=dev)
     trainer.evaluator = Perplexity(dev, precision) if dev else None
+    trainer.around = around
     trainer.precision, trainer.groups = precision, recipe.train.length_groups
     trainer.facts, trainer.gate_lr = facts, recipe.train.gate_lr
     if backup is not None:

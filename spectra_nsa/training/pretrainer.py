@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from torch.utils.data import Sampler
 from spectra_nsa.core import processes
 from spectra_nsa.losses.stack import NotFiniteError
 from spectra_nsa.models.length_groups import Work
+from spectra_nsa.models.masked_lm import save_masked_lm
 from spectra_nsa.models.model import SpectraForMaskedLM
+from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.training.packing import IGNORED, Sequences
 from spectra_nsa.training.precision import autocast
 from spectra_nsa.training.trainer import RunTrainer
@@ -93,6 +96,7 @@ class Pretrainer(RunTrainer):
 
     groups: int | None = None  # passes a batch; ``None`` for about one per 16 documents
     precision = "fp32"
+    around: SpectraSentenceTransformer  # the sentence model of the same weights: a checkpoint is a start, too
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, data_collator=_rows, **kwargs)
@@ -118,6 +122,9 @@ class Pretrainer(RunTrainer):
         if processes.anyone(not torch.isfinite(loss)):
             raise NotFiniteError("the masked-LM loss is not finite")
         return loss
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        save_masked_lm(self.accelerator.unwrap_model(self.model), self.around, Path(str(output_dir)))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """The held-out perplexity, logged and handed to whoever waits for it."""
