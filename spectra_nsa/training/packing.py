@@ -18,11 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from spectra_nsa.models.length_groups import TEXTS_PER_GROUP, Work, group_by_length
+from spectra_nsa.models.length_groups import Work, group_by_length
 from spectra_nsa.training.corpus import Documents
 
 IGNORED = -100  # the label of a token that is not guessed
 MASKED, REPLACED = 0.8, 0.9  # up to the first share [MASK], up to the second a random token, the rest as they are
+_MOST = 8  # passes a batch
+_PADDING = 0.05  # of the tokens, that is not worth another pass
 _OPEN = 64  # sequences that still take documents while packing
 
 
@@ -57,6 +59,24 @@ def pack(lengths: Sequence[int], room: int, seed: int) -> list[list[int]]:
         held.append([index])
         left.append(room - length)
     return packed + held
+
+
+def by_length(lengths: Sequence[int], groups: int | None = None) -> list[list[int]]:
+    """The documents of each pass.
+
+    Args:
+        lengths: tokens of each document.
+        groups: the most passes; ``None`` for as few, up to 8, as leave a twentieth of padding.
+    """
+    if groups is not None:
+        return group_by_length(lengths, groups)
+    found: list[list[int]] = []
+    for passes in range(1, _MOST + 1):
+        found = group_by_length(lengths, passes)
+        padded = sum(len(group) * max(lengths[index] for index in group) for group in found)
+        if padded <= (1 + _PADDING) * sum(lengths):
+            break
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,13 +148,13 @@ class Sequences(Dataset[tuple[int, list[int]]]):
         Args:
             rows: the sequences' numbers.
             epoch: from 0; another one has other masks.
-            groups: the most passes; ``None`` for about one per 16 documents.
+            groups: see `by_length`.
             work: counts the passes; ``None`` for no counting.
         """
         found = [one for row in rows for one in self._masked(row, epoch)]
         lengths = [len(ids) for ids, _ in found]
         passes = []
-        for group in group_by_length(lengths, groups or max(1, round(len(found) / TEXTS_PER_GROUP))):
+        for group in by_length(lengths, groups):
             if work is not None:
                 work.add([lengths[place] for place in group])
             passes.append(_padded([found[place] for place in group]))

@@ -69,8 +69,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
         section, _, name = key.partition(".")
         if name in changed.get(section, {}) or (not name and section in changed):
             raise UsageError(f"{key} means nothing in pretraining: leave it out of the recipe, or use spectra train.")
-    section = recipe.pretrain or PretrainSection()
-    return recipe.model_copy(update={"pretrain": section})
+    return recipe.model_copy(update={"pretrain": recipe.pretrain or PretrainSection()})
 
 
 def pretrain(recipe: Recipe | None = None, *, resume: str | Path | None = None) -> PretrainResult:
@@ -206,7 +205,7 @@ def build_pretrainer(
     arguments = training_arguments(recipe, folder, len(train), precision, Perplexity.metric if dev else None)
     arguments.remove_unused_columns = False
     arguments.greater_is_better = False if dev else None
-    trainer = Pretrainer(model=model, args=arguments, train_dataset=train, eval_dataset=dev)
+    trainer = Pretrainer(train, model=model, args=arguments, eval_dataset=dev)
     trainer.evaluator = Perplexity(dev, precision) if dev else None
     trainer.around = around
     trainer.precision, trainer.groups = precision, recipe.train.length_groups

@@ -94,16 +94,17 @@ class Order(Sampler[int]):
 class Pretrainer(RunTrainer):
     """Learns to guess masked tokens: mean cross-entropy over those of the whole batch."""
 
-    groups: int | None = None  # passes a batch; ``None`` for about one per 16 documents
+    groups: int | None = None  # the most passes a batch; see `by_length`
     precision = "fp32"
     around: SpectraSentenceTransformer  # the sentence model of the same weights: a checkpoint is a start, too
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, data_collator=_rows, **kwargs)
+    def __init__(self, sequences: Sequences, **kwargs: Any) -> None:
+        super().__init__(train_dataset=sequences, data_collator=_rows, **kwargs)
+        self.sequences = sequences
         self.work = Work()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
-        return Order(len(self.train_dataset), self.args.seed)
+        return Order(len(self.sequences), self.args.seed)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Of this process's part of the batch, such that the mean over the processes is that of the whole batch.
@@ -112,7 +113,7 @@ class Pretrainer(RunTrainer):
             NotFiniteError: it is not a number, in any process.
         """
         rows = inputs["rows"].tolist()
-        passes = self.train_dataset.batch(rows, self._epoch, self.groups, self.work)
+        passes = self.sequences.batch(rows, self._epoch, self.groups, self.work)
         inner = self.accelerator.unwrap_model(model)
         with autocast(self.args.device.type, self.precision):
             logits_MV, wanted_M = guesses(inner, passes, self.args.device)

@@ -14,7 +14,7 @@ from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.length_groups import Work
 from spectra_nsa.models.model import SpectraForMaskedLM
 from spectra_nsa.training.corpus import Documents
-from spectra_nsa.training.packing import IGNORED, Masking, Sequences, pack
+from spectra_nsa.training.packing import IGNORED, Masking, Sequences, by_length, pack
 from spectra_nsa.training.pretrainer import Order, Perplexity, guesses
 
 VOCABULARY, MASK = 50, 4
@@ -73,6 +73,15 @@ def test_packed_logits_are_those_of_each_document_alone(position: str, mixer: st
             alone.append(model(ids[None]).logits[0][labels != IGNORED])
     torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=2e-5)
     assert len(wanted) == len(together) > 20
+
+
+def test_as_few_passes_as_leave_little_padding() -> None:
+    assert len(by_length([16] * 9)) == 1
+    lengths = np.random.default_rng(0).integers(2, 128, size=60).tolist()
+    found = by_length(lengths)
+    padded = [sum(len(group) * max(lengths[at] for at in group) for group in split) for split in (found, [range(60)])]
+    assert padded[0] < 1.1 * sum(lengths) < padded[1] and 1 < len(found) <= 8
+    assert len(by_length(lengths, 2)) == 2
 
 
 def test_only_masked_tokens_reach_the_vocabulary() -> None:
