@@ -38,7 +38,7 @@ def recipe_of(options: argparse.Namespace, folder: str, seed: int) -> Recipe:
     sources = [str(options.data / name / "train.jsonl.gz") for name in ("classic_books", "peps_rfcs", "medquad")]
     flags: dict[str, Any] = {
         "model.start": options.model, "model.size": None if options.model else options.size,
-        "model.max_length": LENGTH, "data.train": sources[0], "data.limit": options.limit, "data.dev_rows": 400,
+        "model.max_length": LENGTH, "data.train": sources[0], "data.limit": options.limit, "data.dev_rows": 200,
         "pretrain.also": [*sources[1:], "python:installed"], "train.max_steps": options.steps, "train.seed": seed,
         "train.batch": options.batch, "train.lr": 1e-3 if options.model is None else 1e-4,
         "train.evaluate_every": max(1, options.steps // 5), "train.checkpoint_every": max(1, options.steps // 5) * 5,

@@ -188,12 +188,8 @@ def build_pretrainer(
     backup: Backup | None = None,
 ) -> Pretrainer:
     """Everything that `go_on` needs; nothing has run yet. The arguments are `build_trainer`'s."""
-    import torch
-    from transformers.trainer_callback import PrinterCallback, ProgressCallback
-
     from spectra_nsa.models.inspect import flops_per_token
     from spectra_nsa.training.build import training_arguments
-    from spectra_nsa.training.callbacks import BackUp, FiniteGradients, Restore, TrimMemory
     from spectra_nsa.training.precision import resolve_precision
     from spectra_nsa.training.pretrainer import Perplexity, Pretrainer
     from spectra_nsa.training.throughput import Throughput
@@ -210,18 +206,28 @@ def build_pretrainer(
     trainer.around = around
     trainer.precision, trainer.groups = precision, recipe.train.length_groups
     trainer.facts, trainer.gate_lr = facts, recipe.train.gate_lr
+    _steady(trainer, backup)
+    speed = Throughput(trainer.work, 0, functools.partial(flops_per_token, model.spectra), precision)
+    look_on(trainer, speed, recipe=recipe, folder=folder)
+    return trainer
+
+
+def _steady(trainer: Pretrainer, backup: Backup | None) -> None:
+    """Adds what keeps a run safe, and takes away what transformers would print."""
+    import torch
+    from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+    from spectra_nsa.training.callbacks import BackUp, FiniteGradients, Restore, TrimMemory
+
     if backup is not None:
         trainer.add_callback(BackUp(backup))
         trainer.held = backup.held
     trainer.add_callback(Restore(trainer.restore))
     trainer.add_callback(FiniteGradients(trainer.skip, trainer.step_passed))
-    speed = Throughput(trainer.work, 0, functools.partial(flops_per_token, model.spectra), precision)
-    look_on(trainer, speed, recipe=recipe, folder=folder)
     for unwanted in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(unwanted)
     if not torch.cuda.is_available():
         trainer.add_callback(TrimMemory())
-    return trainer
 
 
 def _fit(
