@@ -199,7 +199,7 @@ _ELSEWHERE = {
     "eval_steps": "evaluate_every", "logging_steps": "log_every", "save_total_limit": "keep_checkpoints",
     "early_stopping_patience": "patience", "bf16": "precision", "fp16": "precision", "mini_batch_size": "cached_batch",
 }  # fmt: skip
-_SECTIONS = ("model", "data", "loss", "train", "watch", "backup", "pretrain")
+_SECTIONS = ("model", "data", "loss", "train", "watch", "backup")  # an empty one is its defaults; pretrain may be null
 
 
 def load_recipe(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectra_nsa.config.recipe import PretrainSection, Recipe
+from spectra_nsa.config.recipe import PretrainSection, Recipe, load_recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.files import atomic_folder
@@ -83,11 +83,13 @@ def pretrain(recipe: Recipe | None = None, *, resume: str | Path | None = None) 
         UsageError: a key that means nothing here, or a run of `spectra train`.
         SpectraError: unusable data, model, folder or checkpoint, or a checkpoint of another model or other data.
     """
-    from spectra_nsa.training.checkpoints import clear
+    from spectra_nsa.training.checkpoints import clear, run_of
     from spectra_nsa.training.continuity import check_alike
     from spectra_nsa.training.corpus import load_texts
 
     processes.connect()
+    if resume is not None and load_recipe(run_of(resume) / "recipe.yaml").pretrain is None:
+        raise UsageError(f"{resume} is a run of spectra train: go on with it by spectra train --resume {resume}.")
     recipe = check_recipe(recipe) if recipe is not None else None
     recipe, folder, checkpoint = processes.by_first(functools.partial(place, recipe, resume))
     recipe = check_recipe(recipe)

@@ -227,6 +227,10 @@ def test_what_cannot_be_pretrained_is_refused(recipe: Callable[..., Recipe], tmp
 def test_a_pretraining_run_is_not_one_of_train(whole: Path) -> None:
     with pytest.raises(UsageError, match="spectra pretrain"):
         train(None, resume=whole)
+    text = (whole / "recipe.yaml").read_text()
+    (whole / "recipe.yaml").write_text(text[: text.index("pretrain:")])
+    with pytest.raises(UsageError, match="spectra train --resume"):
+        pretrain(None, resume=whole)
 
 
 def test_sources_and_columns_add_up(recipe: Callable[..., Recipe], texts: Path, tmp_path: Path) -> None:
