@@ -16,6 +16,7 @@ from spectra_nsa.cli.fit import anomaly_app, codes_app
 from spectra_nsa.cli.inspect import inspect_command
 from spectra_nsa.cli.mine import mine_command
 from spectra_nsa.cli.monitor import monitor_command
+from spectra_nsa.cli.pretrain import pretrain_command
 from spectra_nsa.cli.quickstart import quickstart_command
 from spectra_nsa.cli.search import search_command
 from spectra_nsa.cli.train import train_command
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command("quickstart")(quickstart_command)
 app.command("train")(train_command)
+app.command("pretrain")(pretrain_command)
 app.command("monitor")(monitor_command)
 app.command("compare")(compare_command)
 app.command("eval")(evaluate_command)

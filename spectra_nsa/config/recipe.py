@@ -175,6 +175,14 @@ class BackupSection(Section):
     wait: float = Field(600, ge=0, allow_inf_nan=False, description="seconds to wait for the last copy at the end")
 
 
+class PretrainSection(Section):
+    """Masked-LM pretraining; a recipe with this section is one for `spectra pretrain`."""
+
+    mask_rate: float = Field(0.15, gt=0, lt=1, description="share of the words whose tokens are guessed")
+    also: list[str] = Field([], description="sources beside data.train")
+    batch_tokens: int | None = Field(None, gt=0, description="tokens a step; takes the place of train.batch")
+
+
 class Recipe(Section):
     """A whole run."""
 
@@ -186,6 +194,7 @@ class Recipe(Section):
     train: TrainSection = TrainSection()
     watch: WatchSection = WatchSection()
     backup: BackupSection = BackupSection()
+    pretrain: PretrainSection | None = Field(None, description="masked-LM pretraining; none: training on pairs")
 
     @field_validator("name", mode="before")
     @classmethod
@@ -205,7 +214,7 @@ _ELSEWHERE = {
     "eval_steps": "evaluate_every", "logging_steps": "log_every", "save_total_limit": "keep_checkpoints",
     "early_stopping_patience": "patience", "bf16": "precision", "fp16": "precision", "mini_batch_size": "cached_batch",
 }  # fmt: skip
-_SECTIONS = ("model", "data", "loss", "train", "watch", "backup")
+_SECTIONS = ("model", "data", "loss", "train", "watch", "backup")  # an empty one is its defaults; pretrain may be null
 
 
 def load_recipe(

@@ -25,6 +25,10 @@ FLAGS = {
         "--gradient-checkpointing --no-matryoshka --no-spectral --no-depth-mix --no-entity --no-anchor --no-bridge "
         "--no-ranking --no-anomaly --dry-run --json"
     ),
+    "pretrain": (
+        "words --size --model -m --data -d --epochs --max-steps --batch --max-length --name --seed --resume "
+        "--gradient-checkpointing --dry-run --json"
+    ),
     "monitor": "run --once --every --json",
     "compare": "first second --html --json",
     "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit",
@@ -122,6 +126,11 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["train", "train.bacth=4"], 2, "Did you mean 'train.batch'"),
         (["train", "--size", "mini", "--dry-run"], 2, "--data SOURCE"),
         (["train", "--resume", "gone"], 1, "neither a run"),
+        (["pretrain", "--resume", "gone"], 1, "neither a run"),
+        (["pretrain", "--size", "small"], 2, "--data SOURCE"),
+        (["pretrain", "--size", "small", "loss.temperature=0.1"], 2, "loss means nothing in pretraining"),
+        (["pretrain", "pretrain.mask_rat=0.3"], 2, "Did you mean 'pretrain.mask_rate'"),
+        (["train", "--size", "small", "pretrain.mask_rate=0.3"], 2, "one for spectra pretrain"),
         (["data", "preview", "gone.jsonl"], 1, "gone.jsonl does not exist"),
         (["backup", "list", "gone"], 1, "holds no backups"),
         (["backup", "restore", "gone"], 1, "holds no backups"),

@@ -17,6 +17,7 @@ from spectra_nsa.config.recipe import (
     DataSection,
     LossSection,
     ModelSection,
+    PretrainSection,
     Recipe,
     Section,
     TrainSection,
@@ -33,6 +34,7 @@ SECTIONS: dict[str, type[Section]] = {
     "train": TrainSection,
     "watch": WatchSection,
     "backup": BackupSection,
+    "pretrain": PretrainSection,
 }
 
 
