@@ -10,6 +10,7 @@ import typer
 from spectra_nsa.cli import backup, data, recipe, tokenizer
 from spectra_nsa.cli.ablate import ablate_command
 from spectra_nsa.cli.compare import compare_command
+from spectra_nsa.cli.distill import distill_command
 from spectra_nsa.cli.encode import encode_command, similarity_command
 from spectra_nsa.cli.eval import evaluate_command
 from spectra_nsa.cli.fit import anomaly_app, codes_app
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command("quickstart")(quickstart_command)
 app.command("train")(train_command)
 app.command("pretrain")(pretrain_command)
+app.command("distill")(distill_command)
 app.command("monitor")(monitor_command)
 app.command("compare")(compare_command)
 app.command("eval")(evaluate_command)

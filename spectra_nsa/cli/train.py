@@ -122,7 +122,7 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
 
     check_reporters(recipe)
     config, length = planned_config(recipe)
-    data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None)
+    data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
     check_patience(recipe, data)
     texts, length = len(data.columns), min(length, recipe.train.max_length or length)
     batch = min(recipe.train.batch, len(data.train))

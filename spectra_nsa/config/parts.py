@@ -199,7 +199,7 @@ def _weighted(part: str, recipe: Recipe, terms: Sequence[str]) -> None:
 def _rows(part: str, held: Held) -> None:
     """Refuses a part whose term has nothing to say of the training rows."""
     name = part.removesuffix("-joined")
-    if name in ("ranking", "triplet") and not held.negatives:
+    if name in ("ranking", "triplet", "margin_mse") and not held.negatives:
         raise _no(part, "the training rows have no hard negatives", "give data with a column negative")
     if name in ("anchor", "entity", "entity_term", "both_directions") and part != "entity" and held.scored:
         raise _no(part, "the training rows are scored pairs, of which nobody says that they match", "give pairs")
@@ -210,6 +210,8 @@ def _rows(part: str, held: Held) -> None:
 def _term(part: str, term: str, weight: float) -> Callable[[Recipe, Held], tuple[bool, dict[str, Any]]]:
     def look(recipe: Recipe, held: Held) -> tuple[bool, dict[str, Any]]:
         _rows(part, held)
+        if term in _TAUGHT and not (recipe.distill.teachers or (term == "margin_mse" and recipe.distill.scores)):
+            raise _no(part, "there is no teacher", "set distill.teachers=[MODEL]")
         if term == "entity" and recipe.model.entity is False:
             raise _no(part, "model.entity is off", "set model.entity=null")
         if term == "matryoshka_angular" and (held.sizes < 2 or not recipe.model.matryoshka):
@@ -260,6 +262,7 @@ def _apart(*terms: str) -> Callable[[Recipe, Held], bool]:
 
 _CODES = ("bridge", "fast")
 _SCORED = ("cosent", "angle", "cosine", "contrastive")
+_TAUGHT = ("distill_embedding", "distill_similarity", "margin_mse")
 _CATALOGUE = (
     Part("spectral", "the entropy-gated path beside attention, with the spectral filter", _path("spectral")),
     Part("conv", "that path with a convolution of equal size in the filter's place", _path("conv")),
@@ -286,6 +289,11 @@ _CATALOGUE = (
     Part("matryoshka_angular", "small sizes keep the full size's cosines (weight 1)",
          _term("matryoshka_angular", "matryoshka_angular", 1.0)),
     Part("spectral_term", "spread of the anchors' spectrum (weight 0.1)", _term("spectral_term", "spectral", 0.1)),
+    Part("distill_embedding", "the teachers' vectors (weight 1)", _term("distill_embedding", "distill_embedding", 1.0)),
+    Part("distill_similarity", "the teachers' similarities in the batch (weight 1)",
+         _term("distill_similarity", "distill_similarity", 1.0)),
+    Part("margin_mse", "margins between scores (weight 1); needs hard negatives",
+         _term("margin_mse", "margin_mse", 1.0)),
     Part("both_directions", "InfoNCE also from document to query", _both_directions),
     Part("temperature_schedule", "a temperature that falls, from 1.4 times its last value", _temperature),
     Part("dropout", "dropout: 0.1 where it is off", _number("model.dropout", 0.1, 0.0)),

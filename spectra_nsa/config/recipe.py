@@ -24,6 +24,9 @@ class ModelSection(Section):
     """Where the model comes from."""
 
     start: str | None = Field(None, description="warm start: a folder or a Hub name of a BERT-architecture checkpoint")
+    layers: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, min_length=1, description="of the start keep these layers alone, 0 the lowest; none keeps all"
+    )
     size: str | None = Field(None, description="a size preset, for training from scratch")
     tokenizer: str | None = Field(None, description="a folder or Hub name; none: the checkpoint's, or BERT's uncased")
     max_length: int | None = Field(None, gt=2, description="longest text in tokens; none keeps the checkpoint's")
@@ -99,6 +102,9 @@ class Terms(Section):
     bridge: Term = Term(weight=1.0, joined=False)
     entity: Term = Term(weight=1.0, joined=False)
     anomaly: Term = Term(weight=1.0, joined=False)
+    distill_embedding: Term = Term(weight=1.0)
+    distill_similarity: Term = Term(weight=1.0)
+    margin_mse: Term = Term()
 
 
 class LossSection(Section):
@@ -108,6 +114,25 @@ class LossSection(Section):
     temperature_start: float | None = Field(None, gt=0, description="falls from here on a half cosine; none: constant")
     terms: Terms = Terms()
     both_directions: bool = Field(True, description="also from document to query")
+
+
+class DistillSection(Section):
+    """What it learns from besides: the vectors of other models."""
+
+    teachers: list[str] = Field([], description="model folders or Hub names; none: the distillation terms are silent")
+    weights: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
+        None, description="of each teacher's cosines in their mean; none: all alike"
+    )
+    temperature: float = Field(0.05, gt=0, description="of the similarity distributions that are compared")
+    scores: list[str] | None = Field(
+        None, min_length=2, description="columns of scores: the positive's, then each negative's; none: the teachers'"
+    )
+
+    @model_validator(mode="after")
+    def _a_weight_each(self) -> DistillSection:
+        if self.weights is not None and len(self.weights) != len(self.teachers):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.teachers)} teachers: give one for each")
+        return self
 
 
 class TrainSection(Section):
@@ -191,6 +216,7 @@ class Recipe(Section):
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
     loss: LossSection = LossSection()
+    distill: DistillSection = DistillSection()
     train: TrainSection = TrainSection()
     watch: WatchSection = WatchSection()
     backup: BackupSection = BackupSection()
@@ -214,7 +240,7 @@ _ELSEWHERE = {
     "eval_steps": "evaluate_every", "logging_steps": "log_every", "save_total_limit": "keep_checkpoints",
     "early_stopping_patience": "patience", "bf16": "precision", "fp16": "precision", "mini_batch_size": "cached_batch",
 }  # fmt: skip
-_SECTIONS = ("model", "data", "loss", "train", "watch", "backup")  # an empty one is its defaults; pretrain may be null
+_SECTIONS = ("model", "data", "loss", "distill", "train", "watch", "backup")  # empty: defaults; pretrain may be null
 
 
 def load_recipe(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectra_nsa.config.recipe import LossSection
-from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.heads.anomaly import KAPPA
 from spectra_nsa.losses import terms
 from spectra_nsa.losses.cached import GradientCache, cached_pass, gradient_norm
+from spectra_nsa.losses.distill import BROUGHT, SCORES, TAUGHT, TEACHER, taught
+from spectra_nsa.losses.finite import NotFiniteError, agreed
 from spectra_nsa.losses.info_nce import InfoNCE
 from spectra_nsa.losses.whole_batch import sizes_of, whole_outputs, whole_scores
 from spectra_nsa.models.length_groups import Work, outputs_by_length
@@ -43,22 +43,26 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "entity": ("entity",),
     "anomaly": ("embedding",),
 }
+_OF = {**NEEDS, **TAUGHT}
 HARD_NEGATIVES = ("triplet", "ranking")  # terms that have nothing to say of plain pairs
 MATCHES = ("semantic", "anchor", "entity", *HARD_NEGATIVES)  # terms that take the texts of a row for a match
+ALONE = (*MATCHES, "spectral")  # terms that have nothing to say of single texts
 SCORED = ("cosent", "angle", "cosine", "contrastive")  # terms of pairs with a score
 BEYOND_OUTPUTS: tuple[str, ...] = ()  # terms that need more than outputs and token ids: they cannot be cached
 STEEPEST = 20.0  # of the tanh that stands for the sign of a code, at the end
 
 
-def apt(name: str, texts: int, scored: bool) -> bool:
-    """Whether a term has something to say of rows of so many texts, with a score or without."""
+def apt(name: str, texts: int, scored: bool, brought: Collection[str] = ()) -> bool:
+    """Whether a term has something to say of rows of so many texts, with a score or without, and what they bring."""
+    if name == "margin_mse":
+        return texts > 2 and bool({TEACHER, SCORES} & set(brought))
+    if name in TAUGHT:
+        return TEACHER in brought
+    if texts == 1 and name in ALONE:
+        return False
     if scored:
         return name not in MATCHES
     return name not in SCORED and (texts > 2 or name not in HARD_NEGATIVES)
-
-
-class NotFiniteError(Exception):
-    """A term or an output is not finite; the step is to be skipped."""
 
 
 class LossStack(nn.Module):
@@ -74,6 +78,7 @@ class LossStack(nn.Module):
             ``None`` computes it at once. The terms' sum is then all that can be back-propagated.
         together: whether processes share the encoder's weights out, so that each has to make every pass with the
             others; then, with `cached`, `finish` follows the backward pass.
+        taught_at: the temperature at which similarities are learnt from a teacher's.
 
     Raises:
         UsageError: a term that cannot be cached.
@@ -89,14 +94,16 @@ class LossStack(nn.Module):
         groups: int | None = None,
         cached: int | None = None,
         together: bool = False,
+        taught_at: float = 0.05,
     ) -> None:
         super().__init__()
         self.model = model
         self.section = section
-        self.active = tuple(name for name in NEEDS if name in active and getattr(section.terms, name).weight > 0)
+        self.active = tuple(name for name in _OF if name in active and getattr(section.terms, name).weight > 0)
         self.groups = groups
         self.cached = cached
         self.together = together
+        self.taught_at = taught_at
         if cached is not None and (alien := [name for name in self.active if name in BEYOND_OUTPUTS]):
             raise UsageError(
                 f"train.cached_batch: the term {alien[0]!r} needs more than the model's outputs. Turn one of them off: "
@@ -139,18 +146,20 @@ class LossStack(nn.Module):
         """The weighted terms by name; the trainer adds them up and logs each.
 
         Args:
-            features: tokenised columns: anchor, positive, and any negatives.
+            features: tokenised columns: anchor, positive, and any negatives; or a single one. For the terms of
+                distillation each brings `teacher` and `target`, of which the loss knows nothing more.
             labels: (B,) scores from 0 to 1 of the pairs in two columns; ``None`` where a row's texts match.
 
         Raises:
             NotFiniteError: an output of the model, or a term, is not finite; the message names it.
         """
-        columns = list(features)
+        columns, brought = _apart(features)
         weights = {name: self.weight(name) for name in self.active}
-        live = [name for name in self.active if weights[name] and apt(name, len(columns), labels is not None)]
-        names = sorted({output for name in live for output in NEEDS[name]})
+        kind = (len(columns), labels is not None, brought[-1])
+        live = [name for name in self.active if weights[name] and apt(name, *kind)]
+        names = sorted({output for name in live for output in _OF[name]})
         detached = sorted(
-            {NEEDS[name][0] for name in live if not getattr(self.section.terms, name).joined} - {"embedding"}
+            {_OF[name][0] for name in live if not getattr(self.section.terms, name).joined} - {"embedding"}
         )
         asked = {"spectra_outputs": tuple(names), "spectra_detached": tuple(detached)}
         columns = [column | asked for column in columns]
@@ -167,11 +176,12 @@ class LossStack(nn.Module):
             own = outputs_by_length(self.model, columns, self.groups, names, self.work, table, self.together)
             outputs = whole_outputs(own, sizes)
         scores = whole_scores(labels, sizes) if labels is not None else None
+        brought = whole_outputs(brought, sizes)
         values: dict[str, Tensor] = {}
         with agreed():
             self._check_outputs(outputs)
             for name in live:
-                values |= self._weighted(name, weights[name], outputs, scores, cache)
+                values |= self._weighted(name, weights[name], outputs, scores, brought, cache)
         if cache is not None:
             return cache.deferred(values)
         if self.gradient_norms is not None:
@@ -190,13 +200,19 @@ class LossStack(nn.Module):
         weight: float,
         outputs: Sequence[dict[str, Tensor]],
         scores: Tensor | None,
+        brought: Sequence[dict[str, Tensor]],
         cache: GradientCache | None,
     ) -> dict[str, Tensor]:
         """A term's values; where a cache takes their gradients at once, nothing of the term's matrices stays."""
-        values = {part: weight * value for part, value in self._term(name, outputs, scores).items()}
+        if name in TAUGHT:
+            student = [column["embedding"].float() for column in outputs]
+            found = taught(name, student, brought, self.semantic.sizes, self.taught_at)
+        else:
+            found = self._term(name, outputs, scores)
+        values = {part: weight * value for part, value in found.items()}
         for part, value in values.items():
             if not torch.isfinite(value):
-                raise NotFiniteError(f"the term {part!r} is {value.item()}, from {' and '.join(NEEDS[name])}")
+                raise NotFiniteError(f"the term {part!r} is {value.item()}, from {' and '.join(_OF[name])}")
         return values if cache is None else cache.take(values)
 
     def _term(self, name: str, outputs: Sequence[dict[str, Tensor]], scores: Tensor | None) -> dict[str, Tensor]:
@@ -268,17 +284,8 @@ class LossStack(nn.Module):
                 )
 
 
-@contextlib.contextmanager
-def agreed() -> Iterator[None]:
-    """Lets no process go on where the block found a number that is none in another.
-
-    Raises:
-        NotFiniteError: in this process or in another.
-    """
-    problem: NotFiniteError | None = None
-    try:
-        yield
-    except NotFiniteError as error:
-        problem = error
-    if processes.anyone(problem is not None):
-        raise problem or NotFiniteError("a term or an output is not finite in another process")
+def _apart(features: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Tensor]]]:
+    """What the model is given of each column, and what the terms of distillation are."""
+    columns = list(features)
+    brought = [{name: column[name].float() for name in BROUGHT if name in column} for column in columns]
+    return [{name: value for name, value in column.items() if name not in BROUGHT} for column in columns], brought

@@ -15,6 +15,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.losses.distill import SCORES, TAUGHT, TEACHER
 from spectra_nsa.losses.stack import NEEDS, LossStack, apt
 from spectra_nsa.training.backup import Backup
 from spectra_nsa.training.callbacks import BackUp, Deadline, FiniteGradients, Restore, StackClock, TrimMemory
@@ -22,6 +23,7 @@ from spectra_nsa.training.continuity import facts_of
 from spectra_nsa.training.data import SCORE
 from spectra_nsa.training.dev import DevEvaluator
 from spectra_nsa.training.precision import resolve_precision
+from spectra_nsa.training.teaching import TaughtCollator, open_teaching
 from spectra_nsa.training.tokens import token_rows
 from spectra_nsa.training.trainer import SpectraTrainer
 from spectra_nsa.training.watchers import add_watchers
@@ -61,7 +63,9 @@ def build_trainer(
         groups=recipe.train.length_groups,
         cached=recipe.train.cached_batch,
         together=shares_out(recipe),
+        taught_at=recipe.distill.temperature,
     )
+    teaching = open_teaching(recipe, data, model)
     copying = [BackUp(backup)] if backup is not None else []
     trainer = SpectraTrainer(
         model=model,
@@ -78,7 +82,10 @@ def build_trainer(
     trainer.add_callback(Restore(trainer.restore))
     trainer.data_collator.max_length = recipe.train.max_length
     trainer.data_collator.prompts = column_prompts(model.prompts, data.columns)
-    if deadline is None and sees_all(recipe, len(data.train)):
+    if teaching is not None:
+        collator: Any = TaughtCollator(trainer.data_collator, teaching, data.columns)
+        trainer.data_collator = collator
+    elif deadline is None and sees_all(recipe, len(data.train)):
         trainer.take_tokens(token_rows(data, model, trainer.data_collator))
     trainer.add_callback(FiniteGradients(trainer.skip, trainer.step_passed))
     trainer.gate_lr = recipe.train.gate_lr
@@ -119,14 +126,19 @@ def active_terms(recipe: Recipe) -> list[str]:
         "entity": section.entity is not False,
         "anomaly": section.anomaly,
     }
-    return [name for name in NEEDS if on.get(name, True)]
+    return [name for name in (*NEEDS, *TAUGHT) if on.get(name, True)]
 
 
 def live_terms(recipe: Recipe, columns: Sequence[str]) -> list[str]:
     """The terms that take part in training on rows of these columns."""
     weighted = [name for name in active_terms(recipe) if getattr(recipe.loss.terms, name).weight > 0]
     texts = [name for name in columns if name != SCORE]
-    return [name for name in weighted if apt(name, len(texts), SCORE in columns)]
+    brought = {TEACHER: recipe.distill.teachers, SCORES: recipe.distill.scores}
+    return [
+        name
+        for name in weighted
+        if apt(name, len(texts), SCORE in columns, [what for what, given in brought.items() if given])
+    ]
 
 
 def column_prompts(prompts: Mapping[str, str | None], columns: Sequence[str]) -> dict[str, str]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_nsa.config.recipe import DataSection
-from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.config.recipe import DataSection, DistillSection
+from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.text.sources import load_source
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class TrainingData:
         quarantined: broken rows set aside.
         groups: the group of each training row, which batches are filled from; ``None`` mixes all rows.
         stored: where the training rows lie; ``None`` where they are in memory.
+        scores: the rows with their columns of scores, where there are such (see `distill.scores`).
     """
 
     train: Dataset
@@ -56,6 +57,12 @@ class TrainingData:
     quarantined: int
     groups: list[str] | None = None
     stored: Stored | None = None
+    scores: Dataset | None = None
+
+    @property
+    def whole(self) -> Dataset:
+        """Rows among which the training rows are, in the order in which they are read fastest."""
+        return self.train if self.stored is None else self.stored.rows
 
     @property
     def columns(self) -> list[str]:
@@ -68,11 +75,14 @@ class TrainingData:
         return SCORE in self.train.column_names
 
 
-def load_training_data(section: DataSection, *, seed: int, quarantine: Path | None) -> TrainingData:
+def load_training_data(
+    section: DataSection, *, seed: int, quarantine: Path | None, distill: DistillSection | None = None
+) -> TrainingData:
     """Loads and splits the data of a recipe.
 
     Args:
         section: the recipe's `data`.
+        distill: its `distill`: with teachers, single texts can be trained on too. ``None`` for none.
         seed: decides which rows are held out.
         quarantine: the folder for broken rows; ``None`` counts them only.
 
@@ -85,12 +95,16 @@ def load_training_data(section: DataSection, *, seed: int, quarantine: Path | No
     source = load_source(
         section.train, columns=section.columns, split=section.split, limit=section.limit, quarantine=quarantine
     )
-    if source.kind not in TRAINABLE:
+    distill = distill or DistillSection()
+    if source.kind not in (TRAINABLE if not distill.teachers else (*TRAINABLE, "texts")):
         raise SpectraError(
             f"{section.train} holds {source.kind}; training needs pairs or triplets (columns anchor, positive and "
             "optionally negative) or scored pairs (sentence1, sentence2, score). Name your columns with data.columns: "
             "{anchor: …, positive: …}."
         )
+    for name in distill.scores or []:
+        if name not in source.dataset.column_names:
+            raise unknown_name(f"distill.scores: column of {section.train}", name, source.dataset.column_names)
     if section.group is not None and section.group not in source.dataset.column_names:
         found = ", ".join(source.dataset.column_names)
         raise SpectraError(f"data.group: {section.train} has no column {section.group!r}. Its columns: {found}.")
@@ -105,7 +119,7 @@ def load_training_data(section: DataSection, *, seed: int, quarantine: Path | No
             raise SpectraError(f"data.dev: {section.dev} holds {watched.kind}; a dev set is pairs or scored pairs.")
         dev, dev_kind = watched.dataset, "scored" if watched.kind == "scored" else "pairs"
         quarantined += watched.quarantined
-    elif section.dev_rows and len(rows) >= 4:
+    elif section.dev_rows and len(rows) >= 4 and source.kind in TRAINABLE:
         texts = list(source.text_columns[:2])
         places, dev = _hold_out(rows, texts, min(section.dev_rows, len(rows) // 4), seed)
         rows, dev_kind = rows.select(places), "scored" if source.kind == "scored" else "pairs"
@@ -113,9 +127,10 @@ def load_training_data(section: DataSection, *, seed: int, quarantine: Path | No
         raise SpectraError(f"{section.train} gives {len(rows)} training pair; in-batch negatives need at least 2.")
     groups = _groups(rows, section.group) if section.group else None
     stored = Stored(rows=whole.select_columns(names), places=places, digest=source.digest) if source.digest else None
+    scores = source.dataset.select_columns([*names, *distill.scores]) if distill.scores else None
     return TrainingData(
         train=rows.select_columns(names), dev=dev, dev_kind=dev_kind, quarantined=quarantined, groups=groups,
-        stored=stored,
+        stored=stored, scores=scores,
     )  # fmt: skip
 
 

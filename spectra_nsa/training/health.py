@@ -52,6 +52,8 @@ class HealthSample:
             anchors, entropies = self._outputs(model, self.anchors, "query")
             positives, _ = self._outputs(model, self.positives, "document")
         figures = embedding_health(anchors["embedding"], positives["embedding"])
+        if self.anchors == self.positives:  # single texts
+            figures.pop("alignment", None)
         figures |= anchor_health(np.concatenate([anchors["anchor64"], positives["anchor64"]]))
         figures |= bit_health(np.concatenate([anchors["fast"], positives["fast"]]))
         figures |= {f"attention_entropy_{layer}": value for layer, value in entropies.items()}
@@ -87,7 +89,10 @@ def _distinct_pairs(source: Dataset, rows: int, seed: int) -> tuple[list[str], l
     """Up to `rows` pairs drawn without replacement, no anchor twice; of scored pairs those with the highest scores."""
     drawn = source.select(sorted(np.random.default_rng(seed).permutation(len(source))[: 4 * rows].tolist()))
     scored = SCORE in source.column_names
-    one, other = ("sentence1", "sentence2") if scored else ("anchor", "positive")
+    if "text" in source.column_names:  # a text is its own match
+        one = other = "text"
+    else:
+        one, other = ("sentence1", "sentence2") if scored else ("anchor", "positive")
     pairs: dict[str, str] = {}
     for row in sorted(drawn, key=lambda row: -row[SCORE]) if scored else drawn:
         if len(pairs) < rows:

@@ -97,7 +97,9 @@ def train(
     if data is None:
         quarantine = folder / "quarantine" if processes.is_first() else None
         with processes.first_before_others():
-            data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=quarantine)
+            data = load_training_data(
+                recipe.data, seed=recipe.train.seed, quarantine=quarantine, distill=recipe.distill
+            )
     check_rows(processes.everyones([len(data.train)]))
     check_patience(recipe, data)
     model = open_start(recipe)

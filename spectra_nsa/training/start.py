@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
-from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.errors import SpectraError, UsageError
 
 if TYPE_CHECKING:
     from spectra_nsa.models.config import SpectraConfig
@@ -19,9 +19,18 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
 
     A checkpoint or saved model with another tokenizer gets that vocabulary (`models.vocabulary`); standard error says
     how much of it the old one had.
+
+    Raises:
+        UsageError: `model.layers` without a start, or with layers that it has not.
     """
+    from spectra_nsa.models.layers import keep_layers
+
     section = recipe.model
+    if section.layers is not None and section.start is None:
+        raise UsageError("model.layers are layers of model.start, and there is none: name a checkpoint.")
     model = _opened(recipe)
+    if section.layers is not None:
+        keep_layers(model, section.layers)
     if section.start is None or section.tokenizer is None:
         return model
     from spectra_nsa.models.fresh import load_tokenizer

@@ -117,7 +117,7 @@ def make_plan(
     _check_common(recipe, measures)
     _check_folder(folder, recipe, measures)
     check_reporters(recipe)
-    data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None)
+    data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
     tasks, notes = tasks_from(measures.tasks, limit=measures.limit)
     rows = len(data.train)
     cells = _cells(recipe, held_by(recipe, data), parts, own, rows, notes)

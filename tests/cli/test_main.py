@@ -29,6 +29,7 @@ FLAGS = {
         "words --size --model -m --data -d --epochs --max-steps --batch --max-length --name --seed --resume "
         "--gradient-checkpointing --dry-run --json"
     ),
+    "distill": "teacher source words --layers --static --dim --output -o --dry-run --json",
     "monitor": "run --once --every --json",
     "compare": "first second --html --json",
     "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit",
@@ -148,6 +149,9 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["eval", "bm25"], 2, "--task"),
         (["ablate", "--parts", "anchor", "--data", "gone.jsonl"], 2, "--task"),
         (["ablate", "--part", "hot", "--task", "sts=gone.jsonl", "--data", "gone.jsonl"], 1, "gone.jsonl"),
+        (["distill", "./gone", "pairs.jsonl"], 1, "not a model folder"),
+        (["distill", "./gone", "pairs.jsonl", "--static", "--layers", "3"], 2, "--static trains nothing"),
+        (["distill", "./gone", "pairs.jsonl", "--dim", "64"], 2, "--static student"),
         (["monitor", "gone", "--once"], 1, "is not a run"),
         (["compare", "M456", "M465"], 2, "Did you mean 'M456'"),
         (["train", "train.report_to=[tensorbored]"], 2, "train.report_to"),

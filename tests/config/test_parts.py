@@ -22,6 +22,14 @@ GAINED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+# Those that need teachers.
+TAUGHT = load_recipe(None, ["distill.teachers=[one]"])
+
+
+def recipe_for(name: str) -> Recipe:
+    return TAUGHT if name in ("distill_embedding", "distill_similarity", "margin_mse") else Recipe()
+
+
 def held(name: str) -> Held:
     if name in ("cosent", "angle", "cosine", "contrastive"):
         return replace(BARE, scored=True)
@@ -30,7 +38,7 @@ def held(name: str) -> Held:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_a_part_turned_twice_is_as_it_was(name: str) -> None:
-    recipe = Recipe()
+    recipe = recipe_for(name)
     once = turn(name, recipe, held(name))
     changed = turned(recipe, once)
     assert changed != recipe
@@ -45,7 +53,7 @@ def test_a_part_turned_twice_is_as_it_was(name: str) -> None:
 def test_every_switch_of_the_recipe_is_in_the_catalogue() -> None:
     keys = set()
     for name in PARTS:
-        for recipe in (Recipe(), load_recipe(None, ["model.spectral=true"])):
+        for recipe in (recipe_for(name), with_values(recipe_for(name), {"model.spectral": True})):
             keys |= set(turn(name, recipe, held(name)).values)
     switches = [name for name, field in ModelSection.model_fields.items() if "bool" in str(field.annotation)]
     assert {f"model.{name}" for name in switches} <= keys
@@ -73,6 +81,8 @@ def test_every_switch_of_the_recipe_is_in_the_catalogue() -> None:
         ("anchor-joined", ["model.anchor=false"], {}, "model.anchor=true"),
         ("entity_term", ["model.entity=false"], {}, "model.entity=null"),
         ("gate_lr", [], {}, "model.spectral=true"),
+        ("distill_similarity", [], {}, "distill.teachers=[MODEL]"),
+        ("margin_mse", ["distill.teachers=[one]"], {"negatives": False}, "column negative"),
         ("spektral", [], {}, "Did you mean 'spectral'"),
     ],
 )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from spectra_nsa.config.recipe import (
     BackupSection,
     DataSection,
+    DistillSection,
     LossSection,
     ModelSection,
     PretrainSection,
@@ -31,6 +32,7 @@ SECTIONS: dict[str, type[Section]] = {
     "model": ModelSection,
     "data": DataSection,
     "loss": LossSection,
+    "distill": DistillSection,
     "train": TrainSection,
     "watch": WatchSection,
     "backup": BackupSection,

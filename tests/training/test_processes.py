@@ -20,6 +20,7 @@ import spectra_nsa as sp
 from spectra_nsa.config.recipe import LossSection, Recipe, load_recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.losses.distill import TARGET, TAUGHT, TEACHER
 from spectra_nsa.losses.stack import NEEDS, SCORED, LossStack, NotFiniteError
 from spectra_nsa.training.build import shared_batch
 from spectra_nsa.training.run import train
@@ -31,11 +32,12 @@ COLUMNS = [
     ["query a document", "vector of a model", "token", "write the list", "the a of"],
 ]
 SCORES = torch.tensor([0.1, 0.9, 0.4, 0.4, 1.0], dtype=torch.float64)
+VECTORS = torch.randn(3, 5, 24 + 32, generator=torch.Generator().manual_seed(0))  # of a teacher, and their targets
 SHARE = [slice(0, 3), slice(3, 5)]  # uneven, and of other widths
-TERMS = {name: {"weight": 0.5, "joined": place % 2 == 0} for place, name in enumerate(NEEDS)}
+TERMS = {name: {"weight": 0.5, "joined": place % 2 == 0} for place, name in enumerate((*NEEDS, *TAUGHT))}
 CASES = {
     f"{kind} {way}": (columns, cached)
-    for kind, columns in (("pairs", 2), ("triplets", 3), ("scored", 2))
+    for kind, columns in (("pairs", 2), ("triplets", 3), ("scored", 2), ("taught", 3))
     for way, cached in (("plain", None), ("cached", 24))
 }
 
@@ -49,10 +51,14 @@ def one_step(start: Path, case: str, rows: slice) -> dict[str, Any]:
     for gate in model.spectra.gates():
         torch.nn.init.constant_(gate, 0.1)
     section = LossSection.model_validate({"terms": TERMS})
-    loss = LossStack(model, section, active=list(NEEDS), sizes=[32, 16], cached=cached)
+    loss = LossStack(model, section, active=[*NEEDS, *TAUGHT], sizes=[32, 16], cached=cached)
     loss.gradient_norms = {}
     labels = SCORES[rows] if "scored" in case else None
-    values = loss([model.preprocess(column[rows]) for column in COLUMNS[:columns]], labels)
+    features: list[dict[str, Any]] = [model.preprocess(column[rows]) for column in COLUMNS[:columns]]
+    if "taught" in case:
+        for place, column in enumerate(features):
+            column |= {TEACHER: VECTORS[place, rows, :24], TARGET: VECTORS[place, rows, 24:]}
+    values = loss(features, labels)
     torch.stack(list(values.values())).sum().backward()
     processes.mean_gradients(model.parameters())
     return {
@@ -160,7 +166,7 @@ def test_two_processes_have_the_loss_and_gradients_of_one(both: Any, start: Path
     wanted = one_step(start, case, slice(None))
     matching = len(NEEDS) - len(SCORED) + 1
     # four scored terms at two sizes each, for five terms of matches of which one has two sizes
-    count = {"pairs": matching - 2, "triplets": matching, "scored": matching - 6 + 8}
+    count = {"pairs": matching - 2, "triplets": matching, "scored": matching - 6 + 8, "taught": matching + 4}
     assert len(wanted["values"]) == count[case.split()[0]]
     for found in (both[1][0][case], both[1][1][case]):
         assert found["values"] == pytest.approx(wanted["values"], abs=1e-5)

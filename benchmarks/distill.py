@@ -1,0 +1,139 @@
+"""What a distilled student keeps of all-MiniLM-L6-v2, and how much faster it is: three layers, and none.
+
+    python benchmarks/distill.py [--texts 40000] [--layers 3] [--split dev|test] [--limit N] [--data FOLDER]
+        [--work FOLDER] [--json FILE] [KEY=VALUE …]
+
+The students learn from the teacher's vectors alone, on texts without labels: half of them general (sentences of STS-B
+train, WikiSplit train and query well-formedness train), half docstrings and functions of the installed packages without
+near-duplicates of the standard library's, of each the first 400 characters. Both are made by `spectra distill`, the
+second with `--static`; KEY=VALUE goes to the first.
+
+Measured by `spectra eval` on the saved models: Spearman on STS-B, nDCG@10 of code search in the standard library
+(`--limit` queries), each also as a share of the teacher's. Speed: the same 256 standard-library texts by turns in one
+process, median of five rounds. FOLDER holds `stsb`, `wiki_split` and `query_wellformedness`; by default $SPECTRA_DATA,
+else ../shared/data. What WORK (by default runs/distill) holds already is not trained again. Settings are chosen by
+`--split dev`; the test split is for the end. Exit status 1 unless the student with layers keeps 97 % of both at 1.8
+times the speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from spectra_nsa.core.files import atomic_write, write_json
+from spectra_nsa.core.results import environment
+from spectra_nsa.models.starter import starter_checkpoint
+from spectra_nsa.models.teacher import open_teacher
+from spectra_nsa.text.duplicates import near_duplicates
+from spectra_nsa.text.python_env import environment_pairs
+from spectra_nsa.text.sources import load_source
+
+GENERAL = ("stsb", "wiki_split", "query_wellformedness")
+MEASURES = {"sts": "spearman", "pairs": "ndcg@10"}
+KEPT, FASTER = 0.97, 1.8
+ROUNDS, TIMED = 5, 256
+CUT = 400  # characters of a training text
+
+
+def spectra(*words: str | Path) -> str:
+    """What a command of the public command line prints."""
+    done = subprocess.run([sys.executable, "-m", "spectra_nsa", *map(str, words)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"spectra {' '.join(map(str, words))}\n{done.stderr}")
+    return done.stdout
+
+
+def write_texts(path: Path, size: int, data: Path) -> None:
+    """The training texts, drawn with a fixed seed."""
+    general: list[str] = []
+    for name in GENERAL:
+        found = load_source(str(data / name / "train.jsonl.gz"))
+        columns = ["anchor"] if name == "wiki_split" else list(found.text_columns)
+        general += [text for column in columns for text in found.dataset[column]]
+    pairs, test = environment_pairs("installed").dataset, environment_pairs("stdlib").dataset
+    code = []
+    for column in ("anchor", "positive"):
+        own = random.Random(0).sample(list(pairs[column]), min(size // 4, len(pairs)))
+        seen = near_duplicates(own, list(test[column]))
+        code += [text for place, text in enumerate(own) if place not in seen]
+    general = list(dict.fromkeys(general))
+    texts = list(dict.fromkeys([*random.Random(0).sample(general, min(size // 2, len(general))), *code]))
+    random.Random(1).shuffle(texts)
+    with atomic_write(path) as file:
+        file.writelines(json.dumps({"text": text[:CUT]}) + "\n" for text in texts)
+
+
+def measure(model: str | Path, split: str, limit: int | None, data: Path) -> dict[str, float]:
+    """Task → figure, of a saved model."""
+    words = ["--task", f"sts={data / 'stsb' / f'{split}.jsonl.gz'}"]
+    found = json.loads(spectra("eval", model, *words, "--json", "-"))["results"]
+    more = ["--limit", str(limit)] if limit else []
+    found += json.loads(spectra("eval", model, "--task", "pairs=python:stdlib", *more, "--json", "-"))["results"]
+    return {row["task"]: row["value"] for row in found if MEASURES.get(row["task"]) == row["metric"]}
+
+
+def speeds(models: dict[str, str | Path]) -> dict[str, float]:
+    """Texts a second of each as a multiple of the first's, median of rounds by turns."""
+    texts = random.Random(2).sample(list(environment_pairs("stdlib").dataset["positive"]), TIMED)
+    opened = {name: open_teacher(folder).model for name, folder in models.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(ROUNDS):
+        for name, model in opened.items():
+            began = time.perf_counter()
+            model.encode(texts, batch_size=64, show_progress_bar=False)
+            seconds[name].append(time.perf_counter() - began)
+    first = next(iter(seconds.values()))
+    return {name: statistics.median(a / b for a, b in zip(first, own, strict=True)) for name, own in seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("more", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--texts", type=int, default=40_000)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--split", choices=("dev", "test"), default="dev")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SPECTRA_DATA", "../shared/data")))
+    parser.add_argument("--work", type=Path, default=Path("runs/distill"))
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    data, work = options.data.resolve(), options.work.resolve()
+    teacher, source = starter_checkpoint()[0], work / "texts.jsonl"
+    if not source.exists():
+        write_texts(source, options.texts, data)
+    students = {f"{options.layers} layers": ["--layers", str(options.layers), *options.more], "static": ["--static"]}
+    models: dict[str, str | Path] = {"teacher": teacher}
+    seconds = {"teacher": 0.0}
+    for name, words in students.items():
+        folder = work / name.replace(" ", "-")
+        note = folder / "made.json"
+        if not note.exists():
+            write_json(note, json.loads(spectra("distill", teacher, source, *words, "--output", folder, "--json")))
+        models[name], seconds[name] = folder / "model", json.loads(note.read_text())["seconds"]
+    faster = speeds(models)
+    found: dict[str, dict[str, Any]] = {}
+    for name, model in models.items():
+        values = measure(model, options.split, options.limit, data)
+        found[name] = {**values, "speed": faster[name], "seconds": seconds[name]}
+        kept = {task: value / found["teacher"][task] for task, value in values.items()}
+        found[name]["kept"] = kept
+        told = "  ".join(f"{task} {values[task]:.4f} ({kept[task]:.1%})" for task in MEASURES)
+        print(f"{name:10} {told}  {faster[name]:.2f} ×  made in {seconds[name]:.0f} s", flush=True)
+    if options.json:
+        facts = {"texts": sum(1 for _ in source.open()), "split": options.split, "environment": environment()}
+        write_json(options.json, {"systems": found, **facts})
+    student = found[f"{options.layers} layers"]
+    sys.exit(0 if min(student["kept"].values()) >= KEPT and student["speed"] >= FASTER else 1)
+
+
+if __name__ == "__main__":
+    main()

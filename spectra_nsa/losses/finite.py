@@ -1,0 +1,28 @@
+"""Numbers that are none: found in one process, they stop the step in all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from spectra_nsa.core import processes
+
+
+class NotFiniteError(Exception):
+    """A term or an output is not finite; the step is to be skipped."""
+
+
+@contextlib.contextmanager
+def agreed() -> Iterator[None]:
+    """Lets no process go on where the block found a number that is none in another.
+
+    Raises:
+        NotFiniteError: in this process or in another.
+    """
+    problem: NotFiniteError | None = None
+    try:
+        yield
+    except NotFiniteError as error:
+        problem = error
+    if processes.anyone(problem is not None):
+        raise problem or NotFiniteError("a term or an output is not finite in another process")

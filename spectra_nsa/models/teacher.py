@@ -1,0 +1,101 @@
+"""A model that others learn from: ours, a BERT-architecture checkpoint, or another that sentence-transformers opens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectra_nsa.core.checksums import describe
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.files import read_json
+from spectra_nsa.models.checks import SUPPORTED, resolve_folder, transformer_folder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+
+_DECIDE = (".safetensors", ".bin", ".json", ".txt", ".model")  # endings of files that decide the vectors
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """An open teacher.
+
+    Attributes:
+        name: as it was given.
+        checksum: SHA-256 of its files' names and SHA-256s.
+        model: the model itself.
+    """
+
+    name: str
+    checksum: str
+    model: SentenceTransformer
+
+    @property
+    def width(self) -> int:
+        """How many numbers its vectors have."""
+        width = self.model.get_embedding_dimension()
+        assert width is not None
+        return width
+
+    def manner(self, column: str) -> str:
+        """How it encodes the texts of a column: the same answer means the same vector for the same text."""
+        role = role_of(column)
+        prompts = self.model.prompts
+        usual = prompts.get(self.model.default_prompt_name or "", "")
+        apart = role if type(self.model[0]).__name__ == "Router" else ""
+        return json.dumps([apart, prompts.get(role) or usual])
+
+    def encode(self, texts: Sequence[str], column: str) -> np.ndarray:
+        """(N, E) float32 unit vectors of a column's texts, with the prompt of their role."""
+        import numpy as np
+
+        role = role_of(column)
+        encode: Any = getattr(self.model, f"encode_{role}") if role else self.model.encode
+        return np.asarray(
+            encode(list(texts), normalize_embeddings=True, batch_size=64, show_progress_bar=False), dtype=np.float32
+        )
+
+
+def role_of(column: str) -> str:
+    """``"query"``, ``"document"``, or nothing for texts of which neither is one."""
+    return "query" if column == "anchor" else "" if column.startswith("sentence") else "document"
+
+
+def open_teacher(name: str | Path) -> Teacher:
+    """Opens a model to learn from.
+
+    Args:
+        name: a folder or a Hub name.
+
+    Raises:
+        SpectraError: nothing is there, or it cannot be opened.
+    """
+    from spectra_nsa.models.warm_start import open_model
+
+    folder = resolve_folder(name)
+    config = transformer_folder(folder) / "config.json"
+    kind = read_json(config).get("model_type") if config.is_file() else None
+    model = open_model(folder) if kind in SUPPORTED else _stock(folder, str(name))
+    model.eval()
+    return Teacher(str(name), _checksum(folder), model)
+
+
+def _stock(folder: Path, name: str) -> SentenceTransformer:
+    from safetensors import SafetensorError
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        return SentenceTransformer(str(folder), local_files_only=True, model_kwargs={"use_safetensors": True})
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise SpectraError(f"{name} cannot be opened as a sentence-transformers model: {error}") from error
+
+
+def _checksum(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.suffix in _DECIDE and path.is_file())
+    facts = [[path.relative_to(folder).as_posix(), describe(path)["sha256"]] for path in files]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

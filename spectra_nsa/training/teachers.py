@@ -1,0 +1,228 @@
+"""Teachers' vectors: computed once per text, kept on the disk, mapped from there.
+
+An entry belongs to a set of texts, a teacher's files, and the way it encodes. Texts are known by 64 bits of BLAKE2b of
+the text and its prompt: of ten million, two share them with a probability of 3 in a million. Work that was stopped goes
+on with the next part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectra_nsa.core.cache import cache_folder, new_folder, prune, publish
+from spectra_nsa.core.checksums import describe
+from spectra_nsa.core.console import progress
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.files import atomic_write, read_json, write_json
+from spectra_nsa.models.teacher import Teacher
+from spectra_nsa.training.precision import autocast, resolve_precision
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+RULES = 1  # part of the key: raise it when the vectors of the same texts change
+KEPT = 8  # entries that stay on disk
+PART = 2_048  # texts that are encoded, and kept, together
+_AT_A_TIME = 10_000  # rows that are Python strings at once
+_VECTORS, _TEXTS, _FACTS = "vectors.f16", "texts.u64", "entry.json"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The distinct texts of a table as one teacher encodes them, in the order of their digests.
+
+    Attributes:
+        digests: (N,) ascending.
+        columns, rows: where each stands first.
+        lengths: in characters.
+    """
+
+    digests: NDArray[np.uint64]
+    columns: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A teacher's vectors, to be looked up by text.
+
+    Attributes:
+        digests: (N,) ascending.
+        vectors: (N, E) float16, mapped.
+        manners: column → how its texts are encoded.
+    """
+
+    digests: NDArray[np.uint64]
+    vectors: NDArray[np.float16]
+    manners: Mapping[str, str]
+
+    def of(self, texts: Sequence[str], column: str) -> NDArray[np.float32]:
+        """(B, E) float32: the vectors of texts of a column.
+
+        Raises:
+            SpectraError: a text that the teacher was not given.
+        """
+        wanted = digests_of(texts, self.manners[column])
+        return self.vectors[places_of(wanted, self.digests)].astype(np.float32)
+
+
+def digests_of(texts: Sequence[str], manner: str) -> NDArray[np.uint64]:
+    """64 bits that stand for each text, encoded in a manner."""
+    key = hashlib.blake2b(manner.encode()).digest()[:32]
+    raw = b"".join(hashlib.blake2b(text.encode(), digest_size=8, key=key).digest() for text in texts)
+    return np.frombuffer(raw, dtype="<u8").astype(np.uint64)
+
+
+def places_of(wanted: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Where the digests stand among the known ones, which ascend.
+
+    Raises:
+        SpectraError: one of them does not.
+    """
+    places = np.searchsorted(known, wanted)
+    if len(known) == 0 or (known[np.minimum(places, len(known) - 1)] != wanted).any():
+        raise SpectraError("a training text has no entry in the cache: the data changed while it was read. Start anew.")
+    return places
+
+
+def distinct_texts(rows: Dataset, manners: Mapping[str, str]) -> Texts:
+    """Each text of the named columns once, as far as it is encoded in one manner."""
+    found: list[tuple[Any, ...]] = []
+    names = list(manners)
+    start = 0
+    for table in rows.select_columns(names).with_format("arrow").iter(_AT_A_TIME):
+        for place, name in enumerate(names):
+            texts = table.column(name).to_pylist()
+            lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+            here = np.arange(start, start + len(texts))
+            found.append((digests_of(texts, manners[name]), np.full(len(texts), place, np.uint8), here, lengths))
+        start += len(table)
+    digests, columns, at, lengths = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    once, first = np.unique(digests, return_index=True)
+    return Texts(once, columns[first], at[first], lengths[first])
+
+
+def teacher_vectors(teacher: Teacher, rows: Dataset, columns: Sequence[str]) -> Vectors:
+    """The vectors of all texts of the rows, from the cache where they are there.
+
+    Raises:
+        SpectraError: there is no room for them, or the teacher gives numbers that are none.
+    """
+    manners = {column: teacher.manner(column) for column in columns}
+    texts = distinct_texts(rows, manners)
+    place = _place(teacher, texts)
+    if (vectors := _mapped(place, texts, teacher.width)) is None:
+        _write(place, teacher, texts, rows, list(columns))
+        vectors = _mapped(place, texts, teacher.width)
+    assert vectors is not None
+    return Vectors(texts.digests, vectors, manners)
+
+
+def planned(teacher: Teacher, rows: Dataset, columns: Sequence[str]) -> dict[str, Any]:
+    """What `teacher_vectors` would have to do: texts in all and still to encode, width, bytes on the disk."""
+    texts = distinct_texts(rows, {column: teacher.manner(column) for column in columns})
+    place = _place(teacher, texts)
+    whole = _mapped(place, texts, teacher.width) is not None
+    parts = _parts(place)
+    done = sum((parts / _name(number)).is_file() for number in range(0, len(texts.digests), PART))
+    return {
+        "teacher": teacher.name,
+        "width": teacher.width,
+        "texts": len(texts.digests),
+        "to_encode": 0 if whole else max(0, len(texts.digests) - done * PART),
+        "bytes": 2 * teacher.width * len(texts.digests),
+    }
+
+
+def _place(teacher: Teacher, texts: Texts) -> Path:
+    whole = hashlib.sha256(texts.digests.astype("<u8").tobytes()).hexdigest()
+    facts = [RULES, whole, teacher.checksum, teacher.model.max_seq_length, resolve_precision("auto")]
+    return cache_folder("teachers") / hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]
+
+
+def _mapped(place: Path, texts: Texts, width: int) -> NDArray[np.float16] | None:
+    """The vectors of an earlier run; ``None`` where there are none, or not all."""
+    shape = (len(texts.digests), width)
+    try:
+        entry = read_json(place / _FACTS)
+        if entry["shape"] != list(shape) or describe(place / _TEXTS) != entry["texts"]:
+            return None
+        if (place / _VECTORS).stat().st_size != 2 * shape[0] * shape[1]:
+            return None
+        os.utime(place)
+        return np.memmap(place / _VECTORS, dtype=np.float16, mode="r", shape=shape)
+    except (SpectraError, OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _parts(place: Path) -> Path:
+    return place.with_name(f".{place.name}.parts")
+
+
+def _name(start: int) -> str:
+    return f"{start:012d}.npy"
+
+
+def _write(place: Path, teacher: Teacher, texts: Texts, rows: Dataset, columns: list[str]) -> None:
+    order = np.lexsort((texts.digests, texts.lengths))[::-1]  # like lengths together, the longest first
+    parts = _parts(place)
+    starts = range(0, len(order), PART)
+    for start in progress(starts, label=f"{teacher.name}: {len(order):,} texts"):
+        if not (parts / _name(start)).is_file():
+            found = _encoded(teacher, texts, order[start : start + PART], rows, columns)
+            try:
+                with atomic_write(parts / _name(start), "wb") as file:
+                    np.save(file, found)
+            except OSError as error:
+                raise _no_room(parts, error) from error
+    temporary = new_folder(place)
+    try:
+        shape = (len(order), teacher.width)
+        vectors = np.memmap(temporary / _VECTORS, dtype=np.float16, mode="w+", shape=shape)
+        for start in starts:
+            vectors[order[start : start + PART]] = np.load(parts / _name(start))
+        vectors.flush()
+        texts.digests.astype("<u8").tofile(temporary / _TEXTS)
+        facts = {"shape": list(shape), "texts": describe(temporary / _TEXTS, sync=True), "teacher": teacher.name}
+        write_json(temporary / _FACTS, facts)
+        publish(temporary, place)
+    except OSError as error:
+        raise _no_room(place, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(parts, ignore_errors=True)
+    prune(place.parent, KEPT)
+
+
+def _encoded(
+    teacher: Teacher, texts: Texts, which: NDArray[np.int64], rows: Dataset, columns: list[str]
+) -> NDArray[np.float16]:
+    """The vectors of some of the texts, in their order."""
+    found = np.zeros((len(which), teacher.width), dtype=np.float16)
+    for place, column in enumerate(columns):
+        here = np.flatnonzero(texts.columns[which] == place)
+        if len(here):
+            own = rows.select_columns([column]).select(texts.rows[which[here]])[column]
+            with autocast(teacher.model.device.type, resolve_precision("auto")):
+                found[here] = teacher.encode(list(own), column)
+    if not np.isfinite(found).all():
+        raise SpectraError(f"the teacher {teacher.name} gives vectors with NaN or infinity: nothing is learnt from it.")
+    return found
+
+
+def _no_room(place: Path, error: OSError) -> SpectraError:
+    return SpectraError(
+        f"cannot write to {place.parent}: {error.strerror or error}. Make room there, or set XDG_CACHE_HOME to a "
+        "folder with more."
+    )

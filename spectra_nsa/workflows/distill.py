@@ -1,0 +1,204 @@
+"""`spectra distill`: a smaller student of a model, from a source of texts to figures that say what it kept."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from spectra_nsa.models.teacher import Teacher
+    from spectra_nsa.training.data import TrainingData
+
+MEASURED = 400  # texts that teacher and student are compared on
+ROUNDS = 3  # of encoding them, by turns
+RATE = 5e-4
+_AT_A_TIME = 10_000
+# A student learns from its teacher alone unless the recipe says otherwise.
+_SILENT = ("semantic", "cosent", "ranking", "anchor", "fast", "bridge", "entity", "anomaly")
+
+
+def student_recipe(
+    teacher: str, source: str, *, layers: int | None = None, output: Path, values: Sequence[str] = ()
+) -> Recipe:
+    """The recipe of a student that starts from evenly spaced layers of its teacher.
+
+    Args:
+        teacher: a Spectra model or a BERT-architecture checkpoint, by folder or Hub name.
+        source: pairs, triplets, scored pairs or texts.
+        layers: how many of the teacher's; ``None`` for half.
+        output: the run's folder.
+        values: ``key=value``, which win.
+
+    Raises:
+        UsageError: the teacher has not so many layers, or a value is wrong.
+        SpectraError: it is no such model.
+    """
+    from spectra_nsa.core.files import read_json
+    from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder
+    from spectra_nsa.models.layers import spaced_layers
+
+    folder = resolve_folder(teacher)
+    check_folder(folder)
+    count = read_json(transformer_folder(folder) / "config.json")["num_hidden_layers"]
+    defaults: dict[str, Any] = {
+        "name": output.name,
+        "output": str(output.parent),
+        "model.start": teacher,
+        "model.layers": spaced_layers(max(1, count // 2) if layers is None else layers, count),
+        "data.train": source,
+        "distill.teachers": [teacher],
+        "train.lr": RATE,
+    }
+    silent = {f"loss.terms.{name}.weight": 0.0 for name in _SILENT}
+    return load_recipe(None, values, flags=defaults | silent)
+
+
+def plan_distillation(recipe: Recipe) -> dict[str, Any]:
+    """What a run by the recipe would do; the teachers are opened, nothing is encoded or trained.
+
+    Returns:
+        layers, rows, steps, terms, and for each teacher its texts, those still to encode, and their bytes.
+    """
+    from spectra_nsa.models.teacher import open_teacher
+    from spectra_nsa.training.build import live_terms, steps_of
+    from spectra_nsa.training.start import open_start
+    from spectra_nsa.training.teachers import planned
+
+    data = _data(recipe)
+    student = open_start(recipe)
+    return {
+        "layers": recipe.model.layers,
+        "parameters": sum(weight.numel() for weight in student.parameters()),
+        "rows": len(data.train),
+        "dev_rows": len(data.dev) if data.dev is not None else 0,
+        "steps": steps_of(recipe, len(data.train)),
+        "terms": live_terms(recipe, data.train.column_names),
+        "teachers": [planned(open_teacher(name), data.whole, data.columns) for name in recipe.distill.teachers],
+    }
+
+
+def distill(recipe: Recipe) -> dict[str, Any]:
+    """Trains a student by the recipe and compares it with its first teacher.
+
+    Returns:
+        model (its folder), interrupted, steps, seconds; then, of a run that was not interrupted, layers, the dev metric
+        of both where there is one, and what `compared` gives.
+    """
+    from spectra_nsa.models.teacher import open_teacher
+    from spectra_nsa.training.run import train
+
+    if not recipe.distill.teachers:
+        raise UsageError("distill.teachers is empty: there is nobody to learn from.")
+    data = _data(recipe)
+    result = train(recipe, data=data)
+    facts: dict[str, Any] = {
+        "model": str(result.folder / "model"),
+        "interrupted": result.interrupted,
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+    }
+    if result.interrupted:
+        return facts
+    teacher = open_teacher(recipe.distill.teachers[0])
+    facts["layers"] = recipe.model.layers
+    facts["dev"] = _dev(data, {"teacher": teacher.model, "student": result.model})
+    return facts | compared(teacher, result.model, data)
+
+
+def distill_static(
+    teacher_name: str, source: str, *, width: int, output: Path, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Makes a static student, writes it to `output/model`, and compares it with its teacher.
+
+    Args:
+        teacher_name: any model that sentence-transformers opens.
+        source: texts such as it is for: their tokens' frequencies weigh its vectors.
+        width: of its vectors.
+        output: a folder that does not hold a run.
+        say: called with lines of progress.
+    """
+    from spectra_nsa.core.files import atomic_folder
+    from spectra_nsa.models.static import static_model
+    from spectra_nsa.models.teacher import open_teacher
+    from spectra_nsa.training.run import claim_folder
+
+    folder = claim_folder(output)
+    data = _data(load_recipe(None, [], flags={"data.train": source, "distill.teachers": [teacher_name]}))
+    teacher = open_teacher(teacher_name)
+    began = time.monotonic()
+    say(f"encoding the vocabulary of {teacher_name}")
+    student = static_model(teacher, _parts(data.train, data.columns), width)
+    with atomic_folder(folder / "model") as temporary:
+        student.save_pretrained(str(temporary))
+    facts = {"model": str(folder / "model"), "interrupted": False, "seconds": round(time.monotonic() - began, 1)}
+    facts["dev"] = _dev(data, {"teacher": teacher.model, "student": student})
+    return facts | compared(teacher, student, data)
+
+
+def compared(teacher: Teacher, student: Any, data: TrainingData) -> dict[str, Any]:
+    """How alike two models see the same texts, and how fast.
+
+    Returns:
+        agreement: Spearman's ρ of their cosines, over all pairs of up to 400 texts; held_out: whether these were kept
+        from training; parameters of each; speed: texts a second of the student as a multiple of the teacher's, median
+        of three rounds by turns.
+    """
+    import numpy as np
+
+    from spectra_nsa.metrics.similarity import spearman
+
+    rows, held_out = (data.dev, True) if data.dev is not None else (data.train, False)
+    names = [name for name in rows.column_names if name not in ("score", "label")]
+    some = rows.select(range(min(MEASURED, len(rows))))
+    texts = list(dict.fromkeys(text for name in names for text in some[name] if isinstance(text, str)))[:MEASURED]
+    seconds: dict[str, list[float]] = {"teacher": [], "student": []}
+    cosines = {}
+    for _ in range(ROUNDS):
+        for name, model in (("teacher", teacher.model), ("student", student)):
+            began = time.perf_counter()
+            vectors = model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+            seconds[name].append(time.perf_counter() - began)
+            cosines[name] = (vectors @ vectors.T)[np.triu_indices(len(texts), 1)]
+    ratios = [theirs / ours for theirs, ours in zip(seconds["teacher"], seconds["student"], strict=True)]
+    return {
+        "agreement": round(spearman(cosines["teacher"], cosines["student"]), 4),
+        "held_out": held_out,
+        "parameters": {
+            name: sum(weight.numel() for weight in model.parameters())
+            for name, model in (("teacher", teacher.model), ("student", student))
+        },
+        "speed": round(statistics.median(ratios), 2),
+    }
+
+
+def _data(recipe: Recipe) -> TrainingData:
+    from spectra_nsa.training.data import load_training_data
+
+    return load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
+
+
+def _parts(rows: Dataset, columns: Sequence[str]) -> Iterator[list[str]]:
+    for start in range(0, len(rows), _AT_A_TIME):
+        part = rows[start : start + _AT_A_TIME]
+        for column in columns:
+            yield part[column]
+
+
+def _dev(data: TrainingData, models: dict[str, Any]) -> dict[str, Any] | None:
+    """The dev metric of each model; ``None`` where there is no dev set."""
+    from spectra_nsa.training.dev import DevEvaluator
+
+    if data.dev is None or data.dev_kind is None:
+        return None
+    evaluator = DevEvaluator(data.dev, data.dev_kind, "fp32")
+    return {"metric": evaluator.metric} | {
+        name: round(evaluator(model)[evaluator.metric], 4) for name, model in models.items()
+    }

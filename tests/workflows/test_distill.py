@@ -1,0 +1,110 @@
+"""`spectra distill` from end to end, and the static student against its formula."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+from sklearn.decomposition import PCA
+from typer.testing import CliRunner
+
+import spectra_nsa as sp
+from spectra_nsa.cli.main import app
+from spectra_nsa.core.errors import UsageError
+from spectra_nsa.models.static import SMOOTH, static_model, token_vectors
+from spectra_nsa.models.teacher import open_teacher
+from spectra_nsa.workflows.distill import student_recipe
+from tests.builders import WORDS, bert_folder
+
+
+@pytest.fixture
+def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "teacher").mkdir()
+    return bert_folder(tmp_path / "teacher", num_hidden_layers=4)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    rows = [{"anchor": f"{a} {b}", "positive": f"{b} {a}"} for a in WORDS[:7] for b in WORDS[8:16]]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return tmp_path / "pairs.jsonl"
+
+
+def spectra(*words: object) -> dict[str, Any]:
+    run = CliRunner().invoke(app, [*map(str, words), "--json"], catch_exceptions=False)
+    assert run.exit_code == 0, run.output
+    found: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return found
+
+
+def test_a_student_with_layers(teacher: Path, pairs: Path, tmp_path: Path) -> None:
+    words = ["distill", teacher, pairs, "--output", tmp_path / "student", "train.batch=8", "train.epochs=3"]
+    plan = spectra(*words, "--dry-run")
+    assert plan["layers"] == [0, 2] and plan["terms"] == ["distill_embedding", "distill_similarity"]
+    assert plan["teachers"][0]["to_encode"] == plan["teachers"][0]["texts"] > 80
+    assert not (tmp_path / "student").exists() and not (tmp_path / "cache").exists()
+    facts = spectra(*words)
+    assert facts["held_out"] and facts["agreement"] > 0.5 and facts["dev"]["metric"] == "dev_ndcg@10"
+    assert facts["parameters"]["student"] < facts["parameters"]["teacher"] and facts["speed"] > 0
+    student = sp.load(facts["model"])
+    assert student.spectra.config.num_hidden_layers == 2
+    assert spectra(*words, "--dry-run")["teachers"][0]["to_encode"] == 0
+
+
+def test_figures_for_people(teacher: Path, pairs: Path, tmp_path: Path) -> None:
+    words = ["distill", str(teacher), str(pairs), "--static", "--dim", "8", "-o", str(tmp_path / "static")]
+    run = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert run.exit_code == 0
+    for said in ("× the teacher's", "agreement", "dev_ndcg@10", f"model: {tmp_path / 'static' / 'model'}"):
+        assert said in run.stdout
+    plan = CliRunner().invoke(app, [*words[:3], "--layers", "1", "--dry-run"], catch_exceptions=False).stdout
+    assert "to encode; 32 numbers each" in plan and "Nothing was encoded or trained" in plan
+
+
+def test_values_win_over_the_short_way(teacher: Path, tmp_path: Path) -> None:
+    recipe = student_recipe(
+        str(teacher), "pairs.jsonl", layers=1, output=tmp_path / "a" / "b",
+        values=["train.lr=1e-3", "loss.terms.semantic.weight=0.5", "distill.teachers=[one, two]"],
+    )  # fmt: skip
+    assert recipe.name == "b" and recipe.output == str(tmp_path / "a") and recipe.model.layers == [0]
+    assert recipe.train.lr == 1e-3 and recipe.distill.teachers == ["one", "two"]
+    assert recipe.loss.terms.semantic.weight == 0.5 and recipe.loss.terms.bridge.weight == 0
+    assert not recipe.loss.terms.bridge.joined  # a head alone, should it be turned on
+    with pytest.raises(UsageError, match="has 4 layers"):
+        student_recipe(str(teacher), "pairs.jsonl", layers=5, output=tmp_path)
+
+
+def test_a_static_student_is_the_weighted_mean_of_its_tokens(teacher: Path, tmp_path: Path) -> None:
+    texts = ["open the file", "read the list", "sort the file"]
+    opened = open_teacher(teacher)
+    student = static_model(opened, [texts], 6)
+    student.save_pretrained(str(tmp_path / "static"))
+    saved = SentenceTransformer(str(tmp_path / "static"), device="cpu")
+    tokenizer = opened.model.tokenizer
+    vocabulary = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
+    alone = np.stack([opened.model[0].model(  # type: ignore[union-attr, operator]
+        **tokenizer(word, return_tensors="pt").to("cpu")).embedding[0].detach().numpy() for word in WORDS])  # fmt: skip
+    ours = token_vectors(opened, tokenizer.convert_tokens_to_ids(WORDS))
+    np.testing.assert_allclose(ours, alone, atol=1e-5)
+    parts = PCA(6, svd_solver="full").fit_transform(token_vectors(opened, vocabulary))
+    counts = Counter(number for text in texts for number in tokenizer(text, add_special_tokens=False)["input_ids"])
+    total = sum(counts.values()) + len(vocabulary)
+    rows = {number: part * SMOOTH / (SMOOTH + (counts[number] + 1) / total)
+            for number, part in zip(vocabulary, parts, strict=True)}  # fmt: skip
+    wanted = []
+    for text in texts:
+        mean = np.mean([rows[number] for number in tokenizer(text, add_special_tokens=False)["input_ids"]], axis=0)
+        wanted.append(mean / np.linalg.norm(mean))
+    found = saved.encode(texts)
+    np.testing.assert_allclose(found @ found.T, np.stack(wanted) @ np.stack(wanted).T, atol=1e-4)
+
+
+def test_a_static_student_is_no_wider_than_its_teacher(teacher: Path) -> None:
+    with pytest.raises(UsageError, match="1 to 32 numbers"):
+        static_model(open_teacher(teacher), [["open"]], 33)
