@@ -1,87 +1,163 @@
-"""Recall of the true ten nearest among the first C by code: docstrings search functions of the standard library.
+"""Recall of the true ten nearest among the first C by code, for codes of 64, 128 and 256 bits, ours and others'.
 
-    python benchmarks/codes.py [MODEL] [--corpus PAIRS] [--limit N]
+    python benchmarks/codes.py [MODEL] [--collections NAME …] [--data FOLDER] [--cache FOLDER] [--json F] [--html F]
 
-MODEL is a saved model or a checkpoint; by default MiniLM. Codes are fitted on the functions and on excerpts of them,
-saved, loaded and used as anyone would; no docstring is seen. PAIRS takes another set of pairs instead: anchors are
-queries, positives documents. Last, the ten hits of the whole cascade against the ten of exact search.
+MODEL is a saved model or a checkpoint; by default MiniLM. It is saved and loaded again before anything is measured.
+Collections: `stdlib` (docstring finds function), `medquad` (question finds answer, 6,000 pairs), BEIR folders of FOLDER
+($SPECTRA_DATA, else ../shared/data), or any source of pairs. Nearest is by cosine of the float `embedding`; queries are
+real and unseen by every fit. Beside the bits as distances (Hamming) each code is searched by the query's floats times
+the documents' bits.
+
+    fitted          `spectra codes fit` on the documents and excerpts of them
+    as shipped      the bits that MODEL has when nobody fitted them: random for a checkpoint
+    hyperplanes     Gaussian directions, no offset
+    PCA sign        leading principal directions of the documents, centred
+    ITQ             iterative quantisation of those (Gong et al. 2013; faiss), fitted anew for each width
+    first signs     sentence-transformers' binary quantisation of the first 64, 128 or 256 dimensions
+    all signs       the same of all dimensions, one bit each
+
+Intervals: 95 %, bootstrap over queries, at C = 100. Last, the ten hits of the whole cascade by the fitted codes.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import faiss
 import numpy as np
+from sentence_transformers.util import quantize_embeddings
+from texts_once import Code, Collection, Once, Vectors, collection, data_folder, fitted_codes
 
-from spectra_nsa.heads.bridge import WIDTHS
+from spectra_nsa.core.files import write_json
+from spectra_nsa.core.results import environment
+from spectra_nsa.heads.bridge import BITS, WIDTHS
 from spectra_nsa.index.cascade import build_cascade, unpack_signs
-from spectra_nsa.metrics.hashing import candidate_recall
-from spectra_nsa.models.sentence import SpectraSentenceTransformer, load
+from spectra_nsa.metrics.bootstrap import mean_interval
+from spectra_nsa.metrics.hashing import candidate_places
 from spectra_nsa.models.starter import HUB_NAME
-from spectra_nsa.models.warm_start import open_model
-from spectra_nsa.text.duplicates import near_duplicates
-from spectra_nsa.text.sources import load_source
-from spectra_nsa.training.precision import autocast, resolve_precision
-from spectra_nsa.workflows.fit import fit_codes_on
+from spectra_nsa.report.html import Report
 
-Sides = dict[str, np.ndarray]
-
-
-def encode(model: SpectraSentenceTransformer, documents: list[str], queries: list[str]) -> tuple[Sides, Sides]:
-    model.max_seq_length = min(model.max_seq_length or 128, 128)
-    with autocast(model.device.type, resolve_precision("auto")):
-        found = model.encode_document(documents, outputs=["embedding", "fast"])
-        asked = model.encode_query(queries, outputs=["embedding", "fast_logits"])
-    for side in (found, asked):
-        side["embedding"] /= np.linalg.norm(side["embedding"], axis=1, keepdims=True)
-    return found, asked
+CANDIDATES = (10, 25, 50, 100, 200, 400)
+HEADLINE = 100
+COLLECTIONS = ("stdlib", "medquad", "cosqa_retrieval_dev", "cranfield")
+KINDS = ("Hamming", "float × bits")
 
 
-def show(name: str, found: Sides, asked: Sides) -> None:
-    wanted = np.argpartition(-(asked["embedding"] @ found["embedding"].T), 10, axis=1)[:, :10]
+def others(asked: np.ndarray, found: np.ndarray) -> Iterator[tuple[str, int, Code]]:
+    """(name, bits, code) of the methods beside ours."""
+    D = found.shape[1]
+    planes = np.random.default_rng(0).standard_normal((D, BITS)).astype(np.float32)
+    centre = found.mean(0)
+    directions = np.linalg.svd(np.cov((found - centre).T))[0].astype(np.float32)
+    signs = [unpack_signs(quantize_embeddings(side, "ubinary"))[:, :D] for side in (asked, found)]
     for width in WIDTHS:
-        signs, logits = unpack_signs(found["fast"][:, : width // 8]), asked["fast_logits"][:, :width]
-        for kind, side in (("Hamming", np.where(logits > 0, 1, -1)), ("float × bits", logits)):
-            recall = candidate_recall(wanted, (side.astype(np.float32) @ signs.T))
-            print(f"{name:8} {width:>3} bits  {kind:12}", {c: round(v, 3) for c, v in recall.items()}, flush=True)
+        yield "hyperplanes", width, (asked @ planes[:, :width], found @ planes[:, :width])
+        yield "PCA sign", width, ((asked - centre) @ directions[:, :width], (found - centre) @ directions[:, :width])
+        itq = faiss.ITQTransform(D, width, True)
+        itq.max_train_per_dim = len(found)
+        itq.train(found)
+        yield "ITQ", width, (itq.apply(asked), itq.apply(found))
+        yield "first signs", width, (asked[:, :width], signs[1][:, :width])
+    yield "all signs", D, (asked, signs[1])
 
 
-def show_cascade(found: Sides, asked: Sides) -> None:
+def measured(texts: Collection, once: Once) -> list[dict[str, Any]]:
+    """A row for each method, width and kind of scoring."""
+    asked, found = once.vectors(texts.queries, query=True), once.vectors(texts.documents)
+    near = asked["embedding"] @ found["embedding"].T
+    wanted = np.argpartition(-near, 10, axis=1)[:, :10]
+    own = {
+        "fitted": fitted_codes(once, texts.documents, asked, found),
+        "as shipped": (asked["fast_logits"], found["fast_logits"]),
+    }
+    codes = [(name, b, (code[0][:, :b], code[1][:, :b])) for name, code in own.items() for b in WIDTHS]
+    rows = []
+    for name, width, (query, document) in [*codes, *others(asked["embedding"], found["embedding"])]:
+        signs = np.where(document > 0, 1, -1).astype(np.float32)
+        for kind in KINDS:
+            side = np.where(query > 0, 1, -1).astype(np.float32) if kind == "Hamming" else query
+            places = candidate_places(wanted, side @ signs.T)
+            row: dict[str, Any] = {"method": name, "bits": width, "scoring": kind}
+            row["recall"] = {str(c): round(float((places < c).mean()), 4) for c in CANDIDATES}
+            row["ci"] = [round(end, 4) for end in mean_interval((places < HEADLINE).mean(1))]
+            rows.append(row)
+            show(row)
+    show_cascade(own["fitted"], asked, found)
+    return rows
+
+
+def show(row: dict[str, Any]) -> None:
+    recall = "".join(f"{value:8.3f}" for value in row["recall"].values())
+    low, high = row["ci"]
+    print(f"{row['method']:12}{row['bits']:>4} bits  {row['scoring']:13}{recall}   {low:.3f}–{high:.3f}", flush=True)
+
+
+def show_cascade(code: Code, asked: Vectors, found: Vectors) -> None:
     wanted = np.argsort(-(asked["embedding"] @ found["embedding"].T), axis=1)[:, :10]
+    packed = np.packbits(code[1] > 0, axis=1)
     for width in WIDTHS:
-        built = build_cascade(found["embedding"], found["fast"], bits=width)
+        built = build_cascade(found["embedding"], packed, bits=width)
         for scoring in ("symmetric", "asymmetric"):
-            recalls = {}
-            for candidates in (50, 100, 200, 400):
-                _, hits = built.search(
-                    asked["embedding"], asked["fast_logits"], 10, candidates=candidates, scoring=scoring
-                )
-                recalls[candidates] = round(float((hits[:, :, None] == wanted[:, None, :]).any(1).mean()), 3)
-            print(f"cascade  {width:>3} bits  {scoring:12} {recalls}  {built.bytes_per_document} bytes a document")
+            recalls = []
+            for candidates in CANDIDATES:
+                _, hits = built.search(asked["embedding"], code[0], 10, candidates=candidates, scoring=scoring)
+                recalls.append((hits[:, :, None] == wanted[:, None, :]).any(1).mean())
+            kept = "".join(f"{recall:8.3f}" for recall in recalls)
+            kind = KINDS[scoring == "asymmetric"]
+            print(f"{'cascade':12}{width:>4} bits  {kind:13}{kept}   {built.bytes_per_document} bytes", flush=True)
+
+
+def page(document: dict[str, Any]) -> Report:
+    """A section for each collection: a panel for each width and scoring, a line for each method."""
+    lead = f"{document['model']}: share of the true ten nearest among the first C documents by code."
+    report = Report("Recall by codes", lead=lead)
+    for one in document["collections"]:
+        charts: dict[str, dict[str, list[tuple[float, float]]]] = {}
+        for row in one["rows"]:
+            if row["bits"] in WIDTHS:
+                lines = charts.setdefault(f"{row['bits']} bits, {row['scoring']}", {})
+                lines[row["method"]] = [(float(c), value) for c, value in row["recall"].items()]
+        title = f"{one['name']}: {one['queries']:,} queries, {one['documents']:,} documents"
+        ordered = {name: charts[name] for name in sorted(charts, key=lambda name: (int(name.split()[0]), name))}
+        report.add_lines(ordered, title=title, x_label="candidates kept, C", log_x=True)
+        header = ["method", "bits", "scoring", *(f"C = {c}" for c in CANDIDATES), f"95 % at {HEADLINE}"]
+        cells = [
+            [row["method"], str(row["bits"]), row["scoring"], *(f"{v:.3f}" for v in row["recall"].values()),
+             f"{row['ci'][0]:.3f}–{row['ci'][1]:.3f}"]
+            for row in one["rows"]
+        ]  # fmt: skip
+        report.add_grid(header, cells, title=f"{one['name']}, figures")
+    return report.add_settings(document["environment"], title="Environment")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default=HUB_NAME)
-    parser.add_argument("--corpus", default="python:stdlib")
-    parser.add_argument("--limit", type=int)
+    parser.add_argument("--collections", nargs="+", default=COLLECTIONS, metavar="NAME")
+    parser.add_argument("--data", type=Path, default=data_folder())
+    parser.add_argument("--cache", type=Path, help="keep the vectors in this folder for the next run")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--html", type=Path)
     options = parser.parse_args()
-    rows = load_source(options.corpus, limit=options.limit).dataset
-    twice = near_duplicates(list(rows["anchor"]), None) | near_duplicates(list(rows["positive"]), None)
-    rows = rows.select(np.flatnonzero(~twice))
-    documents, queries = list(rows["positive"]), list(rows["anchor"])
-    print(f"{len(documents):,} documents", flush=True)
-    show("unfitted", *encode(open_model(options.model), documents, queries))
-    with tempfile.TemporaryDirectory() as folder:
+    once = Once(options.model, options.cache)
+    document: dict[str, Any] = {"schema": 1, "model": options.model, "environment": environment(), "collections": []}
+    for name in options.collections:
         began = time.perf_counter()
-        fit_codes_on(options.model, documents, output=folder, say=lambda line: print(f"  {line}", file=sys.stderr))
-        print(f"fitted and saved in {time.perf_counter() - began:.0f} s, encoding included", flush=True)
-        found, asked = encode(load(folder), documents, queries)
-    show("fitted", found, asked)
-    show_cascade(found, asked)
+        texts = collection(name, options.data)
+        print(f"\n{name}: {len(texts.queries):,} queries, {len(texts.documents):,} documents", flush=True)
+        print(" " * 35 + "".join(f"{c:8}" for c in CANDIDATES) + f"   95 % at {HEADLINE}")
+        rows = measured(texts, once)
+        sizes = {"queries": len(texts.queries), "documents": len(texts.documents)}
+        document["collections"].append({"name": name, **sizes, "rows": rows})
+        print(f"{time.perf_counter() - began:.0f} s", flush=True)
+    if options.json:
+        write_json(options.json, document)
+    if options.html:
+        page(document).write(options.html)
 
 
 if __name__ == "__main__":

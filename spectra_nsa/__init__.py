@@ -17,6 +17,7 @@ _HOMES = {
     "export_bert": "spectra_nsa.models.bert_export",
     "similar_texts": "spectra_nsa.workflows.search",
     "load_source": "spectra_nsa.text.sources",
+    "mine": "spectra_nsa.workflows.mine",
     "train": "spectra_nsa.training.run",
     "SpectraError": "spectra_nsa.core.errors",
 }
@@ -28,6 +29,7 @@ __all__ = [
     "export_bert",
     "load",
     "load_source",
+    "mine",
     "similar_texts",
     "train",
     "warm_start",
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from spectra_nsa.models.warm_start import warm_start
     from spectra_nsa.text.sources import load_source
     from spectra_nsa.training.run import train
+    from spectra_nsa.workflows.mine import mine
     from spectra_nsa.workflows.search import similar_texts
 
 

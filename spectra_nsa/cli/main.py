@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from spectra_nsa.cli import backup, data, recipe
+from spectra_nsa.cli import backup, data, recipe, tokenizer
 from spectra_nsa.cli.ablate import ablate_command
 from spectra_nsa.cli.compare import compare_command
 from spectra_nsa.cli.distill import distill_command
@@ -15,7 +15,9 @@ from spectra_nsa.cli.encode import encode_command, similarity_command
 from spectra_nsa.cli.eval import evaluate_command
 from spectra_nsa.cli.fit import anomaly_app, codes_app
 from spectra_nsa.cli.inspect import inspect_command
+from spectra_nsa.cli.mine import mine_command
 from spectra_nsa.cli.monitor import monitor_command
+from spectra_nsa.cli.pretrain import pretrain_command
 from spectra_nsa.cli.quickstart import quickstart_command
 from spectra_nsa.cli.search import search_command
 from spectra_nsa.cli.train import train_command
@@ -31,6 +33,7 @@ app = typer.Typer(
 )
 app.command("quickstart")(quickstart_command)
 app.command("train")(train_command)
+app.command("pretrain")(pretrain_command)
 app.command("distill")(distill_command)
 app.command("monitor")(monitor_command)
 app.command("compare")(compare_command)
@@ -39,8 +42,10 @@ app.command("ablate")(ablate_command)
 app.command("encode")(encode_command)
 app.command("similarity")(similarity_command)
 app.command("search")(search_command)
+app.command("mine")(mine_command)
 app.command("inspect")(inspect_command)
 app.add_typer(data.app, name="data")
+app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(backup.app, name="backup")
 app.add_typer(codes_app, name="codes")

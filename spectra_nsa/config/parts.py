@@ -201,7 +201,7 @@ def _rows(part: str, held: Held) -> None:
     name = part.removesuffix("-joined")
     if name in ("ranking", "triplet", "margin_mse") and not held.negatives:
         raise _no(part, "the training rows have no hard negatives", "give data with a column negative")
-    if name in ("anchor", "both_directions") and held.scored:
+    if name in ("anchor", "entity", "entity_term", "both_directions") and part != "entity" and held.scored:
         raise _no(part, "the training rows are scored pairs, of which nobody says that they match", "give pairs")
     if name in _SCORED and not held.scored:
         raise _no(part, "the training rows have no scores", "give data with columns sentence1, sentence2 and score")

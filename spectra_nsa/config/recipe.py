@@ -28,7 +28,7 @@ class ModelSection(Section):
         None, min_length=1, description="of the start keep these layers alone, 0 the lowest; none keeps all"
     )
     size: str | None = Field(None, description="a size preset, for training from scratch")
-    tokenizer: str | None = Field(None, description="from scratch: a folder or Hub name; none takes BERT's uncased one")
+    tokenizer: str | None = Field(None, description="a folder or Hub name; none: the checkpoint's, or BERT's uncased")
     max_length: int | None = Field(None, gt=2, description="longest text in tokens; none keeps the checkpoint's")
     pooling: Literal["mean", "cls", "max", "mean_max", "attention", "entropy"] | None = Field(
         None, description="none keeps the checkpoint's"
@@ -164,6 +164,7 @@ class TrainSection(Section):
     evaluate_every: int = Field(500, gt=0, description="steps between dev evaluations; divides checkpoint_every")
     keep_checkpoints: int = Field(2, gt=0)
     patience: int | None = Field(None, gt=0, description="stop after so many dev evaluations without a new best")
+    fit_codes: int = Field(4000, ge=0, description="training texts the codes are fitted to at the end; 0: as trained")
     report_to: list[Literal["tensorboard", "wandb"]] = Field([], description="also log there")
 
     @model_validator(mode="after")
@@ -199,6 +200,14 @@ class BackupSection(Section):
     wait: float = Field(600, ge=0, allow_inf_nan=False, description="seconds to wait for the last copy at the end")
 
 
+class PretrainSection(Section):
+    """Masked-LM pretraining; a recipe with this section is one for `spectra pretrain`."""
+
+    mask_rate: float = Field(0.15, gt=0, lt=1, description="share of the words whose tokens are guessed")
+    also: list[str] = Field([], description="sources beside data.train")
+    batch_tokens: int | None = Field(None, gt=0, description="tokens a step; takes the place of train.batch")
+
+
 class Recipe(Section):
     """A whole run."""
 
@@ -211,6 +220,7 @@ class Recipe(Section):
     train: TrainSection = TrainSection()
     watch: WatchSection = WatchSection()
     backup: BackupSection = BackupSection()
+    pretrain: PretrainSection | None = Field(None, description="masked-LM pretraining; none: training on pairs")
 
     @field_validator("name", mode="before")
     @classmethod
@@ -230,7 +240,7 @@ _ELSEWHERE = {
     "eval_steps": "evaluate_every", "logging_steps": "log_every", "save_total_limit": "keep_checkpoints",
     "early_stopping_patience": "patience", "bf16": "precision", "fp16": "precision", "mini_batch_size": "cached_batch",
 }  # fmt: skip
-_SECTIONS = ("model", "data", "loss", "distill", "train", "watch", "backup")
+_SECTIONS = ("model", "data", "loss", "distill", "train", "watch", "backup")  # empty: defaults; pretrain may be null
 
 
 def load_recipe(

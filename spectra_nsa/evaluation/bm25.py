@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.errors import missing_extra
@@ -32,6 +32,21 @@ def split_identifiers(text: str) -> list[str]:
     return words
 
 
+def stemmed_words(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The words of each text as BM25 compares them, text by text.
+
+    Raises:
+        SpectraError: PyStemmer is not installed.
+    """
+    try:
+        import Stemmer
+    except ImportError as error:
+        raise missing_extra("bm25s with PyStemmer", "eval") from error
+    stem: Any = Stemmer.Stemmer("english").stemWords
+    for text in texts:
+        yield stem(split_identifiers(text))
+
+
 class BM25System:
     """BM25 (bm25s) over stemmed words. Stop words stay: in code, `in`, `not` and `is` say something."""
 
@@ -48,12 +63,37 @@ class BM25System:
         """
         try:
             import bm25s  # noqa: F401
-            import Stemmer
+            import Stemmer  # noqa: F401
         except ImportError as error:
             raise missing_extra("bm25s with PyStemmer", "eval") from error
         self.name = name
         self._k1, self._b = k1, b
-        self._stem: Any = Stemmer.Stemmer("english").stemWords
+
+    def sparse_rows(self, queries: Iterable[str], documents: Iterable[str]) -> tuple[Any, Any]:
+        """Queries and documents as scipy's CSR rows whose inner products are the BM25 scores.
+
+        A document's row holds bm25s's weight of each of its words, a query's row how often each word is in it.
+        """
+        import bm25s
+        import numpy as np
+        from scipy.sparse import csc_matrix, csr_matrix
+
+        vocabulary: dict[str, int] = {}
+        ids = [[vocabulary.setdefault(word, len(vocabulary)) for word in words] for words in stemmed_words(documents)]
+        asked = [[vocabulary[word] for word in words if word in vocabulary] for words in stemmed_words(queries)]
+        ends = np.cumsum([0, *map(len, asked)])
+        flat = np.fromiter((number for row in asked for number in row), dtype=np.int32, count=ends[-1])
+        shape = len(asked), len(vocabulary)
+        rows = csr_matrix((np.ones(len(flat), dtype=np.float32), flat, ends), shape=shape)
+        rows.sum_duplicates()
+        if not vocabulary:
+            return rows, csr_matrix((len(ids), 0), dtype=np.float32)
+        index = bm25s.BM25(k1=self._k1, b=self._b)
+        index.index((ids, dict(vocabulary)), show_progress=False)
+        found = index.scores
+        width = len(found["indptr"]) - 1
+        weights = csc_matrix((found["data"], found["indices"], found["indptr"]), shape=(len(ids), width)).tocsr()
+        return rows, weights[:, : len(vocabulary)]
 
     def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
         """The k best documents of each query; one that shares no word with the query is no hit."""
@@ -61,13 +101,13 @@ class BM25System:
         import numpy as np
 
         k = min(k, len(documents))
-        corpus = [self._stem(split_identifiers(text)) for text in documents]
+        corpus = list(stemmed_words(documents))
         if not k or not len(queries) or not any(corpus):
             shape = (len(queries), k)
             return Ranking(index=np.full(shape, -1), scores=np.full(shape, -np.inf, dtype=np.float32))
         index = bm25s.BM25(k1=self._k1, b=self._b)
         index.index(corpus, show_progress=False)
-        asked = [self._stem(split_identifiers(text)) for text in queries]
+        asked = list(stemmed_words(queries))
         found, scores = index.retrieve(asked, k=k, show_progress=False)
         return _without_zeros(np.asarray(found, dtype=np.int64), np.asarray(scores, dtype=np.float32))
 

@@ -8,17 +8,43 @@ from torch import Tensor, nn
 from spectra_nsa.encoder.gates import Starts
 
 BITS = 256
+SPREAD = 0.02  # of a direction's numbers at the start
 WIDTHS = (64, 128, 256)  # each a prefix of the next, and a code of its own
 # The log scale of each width's similarity before training. 64 bits cannot follow a sharp distribution: started at 0
 # they fit its peak and lose the ranks behind it.
 SHARPNESS = (-1.25, -0.5, 0.0)
 
 
+class Directions(nn.Linear, Starts):
+    """A linear map whose rows start orthogonal, on the semantic numbers and on the entity's alike.
+
+    Hyperplanes that share no direction split texts more evenly than independent ones (Ji et al. 2012, super-bit LSH).
+
+    Args:
+        size: D + E.
+        semantic_size: D.
+    """
+
+    def __init__(self, size: int, semantic_size: int) -> None:
+        super().__init__(size, BITS)
+        self.sizes = (semantic_size, size - semantic_size)
+        self.start()
+
+    def initial(self) -> dict[str, Tensor]:
+        blocks = [torch.cat([_orthogonal(size) for _ in range(-(-BITS // size))])[:BITS] for size in self.sizes if size]
+        return {"weight": SPREAD * torch.cat(blocks, dim=1), "bias": torch.zeros(BITS)}
+
+
+def _orthogonal(size: int) -> Tensor:
+    """(min(size, bits), size): rows at right angles, their numbers of unit variance."""
+    return torch.linalg.qr(torch.randn(size, min(size, BITS)))[0].T * size**0.5
+
+
 class HashBridge(Starts):
     """bits = sign(A [semantic ; entity] − c), and a linear decoder from bits to the semantic vector.
 
-    Until it is fitted on a corpus A is random: sign codes by random hyperplanes, a fallback that works everywhere and
-    nowhere well.
+    Until it is fitted A is random: sign codes by orthogonal hyperplanes, a fallback that works everywhere and nowhere
+    well. Training fits it to its texts at the end, `spectra codes fit` to a corpus.
 
     Args:
         size: D + E, width of what is hashed.
@@ -27,7 +53,7 @@ class HashBridge(Starts):
 
     def __init__(self, size: int, semantic_size: int) -> None:
         super().__init__()
-        self.project = nn.Linear(size, BITS)
+        self.project = Directions(size, semantic_size)
         self.decode = nn.Linear(BITS, semantic_size, bias=False)
         self.sharpness = nn.Parameter(torch.empty(len(WIDTHS)))  # log scale of each width's similarity, in training
         self.start()

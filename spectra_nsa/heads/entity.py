@@ -11,13 +11,15 @@ from spectra_nsa.heads.pooling import weighted_mean
 
 
 class RarityPrior(Starts):
-    """a · idf(token): how much a token counts before anything is learned about it.
+    """a · table(token), times `EntityHead.TEMPER` the log of how much a token counts.
 
     The table is 0 for every token until it is fitted on a corpus (`fit`), and then travels with the model.
 
     Args:
         vocab_size: rows of the table.
     """
+
+    LEAST = 1e-4  # of the idf: a text of nothing but common tokens still has a mean
 
     idf: Tensor
 
@@ -32,14 +34,15 @@ class RarityPrior(Starts):
 
     @torch.no_grad()
     def fit(self, documents_V: Tensor, count: int) -> None:
-        """Sets idf(v) = log((1 + N) / (1 + df_v)), scaled to a largest value of 1.
+        """Sets the table so that a token weighs √idf, idf(v) = log((1 + N) / (1 + df_v)).
 
         Args:
             documents_V: in how many texts each token stands.
             count: N, how many texts there are.
         """
         idf_V = torch.log((1 + count) / (1 + documents_V.float()))
-        self.idf.copy_(idf_V / idf_V.max().clamp_min(1e-6))
+        idf_V = (idf_V / idf_V.max().clamp_min(1e-6)).clamp_min(self.LEAST)
+        self.idf.copy_(0.5 * idf_V.log() / EntityHead.TEMPER)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         return self.strength * self.idf[ids_BT]
@@ -48,13 +51,16 @@ class RarityPrior(Starts):
 class EntityHead(nn.Module):
     """Attention pooling over tokens with a rarity prior, and a projection: (B, T, H) to (B, E), unit length.
 
+    docs/model.md, section 5.
+
     Args:
         hidden_size: H.
         size: E.
         vocab_size: of the rarity table.
     """
 
-    TEMPER = 4.0  # a token of the rarest kind weighs e⁴ ≈ 55 times one that is in every text
+    TEMPER = 4.0  # saved tables are in its units
+    SHRINKAGE = 0.01  # of the covariance, towards its mean variance
 
     def __init__(self, hidden_size: int, size: int, vocab_size: int) -> None:
         super().__init__()
@@ -62,9 +68,39 @@ class EntityHead(nn.Module):
         self.prior = RarityPrior(vocab_size)
         self.projection = nn.Linear(hidden_size, size, bias=False)
 
+    def pool(self, x_BTD: Tensor, mask_BT: Tensor, ids_BT: Tensor) -> Tensor:
+        """The weighted mean of the token states, (B, H)."""
+        return weighted_mean(x_BTD, self.score(x_BTD).sum(-1) + self.TEMPER * self.prior(ids_BT), mask_BT)
+
     def forward(self, x_BTD: Tensor, mask_BT: Tensor, ids_BT: Tensor) -> Tensor:
-        scores_BT = self.score(x_BTD).sum(-1) + self.TEMPER * self.prior(ids_BT)
-        return F.normalize(self.projection(weighted_mean(x_BTD, scores_BT, mask_BT)).float(), dim=-1)
+        return F.normalize(self.projection(self.pool(x_BTD, mask_BT, ids_BT)).float(), dim=-1)
+
+    @torch.no_grad()
+    def fit(self, pooled_NH: Tensor) -> None:
+        """Sets the projection W = Λ^(−1/4) Vᵀ (I − m mᵀ), its Frobenius norm √E.
+
+        m is the direction of the mean of the texts, which W leaves out, V and Λ the leading eigenvectors and -values
+        of their covariance. Halfway between the plain projection (Λ⁰) and whitening (Λ^(−1/2); cf. Su et al. 2021):
+        what most texts share counts less, and noise is not blown up.
+
+        Args:
+            pooled_NH: what `pool` gives for N texts; fewer than two finite rows leave W as it is.
+        """
+        rows_NH = pooled_NH[pooled_NH.isfinite().all(-1)].double()
+        if len(rows_NH) < 2:
+            return
+        mean_H = rows_NH.mean(0)
+        common_H = F.normalize(mean_H, dim=0)
+        rows_NH = rows_NH - mean_H
+        rows_NH = rows_NH - torch.outer(rows_NH @ common_H, common_H)
+        covariance_HH = rows_NH.T @ rows_NH / len(rows_NH)
+        least = self.SHRINKAGE * covariance_HH.diagonal().mean().clamp_min(1e-12)
+        values_H, vectors_HH = torch.linalg.eigh(covariance_HH)
+        weight_EH = ((values_H.clamp_min(0) + least) ** -0.25 * vectors_HH).T.flip(0)[: len(self.projection.weight)]
+        weight_EH = weight_EH - torch.outer(weight_EH @ common_H, common_H)
+        weight_EH = weight_EH * (len(weight_EH) ** 0.5 / weight_EH.norm())
+        self.projection.weight.zero_()  # rows beyond H, if any
+        self.projection.weight[: len(weight_EH)] = weight_EH.to(self.projection.weight)
 
 
 class EntityFusion(nn.Module):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spectra_nsa.losses.terms import cosine_distribution, divergence
+from spectra_nsa.heads.bridge import without_self
 
 TAUGHT: Mapping[str, tuple[str, ...]] = {  # what each term needs of the model
     "distill_embedding": ("embedding",),
@@ -40,8 +40,13 @@ def similarity(student_ND: Tensor, teacher_NE: Tensor, temperature: float) -> Te
 
     Mean over texts (cf. Passalis and Tefas 2018; Fang et al. 2021, whose queue the batch stands for).
     """
-    ours_NN = cosine_distribution(F.normalize(student_ND, dim=-1), temperature)
-    return divergence(ours_NN, cosine_distribution(F.normalize(teacher_NE, dim=-1), temperature))
+    ours_NN, theirs_NN = (_among_others(vectors, temperature) for vectors in (student_ND, teacher_NE))
+    return F.kl_div(ours_NN, theirs_NN, log_target=True, reduction="batchmean")
+
+
+def _among_others(vectors_ND: Tensor, temperature: float) -> Tensor:
+    vectors_ND = F.normalize(vectors_ND, dim=-1)
+    return without_self(vectors_ND @ vectors_ND.T / temperature)
 
 
 def margin_mse(student: Sequence[Tensor], scores_BK: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from spectra_nsa.losses.cached import GradientCache, cached_pass, gradient_norm
 from spectra_nsa.losses.distill import BROUGHT, SCORES, TAUGHT, TEACHER, taught
 from spectra_nsa.losses.finite import NotFiniteError, agreed
 from spectra_nsa.losses.info_nce import InfoNCE
-from spectra_nsa.losses.whole_batch import sizes_of, whole_outputs, whole_scores, whole_tokens
+from spectra_nsa.losses.whole_batch import sizes_of, whole_outputs, whole_scores
 from spectra_nsa.models.length_groups import Work, outputs_by_length
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 _OF = {**NEEDS, **TAUGHT}
 HARD_NEGATIVES = ("triplet", "ranking")  # terms that have nothing to say of plain pairs
-MATCHES = ("semantic", "anchor", *HARD_NEGATIVES)  # terms that take the texts of a row for a match
+MATCHES = ("semantic", "anchor", "entity", *HARD_NEGATIVES)  # terms that take the texts of a row for a match
 ALONE = (*MATCHES, "spectral")  # terms that have nothing to say of single texts
 SCORED = ("cosent", "angle", "cosine", "contrastive")  # terms of pairs with a score
 BEYOND_OUTPUTS: tuple[str, ...] = ()  # terms that need more than outputs and token ids: they cannot be cached
@@ -175,14 +175,13 @@ class LossStack(nn.Module):
             table = self.spectra.get_input_embeddings() if self.spectra.device.type == "cpu" else None
             own = outputs_by_length(self.model, columns, self.groups, names, self.work, table, self.together)
             outputs = whole_outputs(own, sizes)
-        tokens = whole_tokens(columns, sizes) if "entity" in live else columns
         scores = whole_scores(labels, sizes) if labels is not None else None
         brought = whole_outputs(brought, sizes)
         values: dict[str, Tensor] = {}
         with agreed():
             self._check_outputs(outputs)
             for name in live:
-                values |= self._weighted(name, weights[name], outputs, tokens, scores, brought, cache)
+                values |= self._weighted(name, weights[name], outputs, scores, brought, cache)
         if cache is not None:
             return cache.deferred(values)
         if self.gradient_norms is not None:
@@ -196,24 +195,27 @@ class LossStack(nn.Module):
             self._cache = None
 
     def _weighted(
-        self, name: str, weight: float, outputs: Sequence[dict[str, Tensor]], columns: Sequence[dict[str, Any]],
-        scores: Tensor | None, brought: Sequence[dict[str, Tensor]], cache: GradientCache | None,
-    ) -> dict[str, Tensor]:  # fmt: skip
+        self,
+        name: str,
+        weight: float,
+        outputs: Sequence[dict[str, Tensor]],
+        scores: Tensor | None,
+        brought: Sequence[dict[str, Tensor]],
+        cache: GradientCache | None,
+    ) -> dict[str, Tensor]:
         """A term's values; where a cache takes their gradients at once, nothing of the term's matrices stays."""
         if name in TAUGHT:
             student = [column["embedding"].float() for column in outputs]
             found = taught(name, student, brought, self.semantic.sizes, self.taught_at)
         else:
-            found = self._term(name, outputs, columns, scores)
+            found = self._term(name, outputs, scores)
         values = {part: weight * value for part, value in found.items()}
         for part, value in values.items():
             if not torch.isfinite(value):
                 raise NotFiniteError(f"the term {part!r} is {value.item()}, from {' and '.join(_OF[name])}")
         return values if cache is None else cache.take(values)
 
-    def _term(
-        self, name: str, outputs: Sequence[dict[str, Tensor]], columns: Sequence[dict[str, Any]], scores: Tensor | None
-    ) -> dict[str, Tensor]:
+    def _term(self, name: str, outputs: Sequence[dict[str, Tensor]], scores: Tensor | None) -> dict[str, Tensor]:
         def every(output: str) -> Tensor:
             return torch.cat([column[output].float() for column in outputs])
 
@@ -240,7 +242,8 @@ class LossStack(nn.Module):
         if name in ("fast", "bridge"):
             return {name: self._codes(name, every("fast_logits"), torch.cat(unit("embedding")).detach())}
         if name == "entity":
-            return {name: self._entity(every("entity"), columns)}
+            columns = [column["entity"].float() for column in outputs]
+            return {name: terms.entity(columns, self.temperature, self.spectra.config.entity_dims)}
         return {
             name: terms.anomaly(torch.cat(unit("embedding")).detach(), self.spectra.anomaly.prototypes.weight, KAPPA)
         }
@@ -261,15 +264,6 @@ class LossStack(nn.Module):
         if name == "fast":
             return terms.fast(logits_NB, bridge.sharpness, target_ND, steepness)
         return terms.bridge(bridge.decode(torch.tanh(steepness * logits_NB)).float(), target_ND)
-
-    def _entity(self, entity_NE: Tensor, columns: Sequence[dict[str, Any]]) -> Tensor:
-        width = max(column["input_ids"].shape[1] for column in columns)
-        ids, masks = (
-            torch.cat([F.pad(column[key], (0, width - column[key].shape[1])) for column in columns])
-            for key in ("input_ids", "attention_mask")
-        )
-        overlap_NN = terms.term_overlap(ids, masks, self.spectra.entity.prior.idf)
-        return terms.entity(entity_NE, overlap_NN, self.spectra.config.entity_dims)
 
     def _check_outputs(self, outputs: Sequence[dict[str, Tensor]]) -> None:
         for column in outputs:

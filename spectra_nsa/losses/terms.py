@@ -14,22 +14,12 @@ from sentence_transformers.sentence_transformer.losses import CoSENTLoss
 from sentence_transformers.util import pairwise_angle_sim, pairwise_cos_sim
 from torch import Tensor
 
-from spectra_nsa.heads.bridge import code_divergence, without_self
+from spectra_nsa.heads.bridge import code_divergence
 
 DISTIL = 0.03  # the temperature at which similarity distributions are compared
 MARGIN = 0.2
 APART = 0.5  # the distance from which on texts that do not match cost nothing
 ANCHOR_PREFIXES = (8, 16, 32, 64)
-
-
-def cosine_distribution(vectors_ND: Tensor, temperature: float) -> Tensor:
-    """log softmax over the other texts of cosine / temperature: (N, N), the diagonal left out."""
-    return without_self(vectors_ND @ vectors_ND.T / temperature)
-
-
-def divergence(student_NN: Tensor, teacher_NN: Tensor) -> Tensor:
-    """KL(teacher ‖ student) of log distributions, mean over texts."""
-    return F.kl_div(student_NN, teacher_NN, log_target=True, reduction="batchmean")
 
 
 def triplet(anchor_BD: Tensor, positive_BD: Tensor, negatives: Sequence[Tensor]) -> Tensor:
@@ -116,22 +106,18 @@ def bridge(decoded_ND: Tensor, target_ND: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(decoded_ND, target_ND, dim=-1).mean()
 
 
-def term_overlap(ids_NT: Tensor, mask_NT: Tensor, idf_V: Tensor) -> Tensor:
-    """Cosine of IDF-weighted bags of tokens, (N, N): how many rare terms two texts share."""
-    used, places_NT = torch.unique(ids_NT, return_inverse=True)
-    bags_NU = torch.zeros(len(ids_NT), len(used), device=ids_NT.device)
-    bags_NU = bags_NU.scatter_reduce(1, places_NT, mask_NT.float(), "amax")  # once, however often it stands there
-    bags_NU = F.normalize(bags_NU * idf_V[used], dim=-1)
-    return bags_NU @ bags_NU.T
+def entity(columns: Sequence[Tensor], temperature: float, sizes: Sequence[int]) -> Tensor:
+    """InfoNCE of the entity vector as in `ranking`, mean over its sizes.
 
-
-def entity(entity_NE: Tensor, overlap_NN: Tensor, sizes: Sequence[int]) -> Tensor:
-    """KL from the distribution of rare-term overlap to that of the entity vector's cosines, mean over its sizes."""
-    teacher_NN = without_self(overlap_NN / (2 * DISTIL))
+    Args:
+        columns: anchors, positives, any negatives.
+        temperature: τ.
+        sizes: prefixes.
+    """
     losses = []
     for size in sizes:
-        prefix_NE = F.normalize(entity_NE[:, :size], dim=-1)
-        losses.append(divergence(cosine_distribution(prefix_NE, 2 * DISTIL), teacher_NN))
+        anchor_BE, positive_BE, *negatives = (F.normalize(column[:, :size], dim=-1) for column in columns)
+        losses.append(ranking(anchor_BE, positive_BE, negatives, temperature))
     return torch.stack(losses).mean()
 
 

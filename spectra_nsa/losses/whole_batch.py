@@ -12,12 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from spectra_nsa.core import processes
-
-TOKENS = ("input_ids", "attention_mask")
 
 
 def sizes_of(columns: Sequence[dict[str, Any]]) -> list[list[int]]:
@@ -49,27 +46,6 @@ def _counted_for_all(value: Tensor, times: int) -> Tensor:
     value = value.view_as(value)
     value.register_hook(lambda gradient: gradient * times)
     return value
-
-
-def whole_tokens(columns: Sequence[dict[str, Any]], sizes: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
-    """Each column's token ids and masks in all processes, padded to the longest.
-
-    Args:
-        columns: this process's features.
-        sizes: see `sizes_of`.
-    """
-    if len(sizes) == 1:
-        return list(columns)
-    width = max(map(max, processes.everyones([column["input_ids"].shape[1] for column in columns])))
-    return [
-        {
-            key: processes.all_rows(
-                F.pad(column[key], (0, width - column[key].shape[1])), [rows[place] for rows in sizes]
-            )
-            for key in TOKENS
-        }
-        for place, column in enumerate(columns)
-    ]
 
 
 def whole_scores(scores_B: Tensor, sizes: Sequence[Sequence[int]]) -> Tensor:

@@ -118,3 +118,8 @@ def encoder_to_bert(ours: Mapping[str, Tensor], layers: int) -> dict[str, Tensor
 def masked_lm_head_from_bert(bert: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our masked-LM head's weights from a `BertForMaskedLM`'s ``cls.predictions.*``; the decoder is tied."""
     return {ours: bert[f"cls.predictions.{theirs}"] for ours, theirs in _HEAD.items()}
+
+
+def masked_lm_head_to_bert(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `masked_lm_head_from_bert`."""
+    return {f"cls.predictions.{theirs}": ours[name] for name, theirs in _HEAD.items()}

@@ -39,7 +39,7 @@ def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
     check_replaceable(folder, "modules.json")
     spectra = model.spectra
     config = spectra.config
-    _refuse_other_shapes(config)
+    refuse_other_shapes(config)
     bert = BertModel(BertConfig(**config_to_bert(config)))
     bert.load_state_dict(encoder_to_bert(spectra.encoder.state_dict(), config.num_hidden_layers), strict=False)
     assert bert.pooler is not None  # nothing here uses it; it is written so that no weight is missing
@@ -70,16 +70,26 @@ def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
     return Path(folder)
 
 
-def _refuse_other_shapes(config: SpectraConfig) -> None:
+def refuse_other_shapes(config: SpectraConfig, *, pooled: bool = True) -> None:
+    """Refuses what plain BERT cannot express.
+
+    Args:
+        config: of the model.
+        pooled: whether the vectors are written too, and not the token states alone.
+
+    Raises:
+        SpectraError: the message names what differs.
+    """
     wanted = {
         "norm": "post",
         "position": "absolute",
         "ffn": "gelu",
         "attention": "plain",
         "depth_mix": False,
-        "entity": False,
     }
-    if config.pooling not in BERT_POOLING:
+    if pooled:
+        wanted["entity"] = False
+    if pooled and config.pooling not in BERT_POOLING:
         wanted["pooling"] = " or ".join(BERT_POOLING)
     wrong = {name: getattr(config, name) for name, value in wanted.items() if getattr(config, name) != value}
     if wrong or not config.type_vocab_size:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -84,6 +85,17 @@ def fit_codes(
         if watch is not None:
             watch(step, loss.item())
     _write(bridge, weight.detach(), offset.detach(), sharpness.detach(), mean_X, centred_NX, target_ND)
+
+
+def hashed_pair(vectors: Mapping[str, np.ndarray], *, entity: bool) -> Pair:
+    """What the bridge hashes and the vectors whose cosine counts, from a model's outputs.
+
+    Args:
+        vectors: `semantic` and `embedding`, (N, D).
+        entity: whether `entity` is hashed beside `semantic`, as the model's config has it.
+    """
+    parts = [vectors["semantic"], vectors["entity"]] if entity else [vectors["semantic"]]
+    return torch.from_numpy(np.concatenate(parts, axis=1)), torch.from_numpy(vectors["embedding"])
 
 
 def check_enough(texts: int) -> None:

@@ -267,6 +267,11 @@ class SpectraForMaskedLM(SpectraPreTrainedModel):
         self.lm_head = MaskedLMHead(config)
         self.post_init()
 
+    @property
+    def spectra(self) -> SpectraModel:
+        """The encoder with its heads, under the name by which trainers ask for it."""
+        return self.model
+
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head.decoder
 

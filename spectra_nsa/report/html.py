@@ -83,17 +83,28 @@ class Report:
         ]
         return self._add("charts", title, charts=charts) if charts else self
 
-    def add_lines(self, charts: Mapping[str, Mapping[str, Sequence[Point]]], *, title: str) -> Self:
-        """One chart for each entry: its title → name of a line → points; a line of one point is left out.
+    def add_lines(
+        self,
+        charts: Mapping[str, Mapping[str, Sequence[Point]]],
+        *,
+        title: str,
+        x_label: str = "step",
+        log_x: bool = False,
+        single_points: bool = False,
+    ) -> Self:
+        """One chart for each entry: its title → name of a line → points.
 
         Args:
             charts: see above. Lines are named below a chart that has two or more.
             title: the section's heading.
+            x_label: under the axis.
+            log_x: whether that axis is logarithmic.
+            single_points: whether a line of one point is drawn, as a dot, or left out.
         """
         shown = []
         for name, lines in charts.items():
-            drawn = {line: points for line, points in lines.items() if len(points) > 1}
-            svg = line_chart(drawn, x_label="step", y_label=name)
+            drawn = {line: points for line, points in lines.items() if len(points) > (0 if single_points else 1)}
+            svg = line_chart(drawn, x_label=x_label, y_label=name, log_x=log_x)
             if svg:
                 shown.append({"title": name, "svg": svg, "names": list(drawn) if len(lines) > 1 else []})
         return self._add("charts", title, charts=shown) if shown else self

@@ -16,6 +16,7 @@ THROUGHPUT = ("pairs_per_second", "tokens_per_second", "padding_waste", "matmul_
 MEMORY = ("memory_gb", "gpu_memory_gb")
 HEALTH = "health_"
 DEV = "eval_dev_"
+LOWER = {"eval_dev_perplexity"}  # the dev metrics that are better when lower
 _TERM_GRADIENT = "grad_norm_"
 _NOT_TERMS = {"step", "time", "epoch", "loss", "learning_rate", "grad_norm", "temperature", *THROUGHPUT, *MEMORY}
 
@@ -212,6 +213,6 @@ def _dev(rows: Sequence[Row]) -> dict[str, Any]:
     if key is None:
         return {}
     measured = [row for row in rows if _is_number(row.get(key))]
-    best = max(measured, key=lambda row: row[key])
+    best = (min if key in LOWER else max)(measured, key=lambda row: row[key])
     name = key.removeprefix("eval_")
     return {"metric": name, "last": measured[-1][key], "best": best[key], "best_step": best["step"]}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Point = tuple[float, float]
+COLOURS = 8  # classes s0 … s7 of the page
 _WIDTH, _HEIGHT = 560, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 14, 40
 
@@ -25,10 +26,12 @@ class _Frame:
 
     x: tuple[float, float]
     y: tuple[float, float]
+    log_x: bool = False
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """The pixel of a point."""
-        across = (x - self.x[0]) / ((self.x[1] - self.x[0]) or 1.0)
+        x, low, high = (math.log(value) if self.log_x else value for value in (x, *self.x))
+        across = (x - low) / ((high - low) or 1.0)
         up = (y - self.y[0]) / ((self.y[1] - self.y[0]) or 1.0)
         return (
             round(_LEFT + across * (_WIDTH - _LEFT - _RIGHT), 1),
@@ -47,29 +50,38 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(at * step, 12) for at in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def line_chart(series: Mapping[str, Sequence[Point]], *, x_label: str, y_label: str) -> str:
+def decades(low: float, high: float) -> list[float]:
+    """The round numbers (1, 2, 5 × 10ⁿ) inside [low, high], both above 0; of more than 9, the powers of ten."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [(factor, factor * 10.0**power) for power in powers for factor in (1, 2, 5)]
+    inside = [(factor, value) for factor, value in found if low * 0.999 <= value <= high * 1.001]
+    return [value for factor, value in inside if factor == 1 or len(inside) <= 9]
+
+
+def line_chart(series: Mapping[str, Sequence[Point]], *, x_label: str, y_label: str, log_x: bool = False) -> str:
     """Lines through points; a point shows its values on hover, the last one is marked.
 
     Args:
         series: name → (x, y) points in the order of x; points that are not finite are left out.
         x_label: under the axis.
         y_label: what a screen reader is told.
+        log_x: whether equal steps to the right are equal ratios; then points at 0 or below are left out.
     """
-    kept = {name: _finite(points) for name, points in series.items()}
+    kept = {name: [point for point in _finite(points) if point[0] > 0 or not log_x] for name, points in series.items()}
     kept = {name: points for name, points in kept.items() if points}
     if not kept:
         return ""
     everything = [point for points in kept.values() for point in points]
-    frame = _Frame(_span(x for x, _ in everything), _padded(_span(y for _, y in everything)))
+    frame = _Frame(_span(x for x, _ in everything), _padded(_span(y for _, y in everything)), log_x=log_x)
     parts = [_axes(frame, x_label)]
     for number, points in enumerate(kept.values()):
         pixels = [frame.at(*point) for point in points]
         path = "M" + " L".join(f"{x} {y}" for x, y in pixels)
-        parts.append(f'<path class="line s{number % 6}" d="{path}"/>')
+        parts.append(f'<path class="line s{number % COLOURS}" d="{path}"/>')
         for point, (x, y) in zip(points, pixels, strict=True):
             mark = "dot" if point == points[-1] or len(points) < 20 else "dot quiet"
             title = f"<title>{_short(point[0])}: {_short(point[1])}</title>"
-            parts.append(f'<circle class="{mark} s{number % 6}" cx="{x}" cy="{y}" r="2.5">{title}</circle>')
+            parts.append(f'<circle class="{mark} s{number % COLOURS}" cx="{x}" cy="{y}" r="2.5">{title}</circle>')
     return _svg(parts, f"{y_label} by {x_label}")
 
 
@@ -96,7 +108,7 @@ def histogram(groups: Mapping[str, Sequence[float]], *, x_label: str, bins: int 
             steps += [frame.at(low + at * width, share), frame.at(low + (at + 1) * width, share)]
         steps.append(frame.at(high, 0))
         path = "M" + " L".join(f"{x} {y}" for x, y in steps) + " Z"
-        parts.append(f'<path class="area s{number % 6}" d="{path}"/>')
+        parts.append(f'<path class="area s{number % COLOURS}" d="{path}"/>')
     return _svg(parts, f"distribution of {x_label}")
 
 
@@ -158,7 +170,7 @@ def _axes(frame: _Frame, x_label: str, *, percent: bool = False) -> str:
         label = f"{value * 100:g} %" if percent else _short(value)
         parts.append(f'<path class="grid" d="M{left} {y} H{right}"/>')
         parts.append(f'<text class="tick" x="{left - 6}" y="{y + 3.5}" text-anchor="end">{label}</text>')
-    for value in ticks(*frame.x, count=6):
+    for value in decades(*frame.x) if frame.log_x else ticks(*frame.x, count=6):
         x, _ = frame.at(value, frame.y[0])
         label = f'<text class="tick" x="{x}" y="{bottom + 16}" text-anchor="middle">{_short(value)}</text>'
         parts.append(label)

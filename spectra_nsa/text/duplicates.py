@@ -81,6 +81,31 @@ def near_duplicates(
     return found | np.array([near.get(key, False) for key in keys_a], dtype=bool)
 
 
+def alike(texts: Sequence[str], a: Ints, b: Ints, threshold: float = 0.8, *, size: int = 3) -> Bools:
+    """Whether text `a[i]` and text `b[i]` are near-duplicates, for each i: (N,) bool.
+
+    Args:
+        texts: the texts.
+        a, b: (N,) which of them are compared.
+        threshold, size: see `near_duplicates`.
+    """
+    keys = [normalised(text) for text in texts]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    distinct = np.array([numbers[key] for key in keys], dtype=np.int64)
+    a, b = distinct[a], distinct[b]
+    sets = _shingles(list(numbers), size) if numbers else _Sets(np.zeros(0, dtype=np.int64), np.zeros(1, np.int64))
+    sizes = sets.sizes()
+    found: Bools = a == b
+    less, more = np.minimum(sizes[a], sizes[b]), np.maximum(sizes[a], sizes[b])
+    index = np.flatnonzero(~found & (less >= threshold * more - 1e-9))
+    member = sets.owners() * (sets.items.max(initial=0) + 1) + sets.items
+    for part in _by_weight(sizes[a[index]]):
+        one, other = a[index[part]], b[index[part]]
+        shared = _shared(sets, member, one, other)
+        found[index[part]] = shared >= threshold * (sizes[one] + sizes[other] - shared) - 1e-9
+    return found
+
+
 class _Sets(NamedTuple):
     """Sets of small integers, one after another: set i is `items[starts[i] : starts[i + 1]]`, rarest first."""
 

@@ -37,6 +37,7 @@ class Shape:
         taken = {*self.roles, *self.negatives}
         self.kinds = _extra_kinds(survey, taken, notes)
         types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+        types[list] = pa.list_(pa.float64())
         fields = [(role, pa.float64() if role == "score" else pa.string()) for role in self.roles]
         fields += [(name, pa.string()) for name in self.negatives]
         self.schema = pa.schema([*fields, *((name, types[kind]) for name, kind in self.kinds.items())])
@@ -100,11 +101,11 @@ def _negative_names(counts: Counter[int], notes: list[str]) -> list[str]:
 
 
 def _extra_kinds(survey: Survey, taken: Iterable[str], notes: list[str]) -> dict[str, type]:
-    """The columns without a role that are kept: those of plain values, of one kind or else written as text."""
+    """The columns without a role that are kept: lists of numbers, and plain values, of one kind or else as text."""
     kept: dict[str, type] = {}
     left_out = []
     for name, kinds in survey.kinds.items():
-        if name in taken or not name or not kinds or not kinds <= set(PLAIN):
+        if name in taken or not name or not kinds or not (kinds <= set(PLAIN) or kinds == {list}):
             left_out.append(name)
         elif len(kinds) == 1 and name not in survey.large:
             (kept[name],) = kinds
@@ -120,5 +121,7 @@ def _as(kind: type, value: Any) -> Any:
         return value
     if kind is float:
         return float(value)
+    if kind is list:
+        return [float(one) for one in value]
     text = value if isinstance(value, str) else json.dumps(value)
     return text.encode("utf-8", "replace").decode("utf-8")

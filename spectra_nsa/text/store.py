@@ -51,9 +51,14 @@ class Survey:
         for name, value in extra.items():
             kinds = self.kinds.setdefault(name, set())
             if value is not None:
-                kinds.add(type(value))
+                kinds.add(list if is_numbers(value) else object if isinstance(value, list) else type(value))
                 if isinstance(value, int) and not -_INT64 <= value < _INT64:
                     self.large.add(name)
+
+
+def is_numbers(value: object) -> bool:
+    """Whether a value is a list of finite numbers, such as a teacher's scores."""
+    return isinstance(value, list) and all(type(one) in (int, float) and abs(one) < _INT64 for one in value)
 
 
 class RowStore:
@@ -85,7 +90,7 @@ class RowStore:
     def add(self, row: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
         """Takes a row: its roles, and what else the source had."""
         self.survey.add(row, extra)
-        plain = {name: value for name, value in extra.items() if type(value) in PLAIN}
+        plain = {name: value for name, value in extra.items() if type(value) in PLAIN or is_numbers(value)}
         packed = json.dumps(plain) if plain else None
         self._rows.append(row)
         self._extras.append(packed)

@@ -53,7 +53,7 @@ def build_trainer(
     """
     precision = resolve_precision(recipe.train.precision)
     evaluator = DevEvaluator(data.dev, data.dev_kind, precision) if data.dev is not None and data.dev_kind else None
-    arguments = training_arguments(recipe, folder, len(data.train), precision, evaluator)
+    arguments = training_arguments(recipe, folder, len(data.train), precision, evaluator.metric if evaluator else None)
     dims = model.spectra.config.semantic_dims or [model.spectra.config.projection_dim]
     loss = LossStack(
         model,
@@ -188,7 +188,7 @@ def shared_batch(wanted: int, rows: int, sharers: int) -> int:
 
 
 def training_arguments(
-    recipe: Recipe, folder: Path, rows: int, precision: str, evaluator: DevEvaluator | None
+    recipe: Recipe, folder: Path, rows: int, precision: str, metric: str | None
 ) -> SentenceTransformerTrainingArguments:
     """transformers' training arguments for a recipe."""
     section = recipe.train
@@ -221,11 +221,11 @@ def training_arguments(
         save_strategy="steps",
         save_steps=section.checkpoint_every,
         save_total_limit=section.keep_checkpoints,
-        eval_strategy="steps" if evaluator else "no",
+        eval_strategy="steps" if metric else "no",
         eval_steps=section.evaluate_every,
-        load_best_model_at_end=evaluator is not None,
-        metric_for_best_model=f"eval_{evaluator.metric}" if evaluator else None,
-        greater_is_better=True if evaluator else None,
+        load_best_model_at_end=metric is not None,
+        metric_for_best_model=f"eval_{metric}" if metric else None,
+        greater_is_better=True if metric else None,
         report_to=list(section.report_to) or "none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),

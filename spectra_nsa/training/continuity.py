@@ -15,6 +15,7 @@ from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.files import read_json
 
 if TYPE_CHECKING:
+    from spectra_nsa.models.config import SpectraConfig
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.data import TrainingData
 
@@ -53,13 +54,28 @@ def check_same(checkpoint: Path, recipe: Recipe, model: SpectraSentenceTransform
     Raises:
         UsageError: the message names what differs.
     """
-    apart = _model_differences(checkpoint, model)
+    check_alike(checkpoint, model.spectra.config, facts_of(recipe, data))
+
+
+def check_alike(checkpoint: Path, config: SpectraConfig, now: dict[str, Any], verb: str = "train") -> None:
+    """As `check_same`, of what is compared there.
+
+    Args:
+        checkpoint: where to go on.
+        config: of the model that is to go on.
+        now: what decides which rows a step sees, as the trainer's `facts`.
+        verb: the command that starts from a checkpoint's weights.
+
+    Raises:
+        UsageError: see there.
+    """
+    apart = _model_differences(checkpoint, config)
     if apart:
         raise UsageError(
             f"{checkpoint} is of another model than the recipe's: {'; '.join(apart)}. Leave the recipe's model "
             "section as it was; for another model start another run."
         )
-    then, now = read_manifest(checkpoint).get("run", {}), facts_of(recipe, data)
+    then = read_manifest(checkpoint).get("run", {})
     changed = [f"{key} was {then[key]}, is {now[key]}" for key in now if key in then and then[key] != now[key]]
     if any(not change.startswith(("rows", "sample")) for change in changed):
         changed = [change for change in changed if not change.startswith(("rows", "sample"))]  # what follows from it
@@ -69,13 +85,13 @@ def check_same(checkpoint: Path, recipe: Recipe, model: SpectraSentenceTransform
             told.pop()
         raise UsageError(
             f"{checkpoint} cannot be gone on from: {'; '.join(told)}. Its place in the data would be another. Set it "
-            f"back, or start another run from its weights: spectra train --model {checkpoint}"
+            f"back, or start another run from its weights: spectra {verb} --model {checkpoint}"
         )
 
 
-def _model_differences(checkpoint: Path, model: SpectraSentenceTransformer) -> list[str]:
+def _model_differences(checkpoint: Path, config: SpectraConfig) -> list[str]:
     then = read_json(checkpoint / "config.json")
-    now = json.loads(model.spectra.config.to_json_string(use_diff=False))
+    now = json.loads(config.to_json_string(use_diff=False))
     return [
         f"{name} was {then[name]}, is {now[name]}"
         for name in sorted(set(then) & set(now) - _FREE)

@@ -13,11 +13,11 @@ from spectra_nsa.core.errors import SpectraError
 
 if TYPE_CHECKING:
     from spectra_nsa.training.callbacks import StopOnInterrupt
-    from spectra_nsa.training.trainer import SpectraTrainer
+    from spectra_nsa.training.trainer import RunTrainer
 
 
 @contextlib.contextmanager
-def closed(trainer: SpectraTrainer, stop: StopOnInterrupt, folder: Path) -> Iterator[None]:
+def closed(trainer: RunTrainer, stop: StopOnInterrupt, folder: Path) -> Iterator[None]:
     """Whatever comes: Ctrl-C and the screen are given back, the log says how the run ended, and its page is written."""
     reason = "failed"
     try:
@@ -34,7 +34,7 @@ def closed(trainer: SpectraTrainer, stop: StopOnInterrupt, folder: Path) -> Iter
             _leave_report(folder)
 
 
-def reason_of(trainer: SpectraTrainer, interrupted: bool) -> str:
+def reason_of(trainer: RunTrainer, interrupted: bool) -> str:
     """How a run that did not fail came to its end, in a word or two."""
     if interrupted:
         return "interrupted"

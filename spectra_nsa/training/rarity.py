@@ -1,4 +1,4 @@
-"""How rare each token is in the training texts: what the entity head starts from."""
+"""What the entity head starts from: how rare each token is in the training texts, and how their states spread."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
 SAMPLE = 20_000  # rows; document frequencies settle long before
+SPREAD_SAMPLE = 2_048  # texts that go through the encoder
+SHORT = 64  # tokens of them that are read
 
 
 def fit_rarity(model: SpectraSentenceTransformer, rows: Dataset) -> None:
-    """Sets the entity head's rarity table from the texts of the rows, where a model has none yet.
+    """Sets the entity head's rarity table and projection from the texts of the rows, where a model has none yet.
 
     Args:
         model: changed in place.
@@ -25,8 +27,26 @@ def fit_rarity(model: SpectraSentenceTransformer, rows: Dataset) -> None:
     if bool(prior.idf.any()):
         return
     counts_V = torch.zeros(len(prior.idf))
-    texts = [text for values in rows[:SAMPLE].values() for text in values]
+    texts = [text for texts in zip(*rows[:SAMPLE].values(), strict=True) for text in texts]
     for start in range(0, len(texts), 1_000):
         for ids in model.tokenizer(texts[start : start + 1_000], truncation=True)["input_ids"]:
             counts_V[torch.tensor(sorted(set(ids)))] += 1
     prior.fit(counts_V.to(prior.idf.device), len(texts))
+    model.spectra.entity.fit(_pooled(model, texts[:SPREAD_SAMPLE]))
+
+
+@torch.no_grad()
+def _pooled(model: SpectraSentenceTransformer, texts: list[str]) -> torch.Tensor:
+    spectra, training = model.spectra, model.training
+    model.eval()
+    texts = sorted(texts, key=len)
+    found = []
+    for start in range(0, len(texts), 64):
+        batch = model.tokenizer(
+            texts[start : start + 64], truncation=True, max_length=SHORT, padding=True, return_tensors="pt"
+        ).to(spectra.device)
+        ids_BT, mask_BT = batch["input_ids"], batch["attention_mask"]
+        states_BTD = spectra(ids_BT, mask_BT, outputs=()).last_hidden_state
+        found.append(spectra.entity.pool(states_BTD.float(), mask_BT, ids_BT))
+    model.train(training)
+    return torch.cat(found)

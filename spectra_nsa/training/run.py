@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.backup import Backup, Tally
     from spectra_nsa.training.data import TrainingData
-    from spectra_nsa.training.trainer import SpectraTrainer
+    from spectra_nsa.training.trainer import RunTrainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +85,14 @@ def train(
     from spectra_nsa.training.watching import check_patience
 
     shard = processes.connect()
-    recipe, folder, checkpoint = processes.by_first(functools.partial(_place, recipe, resume))
+    recipe, folder, checkpoint = processes.by_first(functools.partial(place, recipe, resume))
+    if recipe.pretrain is not None:
+        raise UsageError("the recipe has a section pretrain: it is one for spectra pretrain. Leave the section out.")
     if shard:  # what `accelerate launch --use_fsdp` asks for
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"shard": True})})
     if recipe.train.shard and processes.count() == 1:
         print("spectra: train.shard does nothing in a single process", file=sys.stderr, flush=True)
-    backup = _backup_of(recipe, folder, new=checkpoint is None)
+    backup = backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
     if data is None:
         quarantine = folder / "quarantine" if processes.is_first() else None
@@ -98,7 +100,7 @@ def train(
             data = load_training_data(
                 recipe.data, seed=recipe.train.seed, quarantine=quarantine, distill=recipe.distill
             )
-    _check_rows(processes.everyones([len(data.train)]))
+    check_rows(processes.everyones([len(data.train)]))
     check_patience(recipe, data)
     model = open_start(recipe)
     if checkpoint is not None:
@@ -108,11 +110,11 @@ def train(
     if processes.is_first():
         if resume is not None:
             clear(folder, checkpoint)
-        _write_recipe(folder, recipe)
+        write_recipe(folder, recipe)
     return _fit(recipe, folder, model, data, checkpoint, deadline, backup)
 
 
-def _place(recipe: Recipe | None, resume: str | Path | None) -> tuple[Recipe, Path, Path | None]:
+def place(recipe: Recipe | None, resume: str | Path | None) -> tuple[Recipe, Path, Path | None]:
     """The recipe, the run's folder, and the checkpoint to go on from."""
     from spectra_nsa.training.checkpoints import find_checkpoint
     from spectra_nsa.training.watching import check_reporters
@@ -134,7 +136,7 @@ def _place(recipe: Recipe | None, resume: str | Path | None) -> tuple[Recipe, Pa
     return recipe, folder, checkpoint
 
 
-def _backup_of(recipe: Recipe, folder: Path, *, new: bool) -> Backup | None:
+def backup_of(recipe: Recipe, folder: Path, *, new: bool) -> Backup | None:
     """The first process's backup; the others have none, and fail where it does."""
     from spectra_nsa.training.backup import open_backup
 
@@ -143,7 +145,7 @@ def _backup_of(recipe: Recipe, folder: Path, *, new: bool) -> Backup | None:
     return opened[0] if opened else None
 
 
-def _check_rows(found: list[list[int]]) -> None:
+def check_rows(found: list[list[int]]) -> None:
     rows = sorted({rows for (rows,) in found})
     if len(rows) > 1:
         raise SpectraError(
@@ -170,7 +172,7 @@ def claim_folder(folder: Path) -> Path:
     return folder
 
 
-def _write_recipe(folder: Path, recipe: Recipe) -> None:
+def write_recipe(folder: Path, recipe: Recipe) -> None:
     with atomic_write(folder / "recipe.yaml") as file:
         file.write(recipe.to_yaml())
 
@@ -209,6 +211,8 @@ def _fit(
         interrupted = processes.anyone(stop.asked)
         if trainer.shards is not None:
             trainer.shards.end()
+        if not interrupted:
+            _fit_codes(recipe, model, data)
         if processes.is_first():
             _finish_folder(folder, None if interrupted else model)
     processes.barrier()  # where this returns, the model is there
@@ -221,12 +225,24 @@ def _fit(
         first_step=first_step,
         seconds=seconds,
         pairs_per_second=(steps - first_step) * recipe.train.batch * recipe.train.accumulation / max(seconds, 1e-9),
-        best=_best(trainer),
-        start=_at_start(trainer),
+        best=best_of(trainer),
+        start=at_start(trainer),
         ended=reason_of(trainer, interrupted),
         interrupted=interrupted,
         backup=tally,
     )
+
+
+def _fit_codes(recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData) -> None:
+    from spectra_nsa.training.code_fit import fit_codes_to_rows
+    from spectra_nsa.training.precision import resolve_precision
+
+    if not recipe.model.bridge or not recipe.train.fit_codes:
+        return
+    if processes.is_first():
+        texts, precision = recipe.train.fit_codes, resolve_precision(recipe.train.precision)
+        fit_codes_to_rows(model, data.train, texts, seed=recipe.train.seed, precision=precision)
+    processes.share_weights(model.spectra.bridge)
 
 
 def _finish_folder(folder: Path, model: SpectraSentenceTransformer | None) -> None:
@@ -237,13 +253,13 @@ def _finish_folder(folder: Path, model: SpectraSentenceTransformer | None) -> No
             model.save_pretrained(str(temporary))
 
 
-def _best(trainer: SpectraTrainer) -> dict[str, float]:
+def best_of(trainer: RunTrainer) -> dict[str, float]:
     if trainer.state.best_metric is None or trainer.args.metric_for_best_model is None:
         return {}
     return {trainer.args.metric_for_best_model.removeprefix("eval_"): float(trainer.state.best_metric)}
 
 
-def _at_start(trainer: SpectraTrainer) -> dict[str, float]:
+def at_start(trainer: RunTrainer) -> dict[str, float]:
     name = trainer.args.metric_for_best_model
     measured = [row[name] for row in trainer.state.log_history if name in row and row["step"] == 0]
     return {name.removeprefix("eval_"): float(measured[0])} if measured and name is not None else {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 if TYPE_CHECKING:
@@ -15,21 +17,41 @@ if TYPE_CHECKING:
 def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
     """The model that a recipe starts from: a warm-started checkpoint, a saved model, or a fresh one of a size.
 
+    A checkpoint or saved model with another tokenizer gets that vocabulary (`models.vocabulary`); standard error says
+    how much of it the old one had.
+
     Raises:
         UsageError: `model.layers` without a start, or with layers that it has not.
     """
     from spectra_nsa.models.layers import keep_layers
 
-    layers = recipe.model.layers
-    if layers is not None and recipe.model.start is None:
+    section = recipe.model
+    if section.layers is not None and section.start is None:
         raise UsageError("model.layers are layers of model.start, and there is none: name a checkpoint.")
-    model = _open(recipe)
-    if layers is not None:
-        keep_layers(model, layers)
+    model = _opened(recipe)
+    if section.layers is not None:
+        keep_layers(model, section.layers)
+    if section.start is None or section.tokenizer is None:
+        return model
+    from spectra_nsa.models.fresh import load_tokenizer
+    from spectra_nsa.models.vocabulary import same_tokenizer, with_vocabulary
+
+    tokenizer = load_tokenizer(section.tokenizer)
+    if same_tokenizer(model.tokenizer, tokenizer):
+        return model
+    model, transfer = with_vocabulary(model, tokenizer)
+    if processes.is_first():
+        found = transfer.summary
+        print(
+            f"new vocabulary: {found['pieces']:,} pieces, {found['taken']:,} with the vector of an old one, "
+            f"{found['averaged']:,} with the mean of several, {found['without']:,} with the mean of all",
+            file=sys.stderr,
+            flush=True,
+        )
     return model
 
 
-def _open(recipe: Recipe) -> SpectraSentenceTransformer:
+def _opened(recipe: Recipe) -> SpectraSentenceTransformer:
     from spectra_nsa.models.checks import check_folder, resolve_folder
     from spectra_nsa.models.config import check_length
     from spectra_nsa.models.fresh import fresh_model

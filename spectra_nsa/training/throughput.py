@@ -52,7 +52,7 @@ class Throughput(TrainerCallback):
 
     Args:
         work: what the forward passes were given; emptied at each log.
-        columns: texts a row: 2 for pairs, more with hard negatives.
+        columns: texts a row: 2 for pairs, more with hard negatives; 0 where there are no pairs to count.
         flops: F for a mean length.
         precision: of the products that the peak is measured with.
     """
@@ -102,8 +102,9 @@ class Throughput(TrainerCallback):
         found: dict[str, float] = {}
         if work.tokens:
             tokens = work.tokens / seconds
-            found = {
-                "pairs_per_second": round(work.texts / self.columns / seconds, 2),
+            if self.columns:
+                found["pairs_per_second"] = round(work.texts / self.columns / seconds, 2)
+            found |= {
                 "tokens_per_second": round(tokens, 1),
                 "padding_waste": round(work.padded / work.tokens - 1, 4),
             }

@@ -113,7 +113,7 @@ def token_rows(
         return Dataset(pa.Table.from_batches(_batches(data.train, stock, kind))), collator
     place = cache_folder("tokens") / _key(data.stored.digest, columns, model, stock)
     with processes.first_before_others():
-        rows = _mapped(place) or _written(place, data.stored.rows, stock, kind)
+        rows = mapped(place) or _written(place, data.stored.rows, stock, kind)
     rows = rows if data.stored.places is None else rows.select(data.stored.places)
     return rows, collator
 
@@ -155,7 +155,7 @@ def _key(digest: str, columns: Sequence[str], model: SpectraSentenceTransformer,
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _mapped(place: Path) -> Dataset | None:
+def mapped(place: Path) -> Dataset | None:
     """The ids of an earlier run; ``None`` where there are none, or not all."""
     try:
         entry = read_json(place / _FACTS)
@@ -169,15 +169,25 @@ def _mapped(place: Path) -> Dataset | None:
 
 
 def _written(place: Path, rows: Dataset, stock: BaseDataCollator, kind: type) -> Dataset:
+    return written(place, _batches(rows, stock, kind))
+
+
+def written(place: Path, batches: Iterator[pa.RecordBatch]) -> Dataset:
+    """Keeps batches, of which there is at least one, for later runs.
+
+    Raises:
+        SpectraError: there is no room for them.
+    """
     temporary = new_folder(place)
     try:
-        batches = _batches(rows, stock, kind)
         first = next(batches)
+        rows = first.num_rows
         file = ArrowFile(temporary / _FILE, first.schema)
         for batch in itertools.chain([first], batches):
+            rows += batch.num_rows if batch is not first else 0
             file.write(batch)
         file.close()
-        write_json(temporary / _FACTS, {"rows": len(rows)} | describe(temporary / _FILE, sync=True))
+        write_json(temporary / _FACTS, {"rows": rows} | describe(temporary / _FILE, sync=True))
         publish(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from spectra_nsa.core import processes
@@ -29,15 +30,18 @@ _SCRATCH = ".writing"
 PATIENCE = 10  # skipped steps in a row
 
 
-class SpectraTrainer(ShardingTrainer):
-    """Writes each checkpoint into a scratch folder and renames it to `step-N` when it is complete."""
+class RunTrainer(Trainer):
+    """Goes on exactly where a checkpoint was written, skips steps that are no numbers, and shares gradients.
+
+    Writes each checkpoint into a scratch folder and renames it to `step-N` when it is complete. What is trained, and
+    on what, is for its subclasses to say.
+    """
 
     _writing = False
     gate_lr = 50.0
     skipped = 0
     skipped_in_a_row = 0
-    groups: Sequence[str] | None = None  # of the training rows; batches are filled from one group each
-    texts: Any = None  # the training rows as texts, where `train_dataset` holds their token ids
+    evaluator: Any = None  # what gives the dev metric; ``None`` for none
     watch: Watch  # what looks on
     progress: Progress  # what is shown
     patience: Patience | None = None  # what may stop the run early
@@ -47,28 +51,12 @@ class SpectraTrainer(ShardingTrainer):
     _running: dict[str, Any] | None = None  # of the checkpoint that this run goes on from
     _epoch, _batches = 0, 1  # the epoch at hand, and the batches in one
 
-    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """No callback: it would encode examples for a web page before the first step."""
-
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
         if processes.count() > 1:
             # No DistributedDataParallel around the model: one step runs it many times, and terms use weights beside
             # it, which its reducer cannot follow. `training_step` averages the gradients instead.
             self.accelerator.prepare_model = functools.partial(self.accelerator.prepare_model, evaluation_mode=True)
-
-    def take_tokens(self, found: tuple[Any, Any] | None) -> None:
-        """Trains on token ids that are there already; ``None`` leaves the texts."""
-        if found is not None:
-            self.texts = self.train_dataset
-            self.train_dataset, self.data_collator = found
-
-    def get_batch_sampler(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.texts is not None and dataset is self.train_dataset:
-            dataset = self.texts  # texts that are cut to the same ids are still two
-        if self.groups is None or len(dataset) != len(self.groups):
-            return super().get_batch_sampler(dataset, *args, **kwargs)
-        return GroupedBatchSampler(dataset, *args, **kwargs, groups=self.groups)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         optimizer = super().create_optimizer(*args, **kwargs)
@@ -82,7 +70,7 @@ class SpectraTrainer(ShardingTrainer):
             group = {key: value for key, value in first.items() if key not in ("params", "initial_lr")}
             group |= {"params": held, "lr": self.args.learning_rate * self.gate_lr, "weight_decay": 0.0, "gates": True}
             optimizer.add_param_group(group)
-        return self.split_groups(optimizer)
+        return optimizer
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         """One batch; where the loss is not a number the step is skipped, counted and, after many, refused.
@@ -90,18 +78,22 @@ class SpectraTrainer(ShardingTrainer):
         Every process sees the same loss, so that all of them skip, and then have no gradient to average.
         """
         try:
-            loss = super().training_step(model, inputs, num_items_in_batch)
-            if isinstance(self.loss, LossStack):
-                self.loss.finish()
+            loss = self.batch_step(model, inputs, num_items_in_batch)
         except NotFiniteError as error:
             self.skip(str(error))
-            if self.shards is not None:
-                self.shards.forget()
             model.zero_grad(set_to_none=True)
             loss = torch.zeros((), device=self.args.device)
         if self.accelerator.sync_gradients:
             processes.mean_gradients(model.parameters())
         return loss
+
+    def batch_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
+        """The loss of a batch, whose gradient is in the weights then.
+
+        Raises:
+            NotFiniteError: something is not a number.
+        """
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def step_passed(self) -> None:
         """Ends a row of skipped steps."""
@@ -170,9 +162,6 @@ class SpectraTrainer(ShardingTrainer):
         self.skipped, self.skipped_in_a_row = self._running["skipped"], self._running["skipped_in_a_row"]
         self._tr_loss = self._running["loss"].to(self.args.device)
         self._globalstep_last_logged = self._running["logged"]
-        self.accum_loss_components["train"] = {
-            name: value.to(self.args.device) for name, value in self._running["terms"].items()
-        }
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         # A step without a checkpoint cannot become the model; that of Ctrl-C is none that the recipe asks for.
@@ -244,7 +233,54 @@ class SpectraTrainer(ShardingTrainer):
             "batches_in_epoch": self._batches,
             "loss": self._tr_loss.cpu(),
             "logged": self._globalstep_last_logged,
-            "terms": {name: value.cpu() for name, value in self.accum_loss_components["train"].items()},
             "skipped": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
         }
+
+
+class SpectraTrainer(RunTrainer, ShardingTrainer):
+    """The trainer of a loss stack on rows of texts."""
+
+    groups: Sequence[str] | None = None  # of the training rows; batches are filled from one group each
+    texts: Any = None  # the training rows as texts, where `train_dataset` holds their token ids
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """No callback: it would encode examples for a web page before the first step."""
+
+    def take_tokens(self, found: tuple[Any, Any] | None) -> None:
+        """Trains on token ids that are there already; ``None`` leaves the texts."""
+        if found is not None:
+            self.texts = self.train_dataset
+            self.train_dataset, self.data_collator = found
+
+    def get_batch_sampler(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.texts is not None and dataset is self.train_dataset:
+            dataset = self.texts  # texts that are cut to the same ids are still two
+        if self.groups is None or len(dataset) != len(self.groups):
+            return super().get_batch_sampler(dataset, *args, **kwargs)
+        return GroupedBatchSampler(dataset, *args, **kwargs, groups=self.groups)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        return self.split_groups(super().create_optimizer(*args, **kwargs))
+
+    def batch_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
+        try:
+            loss = super().batch_step(model, inputs, num_items_in_batch)
+            if isinstance(self.loss, LossStack):
+                self.loss.finish()
+        except NotFiniteError:
+            if self.shards is not None:
+                self.shards.forget()
+            raise
+        return loss
+
+    def restore(self) -> None:
+        super().restore()
+        if self._running is not None:
+            self.accum_loss_components["train"] = {
+                name: value.to(self.args.device) for name, value in self._running["terms"].items()
+            }
+
+    def _sums(self) -> dict[str, Any]:
+        terms = {name: value.cpu() for name, value in self.accum_loss_components["train"].items()}
+        return super()._sums() | {"terms": terms}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from spectra_nsa.losses.stack import LossStack
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.data import TrainingData
-    from spectra_nsa.training.trainer import SpectraTrainer
+    from spectra_nsa.training.trainer import RunTrainer, SpectraTrainer
 
 
 def add_watchers(
@@ -52,9 +53,44 @@ def add_watchers(
         deadline: see `train`.
     """
     precision = resolve_precision(recipe.train.precision)
+    sample = HealthSample(data, recipe.watch.rows, seed=recipe.train.seed, precision=precision)
+    look_on(
+        trainer,
+        Throughput(stack.work, len(data.columns), partial(flops_per_token, model.spectra), precision),
+        recipe=recipe,
+        folder=folder,
+        terms=terms,
+        deadline=deadline,
+        measure=partial(sample.measure, model) if recipe.watch.rows else None,
+        gathered=trainer.gathered,
+    )
+
+
+def look_on(
+    trainer: RunTrainer,
+    speed: Throughput,
+    *,
+    recipe: Recipe,
+    folder: Path,
+    terms: Sequence[str] = (),
+    deadline: float | None = None,
+    measure: Callable[[], dict[str, float]] | None = None,
+    gathered: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
+    """As `add_watchers`, whatever is trained.
+
+    Args:
+        trainer: changed in place.
+        speed: counts the work.
+        recipe: the run.
+        folder: `runs/NAME`.
+        terms: the loss terms that take part.
+        deadline: see `train`.
+        measure: gives the health figures; ``None`` for none.
+        gathered: what they are measured in, where processes share the model out.
+    """
     log = MetricsLog(folder / "metrics.jsonl")
     tail = MetricsTail(log.path)
-    sample = HealthSample(data, recipe.watch.rows, seed=recipe.train.seed, precision=precision)
     ends_at = time.time() + deadline - time.monotonic() if deadline is not None else None
     trainer.watch = Watch(
         every=recipe.watch.every or recipe.train.evaluate_every,
@@ -63,12 +99,11 @@ def add_watchers(
         log=trainer.log,
         write=log.write,
         before=tail.read,
-        facts={"precision": precision, "ends_at": ends_at, "environment": environment()},
-        measure=partial(sample.measure, model) if recipe.watch.rows else None,
-        gathered=trainer.gathered,
+        facts={"precision": speed.precision, "ends_at": ends_at, "environment": environment()},
+        measure=measure,
+        gathered=gathered,
     )
     trainer.progress = Progress(folder.name, tail.read, deadline)
-    speed = Throughput(stack.work, len(data.columns), partial(flops_per_token, model.spectra), precision)
     for callback in (speed, log, trainer.watch, trainer.progress):
         trainer.add_callback(callback)
     if recipe.train.patience is not None:

@@ -207,11 +207,11 @@ def _hashed(
     encoder: SpectraSentenceTransformer, texts: list[str], say: Callable[[str], None], *, query: bool = False
 ) -> Pair:
     """What is hashed, and the vectors whose cosine counts."""
+    from spectra_nsa.models.fit_codes import hashed_pair
+
     entity = encoder.spectra.config.entity
     names = ("semantic", "entity", "embedding") if entity else ("semantic", "embedding")
-    vectors = {name: torch.from_numpy(v) for name, v in _encoded(encoder, texts, names, say, query=query).items()}
-    hashed = torch.cat([vectors["semantic"], vectors["entity"]], dim=1) if entity else vectors["semantic"]
-    return hashed, vectors["embedding"]
+    return hashed_pair(_encoded(encoder, texts, names, say, query=query), entity=entity)
 
 
 def _watch(say: Callable[[str], None]) -> Callable[[int, float], None]:

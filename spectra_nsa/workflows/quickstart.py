@@ -33,7 +33,7 @@ QUICKSTART_RECIPE = Path(__file__).parents[1] / "config" / "recipes" / "quicksta
 TASK = "standard library"
 PER_PACKAGE = 2_500  # a few giants would otherwise be most of the data, and reading them takes long
 DEV_ROWS = 200
-RESERVE = 35  # seconds for the last checkpoint, the report, and a machine that slows down
+RESERVE = 60  # seconds for the last checkpoint, the codes' fit, the report, and a machine that slows down
 SHORTEST = 20  # seconds of training below which there is nothing to show
 QUESTIONS = (
     "remove a directory and everything in it",

@@ -25,6 +25,10 @@ FLAGS = {
         "--gradient-checkpointing --no-matryoshka --no-spectral --no-depth-mix --no-entity --no-anchor --no-bridge "
         "--no-ranking --no-anomaly --dry-run --json"
     ),
+    "pretrain": (
+        "words --size --model -m --data -d --epochs --max-steps --batch --max-length --name --seed --resume "
+        "--gradient-checkpointing --dry-run --json"
+    ),
     "distill": "teacher source words --layers --static --dim --output -o --dry-run --json",
     "monitor": "run --once --every --json",
     "compare": "first second --html --json",
@@ -36,9 +40,19 @@ FLAGS = {
     "encode": "model more --texts -t --input -i --output -o --outputs --dim --batch --json",
     "similarity": "model first second --dim --json",
     "search": "words --corpus -c -k --bits --candidates --symmetric --lines --json",
+    "mine": (
+        "source --model -m --output -o --corpus -c --negatives --range-min --range-max --margin --relative-margin "
+        "--percentage-to-positive --max-score --min-score --sampling --seed --judge --judge-ratio --incomplete "
+        "--scores --columns --split --limit --dry-run --json"
+    ),
     "inspect": "model --gpu --rows --epochs --batch --gradient-checkpointing --json",
     "codes fit": "model --corpus -c --queries -q --output -o --seed --json",
     "anomaly fit": "model --texts -t --output -o --prototypes --level --seed --json",
+    "tokenizer train": (
+        "sources --output -o --out-prefix --kind --vocab-size --lowercase --min-frequency --max-length --limit "
+        "--held-out --json"
+    ),
+    "tokenizer report": "tokenizers --texts -t --json",
     "recipe list": "--json",
     "recipe show": "name --json",
     "recipe copy": "name file --json",
@@ -113,11 +127,20 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["train", "train.bacth=4"], 2, "Did you mean 'train.batch'"),
         (["train", "--size", "mini", "--dry-run"], 2, "--data SOURCE"),
         (["train", "--resume", "gone"], 1, "neither a run"),
+        (["pretrain", "--resume", "gone"], 1, "neither a run"),
+        (["pretrain", "--size", "small"], 2, "--data SOURCE"),
+        (["pretrain", "--size", "small", "loss.temperature=0.1"], 2, "loss means nothing in pretraining"),
+        (["pretrain", "pretrain.mask_rat=0.3"], 2, "Did you mean 'pretrain.mask_rate'"),
+        (["train", "--size", "small", "pretrain.mask_rate=0.3"], 2, "one for spectra pretrain"),
         (["data", "preview", "gone.jsonl"], 1, "gone.jsonl does not exist"),
         (["backup", "list", "gone"], 1, "holds no backups"),
         (["backup", "restore", "gone"], 1, "holds no backups"),
         (["backup", "list", "ftq://gone"], 2, "neither a folder nor an address"),
         (["data", "preview", "a.jsonl", "--columns", "title"], 2, "anchor=title,positive=body"),
+        (["tokenizer", "train", "gone.txt", "--output", "t"], 1, "gone.txt does not exist"),
+        (["tokenizer", "train", "gone.txt", "--output", "t", "--kind", "unigramm"], 2, "Did you mean 'unigram'"),
+        (["tokenizer", "train", "x", "--output", "t", "--min-frequency", "3"], 2, "has no least frequency"),
+        (["tokenizer", "report", "./gone", "--texts", "x"], 1, "not a model folder"),
         (["inspect", "./gone"], 1, "not a model folder"),
         (["encode", "./gone"], 2, "give texts"),
         (["similarity", "./gone", "a", "b"], 1, "not a model folder"),
@@ -132,6 +155,9 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["monitor", "gone", "--once"], 1, "is not a run"),
         (["compare", "M456", "M465"], 2, "Did you mean 'M456'"),
         (["train", "train.report_to=[tensorbored]"], 2, "train.report_to"),
+        (["mine", "gone.jsonl", "--model", "bm25", "--output", "mined.jsonl"], 1, "gone.jsonl does not exist"),
+        (["mine", "gone.jsonl", "--model", "bm25", "--output", "mined.csv"], 2, ".parquet"),
+        (["mine", "gone.jsonl", "--model", "bm25"], 2, "--output"),
         (["eval", "bm25", "--task", "sts=gone.jsonl"], 1, "gone.jsonl"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,

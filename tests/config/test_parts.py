@@ -71,6 +71,7 @@ def test_every_switch_of_the_recipe_is_in_the_catalogue() -> None:
         ("triplet", [], {"negatives": False}, "column negative"),
         ("anchor", [], {"scored": True}, "Give pairs"),
         ("both_directions", [], {"scored": True}, "Give pairs"),
+        ("entity_term", [], {"scored": True}, "Give pairs"),
         ("angle", [], {}, "sentence1, sentence2 and score"),
         ("spectral", [], {"fixed": True}, "saved model"),
         ("entity", [], {"fixed": True}, "saved model"),

@@ -18,6 +18,7 @@ from spectra_nsa.config.recipe import (
     DistillSection,
     LossSection,
     ModelSection,
+    PretrainSection,
     Recipe,
     Section,
     TrainSection,
@@ -35,6 +36,7 @@ SECTIONS: dict[str, type[Section]] = {
     "train": TrainSection,
     "watch": WatchSection,
     "backup": BackupSection,
+    "pretrain": PretrainSection,
 }
 
 

@@ -24,8 +24,11 @@ from tests.builders import WORDS, bert_folder
 ROOT = Path(__file__).resolve().parents[2]
 FROM_SCRATCH = {"m456": "M456", "m600": "M600", "m700": "M700", "m1b": "M1B", "nexus-240m": "nexus-240m"}
 TINY = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 4, "intermediate_size": 64}
-HEADS = {"fast", "bridge", "entity", "anomaly"}
-TERMS = {"m": {"semantic", "ranking", "anchor", *HEADS}, "s": {"cosent", *HEADS}}  # of triplets, of scored pairs
+HEADS = {"fast", "bridge", "anomaly"}
+TERMS = {
+    "m": {"semantic", "ranking", "anchor", "entity", *HEADS},
+    "s": {"cosent", *HEADS},
+}  # of triplets, of scored pairs
 
 
 def shipped(name: str, *more: str) -> Recipe:

@@ -71,15 +71,11 @@ def test_anchor_is_the_spectral_contrastive_loss_at_nested_prefixes() -> None:
     assert float(terms.anchor(a, p)) == pytest.approx(wanted / len(terms.ANCHOR_PREFIXES), rel=1e-4)
 
 
-def test_term_overlap_counts_shared_rare_tokens_once_and_no_padding() -> None:
-    ids = torch.tensor([[5, 7, 7, 0], [7, 9, 0, 0], [5, 5, 5, 5], [3, 0, 0, 0]])
-    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 0, 0, 0]])
-    idf = torch.zeros(10)
-    idf[5], idf[7], idf[9] = 1.0, 2.0, 3.0
-    overlap = terms.term_overlap(ids, mask, idf)
-    assert float(overlap[0, 1]) == pytest.approx(4 / (math.sqrt(5) * math.sqrt(13)))
-    assert float(overlap[0, 2]) == pytest.approx(1 / math.sqrt(5))
-    assert overlap[1, 2] == 0 and (overlap[3] == 0).all()
+def test_entity_is_the_mean_of_ranking_over_normalised_prefixes() -> None:
+    columns = [unit(5, 16), unit(5, 16, seed=1), unit(5, 16, seed=2)]
+    short = [F.normalize(column[:, :8], dim=-1) for column in columns]
+    wanted = (terms.ranking(*columns[:2], columns[2:], 0.1) + terms.ranking(*short[:2], short[2:], 0.1)) / 2
+    assert float(terms.entity(columns, 0.1, [16, 8])) == pytest.approx(float(wanted))
 
 
 @pytest.mark.parametrize("term", ["fast", "entity", "anomaly", "spectral", "anchor"])
@@ -93,7 +89,7 @@ def test_descent_lowers_the_term_and_what_it_stands_for(term: str) -> None:
         if term == "fast":
             return terms.fast(weights, torch.zeros(3), teacher, 1.0)
         if term == "entity":
-            return terms.entity(F.normalize(weights[:, :32], dim=-1), teacher @ teacher.T, [32, 16])
+            return terms.entity([weights[:12, :32], weights[12:, :32]], 0.1, [32, 16])
         if term == "anomaly":
             return terms.anomaly(teacher, weights[:4, :16], 10.0)
         if term == "spectral":

@@ -96,3 +96,10 @@ def test_write_replaces_the_whole_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("values", [[0.5, 0.5], [float("nan")]])
 def test_odd_histograms(values: list[float]) -> None:
     Report("t").add_histogram({"a": values}).render()
+
+
+def test_a_single_point_is_drawn_only_where_asked_for() -> None:
+    charts = {"quality": {"a": [(4.0, 0.5), (8.0, 0.6)], "b": [(6.0, 0.7)]}}
+    assert Report("R").add_lines(charts, title="T").render().count("<circle") == 2
+    page = Report("R").add_lines(charts, title="T", x_label="bytes", log_x=True, single_points=True).render()
+    assert page.count("<circle") == 3 and ">bytes<" in page

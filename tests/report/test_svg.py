@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra_nsa.report.svg import Estimate, forest, histogram, line_chart, ticks
+from spectra_nsa.report.svg import Estimate, decades, forest, histogram, line_chart, ticks
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
@@ -64,3 +64,15 @@ def test_forest_puts_values_on_their_side_of_zero() -> None:
     assert ["dot" in one.attrib["class"] for one in dots] == [True, False]
     assert "a &lt; b" in svg and "broken" not in svg
     assert forest([], x_label="") == ""
+
+
+def test_a_logarithmic_axis_has_equal_steps_for_equal_ratios() -> None:
+    svg = line_chart({"a": [(0, 9.0), (10, 0.0), (100, 0.5), (1000, 1.0)]}, x_label="C", y_label="recall", log_x=True)
+    ElementTree.fromstring(svg)
+    x = [float(value) for value in re.findall(r'cx="([\d.]+)"', svg)]
+    assert len(x) == 3 and x[1] - x[0] == x[2] - x[1]  # nothing stands at 0
+
+
+def test_logarithmic_ticks_by_hand() -> None:
+    assert decades(8, 1536) == [10, 20, 50, 100, 200, 500, 1000]
+    assert decades(1, 1e5) == [1, 10, 100, 1000, 10_000, 100_000]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spectra_nsa.core.errors import UsageError
-from spectra_nsa.text.duplicates import exact_duplicates, near_duplicates, overlap
+from spectra_nsa.text.duplicates import alike, exact_duplicates, near_duplicates, overlap
 from spectra_nsa.text.rows import RetrievalSet
 from spectra_nsa.text.sources import load_source
 
@@ -66,3 +66,11 @@ def test_among_themselves_the_first_of_each_group_stays() -> None:
     texts = ["a b c d e f g", "q r s", "a b c d e f g h", "z y x w", "Q  r s", "a b c d e f g h"]
     assert near_duplicates(texts, None, 0.6).tolist() == [False, False, True, False, True, True]
     assert near_duplicates(["alone"], None).tolist() == [False]
+
+
+@given(texts, st.integers(0, 10**6), st.sampled_from([0.3, 0.5, 0.8, 1.0]))
+def test_pairs_are_alike_as_their_shingles_say(some, seed, threshold):
+    a, b = np.random.default_rng(seed).integers(0, max(1, len(some)), (2, 20 if some else 0))
+    sets = [shingles(text) for text in some]
+    expected = [len(sets[i] & sets[j]) >= threshold * len(sets[i] | sets[j]) - 1e-9 for i, j in zip(a, b, strict=True)]
+    assert alike(some, a, b, threshold).tolist() == expected

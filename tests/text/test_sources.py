@@ -7,15 +7,26 @@ import json
 import pytest
 
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.text import hub
+from spectra_nsa.text import hub, store
 from spectra_nsa.text.sources import load_source
 
 
 def test_pairs_with_extra_columns(write):
-    found = load_source(write("a.jsonl", [{"group": "g", "anchor": "a", "positive": "b", "n": 1, "bag": [1]}]))
+    found = load_source(write("a.jsonl", [{"group": "g", "anchor": "a", "positive": "b", "n": 1, "bag": ["x"]}]))
     assert (found.name, found.kind, found.roles) == ("a", "pairs", ("anchor", "positive"))
     assert found.dataset.column_names == ["anchor", "positive", "group", "n"]
     assert "bag" in found.notes[0]
+
+
+@pytest.mark.parametrize("memory", [32_000_000, 0])
+def test_lists_of_numbers_stay_and_mixed_ones_do_not(write, monkeypatch, tmp_path, memory):
+    monkeypatch.setattr(store, "IN_MEMORY", memory)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    row = {"anchor": "a", "positive": "b", "scores": [1, 0.5], "mixed": [1, "x"], "truth": [True]}
+    found = load_source(write("a.jsonl", [row, row | {"scores": [0.25]}, row | {"scores": None}]))
+    assert found.dataset.column_names == ["anchor", "positive", "scores"]
+    assert list(found.dataset["scores"]) == [[1.0, 0.5], [0.25], None]
+    assert "mixed, truth" in found.notes[0]
 
 
 @pytest.mark.parametrize(

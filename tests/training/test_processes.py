@@ -165,8 +165,8 @@ def both(tmp_path_factory: pytest.TempPathFactory, start: Path) -> tuple[Path, l
 def test_two_processes_have_the_loss_and_gradients_of_one(both: Any, start: Path, case: str) -> None:
     wanted = one_step(start, case, slice(None))
     matching = len(NEEDS) - len(SCORED) + 1
-    # four scored terms at two sizes each, for four terms of matches of which one has two sizes
-    count = {"pairs": matching - 2, "triplets": matching, "scored": matching - 5 + 8, "taught": matching + 4}
+    # four scored terms at two sizes each, for five terms of matches of which one has two sizes
+    count = {"pairs": matching - 2, "triplets": matching, "scored": matching - 6 + 8, "taught": matching + 4}
     assert len(wanted["values"]) == count[case.split()[0]]
     for found in (both[1][0][case], both[1][1][case]):
         assert found["values"] == pytest.approx(wanted["values"], abs=1e-5)

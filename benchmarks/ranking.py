@@ -1,0 +1,116 @@
+"""Does `ranking` find what `semantic` does not? Its head trained on hard negatives chosen by BM25, the encoder frozen.
+
+    python benchmarks/ranking.py [MODEL] [--pairs 3000] [--dev 1500] [--steps 300] [--lr 1e-4] [--seeds 3]
+
+Docstring, function, and the best other function by BM25, of the installed packages but for a few; measured on pairs of
+those few, whose docstrings have to find their function among all of theirs. The head gets no gradient into the encoder
+in training either, so that its term is trained here as there, on vectors that are computed once. Prints nDCG@10 of both
+outputs a seed, and ranking − semantic, paired.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from spectra_nsa.core.seeds import set_seed
+from spectra_nsa.evaluation.bm25 import BM25System
+from spectra_nsa.evaluation.ranked import DEPTH, ranking_figures
+from spectra_nsa.evaluation.systems import nearest
+from spectra_nsa.heads.ranking import RankingHead
+from spectra_nsa.losses import terms
+from spectra_nsa.metrics.bootstrap import paired_difference
+from spectra_nsa.models.sentence import SpectraSentenceTransformer
+from spectra_nsa.models.starter import HUB_NAME
+from spectra_nsa.models.warm_start import open_model
+from spectra_nsa.text.duplicates import near_duplicates
+from spectra_nsa.text.python_env import environment_pairs
+from spectra_nsa.training.precision import autocast, resolve_precision
+from spectra_nsa.workflows.quickstart import PER_PACKAGE
+
+DEV_PACKAGES = {"networkx", "rich", "pip", "setuptools", "datasets", "fsspec"}
+BATCH = 64
+TEMPERATURE = 0.05
+
+
+def rows_of(pairs: int, dev: int) -> tuple[Dataset, Dataset]:
+    rows = environment_pairs("installed", per_package=PER_PACKAGE).dataset.shuffle(seed=0)
+    is_dev = np.array([group in DEV_PACKAGES for group in rows["group"]])
+    held = rows.select(np.flatnonzero(is_dev)[:dev])
+    rest = rows.select(np.flatnonzero(~is_dev)[:pairs])
+    twice = near_duplicates(list(rest["positive"]), list(held["positive"]))
+    return rest.select(np.flatnonzero(~twice)), held
+
+
+def hard_negatives(anchors: list[str], functions: list[str]) -> list[int]:
+    found = BM25System().search(anchors, functions, 5)
+    others = [
+        [at for at in hits if at >= 0 and functions[at] != functions[own]]
+        for own, hits in enumerate(found.index.tolist())
+    ]
+    return [each[0] if each else (own + 1) % len(functions) for own, each in enumerate(others)]
+
+
+def semantic(model: SpectraSentenceTransformer, texts: list[str], *, query: bool) -> torch.Tensor:
+    encode = model.encode_query if query else model.encode_document
+    with autocast(model.device.type, resolve_precision("auto")):
+        vectors = encode(texts, outputs=["semantic"])
+    return torch.from_numpy(vectors["semantic"])  # type: ignore[index]
+
+
+def trained(anchor_ND: torch.Tensor, positive_ND: torch.Tensor, negatives: list[int], options: argparse.Namespace,
+            seed: int) -> RankingHead:  # fmt: skip
+    set_seed(seed)
+    head = RankingHead(anchor_ND.shape[1])
+    optimizer = torch.optim.AdamW(head.parameters(), lr=options.lr)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, options.steps)
+    hard = torch.tensor(negatives)
+    for _ in range(options.steps):
+        rows = torch.randint(len(anchor_ND), (BATCH,))
+        columns = [head(vectors[rows]) for vectors in (anchor_ND, positive_ND, positive_ND[hard])]
+        optimizer.zero_grad()
+        terms.ranking(columns[0], columns[1], columns[2:], TEMPERATURE).backward()
+        optimizer.step()
+        schedule.step()
+    return head.eval()
+
+
+def figure(asked_ND: torch.Tensor, found_ND: torch.Tensor, texts: list[str]) -> np.ndarray:
+    ids = {text: f"d{at}" for at, text in enumerate(texts)}
+    first = [texts.index(text) for text in ids]
+    queries = [f"q{at}" for at in range(len(texts))]
+    ranking = nearest(asked_ND.numpy(), found_ND[first].numpy(), DEPTH)
+    qrels = {query: {ids[text]: 1} for query, text in zip(queries, texts, strict=True)}
+    return ranking_figures(ranking, queries, list(ids.values()), qrels)["ndcg@10"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default=HUB_NAME)
+    parser.add_argument("--pairs", type=int, default=3_000)
+    parser.add_argument("--dev", type=int, default=1_500)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    model = open_model(options.model)
+    model.max_seq_length = min(model.max_seq_length or 128, 128)
+    rest, held = rows_of(options.pairs, options.dev)
+    anchors, positives = (semantic(model, list(rest[side]), query=side == "anchor") for side in ("anchor", "positive"))
+    negatives = hard_negatives(list(rest["anchor"]), list(rest["positive"]))
+    asked, found = (semantic(model, list(held[side]), query=side == "anchor") for side in ("anchor", "positive"))
+    before = figure(asked, found, list(held["positive"]))
+    print(f"{len(rest):,} triplets, {len(held):,} dev pairs, lr {options.lr}, semantic {before.mean():.4f}", flush=True)
+    for seed in range(options.seeds):
+        head = trained(anchors, positives, negatives, options, seed)
+        with torch.no_grad():
+            after = figure(head(asked), head(found), list(held["positive"]))
+        gap = paired_difference(after, before)
+        print(f"seed {seed}: ranking {after.mean():.4f}  {gap.value:+.4f} ({gap.ci[0]:+.4f} to {gap.ci[1]:+.4f})")
+
+
+if __name__ == "__main__":
+    main()

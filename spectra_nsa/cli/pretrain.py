@@ -1,0 +1,149 @@
+"""`spectra pretrain`: texts of any source in, a masked-LM model in `runs/NAME/` out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spectra_nsa.cli.train import read_recipe
+
+if TYPE_CHECKING:
+    from spectra_nsa.config.recipe import Recipe
+    from spectra_nsa.training.pretrain import PretrainResult
+
+
+def pretrain_command(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE]...", help="A recipe, and values that override it."),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="From scratch: a size preset (M456 when nothing else is named).")
+    ] = None,
+    start: Annotated[str | None, typer.Option("--model", "-m", help="From a checkpoint: a folder or Hub name.")] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", "-d", help="A source of texts; may be repeated.")] = None,
+    epochs: Annotated[float | None, typer.Option(min=0.001, help="Passes over the texts.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="Packed sequences a step.")] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(min=3, help="Tokens of a sequence, in the saved model too; train.max_length: here only."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with a run, or from one of its checkpoints.")] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, slower.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end.")] = False,
+) -> None:
+    """Pretrain a masked language model on texts, packed, whole words masked.
+
+    Example: spectra pretrain --size small --data texts.jsonl --name base
+    """
+    flags: dict[str, Any] = {
+        "model.size": size,
+        "model.start": start,
+        "data.train": data[0] if data else None,
+        "pretrain.also": data[1:] if data and len(data) > 1 else None,
+        "train.epochs": epochs,
+        "train.max_steps": max_steps,
+        "train.batch": batch,
+        "model.max_length": max_length,
+        "name": name,
+        "train.seed": seed,
+        "train.gradient_checkpointing": gradient_checkpointing or None,
+    }
+    recipe = read_recipe(words or [], flags, resume)
+    if dry_run:
+        plan = _plan(recipe)
+        print(json.dumps(plan, indent=2) if as_json else _readable(plan))
+        return
+    _pretrain(recipe, resume, as_json)
+
+
+def _plan(recipe: Recipe) -> dict[str, Any]:
+    """Loads texts and model, packs, trains nothing."""
+    from spectra_nsa.training.build import steps_of
+    from spectra_nsa.training.corpus import load_texts
+    from spectra_nsa.training.precision import resolve_precision
+    from spectra_nsa.training.pretrain import batch_of, check_dev, check_recipe, open_masked, packed
+    from spectra_nsa.training.watching import check_reporters
+
+    recipe = check_recipe(recipe)
+    check_reporters(recipe)
+    texts = load_texts(recipe, quarantine=None)
+    check_dev(recipe, texts)
+    around, model = open_masked(recipe)
+    train, dev, room = packed(recipe, around, texts)
+    sized = batch_of(recipe, room)
+    return {
+        "recipe": recipe.model_dump(),
+        "changed": recipe.model_dump(exclude_defaults=True),
+        "texts": len(texts.train),
+        "dev_texts": len(texts.dev),
+        "quarantined": texts.quarantined,
+        "documents": len(train.documents),
+        "tokens": len(train.documents.ids),
+        "sequences": len(train),
+        "dev_sequences": len(dev) if dev is not None else 0,
+        "length": room,
+        "steps": steps_of(sized, len(train)),
+        "batch": sized.train.batch,
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "precision": resolve_precision(recipe.train.precision),
+    }
+
+
+def _readable(plan: dict[str, Any]) -> str:
+    import yaml
+
+    head = (
+        f"{plan['texts']:,} texts, {plan['dev_texts']:,} held out, {plan['quarantined']} quarantined; "
+        f"{plan['tokens']:,} tokens in {plan['sequences']:,} sequences of at most {plan['length']}; "
+        f"{plan['steps']:,} steps of {plan['batch']} in {plan['precision']}; "
+        f"{plan['parameters'] / 1e6:.1f} M parameters. Nothing was trained."
+    )
+    return yaml.safe_dump(plan["changed"], sort_keys=False, allow_unicode=True) + head
+
+
+def _pretrain(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
+    from spectra_nsa.core.processes import is_first
+    from spectra_nsa.training.pretrain import pretrain
+
+    result = pretrain(recipe, resume=resume)
+    if result.interrupted:
+        if is_first():
+            goes_on = f"spectra pretrain --resume {result.folder}"
+            print(f"stopped at step {result.steps}. Go on with: {goes_on}", file=sys.stderr)
+        raise KeyboardInterrupt
+    if not is_first():
+        return
+    facts = {
+        "schema": 1,
+        "model": str(result.folder / "model"),
+        "run": str(result.folder),
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "best": result.best,
+        "start": result.start,
+        "ended": result.ended,
+    }
+    if result.backup is not None:
+        facts["backup"] = asdict(result.backup)
+    print(json.dumps(facts) if as_json else _said(result))
+
+
+def _said(result: PretrainResult) -> str:
+    started = {name: f" ({value:.1f} at the start)" for name, value in result.start.items()}
+    best = "".join(f", best {name} {value:.1f}{started.get(name, '')}" for name, value in result.best.items())
+    early = "; stopped early, by train.patience" if result.ended == "stopped early" else ""
+    done = f"{result.steps - result.first_step} steps in {result.seconds:.0f} s{early}{best}"
+    model = result.folder / "model"
+    return f"{done}\nmodel: {model}\nNow train it: spectra train --model {model} --data PAIRS"

@@ -1,0 +1,103 @@
+"""`spectra tokenizer train` and `spectra tokenizer report`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from spectra_nsa.core.results import Result
+
+app = typer.Typer(help="A vocabulary of your own texts.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def tokenizer() -> None:
+    """A vocabulary of your own texts."""
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", file=sys.stderr, flush=True)
+
+
+@app.command("train")
+def train_command(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Plain text files (.txt, .md, .rst) or sources of rows.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", "--out-prefix", help="The folder to write.")],
+    kind: Annotated[str, typer.Option(help="unigram, wordpiece, bpe (of bytes) or word.")] = "unigram",
+    vocab_size: Annotated[int, typer.Option(min=6, help="Pieces at most, special ones included.")] = 48_000,
+    lowercase: Annotated[bool, typer.Option("--lowercase/--cased", help="Whether case is dropped.")] = True,
+    min_frequency: Annotated[
+        int | None, typer.Option(min=1, help="Least occurrences of a word or joined pair; 2, none for unigram.")
+    ] = None,
+    max_length: Annotated[int, typer.Option(min=3, help="Where texts are cut, in pieces.")] = 512,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many lines or rows of each source.")] = None,
+    held_out: Annotated[str | None, typer.Option(help="A source to measure on, instead of 2 % left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a tokenizer on texts, and measure it beside BERT's on texts held out.
+
+    Example: spectra tokenizer train pairs.jsonl --output tokenizer --vocab-size 8000
+    """
+    from spectra_nsa.models.tokenizer_train import TokenizerSpec
+    from spectra_nsa.workflows.tokenizer import train_tokenizer_on
+
+    start = time.perf_counter()
+    spec = TokenizerSpec(
+        kind=kind, vocab_size=vocab_size, lowercase=lowercase, min_frequency=min_frequency, max_length=max_length
+    )
+    facts = train_tokenizer_on(sources, spec, output, held_out=held_out, limit=limit, say=_say)
+    results = facts.pop("results")
+    if as_json:
+        _print_json(results, time.perf_counter() - start, **facts)
+        return
+    fewer = f" of {facts['asked']:,} asked for: the texts support no more" if facts["pieces"] < facts["asked"] else ""
+    print(f"{facts['folder']}: {kind}, {facts['pieces']:,} pieces{fewer}; {facts['training_seconds']:.1f} s")
+    always = "every text, as the normaliser leaves it" if facts["lossless"] else "not every text"
+    print(f"decoding gives back {always}")
+    if not results:
+        print("too few texts to hold any out: measure it on others with spectra tokenizer report")
+    _show(results)
+
+
+@app.command("report")
+def report_command(
+    tokenizers: Annotated[list[str], typer.Argument(metavar="TOKENIZER...", help="Folders or Hub names.")],
+    texts: Annotated[str, typer.Option("--texts", "-t", help="A source of texts; 5,000 of them at most.")],
+    as_json: AsJson = False,
+) -> None:
+    """Measure tokenizers on texts, beside BERT's: pieces a word, unknown pieces, what comes back, speed.
+
+    Example: spectra tokenizer report tokenizer --texts python:stdlib
+    """
+    from spectra_nsa.workflows.tokenizer import report_on
+
+    start = time.perf_counter()
+    results = report_on(tokenizers, texts, say=_say)
+    if as_json:
+        _print_json(results, time.perf_counter() - start)
+    else:
+        _show(results)
+
+
+def _print_json(results: list[Result], seconds: float, **facts: Any) -> None:
+    from spectra_nsa.core.results import results_document
+
+    print(json.dumps(results_document(results, model=None, seconds=seconds, **facts), ensure_ascii=False))
+
+
+def _show(results: list[Result]) -> None:
+    from spectra_nsa.core.console import console
+    from spectra_nsa.report.terminal import terminal_tables
+
+    for table in terminal_tables(results):
+        console().print(table)

@@ -1,0 +1,125 @@
+"""The kinds of tokenizer that can be trained: each as normaliser, splitting, model and decoder of `tokenizers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # their ids are their places
+UNKNOWN = "[UNK]"
+BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))  # SentencePiece's pieces for what the alphabet lacks
+MARK = "▁"
+FREQUENCY = 2  # how often a word or a pair of pieces must stand in the texts, unless something else is said
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind.
+
+    Attributes:
+        blank: lower case or not → a tokenizer without a vocabulary.
+        trainer: vocabulary size, least frequency, the characters that are pieces whether they occur or not → what
+            trains it; for unigram the size is without the bytes.
+        lossless: whether decoding gives the normalised text back, whatever the text is.
+        counts: whether the trainer knows a least frequency.
+    """
+
+    blank: Callable[[bool], Tokenizer]
+    trainer: Callable[[int, int, list[str]], Any]
+    lossless: bool
+    counts: bool = True
+
+
+def basic_alphabet(lowercase: bool) -> list[str]:
+    """Printable ASCII, without capitals where there will be none."""
+    return [chr(code) for code in range(33, 127) if not (lowercase and chr(code).isupper())]
+
+
+def _unigram(lowercase: bool) -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            *([normalizers.Lowercase()] if lowercase else []),
+            normalizers.Replace(MARK, " "),  # the mark of a space, were it in a text, would be decoded as one
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Strip(),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(MARK, "always", True)
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace(MARK, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return tokenizer
+
+
+def _bpe(lowercase: bool) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    steps = [normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else []), normalizers.Prepend(" ")]
+    tokenizer.normalizer = normalizers.Sequence(steps)  # the space: a word has the same pieces wherever it stands
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    return tokenizer
+
+
+def _wordpiece(lowercase: bool) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _word(lowercase: bool) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordLevel(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def _unigram_trainer(size: int, frequency: int, alphabet: list[str]) -> Any:
+    return trainers.UnigramTrainer(
+        vocab_size=size,
+        special_tokens=list(SPECIAL),
+        unk_token=UNKNOWN,
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+
+
+def _bpe_trainer(size: int, frequency: int, alphabet: list[str]) -> Any:
+    return trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=frequency,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+
+
+def _wordpiece_trainer(size: int, frequency: int, alphabet: list[str]) -> Any:
+    return trainers.WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=frequency,
+        special_tokens=list(SPECIAL),
+        limit_alphabet=1_000,
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+
+
+def _word_trainer(size: int, frequency: int, alphabet: list[str]) -> Any:
+    return trainers.WordLevelTrainer(
+        vocab_size=size, min_frequency=frequency, special_tokens=list(SPECIAL), show_progress=False
+    )
+
+
+KINDS = {
+    "unigram": Kind(_unigram, _unigram_trainer, lossless=True, counts=False),
+    "wordpiece": Kind(_wordpiece, _wordpiece_trainer, lossless=False),
+    "bpe": Kind(_bpe, _bpe_trainer, lossless=True),
+    "word": Kind(_word, _word_trainer, lossless=False),
+}

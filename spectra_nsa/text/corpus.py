@@ -1,0 +1,113 @@
+"""All texts of one or more sources, one at a time and as often as they are asked for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.text.lines import Line, read_lines
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PLAIN = (".txt", ".md", ".rst")  # each also packed
+_PACKED = (".gz", ".zst", ".zstd")
+_AT_A_TIME = 1_000
+
+
+def is_plain(source: str | Path) -> bool:
+    """Whether a source is a plain text file by its name: every line of it is a text."""
+    suffixes = [suffix.lower() for suffix in Path(source).suffixes]
+    if suffixes and suffixes[-1] in _PACKED:
+        suffixes.pop()
+    return bool(suffixes) and suffixes[-1] in PLAIN
+
+
+class Corpus:
+    """The texts of sources, in order; going through it again reads again, so that nothing large is held.
+
+    A plain text file gives its lines, any other source (see `load_source`) every text of every row: anchors, positives
+    and negatives alike. Blank lines are skipped.
+
+    Args:
+        sources: plain text files and sources that `load_source` knows.
+        limit: at most so many lines or rows of each; ``None`` for all.
+
+    Attributes:
+        left_out: how many rows and lines were refused.
+
+    Raises:
+        SpectraError: a source cannot be read, or holds no text.
+    """
+
+    def __init__(self, sources: Sequence[str | Path], *, limit: int | None = None) -> None:
+        if not sources:
+            raise UsageError("name a source of texts: a plain text file, or whatever spectra data preview reads.")
+        self.limit = limit
+        self.left_out = 0
+        self._parts: list[Path | tuple[Dataset, tuple[str, ...]]] = []
+        for source in sources:
+            self._parts.append(self._plain(Path(source)) if is_plain(source) else self._table(source))
+
+    def _plain(self, path: Path) -> Path:
+        path = path.expanduser()
+        if not path.is_file():
+            raise SpectraError(f"{path} does not exist, or is no file.")
+        good = refused = 0
+        for line in islice(read_lines(path), self.limit):
+            if (text := _decoded(line)) is None:
+                refused += 1
+            else:
+                good += bool(text)
+        if not good:
+            why = f"none of its {refused:,} lines is UTF-8 text of at most 1 MB" if refused else "it is empty"
+            raise SpectraError(f"{path} holds no text: {why}. A plain text file has one text a line.")
+        self.left_out += refused
+        return path
+
+    def _table(self, source: str | Path) -> tuple[Dataset, tuple[str, ...]]:
+        from spectra_nsa.text.sources import load_source
+
+        found = load_source(source, limit=self.limit)
+        self.left_out += found.quarantined
+        return found.dataset, found.text_columns
+
+    def __iter__(self) -> Iterator[str]:
+        for part in self._parts:
+            if isinstance(part, Path):
+                yield from filter(None, map(_decoded, islice(read_lines(part), self.limit)))
+            else:
+                yield from _cells(*part)
+
+
+def _decoded(line: Line) -> str | None:
+    """A line's text, ``""`` where it is blank; ``None`` where it is too long or not UTF-8."""
+    if line.too_long:
+        return None
+    try:
+        return line.data.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return None
+
+
+def _cells(table: Dataset, columns: tuple[str, ...]) -> Iterator[str]:
+    table = table.select_columns(list(columns))
+    for start in range(0, len(table), _AT_A_TIME):
+        for values in table[start : start + _AT_A_TIME].values():
+            yield from values
+
+
+def sample_texts(texts: Iterable[str], count: int, *, seed: int = 0) -> list[str]:
+    """At most `count` texts of a stream, each as likely as any other (reservoir sampling, Vitter 1985)."""
+    generator = random.Random(seed)
+    kept: list[str] = []
+    for number, text in enumerate(texts):
+        if number < count:
+            kept.append(text)
+        elif (place := generator.randrange(number + 1)) < count:
+            kept[place] = text
+    return kept

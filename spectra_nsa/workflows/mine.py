@@ -1,0 +1,172 @@
+"""Hard negatives for pairs: of each anchor's best-scored documents, those that the rules take for wrong answers.
+
+The names and, where they serve, the meanings are those of sentence-transformers' `mine_hard_negatives`: anchors and
+documents count once, an anchor's positives are never its negatives, margins are held against the least score of its
+positives. We differ: neither texts, nor vectors, nor scores of all anchors are in memory at once (there it is all
+vectors, and 16,384 anchors × all documents of scores: 6.6 GB for 100,000 documents; issue 3164 of that project); what
+was computed is on disk, for other rules and after a kill; `range_min` counts ranks before the other rules, there it
+counts what they have left; near-duplicates of a positive or of the anchor are dropped; rows stay in the order of the
+source; BM25, sparse encoders, and a second model as a judge.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectra_nsa.core.errors import SpectraError, unknown_name
+from spectra_nsa.text.negatives import Rules
+from spectra_nsa.workflows.mined_file import beside, check_output, meta, write_rows
+
+if TYPE_CHECKING:
+    from spectra_nsa.text.pool import Pool
+    from spectra_nsa.text.rows import TextSet
+    from spectra_nsa.workflows.candidates import Negatives
+
+
+def mine(
+    source: str | Path,
+    model: str | Path,
+    output: str | Path,
+    *,
+    corpus: str | Path | None = None,
+    judge: str | Path | None = None,
+    incomplete: str = "drop",
+    scores: bool = False,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+    **rules: Any,
+) -> dict[str, Any]:
+    """Writes pairs with hard negatives, and FILE.meta.json beside them.
+
+    Args:
+        source: pairs, as `load_source` reads them; negatives that they have are not used.
+        model: a SentenceTransformer's or SparseEncoder's folder or Hub name, or ``"bm25"``. Dense vectors are compared
+            by cosine, sparse ones by inner product.
+        output: the file, JSON Lines (.jsonl) or Parquet (.parquet) by its name.
+        corpus: further candidates; ``None`` has the other rows' positives only.
+        judge: a second model, which drops what it takes for another positive (`judge_ratio`); ``None`` for none.
+        incomplete: ``"drop"`` sets rows with too few negatives aside, into NAME.incomplete.jsonl; ``"keep"`` repeats
+            the negatives that they have. Rows without any are set aside either way.
+        scores: whether to write the model's scores too: `scores`, a list, the positive's first.
+        columns, split, limit: of the source, see `load_source`.
+        dry_run: whether to read the data, and say what would be done.
+        say: called with a line of progress at each stage.
+        rules: see `Rules`.
+
+    Returns:
+        what was written, with counts, seconds and the peak of memory.
+
+    Raises:
+        SpectraError: the source is not made of pairs, a model cannot be opened, or the disk is full.
+        UsageError: a rule is out of its range, or the output cannot be written as what its name says.
+    """
+    began = time.monotonic()
+    rule = _rules(rules)
+    target = Path(output).expanduser()
+    check_output(target, str(source), incomplete)
+    from spectra_nsa.core.memory import peak_memory_gb
+    from spectra_nsa.workflows.candidates import Candidates, Judgements, choose
+    from spectra_nsa.workflows.teachers import find_teacher
+
+    teacher, second = find_teacher(str(model)), find_teacher(str(judge)) if judge is not None else None
+    pool, found = _pool(source, corpus, columns, split, limit)
+    _tell(found, rule, say)
+    candidates = Candidates(pool, teacher, rule.depth)
+    judgements = Judgements(candidates, second) if second is not None else None
+    facts: dict[str, Any] = {
+        "output": str(target), "source": str(source), "corpus": corpus and str(corpus),
+        "model": dataclasses.asdict(teacher), "judge": second and dataclasses.asdict(second),
+        "rules": dataclasses.asdict(rule) | {"range_max": rule.depth}, "incomplete": incomplete,
+        "notes": found.pop("notes"), "counts": found,
+    }  # fmt: skip
+    if dry_run:
+        todo = len(candidates.blocks.missing(candidates.count))
+        return facts | {"dry_run": True, "blocks": candidates.count, "blocks_to_search": todo}
+    for stage in (candidates, judgements):
+        if stage is not None:
+            stage.run()
+    negatives = choose(candidates, judgements, rule)
+    found |= {"candidates": negatives.candidates, "dropped": dict(negatives.dropped)}
+    _check_any(negatives, rule, incomplete)
+    found |= write_rows(target, pool, negatives, incomplete=incomplete, scores=scores, facts=_record(facts))
+    aside = beside(target) if beside(target).is_file() else None
+    return facts | {
+        "meta": str(meta(target)), "set_aside": aside and str(aside), "seconds": round(time.monotonic() - began, 2),
+        "peak_memory_gb": round(peak_memory_gb(), 2),
+    }  # fmt: skip
+
+
+def _tell(found: dict[str, Any], rules: Rules, say: Callable[[str], None]) -> None:
+    say(
+        f"{found['rows']:,} rows: {found['anchors']:,} anchors, {found['documents']:,} documents, "
+        f"{rules.depth - rules.range_min} candidates an anchor"
+    )
+    for note in found["notes"]:
+        say(f"note: {note}")
+
+
+def _check_any(found: Negatives, rules: Rules, incomplete: str) -> None:
+    """Refuses to write a file without rows."""
+    needed = rules.negatives if incomplete == "drop" else 1
+    most = int((found.index_QN >= 0).sum(axis=1).max())
+    if most >= needed:
+        return
+    dropped = ", ".join(f"{name} {count:,}" for name, count in found.dropped.items()) or "none"
+    raise SpectraError(
+        f"no anchor has {needed} negatives, the most is {most}. Of {found.candidates:,} candidates the rules dropped: "
+        f"{dropped}. Loosen those, raise --range-max, add a --corpus or ask for fewer --negatives. Nothing was written."
+    )
+
+
+def _rules(given: dict[str, Any]) -> Rules:
+    names = [field.name for field in dataclasses.fields(Rules)]
+    for name in given:
+        if name not in names:
+            theirs = {"num_negatives": "negatives", "absolute_margin": "margin", "sampling_strategy": "sampling"}
+            raise unknown_name("option of mine", name, names, theirs)
+    return Rules(**given)
+
+
+def _pool(
+    source: str | Path, corpus: str | Path | None, columns: Mapping[str, str] | None, split: str | None,
+    limit: int | None,
+) -> tuple[Pool, dict[str, Any]]:  # fmt: skip
+    """The numbered texts, and what is to be told of them."""
+    from spectra_nsa.text.pool import build_pool
+    from spectra_nsa.text.sources import load_source
+
+    pairs = load_source(source, columns=columns, split=split, limit=limit)
+    further = load_source(corpus) if corpus is not None else None
+    pool = build_pool(pairs, further)
+    repeated = int((~pool.first_R).sum())
+    notes = [note for one in (pairs, further) if one is not None for note in _notes(one)]
+    if pairs.kind == "triplets":
+        notes.append("the source has negatives of its own, which are not used")
+    if repeated:
+        notes.append(f"{repeated:,} rows repeat the pair of an earlier row and are left out")
+    counts = {
+        "rows": len(pool.rows), "repeated": repeated, "quarantined": pairs.quarantined,
+        "anchors": len(pool.queries), "documents": len(pool.documents),
+    }  # fmt: skip
+    return pool, counts | {"notes": notes}
+
+
+def _notes(found: TextSet) -> list[str]:
+    broken = [f"{found.quarantined:,} broken rows of {found.name} were left out"] if found.quarantined else []
+    return [*found.notes, *broken]
+
+
+def _record(facts: dict[str, Any]) -> dict[str, Any]:
+    """What FILE.meta.json says beside columns and counts."""
+    from spectra_nsa.core.results import environment
+
+    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return {"schema": 1, "created": created, **facts, "environment": environment()}

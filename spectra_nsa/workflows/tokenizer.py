@@ -1,0 +1,122 @@
+"""Training a tokenizer on sources of texts, and what it and others make of texts that it has not seen."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.results import Result
+from spectra_nsa.text.corpus import Corpus, sample_texts
+
+if TYPE_CHECKING:
+    from spectra_nsa.models.tokenizer_train import TokenizerSpec
+
+BASELINE = "bert-base-uncased"
+MOST = 5_000  # texts that a report looks at
+_ONE_IN = 50
+
+
+class _Part:
+    """One side of a split by a hash of the text, so that equal texts are on the same side."""
+
+    def __init__(self, texts: Iterable[str], *, held_out: bool) -> None:
+        self.texts, self.held_out = texts, held_out
+
+    def __iter__(self) -> Iterator[str]:
+        return (text for text in self.texts if (zlib.crc32(text.encode()) % _ONE_IN == 0) == self.held_out)
+
+
+def train_tokenizer_on(
+    sources: Sequence[str],
+    spec: TokenizerSpec,
+    output: str | Path,
+    *,
+    held_out: str | None = None,
+    limit: int | None = None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Trains a tokenizer, saves its folder, and measures it beside BERT's on texts held out.
+
+    Args:
+        sources: plain text files and other sources of texts.
+        spec: what to train.
+        output: the folder; a tokenizer's that stands there is replaced.
+        held_out: a source to measure on; ``None`` leaves 2 % of the texts out of the training. At most 5,000 count.
+        limit: at most so many lines or rows of each source.
+        say: called with lines of progress.
+
+    Returns:
+        the folder, how many pieces it has, how long the training took, and `results`: empty where nothing could be
+        held out.
+
+    Raises:
+        SpectraError: unusable texts, or too few pieces.
+        UsageError: something else than a tokenizer stands at `output`.
+    """
+    from spectra_nsa.models.tokenizer_kinds import KINDS
+    from spectra_nsa.models.tokenizer_train import check_tokenizer_folder, save_tokenizer, train_tokenizer
+
+    check_tokenizer_folder(output)
+    corpus = Corpus(sources, limit=limit)
+    texts: Iterable[str] = corpus
+    if held_out is None:
+        texts, unseen = _Part(corpus, held_out=False), sample_texts(_Part(corpus, held_out=True), MOST)
+    else:
+        unseen = sample_texts(Corpus([held_out]), MOST)
+    if corpus.left_out:
+        say(f"{corpus.left_out:,} unreadable rows or lines were left out")
+    say(f"training {spec.kind} for {spec.vocab_size:,} pieces")
+    start = time.perf_counter()
+    tokenizer = train_tokenizer(texts, spec)
+    seconds = time.perf_counter() - start
+    save_tokenizer(tokenizer, output)
+    name = held_out or f"{', '.join(map(str, sources))} (held out)"
+    return {
+        "folder": str(output),
+        "kind": spec.kind,
+        "asked": spec.vocab_size,
+        "pieces": len(tokenizer),
+        "lossless": KINDS[spec.kind].lossless,
+        "training_seconds": round(seconds, 3),
+        "held_out": len(unseen),
+        "results": _results({Path(output).name: tokenizer}, unseen, name, say) if unseen else [],
+    }
+
+
+def report_on(tokenizers: Sequence[str], source: str, *, say: Callable[[str], None]) -> list[Result]:
+    """Measures tokenizers, and BERT's uncased one beside them, on at most 5,000 texts of a source.
+
+    Args:
+        tokenizers: folders or Hub names.
+        source: of texts.
+        say: called where BERT's is not at hand.
+
+    Raises:
+        SpectraError: a tokenizer or the source cannot be read.
+    """
+    from spectra_nsa.models.fresh import load_tokenizer
+
+    opened = {name: load_tokenizer(name) for name in tokenizers}
+    return _results(opened, sample_texts(Corpus([source]), MOST), source, say)
+
+
+def _results(
+    tokenizers: Mapping[str, Any], texts: Sequence[str], name: str, say: Callable[[str], None]
+) -> list[Result]:
+    from spectra_nsa.models.fresh import load_tokenizer
+    from spectra_nsa.models.tokenizer_report import measure_tokenizer
+
+    measured = dict(tokenizers)
+    try:
+        measured.setdefault(BASELINE, load_tokenizer(None))
+    except SpectraError as error:
+        say(f"not compared with {BASELINE}: {error}")
+    return [
+        Result(task="statistics", name=name, system=system, metric=metric, value=float(value), n=len(texts))
+        for system, tokenizer in measured.items()
+        for metric, value in measure_tokenizer(tokenizer, texts).items()
+    ]
