@@ -29,7 +29,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from spectra_nsa.config.recipe import DataSection, load_recipe
+from spectra_nsa.config.recipe import load_recipe
+from spectra_nsa.config.sections import DataSection
 from spectra_nsa.core.results import environment
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.text.python_env import environment_pairs

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectra_nsa.config.recipe import LossSection
+from spectra_nsa.config.sections import LossSection
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.heads.anomaly import KAPPA
 from spectra_nsa.losses import terms

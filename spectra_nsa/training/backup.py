@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spectra_nsa.config.recipe import BackupSection
+from spectra_nsa.config.sections import BackupSection
 from spectra_nsa.core.checksums import MANIFEST
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.training.backup_store import Store, Unit, checkpoint_unit, model_unit

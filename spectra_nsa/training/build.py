@@ -53,42 +53,21 @@ def build_trainer(
     """
     precision = resolve_precision(recipe.train.precision)
     evaluator = DevEvaluator(data.dev, data.dev_kind, precision) if data.dev is not None and data.dev_kind else None
-    arguments = training_arguments(recipe, folder, len(data.train), precision, evaluator.metric if evaluator else None)
-    dims = model.spectra.config.semantic_dims or [model.spectra.config.projection_dim]
-    loss = LossStack(
-        model,
-        recipe.loss,
-        active=active_terms(recipe),
-        sizes=dims if recipe.model.matryoshka else dims[:1],
-        groups=recipe.train.length_groups,
-        cached=recipe.train.cached_batch,
-        together=shares_out(recipe),
-        taught_at=recipe.distill.temperature,
-    )
-    teaching = open_teaching(recipe, data, model)
-    copying = [BackUp(backup)] if backup is not None else []
+    loss = _loss(recipe, model)
     trainer = SpectraTrainer(
         model=model,
-        args=arguments,
+        args=training_arguments(recipe, folder, len(data.train), precision, evaluator.metric if evaluator else None),
         train_dataset=data.train,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[StackClock(loss), *copying],
+        callbacks=[StackClock(loss), *([BackUp(backup)] if backup is not None else [])],
     )
-    trainer.groups = data.groups
-    trainer.facts = facts_of(recipe, data)
+    trainer.groups, trainer.gate_lr, trainer.facts = data.groups, recipe.train.gate_lr, facts_of(recipe, data)
     if backup is not None:
         trainer.held = backup.held
+    _set_batches(trainer, recipe, model, data, whole=deadline is None)
     trainer.add_callback(Restore(trainer.restore))
-    trainer.data_collator.max_length = recipe.train.max_length
-    trainer.data_collator.prompts = column_prompts(model.prompts, data.columns)
-    if teaching is not None:
-        collator: Any = TaughtCollator(trainer.data_collator, teaching, data.columns)
-        trainer.data_collator = collator
-    elif deadline is None and sees_all(recipe, len(data.train)):
-        trainer.take_tokens(token_rows(data, model, trainer.data_collator))
     trainer.add_callback(FiniteGradients(trainer.skip, trainer.step_passed))
-    trainer.gate_lr = recipe.train.gate_lr
     terms = live_terms(recipe, data.train.column_names)
     add_watchers(trainer, model, loss, recipe=recipe, folder=folder, data=data, terms=terms, deadline=deadline)
     for unwanted in (ProgressCallback, PrinterCallback):
@@ -99,6 +78,34 @@ def build_trainer(
         trainer.deadline = deadline
         trainer.add_callback(Deadline(deadline))
     return trainer
+
+
+def _loss(recipe: Recipe, model: SpectraSentenceTransformer) -> LossStack:
+    dims = model.spectra.config.semantic_dims or [model.spectra.config.projection_dim]
+    return LossStack(
+        model,
+        recipe.loss,
+        active=active_terms(recipe),
+        sizes=dims if recipe.model.matryoshka else dims[:1],
+        groups=recipe.train.length_groups,
+        cached=recipe.train.cached_batch,
+        together=shares_out(recipe),
+        taught_at=recipe.distill.temperature,
+    )
+
+
+def _set_batches(
+    trainer: SpectraTrainer, recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData, *, whole: bool
+) -> None:
+    """What makes batches of the rows; tokenised beforehand where a run without a time limit sees all of them."""
+    trainer.data_collator.max_length = recipe.train.max_length
+    trainer.data_collator.prompts = column_prompts(model.prompts, data.columns)
+    teaching = open_teaching(recipe, data, model)
+    if teaching is not None:
+        collator: Any = TaughtCollator(trainer.data_collator, teaching, data.columns)
+        trainer.data_collator = collator
+    elif whole and sees_all(recipe, len(data.train)):
+        trainer.take_tokens(token_rows(data, model, trainer.data_collator))
 
 
 def shares_out(recipe: Recipe) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_nsa.config.recipe import DataSection, DistillSection
+from spectra_nsa.config.sections import DataSection, DistillSection
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.text.sources import load_source
 

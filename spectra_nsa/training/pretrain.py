@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectra_nsa.config.recipe import PretrainSection, Recipe, load_recipe
+from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.sections import PretrainSection
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.files import atomic_folder

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from spectra_nsa.config.parts import PARTS, Held, own_part, turn, turned
-from spectra_nsa.config.recipe import ModelSection, Recipe, Terms, load_recipe, with_values
+from spectra_nsa.config.recipe import Recipe, load_recipe, with_values
+from spectra_nsa.config.sections import ModelSection, Terms
 from spectra_nsa.core.errors import UsageError
 
 BARE = Held(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spectra_nsa.config.presets import DEFAULT, NAMES, load_preset
-from spectra_nsa.config.recipe import TrainSection
+from spectra_nsa.config.sections import TrainSection
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel

@@ -12,18 +12,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra_nsa.config.recipe import (
+from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.sections import (
     BackupSection,
     DataSection,
     DistillSection,
     LossSection,
     ModelSection,
     PretrainSection,
-    Recipe,
     Section,
     TrainSection,
     WatchSection,
-    load_recipe,
 )
 from spectra_nsa.core.errors import SpectraError, UsageError
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import spectra_nsa as sp
-from spectra_nsa.config.recipe import LossSection, load_recipe
+from spectra_nsa.config.recipe import load_recipe
+from spectra_nsa.config.sections import LossSection
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.losses import stack as stack_module
 from spectra_nsa.losses.stack import NEEDS, SCORED, LossStack, NotFiniteError

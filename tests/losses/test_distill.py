@@ -14,7 +14,7 @@ from sentence_transformers.sentence_transformer.losses import EmbedDistillLoss, 
 from sentence_transformers.util import pairwise_cos_sim
 
 import spectra_nsa as sp
-from spectra_nsa.config.recipe import LossSection
+from spectra_nsa.config.sections import LossSection
 from spectra_nsa.losses import distill
 from spectra_nsa.losses.distill import SCORES, TARGET, TAUGHT, TEACHER
 from spectra_nsa.losses.stack import NEEDS, LossStack

@@ -12,7 +12,8 @@ import torch
 from sentence_transformers.util import pairwise_angle_sim, pairwise_cos_sim
 
 import spectra_nsa as sp
-from spectra_nsa.config.recipe import LossSection, load_recipe
+from spectra_nsa.config.recipe import load_recipe
+from spectra_nsa.config.sections import LossSection
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.losses.stack import MATCHES, NEEDS, SCORED, LossStack, NotFiniteError
 from spectra_nsa.training.run import train

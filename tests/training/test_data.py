@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spectra_nsa.config.recipe import DataSection
+from spectra_nsa.config.sections import DataSection
 from spectra_nsa.training.data import load_training_data
 
 

@@ -17,7 +17,8 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 import spectra_nsa as sp
-from spectra_nsa.config.recipe import LossSection, Recipe, load_recipe
+from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.sections import LossSection
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.losses.distill import TARGET, TAUGHT, TEACHER

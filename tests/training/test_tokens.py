@@ -12,7 +12,8 @@ import pytest
 import torch
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
-from spectra_nsa.config.recipe import DataSection, Recipe, load_recipe
+from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.sections import DataSection
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.models.warm_start import warm_start
 from spectra_nsa.text import store
