@@ -119,7 +119,7 @@ class DistillSection(Section):
     )
     temperature: float = Field(0.05, gt=0, description="of the similarity distributions that are compared")
     scores: list[str] | None = Field(
-        None, min_length=2, description="columns of scores: the positive's, then each negative's; none: the teachers'"
+        None, min_length=1, description="columns of scores, or one of lists: the positive's first; none: the teachers'"
     )
 
     @model_validator(mode="after")

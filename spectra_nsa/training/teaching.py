@@ -162,25 +162,22 @@ def read_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str]) -> 
     Args:
         rows: texts and scores.
         columns: of the texts, the anchor's first.
-        names: of the scores, one for each text after the anchor.
+        names: of the scores, one for each text after the anchor; or a single one, of lists of them.
 
     Raises:
         SpectraError: not as many columns, or a score that is none or lies outside of −1 to 1.
     """
-    if len(names) != len(columns) - 1:
+    wanted = columns[1:]
+    if len(names) not in (1, len(wanted)):
         raise SpectraError(
-            f"distill.scores names {len(names)} columns; rows of {', '.join(columns)} need {len(columns) - 1}: the "
-            "positive's, then each negative's."
+            f"distill.scores names {len(names)} columns; rows of {', '.join(columns)} need {len(wanted)}: the "
+            "positive's, then each negative's; or one that holds lists of so many."
         )
     digests, values = [], []
     for start in range(0, len(rows), _AT_A_TIME):
         part = rows[start : start + _AT_A_TIME]
-        for column, name in zip(columns[1:], names, strict=True):
-            digests.append(digests_of(_joined(part[columns[0]], part[column]), "score"))
-            try:
-                values.append(np.asarray(part[name], dtype=np.float32))
-            except (TypeError, ValueError) as error:
-                raise SpectraError(f"distill.scores: column {name!r} holds what is no number: {error}.") from error
+        digests += [digests_of(_joined(part[columns[0]], part[column]), "score") for column in wanted]
+        values += _numbers(part, names, len(wanted))
     found = np.concatenate(values)
     if not (np.abs(found) <= 1).all():
         raise SpectraError(
@@ -189,6 +186,21 @@ def read_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str]) -> 
         )
     once, first = np.unique(np.concatenate(digests), return_index=True)
     return Scores(once, found[first])
+
+
+def _numbers(part: Mapping[str, Sequence[Any]], names: Sequence[str], count: int) -> list[NDArray[np.float32]]:
+    """The scores of some rows, (B,) for each text after the anchor."""
+    found = []
+    for name in names:
+        try:
+            found.append(np.asarray(part[name], dtype=np.float32))
+        except (TypeError, ValueError) as error:
+            raise SpectraError(f"distill.scores: column {name!r} holds what is no number: {error}.") from error
+    if len(names) == 1 and found[0].ndim == 2:
+        found = list(found[0].T)
+    if len(found) != count or any(one.ndim != 1 for one in found):
+        raise SpectraError(f"distill.scores: column {names[0]!r} needs {count} scores a row, the positive's first.")
+    return found
 
 
 def _joined(anchors: Sequence[str], passages: Sequence[str]) -> list[str]:

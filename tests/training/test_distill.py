@@ -251,6 +251,19 @@ def test_given_scores_are_looked_up_and_checked(tmp_path: Path, recipe: Callable
         teaching(recipe(mined, "distill.scores=[goood, bad]"))
 
 
+def test_scores_in_lists_are_read_as_mining_leaves_them(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
+    rows = [{"anchor": f"a{i}", "positive": f"p{i}", "negative": f"n{i}", "scores": [i / 40, -i / 40]}
+            for i in range(40)]  # fmt: skip
+    (tmp_path / "mined.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    base = recipe(f"data.train={tmp_path / 'mined.jsonl'}", "distill.scores=[scores]")
+    brought = teaching(base)[0].brought(rows[3:5], ["anchor", "positive", "negative"])
+    torch.testing.assert_close(brought["positive_margin_score"], torch.tensor([3 / 40, 4 / 40]))
+    torch.testing.assert_close(brought["negative_margin_score"], torch.tensor([-3 / 40, -4 / 40]))
+    columns = ["anchor", "positive", "negative", "negative_2"]
+    with pytest.raises(SpectraError, match="needs 3 scores a row"):
+        read_scores(Dataset.from_list([{**row, "negative_2": "x"} for row in rows]), columns, ["scores"])
+
+
 def test_weights_belong_to_teachers() -> None:
     with pytest.raises(UsageError, match="2 weights for 1 teachers"):
         load_recipe(None, ["distill.teachers=[a]", "distill.weights=[1, 2]"])
