@@ -40,9 +40,9 @@ def test_codes_find_more_neighbours_once_fitted_and_nest() -> None:
     after = code_recall(bridge, (vectors, vectors), (asked, asked))
     for width in ("64", "128", "256"):
         assert after[width]["asymmetric"] >= after[width]["symmetric"]
-    for width in ("64", "128"):  # 256 orthogonal directions leave nothing to gain in 48 dimensions
-        assert after[width]["symmetric"] > before[width]["symmetric"]
-    assert after["256"]["symmetric"] > 0.99
+    assert after["64"]["symmetric"] > before["64"]["symmetric"] + 0.01
+    # More than 48 orthogonal directions leave nothing to gain in 48 dimensions.
+    assert after["128"]["symmetric"] > 0.99 and after["256"]["symmetric"] > 0.99
     assert after["64"]["symmetric"] <= after["128"]["symmetric"] + 0.01 <= after["256"]["symmetric"] + 0.02
     decoded = bridge.decode(torch.where(bridge(vectors) > 0, 1.0, -1.0))
     assert torch.cosine_similarity(decoded, vectors).mean() > 0.9
