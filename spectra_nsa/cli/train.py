@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -79,7 +80,9 @@ def train_command(
     flags |= {f"model.{part}": False for part, is_off in off.items() if is_off}
     recipe = read_recipe(words or [], flags, resume)
     if dry_run:
-        plan = _plan(recipe)
+        if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
+            return
+        plan = _plan(recipe, resumed=resume is not None)
         print(json.dumps(plan, indent=2) if as_json else _readable(plan))
         return
     _train(recipe, resume, as_json)
@@ -111,16 +114,20 @@ def read_recipe(words: list[str], flags: dict[str, Any], resume: Path | None = N
     return recipe
 
 
-def _plan(recipe: Recipe) -> dict[str, Any]:
+def _plan(recipe: Recipe, *, resumed: bool) -> dict[str, Any]:
     """Loads data and shapes, trains nothing."""
     from spectra_nsa.models.inspect import Workload, inspect_model
     from spectra_nsa.training.build import live_terms, steps_of
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.precision import resolve_precision
+    from spectra_nsa.training.run import check_free
     from spectra_nsa.training.start import planned_config
-    from spectra_nsa.training.watching import check_patience, check_reporters
+    from spectra_nsa.training.watching import check_patience, check_reporters, check_terms
 
+    if recipe.name is not None and not resumed:
+        check_free(Path(recipe.output) / recipe.name)
     check_reporters(recipe)
+    check_terms(recipe)
     config, length = planned_config(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
     check_patience(recipe, data)
@@ -140,6 +147,7 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
         "changed": recipe.model_dump(exclude_defaults=True),
         "rows": len(data.train),
         "dev_rows": len(data.dev) if data.dev is not None else 0,
+        "left_out": data.left_out,
         "quarantined": data.quarantined,
         "steps": steps_of(recipe, len(data.train)),
         "parameters": facts["parameters"],
@@ -152,8 +160,9 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
 def _readable(plan: dict[str, Any]) -> str:
     import yaml
 
+    left_out = f"{plan['left_out']} left out (they share a text with a dev row), " if plan["left_out"] else ""
     head = (
-        f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows, {plan['quarantined']} quarantined; "
+        f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows, {left_out}{plan['quarantined']} quarantined; "
         f"{plan['steps']:,} steps in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
         f"about {plan['memory_gb']} GB; loss: {', '.join(plan['terms'])}. Nothing was trained."
     )
@@ -188,6 +197,13 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     }
     if result.backup is not None:
         facts["backup"] = asdict(result.backup)
+    for name, value in result.best.items():
+        if result.steps > result.first_step and value <= result.start.get(name, value - 1):
+            print(
+                f"spectra: warning: no step was better than the start by {name}: a lower train.lr, more data or longer "
+                "training may help.",
+                file=sys.stderr,
+            )
     if as_json:
         print(json.dumps(facts))
         return
@@ -200,14 +216,8 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     early = "; stopped early, by train.patience" if result.ended == "stopped early" else ""
     done = f"{result.steps - result.first_step} steps in {result.seconds:.0f} s{early}"
     print(f"{done} ({result.pairs_per_second:.1f} pairs/s){best}")
-    for name, value in result.best.items():
-        if value < result.start.get(name, value):
-            print(
-                f"spectra: warning: no step was better than the start by {name}: a lower train.lr, more data or longer "
-                "training may help.",
-                file=sys.stderr,
-            )
     print(f"model: {model}")
+    print(f"report: {result.folder / 'report.html'}")
     if result.backup is not None:
         lost = f", not copied: {', '.join(result.backup.lost)}" if result.backup.lost else ""
         print(f"backup: {recipe.backup.to}, {result.backup.failures} failed attempts{lost}")

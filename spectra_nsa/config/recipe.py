@@ -142,6 +142,8 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
         prefix = ".".join([*path[:-1], ""])
         valid = [prefix + name for name in schema.model_fields]
         elsewhere = {prefix + other: prefix + ours for other, ours in _ELSEWHERE.items() if prefix + ours in valid}
+        if schema is root:  # a key without its section
+            elsewhere = {name: f"{part}.{name}" for part in _SECTIONS for name in _section(root, part).model_fields}
         return UsageError(f"{where}: {unknown_name('recipe key', dotted, valid, elsewhere)}")
     if problem["type"] == "model_type":
         return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: it should be a section of keys and values.")

@@ -46,6 +46,7 @@ class TrainingData:
         dev: pairs or scored pairs; ``None`` for no dev metric.
         dev_kind: ``"pairs"``, ``"scored"`` or ``None``.
         quarantined: broken rows set aside.
+        left_out: rows that are not trained on since they share a text with a held-out row.
         groups: the group of each training row, which batches are filled from; ``None`` mixes all rows.
         stored: where the training rows lie; ``None`` where they are in memory.
         scores: the rows with their columns of scores, where there are such (see `distill.scores`).
@@ -58,6 +59,7 @@ class TrainingData:
     groups: list[str] | None = None
     stored: Stored | None = None
     scores: Dataset | None = None
+    left_out: int = 0
 
     @property
     def whole(self) -> Dataset:
@@ -112,7 +114,7 @@ def load_training_data(
     names = list(source.roles)
     rows = source.dataset.select_columns(list(dict.fromkeys([*names, *extra])))
     whole, places = rows, None
-    dev, dev_kind, quarantined = None, None, source.quarantined
+    dev, dev_kind, quarantined, left_out = None, None, source.quarantined, 0
     if section.dev_rows and section.dev is not None:
         watched = load_source(section.dev, limit=section.dev_rows, quarantine=quarantine)
         if watched.kind not in TRAINABLE:
@@ -122,6 +124,7 @@ def load_training_data(
     elif section.dev_rows and len(rows) >= 4 and source.kind in TRAINABLE:
         texts = list(source.text_columns[:2])
         places, dev = _hold_out(rows, texts, min(section.dev_rows, len(rows) // 4), seed)
+        left_out = len(rows) - len(dev) - len(places)
         rows, dev_kind = rows.select(places), "scored" if source.kind == "scored" else "pairs"
     if len(rows) < 2:
         raise SpectraError(f"{section.train} gives {len(rows)} training pair; in-batch negatives need at least 2.")
@@ -130,7 +133,7 @@ def load_training_data(
     scores = source.dataset.select_columns([*names, *distill.scores]) if distill.scores else None
     return TrainingData(
         train=rows.select_columns(names), dev=dev, dev_kind=dev_kind, quarantined=quarantined, groups=groups,
-        stored=stored, scores=scores,
+        stored=stored, scores=scores, left_out=left_out,
     )  # fmt: skip
 
 

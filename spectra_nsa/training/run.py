@@ -82,7 +82,7 @@ def train(
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.rarity import fit_rarity
     from spectra_nsa.training.start import open_start
-    from spectra_nsa.training.watching import check_patience
+    from spectra_nsa.training.watching import check_patience, check_terms
 
     shard = processes.connect()
     recipe, folder, checkpoint = processes.by_first(functools.partial(place, recipe, resume))
@@ -92,6 +92,7 @@ def train(
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"shard": True})})
     if recipe.train.shard and processes.count() == 1:
         print("spectra: train.shard does nothing in a single process", file=sys.stderr, flush=True)
+    check_terms(recipe)
     backup = backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
     if data is None:
@@ -100,6 +101,8 @@ def train(
             data = load_training_data(
                 recipe.data, seed=recipe.train.seed, quarantine=quarantine, distill=recipe.distill
             )
+        if processes.is_first():
+            print(_opening(folder, recipe, data), file=sys.stderr, flush=True)
     check_rows(processes.everyones([len(data.train)]))
     check_patience(recipe, data)
     model = open_start(recipe)
@@ -112,6 +115,20 @@ def train(
             clear(folder, checkpoint)
         write_recipe(folder, recipe)
     return _fit(recipe, folder, model, data, checkpoint, deadline, backup)
+
+
+def _opening(folder: Path, recipe: Recipe, data: TrainingData) -> str:
+    """What a run begins with, in a line."""
+    from spectra_nsa.training.build import steps_of
+
+    rows = f"{len(data.train):,} rows"
+    if data.dev is not None:
+        rows += f", {len(data.dev):,} to watch by"
+    if data.left_out:
+        rows += f", {data.left_out:,} left out (they share a text with those)"
+    if data.quarantined:
+        rows += f", {data.quarantined:,} broken ones set aside in {folder / 'quarantine'}"
+    return f"{folder}: {steps_of(recipe, len(data.train)):,} steps on {rows}. To look on: spectra monitor {folder}"
 
 
 def place(recipe: Recipe | None, resume: str | Path | None) -> tuple[Recipe, Path, Path | None]:
@@ -153,16 +170,25 @@ def check_rows(found: list[list[int]]) -> None:
         )
 
 
+def check_free(folder: Path) -> None:
+    """That no run stands in a folder.
+
+    Raises:
+        SpectraError: one does.
+    """
+    if (folder / "checkpoints").exists() or (folder / "model").exists():
+        raise SpectraError(
+            f"{folder} holds a run already. Go on with it: --resume {folder}; or choose another name or folder."
+        )
+
+
 def claim_folder(folder: Path) -> Path:
     """Makes sure that a new run can be written there, before any work is done.
 
     Raises:
         SpectraError: it holds a run already, or cannot be written to.
     """
-    if (folder / "checkpoints").exists() or (folder / "model").exists():
-        raise SpectraError(
-            f"{folder} holds a run already. Go on with it: --resume {folder}; or choose another name or folder."
-        )
+    check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

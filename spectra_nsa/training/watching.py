@@ -26,6 +26,22 @@ def check_reporters(recipe: Recipe) -> None:
             )
 
 
+def check_terms(recipe: Recipe) -> None:
+    """That a term which a recipe asks for by name has something to learn from.
+
+    Raises:
+        UsageError: `margin_mse` has no scores, or scores have no `margin_mse`.
+    """
+    wanted, section = recipe.loss.terms.margin_mse.weight > 0, recipe.distill
+    if wanted and not (section.teachers or section.scores):
+        raise UsageError(
+            "loss.terms.margin_mse learns from scores, and there are none: set distill.scores=[…] (columns of the "
+            "data, such as the one of spectra mine --scores) or distill.teachers=[…]."
+        )
+    if section.scores and not wanted:
+        raise UsageError("distill.scores are for a term that is off: set loss.terms.margin_mse.weight=1.")
+
+
 def check_patience(recipe: Recipe, data: TrainingData) -> None:
     """That there is a dev metric where `train.patience` waits for one.
 

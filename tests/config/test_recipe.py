@@ -254,3 +254,8 @@ def test_a_term_keeps_its_own_defaults() -> None:
     terms = load_recipe(None, ["loss.terms.anchor.weight=2", "loss.terms.bridge.joined=true"]).loss.terms
     assert (terms.anchor.weight, terms.anchor.joined) == (2.0, False)
     assert (terms.bridge.weight, terms.bridge.joined) == (1.0, True)
+
+
+def test_a_key_without_its_section_is_told_where_it_belongs() -> None:
+    with pytest.raises(UsageError, match=r"unknown recipe key 'lr'\. Did you mean 'train\.lr'"):
+        load_recipe(None, ["lr=1e-4"])

@@ -26,6 +26,7 @@ from spectra_nsa.training.run import train
 from spectra_nsa.training.start import open_start
 from spectra_nsa.training.teachers import planned, teacher_vectors
 from spectra_nsa.training.teaching import Teaching, open_teaching, read_scores
+from spectra_nsa.training.watching import check_terms
 from tests.builders import WORDS, bert_folder
 
 TEXTS = [f"{a} {b}" for a in WORDS[:6] for b in WORDS[6:12]]
@@ -262,6 +263,14 @@ def test_scores_in_lists_are_read_as_mining_leaves_them(tmp_path: Path, recipe: 
     columns = ["anchor", "positive", "negative", "negative_2"]
     with pytest.raises(SpectraError, match="needs 3 scores a row"):
         read_scores(Dataset.from_list([{**row, "negative_2": "x"} for row in rows]), columns, ["scores"])
+
+
+def test_scores_and_their_term_belong_together() -> None:
+    with pytest.raises(UsageError, match=r"distill\.scores="):
+        check_terms(load_recipe(None, ["loss.terms.margin_mse.weight=1"]))
+    with pytest.raises(UsageError, match=r"margin_mse\.weight=1"):
+        check_terms(load_recipe(None, ["distill.scores=[scores]"]))
+    check_terms(load_recipe(None, ["distill.scores=[scores]", "loss.terms.margin_mse.weight=1"]))
 
 
 def test_weights_belong_to_teachers() -> None:
