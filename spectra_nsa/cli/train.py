@@ -215,7 +215,7 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
         return
     early = "; stopped early, by train.patience" if result.ended == "stopped early" else ""
     done = f"{result.steps - result.first_step} steps in {result.seconds:.0f} s{early}"
-    print(f"{done} ({result.pairs_per_second:.1f} pairs/s){best}")
+    print(f"{done} ({result.pairs_per_second:.1f} pairs/s, measuring and saving included){best}")
     print(f"model: {model}")
     print(f"report: {result.folder / 'report.html'}")
     if result.backup is not None:
