@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 # Read once, when the libraries are imported: so before any of them is.
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest

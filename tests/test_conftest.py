@@ -56,7 +56,7 @@ def test_the_tiny_tokenizer_knows_its_words(tiny_tokenizer: Any) -> None:
 def test_required_data_may_not_be_missing(tmp_path: Path, required: str, outcome: str) -> None:
     (tmp_path / "test_needy.py").write_text(NEEDY)
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"),
+        [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"),
          "--rootdir", str(ROOT), "-p", "tests.conftest", str(tmp_path / "test_needy.py")],
         cwd=ROOT,
         env=os.environ | {"SPECTRA_DATA": str(tmp_path / "gone"), "SPECTRA_REQUIRE_DATA": required},
