@@ -51,7 +51,7 @@ def train_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end.")] = False,
 ) -> None:
-    """Train a model on pairs or triplets.
+    """Train a model on pairs, triplets or scored pairs; docs/training.md has every KEY=VALUE.
 
     Example: spectra train --model sentence-transformers/all-MiniLM-L6-v2 --data pairs.jsonl train.lr=5e-5
     """
