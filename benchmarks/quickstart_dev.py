@@ -12,21 +12,16 @@ import argparse
 import json
 import tempfile
 
-import numpy as np
+from dev_packages import split_packages
 
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.evaluation.pairs import PairsTask
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.models.starter import starter_checkpoint
-from spectra_nsa.text.duplicates import near_duplicates
-from spectra_nsa.text.python_env import environment_pairs
 from spectra_nsa.training.data import TrainingData
 from spectra_nsa.training.precision import autocast, resolve_precision
 from spectra_nsa.training.run import train
-from spectra_nsa.workflows.quickstart import PER_PACKAGE, QUICKSTART_RECIPE
-
-DEV_PACKAGES = {"networkx", "rich", "pip", "setuptools", "datasets", "fsspec"}
-DEV_PAIRS = 2_500
+from spectra_nsa.workflows.quickstart import QUICKSTART_RECIPE
 
 
 def main() -> None:
@@ -35,12 +30,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=8_000)
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
-    rows = environment_pairs("installed", per_package=PER_PACKAGE).dataset.shuffle(seed=0)
-    is_dev = np.array([group in DEV_PACKAGES for group in rows["group"]])
-    dev = rows.select(np.flatnonzero(is_dev)[:DEV_PAIRS])
-    rest = rows.select(np.flatnonzero(~is_dev))
-    seen = near_duplicates(list(rest["positive"]), list(dev["positive"]))
-    rest = rest.select(np.flatnonzero(~seen)[: options.pairs])
+    rest, dev = split_packages(options.pairs)
     start, _ = starter_checkpoint()
     for seed in range(options.seeds):
         with tempfile.TemporaryDirectory() as folder:
