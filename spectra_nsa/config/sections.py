@@ -158,6 +158,9 @@ class TrainSection(Section):
     evaluate_every: int = Field(500, gt=0, description="steps between dev evaluations; divides checkpoint_every")
     keep_checkpoints: int = Field(2, gt=0)
     patience: int | None = Field(None, gt=0, description="stop after so many dev evaluations without a new best")
+    interpolate: float = Field(
+        1.0, gt=0, le=1, description="share of what the encoder learned that is kept; the rest is the start (WiSE-FT)"
+    )
     fit_codes: int = Field(4000, ge=0, description="training texts the codes are fitted to at the end; 0: as trained")
     report_to: list[Literal["tensorboard", "wandb"]] = Field([], description="also log there")
 

@@ -19,6 +19,8 @@ from spectra_nsa.core.files import atomic_folder, atomic_write
 from spectra_nsa.core.seeds import set_seed
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.backup import Backup, Tally
     from spectra_nsa.training.data import TrainingData
@@ -36,7 +38,7 @@ class RunResult:
         first_step: where this run went on from; 0 for a new one.
         seconds: wall time of the training itself.
         pairs_per_second: throughput of all processes together.
-        best: the best dev metric by name; empty without a dev set.
+        best: the best dev metric by name, of the kept model; empty without a dev set.
         start: the dev metric before the first step, by name; empty without a dev set and in a resumed run.
         ended: how, in a word or two.
         interrupted: whether Ctrl-C ended it; then `model/` is not written, and `--resume` goes on.
@@ -80,6 +82,7 @@ def train(
     from spectra_nsa.training.checkpoints import clear
     from spectra_nsa.training.continuity import check_same
     from spectra_nsa.training.data import load_training_data
+    from spectra_nsa.training.interpolation import start_weights
     from spectra_nsa.training.rarity import fit_rarity
     from spectra_nsa.training.start import open_start
     from spectra_nsa.training.watching import check_patience, check_terms
@@ -106,6 +109,7 @@ def train(
     check_rows(processes.everyones([len(data.train)]))
     check_patience(recipe, data)
     model = open_start(recipe)
+    start = start_weights(model) if recipe.train.interpolate < 1 else None
     if checkpoint is not None:
         check_same(checkpoint, recipe, model, data)
     elif recipe.model.entity is not False:
@@ -114,7 +118,7 @@ def train(
         if resume is not None:
             clear(folder, checkpoint)
         write_recipe(folder, recipe)
-    return _fit(recipe, folder, model, data, checkpoint, deadline, backup)
+    return _fit(recipe, folder, model, data, checkpoint, deadline, backup, start)
 
 
 def _opening(folder: Path, recipe: Recipe, data: TrainingData) -> str:
@@ -211,6 +215,7 @@ def _fit(
     checkpoint: Path | None,
     deadline: float | None,
     backup: Backup | None,
+    start: dict[str, Tensor] | None,
 ) -> RunResult:
     import torch
 
@@ -218,6 +223,7 @@ def _fit(
     from spectra_nsa.training.callbacks import StopOnInterrupt
     from spectra_nsa.training.checkpoints import step_of
     from spectra_nsa.training.ending import closed, reason_of
+    from spectra_nsa.training.interpolation import draw_back
     from spectra_nsa.training.precision import resolve_precision
 
     model._model_card_text = None  # a saved model's card tells of its own training, not of this one
@@ -237,6 +243,8 @@ def _fit(
         interrupted = processes.anyone(stop.asked)
         if trainer.shards is not None:
             trainer.shards.end()
+        if start is not None and not interrupted:
+            draw_back(trainer, model, start, recipe.train.interpolate)
         if not interrupted:
             _fit_codes(recipe, model, data)
         if processes.is_first():
