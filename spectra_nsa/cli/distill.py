@@ -66,8 +66,9 @@ def _planned(plan: dict[str, Any]) -> str:
         f"{one['width']} numbers each, {one['bytes'] / 1e6:.1f} MB in the cache"
         for one in plan["teachers"]
     ]
+    shape = f"of layers {', '.join(map(str, plan['layers']))}" if plan["layers"] else "of a shape of its own"
     lines.append(
-        f"student of layers {', '.join(map(str, plan['layers']))}: {plan['parameters'] / 1e6:.1f} M parameters; "
+        f"student {shape}: {plan['parameters'] / 1e6:.1f} M parameters; "
         f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows, {plan['steps']:,} steps; "
         f"loss: {', '.join(plan['terms'])}. Nothing was encoded or trained."
     )

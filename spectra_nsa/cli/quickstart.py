@@ -19,6 +19,9 @@ def quickstart_command(
         Path | None, typer.Option("--dir", help="Where the run goes; runs/quickstart by default.")
     ] = None,
     minutes: Annotated[float, typer.Option(min=0.5, help="About how long it may take, all in all.")] = 10,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="A small model of its own, from vocabulary to distillation.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Train, measure and search a model on this machine's own Python code. No download, no GPU, about 10 minutes.
@@ -31,7 +34,12 @@ def quickstart_command(
 
     out = console(stderr=True) if as_json else console()
     out.print("[bold]Spectra quickstart[/bold]: search Python code by what it does")
-    done = quickstart(folder, minutes=minutes, say=lambda line: out.print(line, highlight=False, markup=False))
+    done = quickstart(
+        folder,
+        minutes=minutes,
+        from_scratch=from_scratch,
+        say=lambda line: out.print(line, highlight=False, markup=False),
+    )
     if as_json:
         print(json.dumps(read_json(done.folder / "results.json")))
     else:

@@ -10,7 +10,7 @@ import yaml
 
 from spectra_nsa.core.errors import unknown_name
 
-NAMES = ("M456", "M600", "M700", "M1B", "nexus-240m", "large", "medium", "mini", "small")
+NAMES = ("M456", "M600", "M700", "M1B", "nexus-240m", "nexus-mini", "large", "medium", "mini", "small")
 DEFAULT = "M456"
 
 

@@ -30,6 +30,9 @@ class ModelSection(Section):
     semantic_dims: list[Annotated[int, Field(gt=0)]] | None = Field(
         None, min_length=1, description="Matryoshka sizes, largest first"
     )
+    position: Literal["absolute", "rope"] | None = Field(
+        None, description="from scratch: learned places or rotary ones; none keeps the preset's"
+    )
     spectral: bool | None = Field(None, description="the entropy-gated second path; none keeps the model's")
     mixer: Literal["spectral", "conv"] | None = Field(None, description="what that path is; none keeps the model's")
     spectral_dim: int | None = Field(None, gt=0, description="its width; none keeps the model's")

@@ -73,12 +73,15 @@ def check_recipe(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"pretrain": recipe.pretrain or PretrainSection()})
 
 
-def pretrain(recipe: Recipe | None = None, *, resume: str | Path | None = None) -> PretrainResult:
+def pretrain(
+    recipe: Recipe | None = None, *, resume: str | Path | None = None, deadline: float | None = None
+) -> PretrainResult:
     """Pretrains a masked-LM model by a recipe and writes `runs/NAME/` (docs/training.md).
 
     Args:
         recipe: what to do; ``None`` only with `resume`.
         resume: a run's folder, or one of its checkpoints: goes on from there, as `train` does.
+        deadline: a `time.monotonic()` at which it ends, its schedule fitted to the time; ``None`` for none.
 
     Raises:
         UsageError: a key that means nothing here, or a run of `spectra train`.
@@ -108,7 +111,7 @@ def pretrain(recipe: Recipe | None = None, *, resume: str | Path | None = None) 
         if resume is not None:
             clear(folder, checkpoint)
         write_recipe(folder, recipe)
-    return _fit(recipe, folder, around, model, texts, checkpoint, backup)
+    return _fit(recipe, folder, around, model, texts, checkpoint, backup, deadline)
 
 
 def check_dev(recipe: Recipe, texts: Texts) -> None:
@@ -190,10 +193,12 @@ def build_pretrainer(
     model: SpectraForMaskedLM,
     texts: Texts,
     backup: Backup | None = None,
+    deadline: float | None = None,
 ) -> Pretrainer:
     """Everything that `go_on` needs; nothing has run yet. The arguments are `build_trainer`'s."""
     from spectra_nsa.models.inspect import flops_per_token
     from spectra_nsa.training.build import training_arguments
+    from spectra_nsa.training.callbacks import Deadline
     from spectra_nsa.training.precision import resolve_precision
     from spectra_nsa.training.pretrainer import Perplexity, Pretrainer
     from spectra_nsa.training.throughput import Throughput
@@ -211,8 +216,11 @@ def build_pretrainer(
     trainer.precision, trainer.groups = precision, recipe.train.length_groups
     trainer.facts, trainer.gate_lr = facts, recipe.train.gate_lr
     _steady(trainer, backup)
+    if deadline is not None:
+        trainer.deadline = deadline
+        trainer.add_callback(Deadline(deadline))
     speed = Throughput(trainer.work, 0, functools.partial(flops_per_token, model.spectra), precision)
-    look_on(trainer, speed, recipe=recipe, folder=folder)
+    look_on(trainer, speed, recipe=recipe, folder=folder, deadline=deadline)
     return trainer
 
 
@@ -242,6 +250,7 @@ def _fit(
     texts: Texts,
     checkpoint: Path | None,
     backup: Backup | None,
+    deadline: float | None,
 ) -> PretrainResult:
     import torch
 
@@ -251,7 +260,7 @@ def _fit(
     from spectra_nsa.training.ending import closed, reason_of
     from spectra_nsa.training.run import at_start, best_of
 
-    trainer = build_pretrainer(recipe, folder, around, model, texts, backup)
+    trainer = build_pretrainer(recipe, folder, around, model, texts, backup, deadline)
     stop = StopOnInterrupt()
     trainer.add_callback(stop)
     if processes.count() > 1:

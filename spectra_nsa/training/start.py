@@ -69,6 +69,11 @@ def _opened(recipe: Recipe) -> SpectraSentenceTransformer:
         )
     folder = resolve_folder(section.start)
     if check_folder(folder) == "bert":
+        if section.position == "rope":
+            raise SpectraError(
+                f"model.position: {section.start} has learned positions, and its other weights belong to them. Leave "
+                "the key out, or train from scratch by model.size."
+            )
         options = _parts(recipe) | {
             "hidden_dropout_prob": section.dropout,
             "attention_probs_dropout_prob": section.dropout,
@@ -87,13 +92,17 @@ def _opened(recipe: Recipe) -> SpectraSentenceTransformer:
     return model
 
 
-_PARTS = ("spectral", "mixer", "spectral_dim", "entropy_every", "depth_mix", "entity", "pooling", "semantic_dims")
+_PARTS = (
+    "position", "spectral", "mixer", "spectral_dim", "entropy_every", "depth_mix", "entity", "pooling", "semantic_dims",
+)  # fmt: skip
 
 
 def _parts(recipe: Recipe, *, fresh: bool = False) -> dict[str, Any]:
     """The model's parts that a recipe names, as options of `warm_start`, or as fields of a fresh model's config."""
     found = {name: value for name in _PARTS if (value := getattr(recipe.model, name)) is not None}
-    if fresh and "spectral" in found:
+    if not fresh:
+        found.pop("position", None)
+    elif "spectral" in found:
         found["attention"] = "spectral" if found.pop("spectral") else "plain"
     return found
 

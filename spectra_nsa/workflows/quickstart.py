@@ -20,6 +20,7 @@ from spectra_nsa.core.files import write_json
 from spectra_nsa.core.memory import peak_memory_gb, release_memory
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.models.starter import starter_checkpoint
+from spectra_nsa.workflows.from_scratch import PRETRAINING, enough, pretrained_start, student_of
 from spectra_nsa.workflows.search import remember_model, top_hits
 
 if TYPE_CHECKING:
@@ -94,12 +95,16 @@ class _Clock:
         return self.minutes * 60 - self.spent
 
 
-def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Callable[[str], None]) -> Quickstart:
+def quickstart(
+    folder: str | Path | None = None, *, minutes: float = 10, from_scratch: bool = False, say: Callable[[str], None]
+) -> Quickstart:
     """Trains on the installed packages' docstrings and code, measures on the standard library's.
 
     Args:
         folder: where the run is written; ``None`` for the first free of runs/quickstart, runs/quickstart-2, ….
         minutes: about how long the whole command may take; training gets what the rest leaves.
+        from_scratch: trains a small model from random weights instead: a vocabulary of its own, pretraining on the
+            same texts, then the pairs and the checkpoint's vectors.
         say: called with a line of progress at each stage.
 
     Raises:
@@ -118,6 +123,8 @@ def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Ca
     start, origin = starter_checkpoint()
     say(f"weights    {origin}, SHA-256 checked")
     pairs, test, facts = _data()
+    if from_scratch:
+        pairs = pairs.select(range(enough(len(pairs), minutes)))
     say(
         f"training   {len(pairs):,} docstring → code pairs of {facts['packages']} installed packages "
         f"({facts['removed']} removed: near-duplicates of the test set)"
@@ -150,7 +157,12 @@ def quickstart(folder: str | Path | None = None, *, minutes: float = 10, say: Ca
             f"leaves no time to train. Try --minutes {math.ceil(minutes + 2)}."
         )
     say(f"schedule   {available:.0f} s, at most one pass over the pairs in batches of {recipe.train.batch}")
-    result = train(recipe, data=data, deadline=time.monotonic() + available)
+    now = time.monotonic()
+    if from_scratch:
+        read = [text for column in ("anchor", "positive") for text in data.train[column]]
+        own, made = pretrained_start(read, out, deadline=now + PRETRAINING * available, say=say)
+        recipe, facts = student_of(recipe, own, start), facts | made
+    result = train(recipe, data=data, deadline=now + available)
     if result.interrupted:
         say(f"stopped at step {result.steps}: a quickstart is not resumed, run it again")
         raise KeyboardInterrupt
@@ -234,11 +246,13 @@ def write_report(folder: Path, evaluation: Evaluation, facts: dict[str, Any], re
     from spectra_nsa.core.results import environment
     from spectra_nsa.report.html import Report
 
+    scratch = "A small model from random weights, taught by all-MiniLM-L6-v2"
+    what = scratch if recipe.distill.teachers else "all-MiniLM-L6-v2"
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     watched = [{key: row[key] for key in row if key in _CURVES} for row in rows]
     report = Report(
         "Code search by meaning: quickstart",
-        lead="all-MiniLM-L6-v2, trained on docstrings and code of the packages installed on this machine, measured on "
+        lead=f"{what}, trained on docstrings and code of the packages installed on this machine, measured on "
         "the standard library: each docstring's first paragraph must find its function, from which the docstring was "
         "removed.",
     )

@@ -13,7 +13,7 @@ from spectra_nsa.core.errors import UsageError
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel
 
-MILLIONS = {"M456": 458, "M600": 600, "M700": 700, "M1B": 1000, "nexus-240m": 240, "mini": 23.1}
+MILLIONS = {"M456": 458, "M600": 600, "M700": 700, "M1B": 1000, "nexus-240m": 240, "nexus-mini": 6.66, "mini": 23.1}
 LARGE = ("M456", "M600", "M700", "M1B")
 
 
@@ -67,6 +67,15 @@ def test_the_small_sizes_are_bert(name: str, shape: tuple[int, int, int]) -> Non
     model = load_preset(name).model
     assert (model["hidden_size"], model["num_hidden_layers"], model["num_attention_heads"]) == shape
     assert (model["norm"], model["position"], model["ffn"], model["attention"]) == ("post", "absolute", "gelu", "plain")
+
+
+def test_the_small_edge_size_is_the_large_one_made_narrow() -> None:
+    numbers = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    large, small = (load_preset(name).model for name in ("nexus-240m", "nexus-mini"))
+    assert all(small[name] < large[name] for name in numbers)
+    assert large["hidden_size"] / large["num_attention_heads"] == small["hidden_size"] / small["num_attention_heads"]
+    dims = {"semantic_dims": 0} | dict.fromkeys(numbers, 0)
+    assert large | dims == small | dims
 
 
 def test_the_edge_size() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from spectra_nsa.models import fresh
 from spectra_nsa.models.fresh import load_tokenizer
 from spectra_nsa.text import hub
 from spectra_nsa.training.build import live_terms, steps_of
+from spectra_nsa.training.pretrain import pretrain
 from spectra_nsa.training.run import train
 from tests.builders import WORDS, bert_folder
 
@@ -137,3 +140,23 @@ def test_made_small_it_trains_saves_and_encodes(name: str, home: Path) -> None:
         assert {kind: getattr(model.spectra.config, kind) for kind in kinds if kind in asked} == {
             kind: asked[kind] for kind in kinds if kind in asked
         }
+
+
+def test_the_edge_recipe_says_how_to_pretrain_first(home: Path) -> None:
+    head = "".join(re.findall(r"^#(.*\n)", recipe_path("nexus-240m").read_text(encoding="utf-8"), re.MULTILINE))
+    said = {
+        words[1]: words[2:]
+        for words in map(shlex.split, head.replace("\\\n", " ").splitlines())
+        if words[:1] == ["spectra"]
+    }
+    few = ["train.max_steps=2", "train.batch=8", f"output={home}/runs"]
+    flags = {"model.size": "nexus-240m", "data.train": str(home / "pairs.jsonl")}
+    assert said["pretrain"][:2] == ["--size", "nexus-240m"] and said["train"][0] == "nexus-240m.yaml"
+    base = pretrain(load_recipe(None, [*said["pretrain"][4:], *few], flags=flags))
+    assert base.folder == home / "runs" / "base"
+    recipe = shipped("nexus-240m", *said["train"][1:], *few)
+    assert {"distill_embedding", "distill_similarity", "semantic", "entity"} <= set(
+        live_terms(recipe, ["anchor", "positive"])
+    )
+    student = train(recipe).model
+    assert (student.spectra.config.norm, len(student.tokenizer)) == ("pre", len(load_tokenizer("tokenizer")))

@@ -1,4 +1,4 @@
-"""The model that a recipe starts from, with another tokenizer."""
+"""The model that a recipe starts from: with another tokenizer, with other positions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import load_recipe
+from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.models.tokenizer_train import TokenizerSpec, save_tokenizer, train_tokenizer
 from spectra_nsa.training.run import train
 from spectra_nsa.training.start import open_start, planned_config
@@ -59,3 +60,25 @@ def test_a_run_trains_saves_and_goes_on_with_it(
     assert bool(saved.spectra.entity.prior.idf.any()), "the rarity of the new pieces is fitted to the rows"
     further = train(load_recipe(result.folder / "recipe.yaml", ["train.max_steps=3"]), resume=result.folder)
     assert further.steps == 3
+
+
+def test_positions_are_chosen_from_scratch(words: Path) -> None:
+    keys = ["model.size=small", f"model.tokenizer={words}"]
+    learned, rotary = (open_start(load_recipe(None, [*keys, *more])) for more in ([], ["model.position=rope"]))
+    assert (learned.spectra.config.position, rotary.spectra.config.position) == ("absolute", "rope")
+    embeddings = [model.spectra.encoder.embeddings for model in (learned, rotary)]
+    assert embeddings[0].positions is not None and embeddings[1].positions is None
+    assert planned_config(load_recipe(None, [*keys, "model.position=rope"]))[0].position == "rope"
+    texts = ["open the file", "file the open"]
+    there, back = rotary.encode(texts)
+    assert abs(there - back).max() > 1e-5, "the order of the words is seen"
+
+
+def test_a_start_has_positions_already(make_bert: Callable[..., Path], tmp_path: Path) -> None:
+    source = make_bert()
+    with pytest.raises(SpectraError, match=r"model\.position: .* has learned positions"):
+        open_start(load_recipe(None, [f"model.start={source}", "model.position=rope"]))
+    model = open_start(load_recipe(None, [f"model.start={source}", "model.position=absolute"]))
+    model.save_pretrained(str(tmp_path / "saved"))
+    with pytest.raises(SpectraError, match=r"model\.position is part of a saved model"):
+        open_start(load_recipe(None, [f"model.start={tmp_path / 'saved'}", "model.position=rope"]))

@@ -108,3 +108,13 @@ def test_a_static_student_is_the_weighted_mean_of_its_tokens(teacher: Path, tmp_
 def test_a_static_student_is_no_wider_than_its_teacher(teacher: Path) -> None:
     with pytest.raises(UsageError, match="1 to 32 numbers"):
         static_model(open_teacher(teacher), [["open"]], 33)
+
+
+def test_a_student_of_a_shape_of_its_own(teacher: Path, pairs: Path, tmp_path: Path) -> None:
+    keys = ["model.start=null", "model.layers=null", "model.size=small", f"model.tokenizer={teacher}"]
+    words = ["distill", teacher, pairs, *keys, "train.batch=8", "loss.terms.entity.weight=1"]
+    told = CliRunner().invoke(app, [*map(str, words), "--dry-run"], catch_exceptions=False)
+    assert "student of a shape of its own: " in told.stdout
+    assert "loss: entity, distill_embedding, distill_similarity" in told.stdout
+    facts = spectra(*words, "--output", tmp_path / "student", "train.max_steps=2")
+    assert facts["layers"] is None and sp.load(facts["model"]).spectra.config.hidden_size == 128
