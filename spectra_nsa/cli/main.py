@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
+from typing import Annotated
 
 import typer
 
@@ -31,6 +33,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_versions(asked: bool) -> None:
+    if not asked:
+        return
+    from spectra_nsa import __version__
+    from spectra_nsa.core.results import versions
+
+    for name, version in (versions() | {"spectra-nsa": __version__, "python": platform.python_version()}).items():
+        print(name, version)
+    raise typer.Exit
+
+
+@app.callback()
+def _spectra(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_versions, is_eager=True, help="Show the versions in use and end."),
+    ] = False,
+) -> None:
+    """What stands before a verb."""
+
+
 app.command("quickstart")(quickstart_command)
 app.command("train")(train_command)
 app.command("pretrain")(pretrain_command)

@@ -198,6 +198,19 @@ def test_help_is_light(tmp_path: Path) -> None:
     assert not modules_after(code, tmp_path) & {*HEAVY, "numpy"}
 
 
+def test_version_names_what_it_stands_on_and_imports_none_of_it(tmp_path: Path) -> None:
+    import spectra_nsa
+
+    run = spectra("--version", folder=tmp_path)
+    assert run.returncode == 0 and run.stdout.startswith(f"spectra-nsa {spectra_nsa.__version__}\n")
+    assert {line.split()[0] for line in run.stdout.splitlines()} >= {"torch", "transformers", "sentence-transformers"}
+    code = (
+        "from typer.testing import CliRunner\nfrom spectra_nsa.cli.main import app\n"
+        "assert CliRunner().invoke(app, ['--version']).exit_code == 0"
+    )
+    assert not modules_after(code, tmp_path) & {*HEAVY, "numpy"}
+
+
 def test_public_names_load_and_others_do_not() -> None:
     import spectra_nsa
 
