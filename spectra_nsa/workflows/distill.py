@@ -45,6 +45,7 @@ def student_recipe(
     from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder
     from spectra_nsa.models.layers import spaced_layers
 
+    load_recipe(None, values)  # a misspelt key does not wait for the teacher
     folder = resolve_folder(teacher)
     check_folder(folder)
     count = read_json(transformer_folder(folder) / "config.json")["num_hidden_layers"]
