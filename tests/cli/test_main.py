@@ -148,7 +148,7 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["search", "query", "--corpus", "x"], 1, "name a model"),
         (["eval", "bm25"], 2, "--task"),
         (["ablate", "--parts", "anchor", "--data", "gone.jsonl"], 2, "--task"),
-        (["ablate", "--part", "hot", "--task", "sts=gone.jsonl", "--data", "gone.jsonl"], 1, "gone.jsonl"),
+        (["ablate", "--parts", "anchor", "--task", "sts=gone.jsonl", "--data", "gone.jsonl"], 1, "gone.jsonl"),
         (["distill", "./gone", "pairs.jsonl"], 1, "not a model folder"),
         (["distill", "./gone", "pairs.jsonl", "--static", "--layers", "3"], 2, "--static trains nothing"),
         (["distill", "./gone", "pairs.jsonl", "--dim", "64"], 2, "--static student"),
