@@ -23,6 +23,7 @@ from spectra_nsa.cli.pretrain import pretrain_command
 from spectra_nsa.cli.quickstart import quickstart_command
 from spectra_nsa.cli.search import search_command
 from spectra_nsa.cli.train import train_command
+from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 app = typer.Typer(
@@ -94,10 +95,12 @@ def main() -> None:
     try:
         app()
     except SpectraError as error:
+        processes.wait_to_speak()
         print(f"spectra: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
-        print("spectra: interrupted", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print("spectra: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader (head, less) has gone: nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
