@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from spectra_nsa.text import beir, hub
 from spectra_nsa.text.quarantine import Quarantine
 from spectra_nsa.text.records import FORMATS, Record, file_format, read_records
 from spectra_nsa.text.rows import Problem, TextSet
+from spectra_nsa.text.several import read_several
 from spectra_nsa.text.shelf import Shelf
 from spectra_nsa.text.table import BadValue, build
 
@@ -133,8 +133,7 @@ def _from_files(
     files: list[Path], name: str, source: Path, columns: Mapping[str, str] | None, limit: int | None,
     quarantine: Path | None, notes: tuple[str, ...] = (),
 ) -> TextSet:  # fmt: skip
-    records = itertools.chain.from_iterable(read_records(path) for path in files)
-    return _build(records, files, name, str(source), columns, limit, quarantine, notes)
+    return _build(read_several(files, columns), files, name, str(source), columns, limit, quarantine, notes)
 
 
 def _build(
