@@ -16,7 +16,8 @@ def distill_command(
     teacher: Annotated[str, typer.Argument(help="The model to learn from: a folder or a Hub name.")],
     source: Annotated[str, typer.Argument(help="What to learn on: pairs, triplets, scored pairs or texts.")],
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Values of the student's recipe.")
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Values of the student's recipe (with --static: data.…)."),
     ] = None,
     layers: Annotated[
         int | None, typer.Option(min=1, help="How many of the teacher's layers it starts from; by default half.")
@@ -35,21 +36,25 @@ def distill_command(
 
     Example: spectra distill sentence-transformers/all-MiniLM-L6-v2 pairs.jsonl --layers 3 --output runs/student
     """
-    from spectra_nsa.workflows.distill import distill, distill_static, plan_distillation, student_recipe
+    from spectra_nsa.training.watching import check_names
+    from spectra_nsa.workflows import distill as work
 
-    if static and (words or layers is not None or dry_run):
-        raise UsageError("--static trains nothing: leave out --layers, --dry-run and KEY=VALUE.")
+    if static and layers is not None:
+        raise UsageError("--static trains nothing and has no layers: leave out --layers.")
     if dim is not None and not static:
         raise UsageError("--dim is the width of a --static student; one with layers has its teacher's.")
+    width = dim or 256
     if static:
-        facts = distill_static(teacher, source, width=dim or 256, output=output, say=_say)
+        recipe = work.static_recipe(teacher, source, output=output, values=words or [])
     else:
-        recipe = student_recipe(teacher, source, layers=layers, output=output, values=words or [])
-        if dry_run:
-            plan = plan_distillation(recipe)
-            print(json.dumps({"schema": 1, **plan}) if as_json else _planned(plan))
-            return
-        facts = distill(recipe)
+        recipe = work.student_recipe(teacher, source, layers=layers, output=output, values=words or [])
+    check_names(recipe)
+    if dry_run:
+        plan = work.plan_static(recipe, width=width) if static else work.plan_distillation(recipe)
+        shown = json.dumps({"schema": 1, **plan}) if as_json else _planned_static(plan) if static else _planned(plan)
+        print(shown)
+        return
+    facts = work.distill_static(recipe, width=width, say=_say) if static else work.distill(recipe)
     if facts["interrupted"]:
         print(f"stopped. Go on with: spectra train --resume {output}", file=sys.stderr)
         raise KeyboardInterrupt
@@ -73,6 +78,14 @@ def _planned(plan: dict[str, Any]) -> str:
         f"loss: {', '.join(plan['terms'])}. Nothing was encoded or trained."
     )
     return "\n".join(lines)
+
+
+def _planned_static(plan: dict[str, Any]) -> str:
+    return (
+        f"{plan['teacher']}: {plan['tokens']:,} tokens to encode; weighed by {plan['rows']:,} rows, "
+        f"{plan['dev_rows']} dev rows; a static student of {plan['width']} numbers a token, "
+        f"{plan['bytes'] / 1e6:.1f} MB. Nothing was encoded or written."
+    )
 
 
 def _readable(teacher: str, facts: dict[str, Any]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
+from typing import Annotated
 
 import typer
 
@@ -21,6 +23,7 @@ from spectra_nsa.cli.pretrain import pretrain_command
 from spectra_nsa.cli.quickstart import quickstart_command
 from spectra_nsa.cli.search import search_command
 from spectra_nsa.cli.train import train_command
+from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 app = typer.Typer(
@@ -31,6 +34,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_versions(asked: bool) -> None:
+    if not asked:
+        return
+    from spectra_nsa import __version__
+    from spectra_nsa.core.results import versions
+
+    for name, version in (versions() | {"spectra-nsa": __version__, "python": platform.python_version()}).items():
+        print(name, version)
+    raise typer.Exit
+
+
+@app.callback()
+def _spectra(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_versions, is_eager=True, help="Show the versions in use and end."),
+    ] = False,
+) -> None:
+    """What stands before a verb."""
+
+
 app.command("quickstart")(quickstart_command)
 app.command("train")(train_command)
 app.command("pretrain")(pretrain_command)
@@ -69,10 +95,12 @@ def main() -> None:
     try:
         app()
     except SpectraError as error:
+        processes.wait_to_speak()
         print(f"spectra: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
-        print("spectra: interrupted", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print("spectra: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader (head, less) has gone: nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

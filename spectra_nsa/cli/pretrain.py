@@ -60,7 +60,13 @@ def pretrain_command(
         "train.seed": seed,
         "train.gradient_checkpointing": gradient_checkpointing or None,
     }
+    from spectra_nsa.training.pretrain import check_recipe
+    from spectra_nsa.training.watching import check_names
+
     recipe = read_recipe(words or [], flags, resume)
+    if resume is None:  # of another run, `pretrain` knows better what is wrong
+        recipe = check_recipe(recipe)
+        check_names(recipe)
     if dry_run:
         plan = _plan(recipe)
         print(json.dumps(plan, indent=2) if as_json else _readable(plan))

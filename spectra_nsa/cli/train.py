@@ -78,7 +78,11 @@ def train_command(
         "anomaly": no_anomaly,
     }
     flags |= {f"model.{part}": False for part, is_off in off.items() if is_off}
+    from spectra_nsa.training.watching import check_names, check_recipe
+
     recipe = read_recipe(words or [], flags, resume)
+    check_recipe(recipe)
+    check_names(recipe)
     if dry_run:
         if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
             return
@@ -92,7 +96,8 @@ def read_recipe(words: list[str], flags: dict[str, Any], resume: Path | None = N
     """The recipe that words (a file, ``key=value``) and flags make: what else takes recipes reads them the same way.
 
     Raises:
-        UsageError: two files, two beginnings, or what `load_recipe` refuses.
+        UsageError: two files, two beginnings, a file that is not the recipe of the run to go on with, or what
+            `load_recipe` refuses.
     """
     from spectra_nsa.config.presets import DEFAULT
     from spectra_nsa.config.recipe import load_recipe
@@ -101,33 +106,58 @@ def read_recipe(words: list[str], flags: dict[str, Any], resume: Path | None = N
     overrides = [word for word in words if word not in files]
     if len(files) > 1:
         raise UsageError(f"one recipe at a time, not {' and '.join(files)}.")
-    path: Path | None = Path(files[0]) if files else None
-    if resume is not None and path is None:
-        from spectra_nsa.training.checkpoints import run_of
 
-        path = run_of(resume) / "recipe.yaml"
-    recipe = load_recipe(path, overrides, flags=flags)
-    if recipe.model.size is not None and recipe.model.start is not None:
-        raise UsageError("model.size is for training from scratch, model.start for a warm start: give one of them.")
-    if recipe.model.size is None and recipe.model.start is None:
-        recipe = load_recipe(path, overrides, flags=flags | {"model.size": DEFAULT})
-    return recipe
+    def read(path: Path | None) -> Recipe:
+        recipe = load_recipe(path, overrides, flags=flags)
+        if recipe.model.size is not None and recipe.model.start is not None:
+            raise UsageError("model.size is for training from scratch, model.start for a warm start: give one of them.")
+        if recipe.model.size is None and recipe.model.start is None:
+            return load_recipe(path, overrides, flags=flags | {"model.size": DEFAULT})
+        return recipe
+
+    given = Path(files[0]) if files else None
+    if resume is None:
+        return read(given)
+    from spectra_nsa.training.checkpoints import run_of
+
+    own = read(run_of(resume) / "recipe.yaml")
+    if given is not None:
+        _check_own(given, read(given), resume, own)
+    return own
+
+
+def _check_own(file: Path, given: Recipe, run: Path, own: Recipe) -> None:
+    """That a recipe file given with --resume is the run's: a run goes on with its own, changed by key=value."""
+    from spectra_nsa.config.sections import PretrainSection
+    from spectra_nsa.report.compare import differing
+
+    apart = differing(own.model_dump(exclude={"output"}), given.model_dump(exclude={"output"}))
+    if given.name is None:
+        apart.pop("name", None)
+    if given.pretrain is None and own.pretrain == PretrainSection():
+        apart.pop("pretrain", None)
+    if apart:
+        shown = "; ".join(f"{key} was {was!r}, is {now!r} in the file" for key, (was, now) in list(apart.items())[:3])
+        more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
+        raise UsageError(
+            f"{file} is not the recipe of {run}: {shown}{more}. A run goes on with its own recipe: leave the file out, "
+            "and change a key by KEY=VALUE, such as train.epochs=3."
+        )
 
 
 def _plan(recipe: Recipe, *, resumed: bool) -> dict[str, Any]:
     """Loads data and shapes, trains nothing."""
     from spectra_nsa.models.inspect import Workload, inspect_model
-    from spectra_nsa.training.build import live_terms, steps_of
-    from spectra_nsa.training.data import load_training_data
-    from spectra_nsa.training.precision import resolve_precision
     from spectra_nsa.training.run import check_free
-    from spectra_nsa.training.start import planned_config
-    from spectra_nsa.training.watching import check_patience, check_reporters, check_terms
 
     if recipe.name is not None and not resumed:
         check_free(Path(recipe.output) / recipe.name)
-    check_reporters(recipe)
-    check_terms(recipe)
+    from spectra_nsa.training.build import live_terms, steps_of
+    from spectra_nsa.training.data import load_training_data
+    from spectra_nsa.training.precision import resolve_precision
+    from spectra_nsa.training.start import planned_config
+    from spectra_nsa.training.watching import check_patience
+
     config, length = planned_config(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
     check_patience(recipe, data)

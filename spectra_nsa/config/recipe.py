@@ -142,8 +142,11 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
         prefix = ".".join([*path[:-1], ""])
         valid = [prefix + name for name in schema.model_fields]
         elsewhere = {prefix + other: prefix + ours for other, ours in _ELSEWHERE.items() if prefix + ours in valid}
+        homes = _homes(root)
         if schema is root:  # a key without its section
-            elsewhere = {name: f"{part}.{name}" for part in _SECTIONS for name in _section(root, part).model_fields}
+            elsewhere = homes
+        elif path[-1] in homes:  # one in another's section
+            elsewhere = {dotted: homes[path[-1]]} | elsewhere
         return UsageError(f"{where}: {unknown_name('recipe key', dotted, valid, elsewhere)}")
     if problem["type"] == "model_type":
         return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: it should be a section of keys and values.")
@@ -151,6 +154,12 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
     if problem["type"] == "value_error":
         return UsageError(f"{where}: {dotted}: {said}.")
     return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: {said[:1].lower()}{said[1:]}.")
+
+
+def _homes(root: type[BaseModel]) -> dict[str, str]:
+    """Where each key of a section stands, by its own name and by what others call it; the first section wins."""
+    found = {name: f"{part}.{name}" for part in reversed(_SECTIONS) for name in _section(root, part).model_fields}
+    return found | {other: found[ours] for other, ours in _ELSEWHERE.items()}
 
 
 def _section(schema: type[BaseModel], name: str) -> type[BaseModel]:

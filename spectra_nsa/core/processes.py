@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 T = TypeVar("T")
+_GRACE = 5.0  # seconds; torchrun looks ten times a second whether one of its processes has ended
 _SHARD = "ACCELERATE_USE_FSDP"
 # What `accelerate launch --use_fsdp` may ask for beside sharding, with the values that ask for what we do anyway.
 _FSDP = {
@@ -71,9 +73,8 @@ def _asked_to_shard() -> bool:
 
 def count() -> int:
     """How many processes there are."""
-    import torch.distributed as dist
-
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    dist = sys.modules.get("torch.distributed")  # one that is not loaded, which takes seconds, has joined nobody
+    return dist.get_world_size() if dist is not None and dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
@@ -86,6 +87,16 @@ def rank() -> int:
 def is_first() -> bool:
     """Whether this process writes files and speaks."""
     return rank() == 0
+
+
+def wait_to_speak() -> None:
+    """Returns once what this process has to say is its own: to be called before it prints the error that ends it.
+
+    Where all fail alike, the first one on each machine says so, and the launcher ends the others while they wait here.
+    What fails in another one alone is said after the wait.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(_GRACE)
 
 
 def barrier() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import platform
@@ -37,15 +38,18 @@ class Result:
     n: int
 
 
+def versions() -> dict[str, str]:
+    """The versions of this package and of what it stands on, without importing any of them; none of what is missing."""
+    found = {}
+    for name in _VERSIONED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
 def environment() -> dict[str, Any]:
     """What a figure depends on beside the model: versions, processor, threads."""
-    versions = {}
-    for name in _VERSIONED:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count(), **versions}
+    return {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count(), **versions()}
 
 
 def results_document(results: Sequence[Result], *, model: str | None, seconds: float, **extra: Any) -> dict[str, Any]:

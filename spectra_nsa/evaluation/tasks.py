@@ -35,14 +35,32 @@ def tasks_from(specifications: Sequence[str], *, limit: int | None = None) -> tu
     """
     tasks: list[Task] = []
     notes: list[str] = []
+    for kind, source in check_tasks(specifications):
+        tasks.append(_BUILDERS[kind](source, limit, notes))
+    return tasks, notes
+
+
+def check_tasks(specifications: Sequence[str]) -> list[tuple[str, str]]:
+    """Kind and source of each ``KIND=SOURCE``; nothing is read.
+
+    Raises:
+        UsageError: a kind that does not exist, or no ``=``.
+        SpectraError: a source is not there.
+    """
+    from spectra_nsa.text.sources import check_source
+
+    found = []
     for specification in specifications:
         kind, equals, source = specification.partition("=")
         if not equals or not source:
             raise UsageError(f"a task is KIND=SOURCE, such as sts=dev.jsonl, not {specification!r}.")
         if kind not in _BUILDERS:
             raise unknown_name("task", kind, _BUILDERS)
-        tasks.append(_BUILDERS[kind](source, limit, notes))
-    return tasks, notes
+        if kind != "retrieval":  # a folder, which may have a split behind it
+            for one in _knn_files(source) if kind == "knn" else [source]:
+                check_source(one)
+        found.append((kind, source))
+    return found
 
 
 def source_name(source: str) -> str:
@@ -87,10 +105,15 @@ def _pairs(source: str, limit: int | None, notes: list[str]) -> Task:
     return PairsTask(source_name(source), rows["anchor"][:], rows["positive"][:])
 
 
-def _knn(source: str, limit: int | None, notes: list[str]) -> Task:
+def _knn_files(source: str) -> tuple[str, str]:
     train, comma, test = source.partition(",")
     if not comma or not test:
         raise UsageError(f"knn needs two files: knn=TRAIN_FILE,TEST_FILE, not knn={source}.")
+    return train, test
+
+
+def _knn(source: str, limit: int | None, notes: list[str]) -> Task:
+    train, test = _knn_files(source)
     sides = [_load(side, ("labelled",), "knn", limit, notes).dataset for side in (train, test)]
     first, second = ((side["text"][:], side["label"][:]) for side in sides)
     return KNNTask(source_name(test), first, second)

@@ -80,7 +80,8 @@ def bit_health(codes_NB: np.ndarray) -> dict[str, float]:
     With p the share of texts that set a bit:
 
     ``bits_balance``      mean of 1 − |2p − 1|: 1 when every bit halves the texts
-    ``bits_dead``         the share of bits with p or 1 − p at most 0.01
+    ``bits_dead``         the share of bits with p or 1 − p at most 0.01; ``nan`` with fewer than 100 texts, of which a
+                          live bit may by chance miss all
     ``bits_correlation``  mean |Pearson correlation| of distinct bits that vary at all; ``nan`` with fewer than two
     """
     import numpy as np
@@ -90,12 +91,13 @@ def bit_health(codes_NB: np.ndarray) -> dict[str, float]:
     varying = bits_NW[:, (set_W > 0) & (set_W < 1)]
     width = varying.shape[1]
     correlation = float("nan")
+    enough = len(bits_NW) * DEAD_BIT >= 1
     if width > 1:
         units = (varying - varying.mean(axis=0)) / varying.std(axis=0)
         matrix = np.abs(units.T @ units) / len(units)
         correlation = float((matrix.sum() - np.trace(matrix)) / (width * (width - 1)))
     return {
         "bits_balance": float((1 - np.abs(2 * set_W - 1)).mean()),
-        "bits_dead": float((np.minimum(set_W, 1 - set_W) <= DEAD_BIT).mean()),
+        "bits_dead": float((np.minimum(set_W, 1 - set_W) <= DEAD_BIT).mean()) if enough else float("nan"),
         "bits_correlation": correlation,
     }

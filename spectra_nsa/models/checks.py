@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from spectra_nsa.models.config import SpectraConfig
 
 SUPPORTED = ("bert", "spectra_nsa")
+_OF_A_MODEL = ("config.json", "modules.json", "0_Transformer", "tokenizer.json")
 EXAMPLES = "all-MiniLM-L6/L12, BGE v1.5, E5 v2, GTE v1, BERT"
 
 
@@ -23,15 +24,9 @@ def resolve_folder(folder_or_name: str | Path, *, revision: str | None = None) -
     Raises:
         SpectraError: it is neither here nor to be had from the Hub.
     """
-    path = Path(folder_or_name).expanduser()
-    if path.is_dir():
-        return path
-    name = str(folder_or_name)
-    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise SpectraError(
-            f"{name} is not a model folder. Give the folder of a saved model, or a Hub name such as "
-            "sentence-transformers/all-MiniLM-L6-v2."
-        )
+    folder, name = named_folder(folder_or_name), str(folder_or_name)
+    if folder is not None:
+        return folder
     if name == HUB_NAME and revision is None:
         with contextlib.suppress(SpectraError):  # not at hand: the Hub is asked
             return starter_checkpoint()[0]
@@ -48,6 +43,35 @@ def resolve_folder(folder_or_name: str | Path, *, revision: str | None = None) -
             f"there is no folder {name} here, and the Hub did not give it ({reason}). "
             "Check the name and the connection, or download the model elsewhere and give its folder."
         ) from error
+
+
+def named_folder(folder_or_name: str | Path) -> Path | None:
+    """The local folder that is named, whole or not; ``None`` for what can only be a Hub name. The Hub is not asked.
+
+    Raises:
+        SpectraError: it is neither, or a folder around a model, such as a run's.
+    """
+    path, name = Path(folder_or_name).expanduser(), str(folder_or_name)
+    if path.is_dir():
+        if not any((path / inside).exists() for inside in _OF_A_MODEL):
+            _refuse_run(path)
+        return path
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise SpectraError(
+            f"{name} is not a model folder. Give the folder of a saved model, or a Hub name such as "
+            "sentence-transformers/all-MiniLM-L6-v2."
+        )
+    return None
+
+
+def _refuse_run(folder: Path) -> None:
+    if any((folder / "model" / inside).exists() for inside in _OF_A_MODEL):
+        raise SpectraError(f"{folder} is not a model, but holds one: name {folder / 'model'}.")
+    if (folder / "recipe.yaml").is_file():
+        raise SpectraError(
+            f"{folder} is a run that has left no model yet. Go on with it (--resume {folder}), or name one of its "
+            f"checkpoints: {folder / 'checkpoints' / 'step-N'}."
+        )
 
 
 def check_folder(folder: Path) -> str:

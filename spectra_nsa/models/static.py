@@ -15,6 +15,7 @@ from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
 
     from spectra_nsa.models.teacher import Teacher
 
@@ -41,21 +42,9 @@ def static_model(teacher: Teacher, texts: Iterable[Sequence[str]], width: int) -
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.base.modules.normalize import Normalize
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-    from tokenizers import Tokenizer
 
-    if not 1 <= width <= teacher.width:
-        raise UsageError(f"--dim {width}: a static student has 1 to {teacher.width} numbers, {teacher.name}'s width.")
-    tokenizer: Any = teacher.model.tokenizer
-    if not getattr(tokenizer, "is_fast", False):
-        raise UsageError(f"{teacher.name} has no fast tokenizer, which a static student needs.")
-    own = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    own.no_padding()
-    own.no_truncation()
-    words = [
-        number
-        for piece, number in sorted(own.get_vocab().items(), key=lambda item: item[1])
-        if number not in set(tokenizer.all_special_ids) and not _UNUSED.fullmatch(piece)
-    ]
+    check_width(teacher, width)
+    own, words = words_of(teacher)
     size = max(own.get_vocab().values()) + 1
     vectors_WD = principal(token_vectors(teacher, words), width)
     table_VD = np.zeros((size, width), dtype=np.float32)
@@ -65,6 +54,35 @@ def static_model(teacher: Teacher, texts: Iterable[Sequence[str]], width: int) -
         similarity_fn_name="cosine",
         device="cpu",
     )
+
+
+def check_width(teacher: Teacher, width: int) -> None:
+    """That a static student may be so wide.
+
+    Raises:
+        UsageError: its teacher is narrower.
+    """
+    if not 1 <= width <= teacher.width:
+        raise UsageError(f"--dim {width}: a static student has 1 to {teacher.width} numbers, {teacher.name}'s width.")
+
+
+def words_of(teacher: Teacher) -> tuple[Tokenizer, list[int]]:
+    """The student's tokenizer, which neither cuts nor pads, and the ids that get a vector.
+
+    Raises:
+        UsageError: the teacher has no fast tokenizer.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer: Any = teacher.model.tokenizer
+    if not getattr(tokenizer, "is_fast", False):
+        raise UsageError(f"{teacher.name} has no fast tokenizer, which a static student needs.")
+    own = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    own.no_padding()
+    own.no_truncation()
+    special = set(tokenizer.all_special_ids)
+    pieces = sorted(own.get_vocab().items(), key=lambda item: item[1])
+    return own, [number for piece, number in pieces if number not in special and not _UNUSED.fullmatch(piece)]
 
 
 @torch.inference_mode()

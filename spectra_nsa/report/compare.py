@@ -49,6 +49,8 @@ def _outcome(run: RunLog) -> dict[str, Any]:
         dev = state["dev"]
         found |= {f"{dev['metric']}, best": dev["best"], f"{dev['metric']}, last": dev["last"]}
         found["best step"] = dev["best_step"]
+        if dev["kept_step"] is not None:
+            found["kept step"] = dev["kept_step"]
     found |= {"loss": state["loss"]} | state["terms"] | state["throughput"] | state["memory"]
     found |= {f"health_{name}": value for name, value in state["health"].items()}
     found["seconds"] = round(last["time"] - run.rows[0]["time"], 1)

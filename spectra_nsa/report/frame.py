@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.report.references import CAUTION, references_for
-from spectra_nsa.report.runlog import Row, series_of, standing, thinned
+from spectra_nsa.report.runlog import Row, at_step, series_of, standing, thinned
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -163,8 +163,11 @@ def _dev(rows: Sequence[Row], state: Mapping[str, Any]) -> RenderableType:
     name = dev["metric"]
     shown = [
         (f"{name}, last", f"{dev['last']:.4f}", _trend(rows, f"eval_{name}")),
-        (f"{name}, best", f"{dev['best']:.4f}", f"step {dev['best_step']:,}"),
+        (f"{name}, best", f"{dev['best']:.4f}", at_step(dev["best_step"])),
     ]
+    if dev["kept_step"] is not None and dev["kept_step"] != dev["best_step"]:
+        kept = "–" if dev["kept"] is None else f"{dev['kept']:.4f}"
+        shown.append((f"{name}, kept", kept, f"{at_step(dev['kept_step'])}, in model/"))
     known = [(one.model, f"{one.value:.4g}", f"{one.data}, {one.source}") for one in references_for(name)]
     if not known:
         return _table("dev metric", shown)

@@ -15,6 +15,7 @@ from spectra_nsa.report.runlog import (
     MEMORY,
     THROUGHPUT,
     RunLog,
+    at_step,
     series_names,
     series_of,
     standing,
@@ -75,6 +76,8 @@ def _facts(run: RunLog, state: Mapping[str, Any]) -> dict[str, object]:
     if state["dev"]:
         facts[f"best {state['dev']['metric']}"] = f"{state['dev']['best']:.4f}"
         facts["best step"] = f"{state['dev']['best_step']:,}"
+        if state["dev"]["kept_step"] is not None:
+            facts["kept in model/"] = at_step(state["dev"]["kept_step"])
     for key, label in (("pairs_per_second", "pairs/s"), ("padding_waste", "padding"), ("matmul_share", "of peak")):
         if key in state["throughput"]:
             facts[label] = figure(state["throughput"][key], share=key != "pairs_per_second")

@@ -187,7 +187,7 @@ def standing(rows: Sequence[Row], *, now: float) -> dict[str, Any]:
         "memory": {key: train[key] for key in MEMORY if key in train},
         "health": _below(health[-1], HEALTH) if health else {},
         "health_first": _below(health[0], HEALTH) if health else {},
-        "dev": _dev(rows),
+        "dev": _dev(rows, ended["ended"].get("kept") if over else None),
         "warnings": [{"step": row["step"], **row["warning"]} for row in rows if isinstance(row.get("warning"), dict)],
         "started": facts,
     }
@@ -206,8 +206,11 @@ def _seconds_left(started: Row, last: Row, now: float) -> float | None:
     return max(0.0, min(left)) if left else None
 
 
-def _dev(rows: Sequence[Row]) -> dict[str, Any]:
-    """The dev metric's name, last and best figure, and where the best one was."""
+def _dev(rows: Sequence[Row], kept: int | None) -> dict[str, Any]:
+    """The dev metric's name, last and best figure, where the best one was, and what `model/` has.
+
+    The two may differ: the start, and a step without a checkpoint, can be best but not kept.
+    """
     rows = [row for row in rows if "loss" not in row]
     key = next((key for row in rows for key in row if key.startswith(DEV)), None)
     if key is None:
@@ -215,4 +218,11 @@ def _dev(rows: Sequence[Row]) -> dict[str, Any]:
     measured = [row for row in rows if _is_number(row.get(key))]
     best = (min if key in LOWER else max)(measured, key=lambda row: row[key])
     name = key.removeprefix("eval_")
-    return {"metric": name, "last": measured[-1][key], "best": best[key], "best_step": best["step"]}
+    found = {"metric": name, "last": measured[-1][key], "best": best[key], "best_step": best["step"]}
+    figure = next((row[key] for row in reversed(measured) if row["step"] == kept), None)
+    return found | {"kept": figure, "kept_step": kept}
+
+
+def at_step(step: int) -> str:
+    """A step in words: the start is none."""
+    return f"step {step:,}" if step else "start (step 0)"

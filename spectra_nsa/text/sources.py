@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from spectra_nsa.text import beir, hub
 from spectra_nsa.text.quarantine import Quarantine
 from spectra_nsa.text.records import FORMATS, Record, file_format, read_records
 from spectra_nsa.text.rows import Problem, TextSet
+from spectra_nsa.text.several import read_several
 from spectra_nsa.text.shelf import Shelf
 from spectra_nsa.text.table import BadValue, build
 
@@ -41,11 +41,10 @@ def load_source(
         SpectraError: the source is not there, is damaged, has no usable row, or its columns' roles are unclear.
         UsageError: `columns` names an unknown role, or options contradict each other.
     """
-    text = str(source)
-    if not text.strip():
-        raise UsageError("the source of texts is empty: name a file, a folder, a Hub set or python:stdlib.")
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}.")
+    check_source(source)
+    text = str(source)
     if text.startswith("python:"):
         return _from_python(text, columns, split, limit, quarantine)
     path = Path(text).expanduser()
@@ -56,12 +55,26 @@ def load_source(
     folder, name = _folder(text, split)
     if name is not None:
         return _from_hub(name, columns, limit, quarantine)
-    if folder is None:
-        raise _not_found(text, path)
+    assert folder is not None
     if beir.is_beir(folder):
         return _from_beir(folder, columns, split, limit, quarantine)
     files, notes = _data_files(folder, split)
     return _from_files(files, folder.resolve().name, folder, columns, limit, quarantine, notes)
+
+
+def check_source(source: str | Path) -> None:
+    """That a source is there, so far as this can be told without reading it or asking the Hub.
+
+    Raises:
+        SpectraError: it is not.
+        UsageError: it is empty, or a name that means nothing.
+    """
+    text = str(source)
+    if not text.strip():
+        raise UsageError("the source of texts is empty: name a file, a folder, a Hub set or python:stdlib.")
+    path = Path(text).expanduser()
+    if not text.startswith("python:") and not path.is_file() and _folder(text, None) == (None, None):
+        raise _not_found(text, path)
 
 
 def _folder(text: str, split: str | None) -> tuple[Path | None, hub.HubName | None]:
@@ -120,8 +133,7 @@ def _from_files(
     files: list[Path], name: str, source: Path, columns: Mapping[str, str] | None, limit: int | None,
     quarantine: Path | None, notes: tuple[str, ...] = (),
 ) -> TextSet:  # fmt: skip
-    records = itertools.chain.from_iterable(read_records(path) for path in files)
-    return _build(records, files, name, str(source), columns, limit, quarantine, notes)
+    return _build(read_several(files, columns), files, name, str(source), columns, limit, quarantine, notes)
 
 
 def _build(

@@ -12,14 +12,13 @@ from spectra_nsa.text.columns import MOST_NEGATIVES, Layout, layout
 from spectra_nsa.text.quarantine import Quarantine, printable
 from spectra_nsa.text.records import Record
 from spectra_nsa.text.rows import Problem, TextSet
+from spectra_nsa.text.several import PEEK
 from spectra_nsa.text.shape import Shape
 from spectra_nsa.text.shelf import Shelf
 from spectra_nsa.text.store import RowStore
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-_PEEK = 100  # rows whose keys make up the columns of a JSON Lines file
 
 
 class BadValue(Exception):
@@ -104,7 +103,7 @@ def build(
         SpectraError: no row is usable, or the columns' roles cannot be told.
     """
     stream = iter(records)
-    peeked = list(itertools.islice(stream, _PEEK))
+    peeked = list(itertools.islice(stream, PEEK))
     available = list(dict.fromkeys(key for item in peeked if isinstance(item, Record) for key in item.values))
     found: Layout | None = layout(available, columns, source=file) if available else None
     store: RowStore | None = None

@@ -19,6 +19,7 @@ LOST_RANK = 0.5  # of the highest so far
 CONE = 0.9  # mean cosine of distinct texts
 TWINS = 0.1  # share of texts with another at cosine 0.999
 DEAD_BITS = 0.1
+BIT_STEPS = 100  # the hash starts with directions that know nothing of the texts, and learns slowly
 IDLE_ANCHORS = 0.3  # entropy of their use
 SPIKE = 10.0  # times the median gradient norm
 SLOW = 0.5  # of the median speed
@@ -50,7 +51,7 @@ def alarms(rows: Sequence[Row], health: Sequence[Row], terms: Collection[str]) -
     """
     found = list(_of_training(rows))
     if health:
-        found += _of_health([_numbers(row) for row in health], terms)
+        found += _of_health([_numbers(row) for row in health], terms, int(health[-1].get("step", 0)))
     return found
 
 
@@ -58,14 +59,14 @@ def _numbers(row: Row) -> dict[str, float]:
     return {key.removeprefix("health_"): float(value) for key, value in row.items() if key.startswith("health_")}
 
 
-def _of_health(measures: Sequence[Mapping[str, float]], terms: Collection[str]) -> Iterator[Alarm]:
+def _of_health(measures: Sequence[Mapping[str, float]], terms: Collection[str], step: int) -> Iterator[Alarm]:
     """One alarm for the vectors; the heads are judged where the vectors are well, since they live on them."""
     ill = _of_vectors(measures)
     if ill is not None:
         yield ill
         return
     last = measures[-1]
-    if "fast" in terms and last.get("bits_dead", MISSING) > DEAD_BITS:
+    if "fast" in terms and step >= BIT_STEPS and last.get("bits_dead", MISSING) > DEAD_BITS:
         yield Alarm(
             "dead bits",
             f"{last['bits_dead']:.0%} of the `fast` bits are the same for 99 % of the texts.",

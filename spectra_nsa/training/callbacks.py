@@ -51,6 +51,10 @@ class MetricsLog(TrainerCallback):
         with atomic_write(self.path) as file:
             file.write("".join(line + "\n" for line in kept))
 
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps:  # the last steps are told of, however few they are
+            control.should_log = True
+
     def on_log(
         self,
         args: TrainingArguments,
@@ -117,7 +121,8 @@ class StackClock(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.stack.step, self.stack.steps = state.global_step, state.max_steps
-        logged = state.global_step == 0 or (state.global_step + 1) % state.logging_steps == 0
+        step = state.global_step + 1
+        logged = step == 1 or step % state.logging_steps == 0 or step >= state.max_steps
         self.stack.gradient_norms = {} if logged else None
 
     def on_log(
@@ -190,7 +195,7 @@ class Deadline(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         if processes.anyone(time.monotonic() > self.moment):
-            control.should_training_stop = control.should_save = True
+            control.should_training_stop = control.should_save = control.should_log = True
             control.should_evaluate = args.eval_strategy != "no"
         return control
 

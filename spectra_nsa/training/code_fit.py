@@ -46,7 +46,8 @@ def fit_codes_to_rows(
     documents = _distinct([text for name in matches for text in sample[name]])
     if len(documents) < SMALLEST:
         few = f"spectra: codes stay as trained: {len(documents)} training texts are too few to fit {BITS} bits to"
-        print(f"{few} ({SMALLEST} at least).", file=sys.stderr, flush=True)
+        remedy = "Train on more, fit them to a corpus (spectra codes fit), or set train.fit_codes=0 to be spared this"
+        print(f"{few} ({SMALLEST} at least). {remedy}.", file=sys.stderr, flush=True)
         return False
     asked = _distinct(list(sample["anchor"])) if "anchor" in columns else []
     scored = SCORE in rows.column_names  # then neither side is a document

@@ -54,22 +54,25 @@ def check_same(checkpoint: Path, recipe: Recipe, model: SpectraSentenceTransform
     Raises:
         UsageError: the message names what differs.
     """
-    check_alike(checkpoint, model.spectra.config, facts_of(recipe, data))
+    check_alike(checkpoint, model.spectra.config, model.tokenizer, facts_of(recipe, data))
 
 
-def check_alike(checkpoint: Path, config: SpectraConfig, now: dict[str, Any], verb: str = "train") -> None:
+def check_alike(
+    checkpoint: Path, config: SpectraConfig, tokenizer: Any, now: dict[str, Any], verb: str = "train"
+) -> None:
     """As `check_same`, of what is compared there.
 
     Args:
         checkpoint: where to go on.
         config: of the model that is to go on.
+        tokenizer: the same model's.
         now: what decides which rows a step sees, as the trainer's `facts`.
         verb: the command that starts from a checkpoint's weights.
 
     Raises:
         UsageError: see there.
     """
-    apart = _model_differences(checkpoint, config)
+    apart = [*_model_differences(checkpoint, config), *_tokenizer_differences(checkpoint, tokenizer)]
     if apart:
         raise UsageError(
             f"{checkpoint} is of another model than the recipe's: {'; '.join(apart)}. Leave the recipe's model "
@@ -97,6 +100,16 @@ def _model_differences(checkpoint: Path, config: SpectraConfig) -> list[str]:
         for name in sorted(set(then) & set(now) - _FREE)
         if then[name] != now[name] and not name.startswith("_")
     ]
+
+
+def _tokenizer_differences(checkpoint: Path, tokenizer: Any) -> list[str]:
+    """Whether the same text has other ids, which vocabularies of one size do not show; cutting and padding aside."""
+    file = checkpoint / "tokenizer.json"
+    if not file.is_file():
+        return []
+    then, now = read_json(file), json.loads(tokenizer.backend_tokenizer.to_str())
+    alike = all(then.get(part) == now.get(part) for part in {*then, *now} - {"truncation", "padding"})
+    return [] if alike else ["its tokenizer has other pieces or rules (model.tokenizer, or the files of model.start)"]
 
 
 def save_running(checkpoint: Path, values: dict[str, Any]) -> None:

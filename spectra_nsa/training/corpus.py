@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from spectra_nsa.core import processes
 from spectra_nsa.core.cache import cache_folder
 from spectra_nsa.core.console import progress
-from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.text.sources import load_source
 from spectra_nsa.training.tokens import mapped, written
+from spectra_nsa.training.watching import source_of
 
 if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
@@ -90,9 +91,7 @@ def load_texts(recipe: Recipe, *, quarantine: Path | None) -> Texts:
         SpectraError: a source cannot be read, or leaves nothing to train on.
     """
     section = recipe.data
-    if section.train is None:
-        raise UsageError("nothing to train on: give --data SOURCE (a file, a Hub set, or python:installed).")
-    rows, quarantined = _rows(section.train, section.columns, section.split, section.limit, quarantine)
+    rows, quarantined = _rows(source_of(section), section.columns, section.split, section.limit, quarantine)
     for source in recipe.pretrain.also if recipe.pretrain is not None else []:
         more, refused = _rows(source, None, None, section.limit, quarantine)
         rows, quarantined = rows + more, quarantined + refused

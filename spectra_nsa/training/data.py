@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectra_nsa.config.sections import DataSection, DistillSection
-from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
+from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.text.sources import load_source
+from spectra_nsa.training.watching import source_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -92,10 +93,8 @@ def load_training_data(
         UsageError: no source is given.
         SpectraError: the source is of a kind that cannot be trained on, or too small.
     """
-    if section.train is None:
-        raise UsageError("nothing to train on: give --data SOURCE (a file, a Hub set, or python:installed).")
     source = load_source(
-        section.train, columns=section.columns, split=section.split, limit=section.limit, quarantine=quarantine
+        source_of(section), columns=section.columns, split=section.split, limit=section.limit, quarantine=quarantine
     )
     distill = distill or DistillSection()
     if source.kind not in (TRAINABLE if not distill.teachers else (*TRAINABLE, "texts")):

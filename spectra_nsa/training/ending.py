@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def closed(trainer: RunTrainer, stop: StopOnInterrupt, folder: Path) -> Iterator[None]:
     """Whatever comes: Ctrl-C and the screen are given back, the log says how the run ended, and its page is written."""
-    reason = "failed"
+    reason, kept = "failed", None
     try:
         yield
         reason = reason_of(trainer, stop.asked)
+        kept = None if reason == "interrupted" else _kept(trainer)
     except KeyboardInterrupt:
         reason = "interrupted"
         raise
     finally:
         stop.release()
         trainer.progress.stop()
-        trainer.watch.ended(trainer.state.global_step, reason)
+        trainer.watch.ended(trainer.state.global_step, reason, kept)
         if processes.is_first():
             _leave_report(folder)
 
@@ -41,6 +42,12 @@ def reason_of(trainer: RunTrainer, interrupted: bool) -> str:
     if trainer.patience is not None and trainer.patience.lost:
         return "stopped early"
     return "out of time" if trainer.state.global_step < trainer.state.max_steps else "finished"
+
+
+def _kept(trainer: RunTrainer) -> int:
+    """The step whose weights are the model: the best one of those with a checkpoint, else the last."""
+    best = trainer.state.best_global_step if trainer.state.best_metric is not None else None
+    return best or trainer.state.global_step
 
 
 def _leave_report(folder: Path) -> None:

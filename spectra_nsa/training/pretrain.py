@@ -106,7 +106,7 @@ def pretrain(
     check_dev(recipe, texts)
     around, model = open_masked(recipe)
     if checkpoint is not None:
-        check_alike(checkpoint, model.config, facts_of(recipe, texts), "pretrain")
+        check_alike(checkpoint, model.config, around.tokenizer, facts_of(recipe, texts), "pretrain")
     if processes.is_first():
         if resume is not None:
             clear(folder, checkpoint)

@@ -85,17 +85,15 @@ def train(
     from spectra_nsa.training.interpolation import start_weights
     from spectra_nsa.training.rarity import fit_rarity
     from spectra_nsa.training.start import open_start
-    from spectra_nsa.training.watching import check_patience, check_terms
+    from spectra_nsa.training.watching import check_patience, check_recipe
 
     shard = processes.connect()
     recipe, folder, checkpoint = processes.by_first(functools.partial(place, recipe, resume))
-    if recipe.pretrain is not None:
-        raise UsageError("the recipe has a section pretrain: it is one for spectra pretrain. Leave the section out.")
+    check_recipe(recipe)
     if shard:  # what `accelerate launch --use_fsdp` asks for
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"shard": True})})
     if recipe.train.shard and processes.count() == 1:
         print("spectra: train.shard does nothing in a single process", file=sys.stderr, flush=True)
-    check_terms(recipe)
     backup = backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
     if data is None:

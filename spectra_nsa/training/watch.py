@@ -122,13 +122,14 @@ class Watch(TrainerCallback):
         elif any(key.startswith("health_") for key in row):
             self.health.append(row)
 
-    def ended(self, step: int, reason: str) -> None:
+    def ended(self, step: int, reason: str, kept: int | None = None) -> None:
         """Writes the run's last line, once.
 
         Args:
             step: where it ended.
             reason: a word or two.
+            kept: the step whose weights `model/` holds; ``None`` where there is none.
         """
         if self.begun and processes.is_first():
             self.begun = False
-            self.write(step, {"ended": {"reason": reason}})
+            self.write(step, {"ended": {"reason": reason} | ({} if kept is None else {"kept": kept})})

@@ -6,10 +6,24 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.config.sections import DataSection
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 if TYPE_CHECKING:
     from spectra_nsa.training.data import TrainingData
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """That a recipe is one to train by.
+
+    Raises:
+        UsageError: it is one for pretraining, or asks for a term that has nothing to learn from.
+        SpectraError: what it reports to is not installed.
+    """
+    if recipe.pretrain is not None:
+        raise UsageError("the recipe has a section pretrain: it is one for spectra pretrain. Leave the section out.")
+    check_reporters(recipe)
+    check_terms(recipe)
 
 
 def check_reporters(recipe: Recipe) -> None:
@@ -24,6 +38,38 @@ def check_reporters(recipe: Recipe) -> None:
                 f"train.report_to names {name}, which is not installed. Install it (pip install {name}), or leave it "
                 "out: metrics.jsonl, report.html and spectra monitor need nothing more."
             )
+
+
+def check_names(recipe: Recipe) -> None:
+    """That the sources and models which a recipe names are there, so far as this can be told without opening them.
+
+    It takes no time, so that a misspelt name does not wait for libraries to load.
+
+    Raises:
+        UsageError: no source is given.
+        SpectraError: one is not there.
+    """
+    from spectra_nsa.models.checks import named_folder
+    from spectra_nsa.text.sources import check_source
+
+    data = recipe.data
+    also = recipe.pretrain.also if recipe.pretrain is not None else []
+    for source in (source_of(data), *also, *([data.dev] if data.dev is not None and data.dev_rows else [])):
+        check_source(source)
+    for name in (recipe.model.start, recipe.model.tokenizer, *recipe.distill.teachers):
+        if name is not None:
+            named_folder(name)
+
+
+def source_of(section: DataSection) -> str:
+    """What is to be trained on.
+
+    Raises:
+        UsageError: nothing is named.
+    """
+    if section.train is None:
+        raise UsageError("nothing to train on: give --data SOURCE (a file, a Hub set, or python:installed).")
+    return section.train
 
 
 def check_terms(recipe: Recipe) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from spectra_nsa.config.parts import PARTS, Held, Turn, own_part, turn, turned
 from spectra_nsa.config.recipe import Recipe, with_values
 from spectra_nsa.core import processes
-from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.core.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -109,14 +109,14 @@ def make_plan(
         UsageError: no part or task, a part that makes no sense, cells of unequal length, or another ablation's folder.
         SpectraError: data or models that cannot be used.
     """
+    _check_common(recipe, measures)
+    _check_parts(recipe, parts, own)
+    _check_names(recipe, measures)
+    _check_folder(folder, recipe, measures)
     from spectra_nsa.evaluation.tasks import tasks_from
     from spectra_nsa.training.build import steps_of
     from spectra_nsa.training.data import load_training_data
-    from spectra_nsa.training.watching import check_reporters
 
-    _check_common(recipe, measures)
-    _check_folder(folder, recipe, measures)
-    check_reporters(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
     tasks, notes = tasks_from(measures.tasks, limit=measures.limit)
     rows = len(data.train)
@@ -194,6 +194,30 @@ def _check_common(recipe: Recipe, measures: Measures) -> None:
         raise UsageError("ablate runs in one process: start it without torchrun or accelerate launch.")
 
 
+def _check_parts(recipe: Recipe, parts: Sequence[str], own: Sequence[str]) -> None:
+    """What can be told of the parts without data and model."""
+    names = [name for name in parts if name != "all"]
+    if unknown := [name for name in names if name not in PARTS]:
+        raise unknown_name("part", unknown[0], PARTS)
+    for one in map(own_part, own):
+        turned(recipe, one)
+        names.append(one.part)
+    if not names and "all" not in parts:
+        raise UsageError("nothing to ablate: give --parts spectral,anchor,… (spectra ablate --list-parts), or --part.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"part {twice[0]} is given twice: give it once.")
+
+
+def _check_names(recipe: Recipe, measures: Measures) -> None:
+    """That what is trained and measured on is there, before libraries are loaded."""
+    from spectra_nsa.evaluation.tasks import check_tasks
+    from spectra_nsa.training.watching import check_names, check_recipe
+
+    check_recipe(recipe)
+    check_names(recipe)
+    check_tasks(measures.tasks)
+
+
 def _check_folder(folder: Path, recipe: Recipe, measures: Measures) -> None:
     """That the folder is new, or holds this very ablation; more parts and seeds may come to it."""
     if not (folder / PLAN).is_file():
@@ -233,13 +257,7 @@ def _cells(
             if "all" not in parts:
                 raise
             notes.append(f"left out: {str(error).rstrip('.')}")
-    cells += [_cell(own_part(text), recipe, rows) for text in own]
-    names = [cell.turn.part for cell in cells if cell.turn]
-    if not names:
-        raise UsageError("nothing to ablate: give --parts spectral,anchor,… (spectra ablate --list-parts), or --part.")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"part {twice[0]} is given twice: give it once.")
-    return cells
+    return cells + [_cell(own_part(text), recipe, rows) for text in own]
 
 
 def _cell(one: Turn, recipe: Recipe, rows: int) -> Cell:

@@ -45,6 +45,7 @@ def student_recipe(
     from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder
     from spectra_nsa.models.layers import spaced_layers
 
+    load_recipe(None, values)  # a misspelt key does not wait for the teacher
     folder = resolve_folder(teacher)
     check_folder(folder)
     count = read_json(transformer_folder(folder) / "config.json")["num_hidden_layers"]
@@ -113,25 +114,79 @@ def distill(recipe: Recipe) -> dict[str, Any]:
     return facts | compared(teacher, result.model, data)
 
 
-def distill_static(
-    teacher_name: str, source: str, *, width: int, output: Path, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """Makes a static student, writes it to `output/model`, and compares it with its teacher.
+def static_recipe(teacher: str, source: str, *, output: Path, values: Sequence[str] = ()) -> Recipe:
+    """What a static student is made of, as the recipe that it would have had it been trained.
 
     Args:
-        teacher_name: any model that sentence-transformers opens.
+        teacher: any model that sentence-transformers opens.
         source: texts such as it is for: their tokens' frequencies weigh its vectors.
+        output: the run's folder.
+        values: ``key=value`` of the section `data`, and `train.seed`, which draws the held-out rows.
+
+    Raises:
+        UsageError: a key of another section, or what `load_recipe` refuses.
+    """
+    for value in values:
+        if not value.startswith(("data.", "train.seed=")):
+            raise UsageError(f"--static trains nothing: {value} says nothing to it. It takes data.…=… and train.seed.")
+    flags = {"name": output.name, "output": str(output.parent), "data.train": source, "distill.teachers": [teacher]}
+    return load_recipe(None, values, flags=flags)
+
+
+def plan_static(recipe: Recipe, *, width: int) -> dict[str, Any]:
+    """What making a static student would do; the teacher is opened, nothing is encoded or written.
+
+    Returns:
+        tokens (to encode, one by one), width, rows, dev_rows, and bytes of the student's table.
+
+    Raises:
+        UsageError: the teacher is narrower, or has no fast tokenizer.
+        SpectraError: the folder holds a run.
+    """
+    from spectra_nsa.models.static import check_width, words_of
+    from spectra_nsa.models.teacher import open_teacher
+    from spectra_nsa.training.run import check_free
+
+    check_free(folder_of(recipe))
+    data = _data(recipe)
+    teacher = open_teacher(recipe.distill.teachers[0])
+    check_width(teacher, width)
+    tokenizer, words = words_of(teacher)
+    return {
+        "teacher": teacher.name,
+        "tokens": len(words),
+        "width": width,
+        "rows": len(data.train),
+        "dev_rows": len(data.dev) if data.dev is not None else 0,
+        "bytes": 4 * width * (max(tokenizer.get_vocab().values()) + 1),
+    }
+
+
+def folder_of(recipe: Recipe) -> Path:
+    """The folder of a recipe with a name."""
+    return Path(recipe.output) / (recipe.name or "")
+
+
+def distill_static(recipe: Recipe, *, width: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Makes a static student, writes it to the run's `model/`, and compares it with its teacher.
+
+    Args:
+        recipe: by `static_recipe`.
         width: of its vectors.
-        output: a folder that does not hold a run.
         say: called with lines of progress.
+
+    Raises:
+        UsageError: the teacher is narrower, or has no fast tokenizer.
+        SpectraError: the folder holds a run.
     """
     from spectra_nsa.core.files import atomic_folder
     from spectra_nsa.models.static import static_model
     from spectra_nsa.models.teacher import open_teacher
     from spectra_nsa.training.run import claim_folder
 
-    folder = claim_folder(output)
-    data = _data(load_recipe(None, [], flags={"data.train": source, "distill.teachers": [teacher_name]}))
+    folder = claim_folder(folder_of(recipe))
+    data = _data(recipe)
+    (teacher_name,) = recipe.distill.teachers
     teacher = open_teacher(teacher_name)
     began = time.monotonic()
     say(f"encoding the vocabulary of {teacher_name}")

@@ -164,10 +164,11 @@ def _target(model: str, output: str | Path | None) -> Path:
     if output is not None:
         check_replaceable(output, "modules.json")
         return Path(output)
+    from spectra_nsa.models.checks import check_folder, named_folder
+
+    named_folder(model)
     if not (Path(model) / "config.json").is_file():
         raise UsageError(f"{model} is not a folder to write into: name one with --output.")
-    from spectra_nsa.models.checks import check_folder
-
     if check_folder(Path(model)) == "bert":
         raise UsageError(f"{model} is a checkpoint, not a saved Spectra model: name a folder with --output.")
     return Path(model)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,7 @@ def mine(
     rule = _rules(rules)
     target = Path(output).expanduser()
     check_output(target, str(source), incomplete)
+    _check_names([source, corpus], [model, judge])
     from spectra_nsa.core.memory import peak_memory_gb
     from spectra_nsa.workflows.candidates import Candidates, Judgements, choose
     from spectra_nsa.workflows.teachers import find_teacher
@@ -102,6 +103,19 @@ def mine(
         "meta": str(meta(target)), "set_aside": aside and str(aside), "seconds": round(time.monotonic() - began, 2),
         "peak_memory_gb": round(peak_memory_gb(), 2),
     }  # fmt: skip
+
+
+def _check_names(sources: Sequence[str | Path | None], models: Sequence[str | Path | None]) -> None:
+    """Refuses what is not there before libraries are loaded."""
+    from spectra_nsa.models.checks import named_folder
+    from spectra_nsa.text.sources import check_source
+
+    for source in sources:
+        if source is not None:
+            check_source(source)
+    for model in models:
+        if model is not None and str(model) != "bm25":
+            named_folder(model)
 
 
 def _tell(found: dict[str, Any], rules: Rules, say: Callable[[str], None]) -> None:

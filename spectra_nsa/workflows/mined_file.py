@@ -6,15 +6,17 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import UsageError, missing_extra, unknown_name
 from spectra_nsa.core.files import atomic_write, write_json
-from spectra_nsa.text.pool import Pool
-from spectra_nsa.workflows.candidates import Negatives
+
+if TYPE_CHECKING:
+    from spectra_nsa.text.pool import Pool
+    from spectra_nsa.workflows.candidates import Negatives
 
 INCOMPLETE = ("drop", "keep")
 SUFFIXES = (".jsonl", ".parquet")

@@ -148,7 +148,7 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["search", "query", "--corpus", "x"], 1, "name a model"),
         (["eval", "bm25"], 2, "--task"),
         (["ablate", "--parts", "anchor", "--data", "gone.jsonl"], 2, "--task"),
-        (["ablate", "--part", "hot", "--task", "sts=gone.jsonl", "--data", "gone.jsonl"], 1, "gone.jsonl"),
+        (["ablate", "--parts", "anchor", "--task", "sts=gone.jsonl", "--data", "gone.jsonl"], 1, "gone.jsonl"),
         (["distill", "./gone", "pairs.jsonl"], 1, "not a model folder"),
         (["distill", "./gone", "pairs.jsonl", "--static", "--layers", "3"], 2, "--static trains nothing"),
         (["distill", "./gone", "pairs.jsonl", "--dim", "64"], 2, "--static student"),
@@ -194,6 +194,19 @@ def test_help_is_light(tmp_path: Path) -> None:
         "from typer.testing import CliRunner\nfrom spectra_nsa.cli.main import app\n"
         f"for name in {['', *FLAGS]!r}:\n"
         "    assert CliRunner().invoke(app, [*name.split(), '--help']).exit_code == 0, name"
+    )
+    assert not modules_after(code, tmp_path) & {*HEAVY, "numpy"}
+
+
+def test_version_names_what_it_stands_on_and_imports_none_of_it(tmp_path: Path) -> None:
+    import spectra_nsa
+
+    run = spectra("--version", folder=tmp_path)
+    assert run.returncode == 0 and run.stdout.startswith(f"spectra-nsa {spectra_nsa.__version__}\n")
+    assert {line.split()[0] for line in run.stdout.splitlines()} >= {"torch", "transformers", "sentence-transformers"}
+    code = (
+        "from typer.testing import CliRunner\nfrom spectra_nsa.cli.main import app\n"
+        "assert CliRunner().invoke(app, ['--version']).exit_code == 0"
     )
     assert not modules_after(code, tmp_path) & {*HEAVY, "numpy"}
 

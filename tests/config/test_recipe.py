@@ -256,6 +256,20 @@ def test_a_term_keeps_its_own_defaults() -> None:
     assert (terms.bridge.weight, terms.bridge.joined) == (1.0, True)
 
 
-def test_a_key_without_its_section_is_told_where_it_belongs() -> None:
-    with pytest.raises(UsageError, match=r"unknown recipe key 'lr'\. Did you mean 'train\.lr'"):
-        load_recipe(None, ["lr=1e-4"])
+@pytest.mark.parametrize(
+    ("key", "home"),
+    [
+        ("lr", "train.lr"),
+        ("learning_rate", "train.lr"),
+        ("leraning_rate", "train.lr"),
+        ("num_train_epochs", "train.epochs"),
+        ("batch_size", "train.batch"),
+        ("max_seq_length", "model.max_length"),
+        ("temperature", "loss.temperature"),
+        ("data.batch_size", "train.batch"),
+        ("train.dropout", "model.dropout"),
+    ],
+)
+def test_a_key_without_its_section_or_in_another_is_told_where_it_belongs(key: str, home: str) -> None:
+    with pytest.raises(UsageError, match=f"unknown recipe key '{key}'. Did you mean '{home}'"):
+        load_recipe(None, [f"{key}=1"])

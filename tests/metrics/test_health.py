@@ -46,5 +46,6 @@ def test_bits() -> None:
     assert bit_health(codes) == {"bits_balance": 1.0, "bits_dead": 0.0, "bits_correlation": pytest.approx(0.0)}
     same = bit_health(np.array([[255], [0]], dtype=np.uint8))
     assert same["bits_correlation"] == pytest.approx(1.0) and same["bits_balance"] == 1.0
-    dead = bit_health(np.full((10, 1), 0b11110000, dtype=np.uint8))
+    dead = bit_health(np.full((100, 1), 0b11110000, dtype=np.uint8))
     assert dead["bits_dead"] == 1.0 and dead["bits_balance"] == 0.0 and np.isnan(dead["bits_correlation"])
+    assert np.isnan(bit_health(np.full((99, 1), 0b11110000, dtype=np.uint8))["bits_dead"]), "too few texts to tell"

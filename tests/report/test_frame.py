@@ -27,6 +27,18 @@ def test_everything_is_in_the_frame() -> None:
     assert any(bar in text for bar in "▁▂▃▄▅▆▇█")
 
 
+def test_a_best_step_that_is_not_kept_is_told_apart() -> None:
+    rows = rows_of(ended=None)
+    end = {"step": 40, "time": 1080.0, "ended": {"reason": "finished", "kept": 40}}
+    text = shown([rows[0], {"step": 0, "time": 1000.0, "eval_dev_ndcg@10": 0.95}, *rows[1:], end])
+    best, kept = (
+        next(line for line in text.splitlines() if f"dev_ndcg@10, {word}" in line) for word in ("best", "kept")
+    )
+    assert "0.9500" in best and "start (step 0)" in best
+    assert "0.8600" in kept and "step 40, in model/" in kept
+    assert "kept" not in shown([*rows, end | {"ended": {"reason": "finished", "kept": 20}}]), "one and the same"
+
+
 def test_published_figures_name_their_source() -> None:
     text = shown(rows_of(dev="spearman"))
     assert "bge-large-en-v1.5" in text and "0.875" in text and "published: MTEB" in text and "Gao et al. 2021" in text

@@ -51,9 +51,19 @@ def test_where_a_run_stands() -> None:
     assert state["terms"] == {"semantic_32": 0.75, "anchor": 0.275} and state["grad_norms"] == {"anchor": 0.5}
     assert state["throughput"]["padding_waste"] == 0.125 and state["memory"] == {"memory_gb": 1.5}
     assert state["health"] == {"rank": 80.0, "rank_share": 0.6} and state["health_first"]["rank"] == 90.0
-    assert state["dev"] == {"metric": "dev_ndcg@10", "last": 0.86, "best": 0.88, "best_step": 20}
+    assert state["dev"] == {"metric": "dev_ndcg@10", "last": 0.86, "best": 0.88, "best_step": 20,
+                            "kept": None, "kept_step": None}  # fmt: skip
     assert state["warnings"] == [{"step": 40, **WARNING}]
     json.dumps(state)
+
+
+def test_what_is_best_and_what_is_kept() -> None:
+    rows = [*rows_of(ended=None), {"step": 40, "time": 1080.0, "ended": {"reason": "finished", "kept": 40}}]
+    rows.insert(2, {"step": 0, "time": 1000.0, "eval_dev_ndcg@10": 0.95})
+    dev = standing(rows, now=1080.0)["dev"]
+    assert (dev["best"], dev["best_step"], dev["kept"], dev["kept_step"]) == (0.95, 0, 0.86, 40)
+    again = [*rows, {"step": 40, "time": 5000.0, "started": {"steps": 100}}]
+    assert standing(again, now=5000.0)["dev"]["kept_step"] is None, "nothing is kept before it ends again"
 
 
 def test_how_a_run_ended_and_that_it_went_on() -> None:

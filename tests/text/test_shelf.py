@@ -12,7 +12,7 @@ import pytest
 
 from spectra_nsa.core.cache import cache_folder, prune, publish
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.text import shelf, sources, store
+from spectra_nsa.text import hub, several, shelf, store
 from spectra_nsa.text.rows import TextSet
 from spectra_nsa.text.sources import load_source
 
@@ -44,13 +44,13 @@ def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def readings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were really read."""
     seen: list[Path] = []
-    read = sources.read_records
+    read = several.read_records
 
     def counted(path: Path) -> Iterator[Any]:
         seen.append(path)
         yield from read(path)
 
-    monkeypatch.setattr(sources, "read_records", counted)
+    monkeypatch.setattr(several, "read_records", counted)
     return seen
 
 
@@ -176,13 +176,13 @@ def test_hub_sets_are_kept_by_their_files(tmp_path, monkeypatch, on_disk, readin
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *a: ["train"])
     monkeypatch.setattr(datasets, "load_dataset", load)
     read = []
-    records = sources.hub._records
+    records = hub._records
 
     def counted(rows: Any, name: Any) -> Iterator[Any]:
         read.append(name)
         yield from records(rows, name)
 
-    monkeypatch.setattr(sources.hub, "_records", counted)
+    monkeypatch.setattr(hub, "_records", counted)
     first, again = load_source("org/name"), load_source("org/name")
     assert facts(first) == facts(again) and len(calls) == 2 and len(read) == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -143,6 +144,52 @@ def test_folder_of_parts(write, tmp_path):
     found = load_source(tmp_path / "set")
     assert list(found.dataset["text"]) == ["a", "b"]
     assert found.problems[0].file.endswith("a.jsonl")
+
+
+STRAY = {
+    "a-settings.json": json.dumps({"lr": 1e-4, "nested": [{"x": 1}, {}]}, indent=1),
+    "b-results.json": json.dumps([{"metric": "mrr", "value": 0.5}]),
+    "c-metrics.jsonl": [{"step": 1, "loss": 0.5}],
+    "d-numbers.json": json.dumps([1, 2, 3], indent=1),
+    "e-texts.csv": "text\na\n",
+}
+
+
+@pytest.mark.parametrize("columns", [None, {"anchor": "query", "positive": "document"}])
+def test_what_lies_beside_the_files_of_a_set_is_left_out_by_name(write, tmp_path, columns):
+    for number in (1, 2):
+        write(f"set/p{number}.jsonl", [{"query": f"q{number}{i}", "document": "d" * 9, "more": 1} for i in range(20)])
+    for name, content in STRAY.items():
+        write(f"set/{name}", content)
+    for _ in range(2):  # read, then found on the shelf
+        found = load_source(tmp_path / "set", columns=columns)
+        assert (found.kind, len(found.dataset), found.quarantined) == ("pairs", 40, len(STRAY))
+        assert [(Path(one.file).name, one.line) for one in found.problems] == [(name, 0) for name in STRAY]
+        reasons = [one.reason for one in found.problems]
+        assert "holds no rows" in reasons[0] and "no column 'query'" in reasons[1] and "holds no rows" in reasons[3]
+        assert all("give it alone" in reason for reason in reasons)
+
+
+def test_a_folder_of_nothing_but_strays_says_so_of_the_first(write, tmp_path):
+    for name, content in STRAY.items():
+        if not name.startswith("e"):
+            write(f"set/{name}", content)
+    with pytest.raises(SpectraError, match=r"set: no known column names.*metric"):
+        load_source(tmp_path / "set")
+
+
+def test_broken_rows_of_a_part_stay_broken_rows(write, tmp_path):
+    write("set/a.jsonl", "not json\nnor this\n")
+    write("set/b.jsonl", [{"text": "b"}, {"text": ""}])
+    found = load_source(tmp_path / "set")
+    assert [(Path(one.file).name, one.line) for one in found.problems] == [
+        ("a.jsonl", 1),
+        ("a.jsonl", 2),
+        ("b.jsonl", 2),
+    ]
+    write("set/c.json", '[{"text": "c"},')
+    with pytest.raises(SpectraError, match=r"c\.json: not JSON"):
+        load_source(tmp_path / "set")
 
 
 def test_beir_folder_is_its_corpus(write, tmp_path):

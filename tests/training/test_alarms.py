@@ -18,7 +18,7 @@ def measured(vectors: np.ndarray, codes: np.ndarray | None = None, anchors: np.n
     codes = RNG.integers(0, 256, (len(vectors), 32), dtype=np.uint8) if codes is None else codes
     anchors = RNG.normal(size=(len(vectors), 64)) if anchors is None else anchors
     figures = embedding_health(vectors, vectors) | anchor_health(anchors) | bit_health(codes)
-    return {"step": 0, **{f"health_{name}": value for name, value in figures.items()}}
+    return {"step": 500, **{f"health_{name}": value for name, value in figures.items()}}
 
 
 SPREAD = RNG.normal(size=(128, 64))
@@ -53,6 +53,13 @@ def test_dead_heads_are_judged_only_where_they_are_trained() -> None:
     assert alarms([], [ill], ("semantic",)) == []
     collapsed = measured(LINE, codes=np.full((128, 32), 7, dtype=np.uint8))
     assert [alarm.kind for alarm in alarms([], [collapsed], TERMS)] == ["collapse"]
+
+
+def test_dead_bits_are_not_told_of_before_there_is_something_to_tell() -> None:
+    one = np.full((128, 32), 7, dtype=np.uint8)
+    early = measured(SPREAD, codes=one) | {"step": 99}
+    assert alarms([], [early], TERMS) == [] and len(alarms([], [early | {"step": 100}], TERMS)) == 1
+    assert alarms([], [measured(SPREAD[:90], codes=one[:90])], TERMS) == [], "a sample in which a live bit may be alike"
 
 
 def test_vectors_that_are_none() -> None:

@@ -237,6 +237,24 @@ def test_torchrun_leaves_one_run_that_can_be_resumed(tmp_path: Path, start: Path
     assert (part / "model" / "model.safetensors").is_file()
 
 
+def test_an_error_of_all_is_told_once(tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    command = [*launch, "-m", "spectra_nsa", "train", "--size", "small", "--data", "gone.jsonl"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0 and done.stderr.count("spectra: gone.jsonl does not exist") == 1, done.stderr
+
+
+def test_what_fails_in_one_process_alone_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(processes.time, "sleep", waited.append)
+    for rank, times in ((None, 0), ("0", 0), ("1", 1)):
+        if rank is not None:
+            monkeypatch.setenv("LOCAL_RANK", rank)
+        processes.wait_to_speak()  # and then the caller speaks
+        assert len(waited) == times
+
+
 def test_processes_with_different_data_are_refused(
     tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

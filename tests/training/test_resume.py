@@ -114,6 +114,17 @@ def test_another_model_or_other_data_is_refused(whole: Path, change: str, said: 
     assert load_recipe(whole / "recipe.yaml") == known
 
 
+def test_another_tokenizer_of_the_same_size_is_refused(whole: Path, start: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(start, other)
+    for file in other.rglob("tokenizer.json"):  # two words trade their places
+        file.write_text(
+            file.read_text().replace('"open"', '"x"').replace('"close"', '"open"').replace('"x"', '"close"')
+        )
+    with pytest.raises(UsageError, match=r"of another model.*its tokenizer has other pieces.*model\.tokenizer"):
+        train(load_recipe(whole / "recipe.yaml", [f"model.start={other}"]), resume=whole)
+
+
 def test_as_many_other_rows_are_refused(whole: Path, tmp_path: Path, pairs: Path) -> None:
     (tmp_path / "other.jsonl").write_text(pairs.read_text().replace("open", "opened"))
     with pytest.raises(UsageError, match="the rows are others"):

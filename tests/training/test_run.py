@@ -83,6 +83,17 @@ def test_what_a_run_leaves(tmp_path: Path, start: Path, pairs: Path) -> None:
     )
 
 
+def test_the_last_steps_are_logged_however_few(tmp_path: Path, start: Path, pairs: Path) -> None:
+    every, tens = (
+        logs(train(recipe_of(tmp_path / n, start, pairs, f"train.log_every={n}")).folder) for n in ("1", "10")
+    )
+    losses = {row["step"]: row["loss"] for row in every if "loss" in row}
+    rows = [row for row in tens if "loss" in row]
+    assert [row["step"] for row in rows] == [1, 10, 12]
+    assert rows[-1]["loss"] == pytest.approx((losses[11] + losses[12]) / 2, rel=1e-4)
+    assert any(key.startswith("grad_norm_") for key in rows[-1]) and rows[-1]["pairs_per_second"] > 0
+
+
 def test_the_best_checkpoint_is_the_model(tmp_path: Path, start: Path, pairs: Path) -> None:
     result = train(recipe_of(tmp_path, start, pairs, "train.lr=0.05", "train.keep_checkpoints=9"))
     watched = {row["step"]: row["eval_dev_ndcg@10"] for row in logs(result.folder) if row.get("eval_dev_ndcg@10")}
@@ -90,6 +101,7 @@ def test_the_best_checkpoint_is_the_model(tmp_path: Path, start: Path, pairs: Pa
     best = max(watched, key=lambda step: watched[step])
     saved, kept = weights(result.folder / "model"), weights(result.folder / "checkpoints" / f"step-{best}")
     assert all(torch.equal(saved[name], kept[name]) for name in kept)
+    assert logs(result.folder)[-1]["ended"] == {"reason": "finished", "kept": best}
 
 
 @pytest.mark.parametrize("dropout", ["0.0", "0.1"])

@@ -54,11 +54,12 @@ def test_what_a_watched_run_logs(tmp_path: Path, start: Path, pairs: Path) -> No
     rows = logs(result.folder)
     assert set(rows[0]) > {"step", "eval_dev_ndcg@10"} and rows[0]["step"] == 0, "what training has to beat"
     assert rows[1]["started"]["steps"] == 8 and rows[1]["started"]["environment"]["torch"]
-    assert rows[-1]["ended"] == {"reason": "finished"} and rows[-1]["step"] == 8
+    assert rows[-1]["ended"]["reason"] == "finished" and rows[-1]["ended"]["kept"] in (4, 8) and rows[-1]["step"] == 8
     health = {row["step"]: row for row in rows if "health_rank" in row}
     assert set(health) == {0, 4, 8}
     names = "rank rank_share entropy uniformity alignment near_duplicates anchors_used anchors_entropy bits_balance"
-    assert all(f"health_{name}" in health[8] for name in (*names.split(), "bits_dead"))
+    assert all(f"health_{name}" in health[8] for name in names.split())
+    assert "health_bits_dead" not in health[8], "32 texts do not tell"
     assert not any("attention_entropy" in key for key in health[8])  # plain attention does not measure it
     logged = [row for row in rows if "loss" in row]
     assert [row["step"] for row in logged] == [1, 2, 4, 6, 8], "a step's own log is there beside its health"
@@ -134,7 +135,7 @@ def test_patience(tmp_path: Path, start: Path, pairs: Path) -> None:
     more = ("train.patience=2", "train.lr=1e-12", "train.max_steps=40")
     result = train(recipe_of(tmp_path, start, pairs, *more))
     assert result.steps == 12, "the first dev metric is the best, and two more do not beat it"
-    assert logs(result.folder)[-1]["ended"] == {"reason": "stopped early"}
+    assert logs(result.folder)[-1]["ended"] == {"reason": "stopped early", "kept": 4}
     assert (result.folder / "checkpoints" / "step-12").is_dir() and (result.folder / "model").is_dir()
     resumed = train(None, resume=result.folder / "checkpoints" / "step-12")
     assert resumed.steps == 16, "the count goes on, it does not begin anew"

@@ -63,8 +63,27 @@ def test_figures_for_people(teacher: Path, pairs: Path, tmp_path: Path) -> None:
     assert run.exit_code == 0
     for said in ("× the teacher's", "agreement", "dev_ndcg@10", f"model: {tmp_path / 'static' / 'model'}"):
         assert said in run.stdout
+    again = CliRunner().invoke(app, [*words, "--dry-run"])
+    assert "holds a run already" in str(again.exception), "what would be refused is refused in a dry run too"
     plan = CliRunner().invoke(app, [*words[:3], "--layers", "1", "--dry-run"], catch_exceptions=False).stdout
     assert "to encode; 32 numbers each" in plan and "Nothing was encoded or trained" in plan
+
+
+def test_a_static_student_is_planned_and_takes_columns(teacher: Path, tmp_path: Path) -> None:
+    rows = [{"q": f"open {a}", "d": f"read {a} {b}", "anchor": "x", "positive": "y"} for a in WORDS for b in WORDS[:4]]
+    (tmp_path / "named.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    folder = tmp_path / "static"
+    words = ["distill", str(teacher), str(tmp_path / "named.jsonl"), "--static", "--dim", "8", "-o", str(folder)]
+    words += ["data.columns={anchor: q, positive: d}", "data.limit=40", "data.dev_rows=4", "--json"]
+    plan = json.loads(CliRunner().invoke(app, [*words, "--dry-run"], catch_exceptions=False).stdout)
+    vocabulary = open_teacher(teacher).model.tokenizer.get_vocab()
+    assert (plan["width"], plan["dev_rows"], plan["bytes"]) == (8, 4, 4 * 8 * (max(vocabulary.values()) + 1))
+    assert plan["tokens"] == len(vocabulary) - 5 and plan["rows"] <= 36 and not folder.exists()
+    assert "Nothing was encoded or written" in CliRunner().invoke(app, [*words[:-1], "--dry-run"]).stdout
+    made = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    assert made["model"] == str(folder / "model") and made["dev"]["metric"] == "dev_ndcg@10"
+    for value in ("train.lr=1", "loss.temperature=1", "datas=1"):
+        assert "--static trains nothing" in str(CliRunner().invoke(app, [*words, value]).exception)
 
 
 def test_values_win_over_the_short_way(teacher: Path, tmp_path: Path) -> None:

@@ -141,3 +141,10 @@ def test_excerpts_are_shorter_than_their_text_and_come_from_it() -> None:
 def test_a_checkpoint_is_not_written_into(tmp_path: Path, texts: Path) -> None:
     with pytest.raises(UsageError, match="--output"):
         fit_codes_on(str(bert_folder(tmp_path)), ["a"], say=print)
+
+
+def test_a_runs_folder_is_told_its_model(tmp_path: Path) -> None:
+    (tmp_path / "first" / "model").mkdir(parents=True)
+    (tmp_path / "first" / "model" / "config.json").touch()
+    with pytest.raises(SpectraError, match=r"first is not a model, but holds one: name .*first/model"):
+        fit_codes_on(str(tmp_path / "first"), ["a"], say=print)

@@ -1,0 +1,89 @@
+"""What is wrong with a command is said before anything heavy is loaded, the cheapest to mend first."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spectra_nsa.cli.train import read_recipe
+from spectra_nsa.core.errors import UsageError
+
+HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "scipy", "pyarrow")
+TASK = ["--task", "sts=pairs.jsonl"]
+# The folder `here` is not empty and holds no ablation.
+MISTAKES: list[tuple[list[str], str]] = [
+    (["train", "--size", "small"], "--data SOURCE"),
+    (["train", "--size", "small", "--data", "gone.jsonl"], "gone.jsonl does not exist"),
+    (["train", "--size", "small", "--data", "gone.jsonl", "--dry-run"], "gone.jsonl does not exist"),
+    (["train", "--size", "small", "--data", "pairs.jsonl", "data.dev=gone.jsonl"], "gone.jsonl does not exist"),
+    (["train", "--model", "./gone", "--data", "pairs.jsonl"], "./gone is not a model folder"),
+    (["train", "--size", "small", "--data", "pairs.jsonl", "loss.terms.margin_mse.weight=1"], "distill.scores"),
+    (["pretrain", "--size", "small", "--data", "gone.jsonl"], "gone.jsonl does not exist"),
+    (["pretrain", "--size", "small", "loss.temperature=0.1"], "loss means nothing in pretraining"),
+    (["mine", "gone.jsonl", "--model", "bm25", "--output", "mined.jsonl"], "gone.jsonl does not exist"),
+    (["mine", "pairs.jsonl", "--model", "./gone", "--output", "mined.jsonl"], "./gone is not a model folder"),
+    (["mine", "pairs.jsonl", "--model", "bm25", "--output", "m.jsonl", "--sampling", "tip"], "Did you mean 'top'"),
+    (["distill", "./gone", "pairs.jsonl", "train.bacth=3"], "Did you mean 'train.batch'"),
+    (["distill", "./gone", "pairs.jsonl"], "./gone is not a model folder"),
+    (["ablate", "--data", "pairs.jsonl", "--output", "here"], "--task"),
+    (["ablate", "--data", "pairs.jsonl", *TASK, "--output", "here", "--parts", "anchr"], "Did you mean 'anchor'"),
+    (["ablate", "--data", "pairs.jsonl", *TASK, "--output", "here"], "nothing to ablate"),
+    (["ablate", "--data", "pairs.jsonl", *TASK, "--output", "here", "--part", "hot"], "--part is NAME:key=value"),
+    (
+        ["ablate", "--data", "pairs.jsonl", *TASK, "--output", "here", "--part", "hot:loss.temprature=1"],
+        "Did you mean 'loss.temperature'",
+    ),
+    (
+        ["ablate", "--data", "pairs.jsonl", "--task", "stss=x", "--output", "here", "--parts", "anchor"],
+        "Did you mean 'sts'",
+    ),
+    (["ablate", "--data", "gone.jsonl", *TASK, "--output", "here", "--parts", "anchor"], "gone.jsonl does not exist"),
+    (["ablate", "--data", "pairs.jsonl", *TASK, "--output", "here", "--parts", "anchor"], "something else than"),
+]
+
+
+def test_a_static_mistake_loads_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    rows = [{"sentence1": f"open {n}", "sentence2": f"close {n}", "score": n / 9} for n in range(9)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "notes.txt").write_text("mine")
+    script = (
+        "import json, sys\nfrom typer.testing import CliRunner\nfrom spectra_nsa.cli.main import app\n"
+        f"for words, said in json.loads({json.dumps(json.dumps(MISTAKES))}):\n"
+        "    found = CliRunner().invoke(app, words).exception\n"
+        "    assert said in str(found), (words, found)\n"
+        f"    assert not set(sys.modules) & set({HEAVY!r}), (words, set(sys.modules) & set({HEAVY!r}))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "pairs.jsonl"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder, and beside it the recipe file that it was started with."""
+    (tmp_path / "r.yaml").write_text("data: {train: pairs.jsonl}\ntrain: {lr: 0.001}\n")
+    folder = tmp_path / "runs" / "first"
+    folder.mkdir(parents=True)
+    recipe = read_recipe([str(tmp_path / "r.yaml")], {"name": "first"})
+    (folder / "recipe.yaml").write_text(recipe.to_yaml())
+    return folder
+
+
+def test_a_recipe_file_may_stand_beside_resume_if_it_is_the_runs(run: Path, tmp_path: Path) -> None:
+    file = str(tmp_path / "r.yaml")
+    own = read_recipe([], {}, run)
+    assert own.name == "first" and own.train.lr == 0.001
+    assert read_recipe([file], {}, run) == own
+    changed = read_recipe([file, "train.epochs=3"], {"train.seed": 4}, run)
+    assert (changed.train.epochs, changed.train.seed, changed.train.lr) == (3, 4, 0.001)
+
+
+def test_another_recipe_beside_resume_is_refused_with_what_differs(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("data: {train: pairs.jsonl}\ntrain: {lr: 0.002}\n")
+    with pytest.raises(UsageError, match=r"r\.yaml is not the recipe of .*: train\.lr was 0\.001, is 0\.002 in.*KEY="):
+        read_recipe([str(tmp_path / "r.yaml")], {}, run)
