@@ -103,9 +103,8 @@ class EntityHead(nn.Module):
         covariance_HH = rows_NH.T @ rows_NH / len(rows_NH)
         least = self.SHRINKAGE * covariance_HH.diagonal().mean().clamp_min(1e-12)
         values_H, vectors_HH = torch.linalg.eigh(covariance_HH)
-        weight_EH = ((values_H.clamp_min(0) + least) ** (-self.WHITENING / 2) * vectors_HH).T.flip(0)[
-            : len(self.projection.weight)
-        ]
+        scale_H = (values_H.clamp_min(0) + least) ** (-self.WHITENING / 2)
+        weight_EH = (scale_H * vectors_HH).T.flip(0)[: len(self.projection.weight)]
         weight_EH = weight_EH - torch.outer(weight_EH @ common_H, common_H)
         weight_EH = weight_EH * (len(weight_EH) ** 0.5 / weight_EH.norm())
         self.projection.weight.zero_()  # rows beyond H, if any
