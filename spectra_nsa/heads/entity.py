@@ -19,7 +19,7 @@ class RarityPrior(Starts):
         vocab_size: rows of the table.
     """
 
-    LEAST = 1e-4  # of the idf: a text of nothing but common tokens still has a mean
+    LEAST = 1e-4  # of the largest weight: a text of nothing but common tokens still has a mean
 
     idf: Tensor
 
@@ -34,15 +34,21 @@ class RarityPrior(Starts):
 
     @torch.no_grad()
     def fit(self, documents_V: Tensor, count: int) -> None:
-        """Sets the table so that a token weighs √idf, idf(v) = log((1 + N) / (1 + df_v)).
+        """Sets the table so that a token weighs √idf + c, idf(v) = log((1 + N) / (1 + df_v)).
+
+        c is the mean of √idf over the tokens of the texts, each counted once a text: about half of the pooled state
+        is then the plain mean, half the mean by √idf. By √idf alone what is asked about a rare term is lost over it.
 
         Args:
             documents_V: in how many texts each token stands.
             count: N, how many texts there are.
         """
-        idf_V = torch.log((1 + count) / (1 + documents_V.float()))
-        idf_V = (idf_V / idf_V.max().clamp_min(1e-6)).clamp_min(self.LEAST)
-        self.idf.copy_(0.5 * idf_V.log() / EntityHead.TEMPER)
+        documents_V = documents_V.float()
+        root_V = torch.log((1 + count) / (1 + documents_V)).clamp_min(0).sqrt()
+        common = (documents_V * root_V).sum() / documents_V.sum().clamp_min(1)
+        weight_V = root_V + common
+        weight_V = (weight_V / weight_V.max().clamp_min(1e-6)).clamp_min(self.LEAST)
+        self.idf.copy_(weight_V.log() / EntityHead.TEMPER)
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         return self.strength * self.idf[ids_BT]
@@ -61,6 +67,7 @@ class EntityHead(nn.Module):
 
     TEMPER = 4.0  # saved tables are in its units
     SHRINKAGE = 0.01  # of the covariance, towards its mean variance
+    WHITENING = 0.2  # 0 keeps the variances, 1 makes them equal
 
     def __init__(self, hidden_size: int, size: int, vocab_size: int) -> None:
         super().__init__()
@@ -77,11 +84,11 @@ class EntityHead(nn.Module):
 
     @torch.no_grad()
     def fit(self, pooled_NH: Tensor) -> None:
-        """Sets the projection W = Λ^(−1/4) Vᵀ (I − m mᵀ), its Frobenius norm √E.
+        """Sets the projection W = Λ^(−ω/2) Vᵀ (I − m mᵀ), its Frobenius norm √E, ω = `WHITENING`.
 
         m is the direction of the mean of the texts, which W leaves out, V and Λ the leading eigenvectors and -values
-        of their covariance. Halfway between the plain projection (Λ⁰) and whitening (Λ^(−1/2); cf. Su et al. 2021):
-        what most texts share counts less, and noise is not blown up.
+        of their covariance. A small step from the plain projection (ω = 0) to whitening (ω = 1; Su et al. 2021): what
+        most texts share counts less, and noise is not blown up.
 
         Args:
             pooled_NH: what `pool` gives for N texts; fewer than two finite rows leave W as it is.
@@ -96,7 +103,8 @@ class EntityHead(nn.Module):
         covariance_HH = rows_NH.T @ rows_NH / len(rows_NH)
         least = self.SHRINKAGE * covariance_HH.diagonal().mean().clamp_min(1e-12)
         values_H, vectors_HH = torch.linalg.eigh(covariance_HH)
-        weight_EH = ((values_H.clamp_min(0) + least) ** -0.25 * vectors_HH).T.flip(0)[: len(self.projection.weight)]
+        scale_H = (values_H.clamp_min(0) + least) ** (-self.WHITENING / 2)
+        weight_EH = (scale_H * vectors_HH).T.flip(0)[: len(self.projection.weight)]
         weight_EH = weight_EH - torch.outer(weight_EH @ common_H, common_H)
         weight_EH = weight_EH * (len(weight_EH) ** 0.5 / weight_EH.norm())
         self.projection.weight.zero_()  # rows beyond H, if any
