@@ -148,7 +148,7 @@ def _check_own(file: Path, given: Recipe, run: Path, own: Recipe) -> None:
 def _plan(recipe: Recipe, *, resumed: bool) -> dict[str, Any]:
     """Loads data and shapes, trains nothing."""
     from spectra_nsa.models.inspect import Workload, inspect_model
-    from spectra_nsa.training.run import check_free
+    from spectra_nsa.training.place import check_free
 
     if recipe.name is not None and not resumed:
         check_free(Path(recipe.output) / recipe.name)

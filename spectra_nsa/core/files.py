@@ -56,6 +56,30 @@ def _umask() -> int:
     return value
 
 
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds a folder, which is made if need be, until the block or the process ends; how it ends does not matter.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(f"another process is at work in {folder}. Wait for its end, or name another folder.") from None
+    except (NotImplementedError, OSError) as error:  # a file system without locks: then nobody can tell
+        if isinstance(error, PermissionError):
+            raise SpectraError(f"cannot write to {folder}: no permission. Choose another output folder.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def check_replaceable(path: str | Path, mark: str) -> None:
     """That a folder to be written is absent, empty, or of the kind that is to be replaced.
 

@@ -14,7 +14,7 @@ from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.files import atomic_folder
 from spectra_nsa.core.seeds import set_seed
-from spectra_nsa.training.run import backup_of, check_rows, place, write_recipe
+from spectra_nsa.training.place import backup_of, check_rows, held_by_first, place, write_recipe
 
 if TYPE_CHECKING:
     from spectra_nsa.models.model import SpectraForMaskedLM
@@ -87,9 +87,7 @@ def pretrain(
         UsageError: a key that means nothing here, or a run of `spectra train`.
         SpectraError: unusable data, model, folder or checkpoint, or a checkpoint of another model or other data.
     """
-    from spectra_nsa.training.checkpoints import clear, run_of
-    from spectra_nsa.training.continuity import check_alike
-    from spectra_nsa.training.corpus import load_texts
+    from spectra_nsa.training.checkpoints import run_of
 
     if processes.connect():
         raise UsageError("pretraining does not share weights out among processes: leave out --use_fsdp.")
@@ -97,7 +95,17 @@ def pretrain(
         raise UsageError(f"{resume} is a run of spectra train: go on with it by spectra train --resume {resume}.")
     recipe = check_recipe(recipe) if recipe is not None else None
     recipe, folder, checkpoint = processes.by_first(functools.partial(place, recipe, resume))
-    recipe = check_recipe(recipe)
+    with held_by_first(folder):
+        return _run(check_recipe(recipe), folder, checkpoint, deadline, resumed=resume is not None)
+
+
+def _run(
+    recipe: Recipe, folder: Path, checkpoint: Path | None, deadline: float | None, *, resumed: bool
+) -> PretrainResult:
+    from spectra_nsa.training.checkpoints import clear
+    from spectra_nsa.training.continuity import check_alike
+    from spectra_nsa.training.corpus import load_texts
+
     backup = backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
     with processes.first_before_others():
@@ -108,7 +116,7 @@ def pretrain(
     if checkpoint is not None:
         check_alike(checkpoint, model.config, around.tokenizer, facts_of(recipe, texts), "pretrain")
     if processes.is_first():
-        if resume is not None:
+        if resumed:
             clear(folder, checkpoint)
         write_recipe(folder, recipe)
     return _fit(recipe, folder, around, model, texts, checkpoint, backup, deadline)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import datetime
 import functools
-import os
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
-from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.core.files import atomic_folder, atomic_write
 from spectra_nsa.core.seeds import set_seed
+from spectra_nsa.training.place import backup_of, check_rows, finish_folder, held_by_first, place, write_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,13 +75,7 @@ def train(
     Raises:
         SpectraError: unusable data, model, folder or checkpoint, or a checkpoint of another model or other data.
     """
-    from spectra_nsa.training.checkpoints import clear
-    from spectra_nsa.training.continuity import check_same
-    from spectra_nsa.training.data import load_training_data
-    from spectra_nsa.training.interpolation import start_weights
-    from spectra_nsa.training.rarity import fit_rarity
-    from spectra_nsa.training.start import open_start
-    from spectra_nsa.training.watching import check_patience, check_recipe
+    from spectra_nsa.training.watching import check_recipe
 
     shard = processes.connect()
     recipe, folder, checkpoint = processes.by_first(functools.partial(place, recipe, resume))
@@ -94,6 +84,27 @@ def train(
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"shard": True})})
     if recipe.train.shard and processes.count() == 1:
         print("spectra: train.shard does nothing in a single process", file=sys.stderr, flush=True)
+    with held_by_first(folder):
+        return _run(recipe, folder, checkpoint, data, deadline, resumed=resume is not None)
+
+
+def _run(
+    recipe: Recipe,
+    folder: Path,
+    checkpoint: Path | None,
+    data: TrainingData | None,
+    deadline: float | None,
+    *,
+    resumed: bool,
+) -> RunResult:
+    from spectra_nsa.training.checkpoints import clear
+    from spectra_nsa.training.continuity import check_same
+    from spectra_nsa.training.data import load_training_data
+    from spectra_nsa.training.interpolation import start_weights
+    from spectra_nsa.training.rarity import fit_rarity
+    from spectra_nsa.training.start import open_start
+    from spectra_nsa.training.watching import check_patience
+
     backup = backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
     if data is None:
@@ -113,7 +124,7 @@ def train(
     elif recipe.model.entity is not False:
         fit_rarity(model, data.train.select_columns(data.columns))
     if processes.is_first():
-        if resume is not None:
+        if resumed:
             clear(folder, checkpoint)
         write_recipe(folder, recipe)
     return _fit(recipe, folder, model, data, checkpoint, deadline, backup, start)
@@ -131,78 +142,6 @@ def _opening(folder: Path, recipe: Recipe, data: TrainingData) -> str:
     if data.quarantined:
         rows += f", {data.quarantined:,} broken ones set aside in {folder / 'quarantine'}"
     return f"{folder}: {steps_of(recipe, len(data.train)):,} steps on {rows}. To look on: spectra monitor {folder}"
-
-
-def place(recipe: Recipe | None, resume: str | Path | None) -> tuple[Recipe, Path, Path | None]:
-    """The recipe, the run's folder, and the checkpoint to go on from."""
-    from spectra_nsa.training.checkpoints import find_checkpoint
-    from spectra_nsa.training.watching import check_reporters
-
-    folder = checkpoint = None
-    if resume is not None:
-        found = find_checkpoint(resume)
-        folder, checkpoint = found.folder, found.checkpoint
-        before = load_recipe(folder / "recipe.yaml")
-        recipe = recipe or before
-        if recipe.name != before.name:
-            raise UsageError(f"{folder} goes on under its own name: leave out name={recipe.name}.")
-        if checkpoint is not None:
-            print(f"going on from {checkpoint}", file=sys.stderr, flush=True)
-    assert recipe is not None
-    check_reporters(recipe)
-    if folder is None:
-        folder = claim_folder(Path(recipe.output) / (recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")))
-    return recipe, folder, checkpoint
-
-
-def backup_of(recipe: Recipe, folder: Path, *, new: bool) -> Backup | None:
-    """The first process's backup; the others have none, and fail where it does."""
-    from spectra_nsa.training.backup import open_backup
-
-    opened: list[Backup | None] = []
-    processes.by_first(lambda: opened.append(open_backup(recipe.backup, folder, new=new)))
-    return opened[0] if opened else None
-
-
-def check_rows(found: list[list[int]]) -> None:
-    rows = sorted({rows for (rows,) in found})
-    if len(rows) > 1:
-        raise SpectraError(
-            f"the processes read different data: {' and '.join(map(str, rows))} rows. Give all of them the same files."
-        )
-
-
-def check_free(folder: Path) -> None:
-    """That no run stands in a folder.
-
-    Raises:
-        SpectraError: one does.
-    """
-    if (folder / "checkpoints").exists() or (folder / "model").exists():
-        raise SpectraError(
-            f"{folder} holds a run already. Go on with it: --resume {folder}; or choose another name or folder."
-        )
-
-
-def claim_folder(folder: Path) -> Path:
-    """Makes sure that a new run can be written there, before any work is done.
-
-    Raises:
-        SpectraError: it holds a run already, or cannot be written to.
-    """
-    check_free(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpectraError(f"cannot create {folder}: {error.strerror or error}.") from error
-    if not os.access(folder, os.W_OK):
-        raise SpectraError(f"cannot write to {folder}: no permission. Choose another output folder.")
-    return folder
-
-
-def write_recipe(folder: Path, recipe: Recipe) -> None:
-    with atomic_write(folder / "recipe.yaml") as file:
-        file.write(recipe.to_yaml())
 
 
 def _fit(
@@ -246,7 +185,7 @@ def _fit(
         if not interrupted:
             _fit_codes(recipe, model, data)
         if processes.is_first():
-            _finish_folder(folder, None if interrupted else model)
+            finish_folder(folder, None if interrupted else model)
     processes.barrier()  # where this returns, the model is there
     best = trainer.state.best_model_checkpoint
     tally = backup.finish(Path(best) if best else None, model=not interrupted) if backup else None
@@ -275,14 +214,6 @@ def _fit_codes(recipe: Recipe, model: SpectraSentenceTransformer, data: Training
         texts, precision = recipe.train.fit_codes, resolve_precision(recipe.train.precision)
         fit_codes_to_rows(model, data.train, texts, seed=recipe.train.seed, precision=precision)
     processes.share_weights(model.spectra.bridge)
-
-
-def _finish_folder(folder: Path, model: SpectraSentenceTransformer | None) -> None:
-    with contextlib.suppress(OSError):  # sentence-transformers makes it for reports that we do not write there
-        (folder / "checkpoints" / "eval").rmdir()
-    if model is not None:
-        with atomic_folder(folder / "model") as temporary:
-            model.save_pretrained(str(temporary))
 
 
 def best_of(trainer: RunTrainer) -> dict[str, float]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from spectra_nsa.core.files import atomic_write, write_json
+from spectra_nsa.core.files import atomic_write, held, write_json
 from spectra_nsa.workflows.ablate_cells import Measured, clear_run, read_measured, run_baselines, run_cell
 from spectra_nsa.workflows.ablate_effects import ablation_document
 from spectra_nsa.workflows.ablate_plan import Cell, Plan, keep_plan
@@ -31,8 +31,14 @@ def ablate(plan: Plan, *, keep_models: bool = False, say: Callable[[str], None])
 
     Raises:
         KeyboardInterrupt: the same call goes on where this one was stopped.
+        UsageError: another process is at work in the folder.
     """
     keep_plan(plan)
+    with held(plan.folder):
+        return _run(plan, keep_models, say)
+
+
+def _run(plan: Plan, keep_models: bool, say: Callable[[str], None]) -> dict[str, Any]:
     runs = [(cell, seed) for seed in plan.seeds for cell in plan.cells]
     done = {(cell.name, seed): measured for cell, seed in runs if (measured := _measured(plan, cell, seed)) is not None}
     if done:

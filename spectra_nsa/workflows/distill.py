@@ -145,7 +145,7 @@ def plan_static(recipe: Recipe, *, width: int) -> dict[str, Any]:
     """
     from spectra_nsa.models.static import check_width, words_of
     from spectra_nsa.models.teacher import open_teacher
-    from spectra_nsa.training.run import check_free
+    from spectra_nsa.training.place import check_free
 
     check_free(folder_of(recipe))
     data = _data(recipe)
@@ -182,7 +182,7 @@ def distill_static(recipe: Recipe, *, width: int, say: Callable[[str], None]) ->
     from spectra_nsa.core.files import atomic_folder
     from spectra_nsa.models.static import static_model
     from spectra_nsa.models.teacher import open_teacher
-    from spectra_nsa.training.run import claim_folder
+    from spectra_nsa.training.place import claim_folder
 
     folder = claim_folder(folder_of(recipe))
     data = _data(recipe)

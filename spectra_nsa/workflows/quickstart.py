@@ -116,7 +116,8 @@ def quickstart(
     from spectra_nsa.evaluation.run import combine
     from spectra_nsa.models.warm_start import warm_start
     from spectra_nsa.training.data import TrainingData
-    from spectra_nsa.training.run import claim_folder, train
+    from spectra_nsa.training.place import claim_folder
+    from spectra_nsa.training.run import train
 
     clock = _Clock(minutes)
     out = claim_folder(Path(folder) if folder is not None else _free_folder())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.core.files import atomic_folder, atomic_write, read_json, write_json
+from spectra_nsa.core.files import atomic_folder, atomic_write, held, read_json, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -140,3 +142,15 @@ def test_a_missing_file_and_wrong_bytes(tmp_path: Path) -> None:
     (tmp_path / "latin.json").write_bytes('"größe"'.encode("latin-1"))
     with pytest.raises(SpectraError, match=r"latin\.json: not UTF-8 at byte 3"):
         read_json(tmp_path / "latin.json")
+
+
+def test_a_held_folder_is_refused_until_it_is_let_go(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from spectra_nsa.core.files import held\n"
+        "with held(Path(sys.argv[1])): print('in')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    with held(tmp_path / "run"):
+        other = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert other.returncode == 1 and "another process is at work" in other.stderr and not other.stdout
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "in\n"

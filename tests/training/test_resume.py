@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.checksums import damage, write_manifest
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.files import held
 from spectra_nsa.training.backup_store import Store
 from spectra_nsa.training.checkpoints import find_checkpoint, publish, rotate
 from spectra_nsa.training.run import RunResult, train
@@ -129,6 +130,11 @@ def test_as_many_other_rows_are_refused(whole: Path, tmp_path: Path, pairs: Path
     (tmp_path / "other.jsonl").write_text(pairs.read_text().replace("open", "opened"))
     with pytest.raises(UsageError, match="the rows are others"):
         train(load_recipe(whole / "recipe.yaml", [f"data.train={tmp_path}/other.jsonl"]), resume=whole)
+
+
+def test_a_run_at_work_is_left_alone(whole: Path) -> None:
+    with held(whole), pytest.raises(UsageError, match="another process is at work"):
+        train(resume=whole)
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(whole: Path, tmp_path: Path) -> None:
