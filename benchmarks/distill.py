@@ -34,12 +34,12 @@ from spectra_nsa.core.results import environment
 from spectra_nsa.evaluation.run import evaluate
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.evaluation.tasks import tasks_from
+from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.python_env import environment_pairs
 from spectra_nsa.text.sources import load_source
-from spectra_nsa.training.precision import autocast, resolve_precision
 
 GENERAL = ("stsb", "wiki_split", "query_wellformedness")
 MEASURES = {"sts": "spearman", "pairs": "ndcg@10"}

@@ -34,11 +34,11 @@ from spectra_nsa.core.memory import peak_memory_gb, release_memory
 from spectra_nsa.core.results import environment
 from spectra_nsa.core.seeds import set_seed
 from spectra_nsa.losses.stack import NEEDS, SCORED
+from spectra_nsa.models.precision import resolve_precision
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.text.python_env import environment_pairs
 from spectra_nsa.training.build import build_trainer, live_terms
 from spectra_nsa.training.data import TrainingData
-from spectra_nsa.training.precision import resolve_precision
 from spectra_nsa.training.rarity import fit_rarity
 from spectra_nsa.training.start import open_start
 

@@ -26,12 +26,12 @@ from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.evaluation.pairs import PairsTask
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.evaluation.tasks import tasks_from
+from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.python_env import environment_pairs
 from spectra_nsa.text.sources import load_source
 from spectra_nsa.training.data import TrainingData
-from spectra_nsa.training.precision import autocast, resolve_precision
 from spectra_nsa.training.run import train
 from spectra_nsa.workflows.mine import mine
 from spectra_nsa.workflows.quickstart import PER_PACKAGE, QUICKSTART_RECIPE

@@ -23,12 +23,12 @@ from spectra_nsa.evaluation.systems import nearest
 from spectra_nsa.heads.ranking import RankingHead
 from spectra_nsa.losses import terms
 from spectra_nsa.metrics.bootstrap import paired_difference
+from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.models.starter import HUB_NAME
 from spectra_nsa.models.warm_start import open_model
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.python_env import environment_pairs
-from spectra_nsa.training.precision import autocast, resolve_precision
 from spectra_nsa.workflows.quickstart import PER_PACKAGE
 
 DEV_PACKAGES = {"networkx", "rich", "pip", "setuptools", "datasets", "fsspec"}

@@ -29,6 +29,7 @@ from spectra_nsa.evaluation.systems import Ranking, nearest
 from spectra_nsa.metrics.bootstrap import paired_difference
 from spectra_nsa.metrics.kernels import linear_cka
 from spectra_nsa.metrics.ranking import judged_queries
+from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.models.starter import HUB_NAME
 from spectra_nsa.models.warm_start import open_model
@@ -36,7 +37,6 @@ from spectra_nsa.text.beir import load_beir
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.python_env import environment_pairs
 from spectra_nsa.text.rows import RetrievalSet
-from spectra_nsa.training.precision import autocast, resolve_precision
 from spectra_nsa.training.rarity import fit_rarity
 
 BEIR = ("cosqa_retrieval_dev", "cranfield", "medline")

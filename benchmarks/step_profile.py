@@ -36,11 +36,11 @@ from spectra_nsa.losses.stack import LossStack
 from spectra_nsa.models import length_groups
 from spectra_nsa.models.length_groups import Work
 from spectra_nsa.models.model import SpectraModel
+from spectra_nsa.models.precision import resolve_precision
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.text.python_env import environment_pairs
 from spectra_nsa.training.build import build_trainer
 from spectra_nsa.training.data import TrainingData
-from spectra_nsa.training.precision import resolve_precision
 from spectra_nsa.training.rarity import fit_rarity
 from spectra_nsa.training.start import open_start
 from spectra_nsa.training.trainer import SpectraTrainer

@@ -10,7 +10,8 @@ Every system starts from MiniLM and sees the 5,749 scored pairs of STS-B train, 
 - spectra: `spectra train recipes/sts-mini.yaml`, with any KEY=VALUE after it
 
 Each trained model is saved, reloaded and measured by `spectra eval`: Spearman on STS-B, and, so that nothing is lost
-elsewhere, code search in the standard library (nDCG@10) and nearest-neighbour accuracy on CLINC150. FOLDER holds
+elsewhere, code search in the standard library (nDCG@10) and nearest-neighbour accuracy on CLINC150, both in bf16 where
+the processor has it. FOLDER holds
 `stsb` and `clinc150`; by default $SPECTRA_DATA, else ../shared/data. Models and results stay in WORK (by default
 runs/sts); what is there already is not done again. Settings are chosen by `--split dev`, where the other two tasks are
 left out; the test split is for the end.
@@ -33,9 +34,9 @@ from sentence_transformers.sentence_transformer.losses import AnglELoss, CoSENTL
 
 from spectra_nsa.core.files import read_json, write_json
 from spectra_nsa.core.results import environment
+from spectra_nsa.models.precision import resolve_precision
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.text.sources import load_source
-from spectra_nsa.training.precision import resolve_precision
 
 STOCK = {"stock CoSENT": CoSENTLoss, "stock AnglE": AnglELoss}
 EPOCHS, BATCH, RATE = 4, 32, 4e-5
@@ -86,13 +87,19 @@ def train_ours(seed: int, folder: Path, data: Path, more: list[str]) -> float:
 
 def measure(model: str | Path, split: str, data: Path) -> dict[str, float]:
     """Task → figure, of a saved model."""
-    tasks = [f"sts={data / 'stsb' / f'{split}.jsonl.gz'}"]
+    found = evaluated(model, "fp32", f"sts={data / 'stsb' / f'{split}.jsonl.gz'}")
     if split == "test":
         clinc = data / "clinc150"
-        tasks += ["pairs=python:stdlib", f"knn={clinc / 'train.jsonl.gz'},{clinc / 'test.jsonl.gz'}"]
+        others = ["pairs=python:stdlib", f"knn={clinc / 'train.jsonl.gz'},{clinc / 'test.jsonl.gz'}"]
+        found |= evaluated(model, "auto", *others)
+    return found
+
+
+def evaluated(model: str | Path, precision: str, *tasks: str) -> dict[str, float]:
+    """What `spectra eval` says of each task."""
     words = [word for task in tasks for word in ("--task", task)]
-    found = json.loads(spectra("eval", model, *words, "--json", "-"))["results"]
-    return {row["task"]: row["value"] for row in found if MEASURES.get(row["task"]) == row["metric"]}
+    results = json.loads(spectra("eval", model, *words, "--precision", precision, "--json", "-"))["results"]
+    return {row["task"]: row["value"] for row in results if MEASURES.get(row["task"]) == row["metric"]}
 
 
 def main() -> None:

@@ -32,10 +32,10 @@ from transformers import TrainerCallback
 
 from spectra_nsa.core.results import environment
 from spectra_nsa.losses.info_nce import InfoNCE
+from spectra_nsa.models.precision import resolve_precision
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.warm_start import warm_start
 from spectra_nsa.text.python_env import environment_pairs
-from spectra_nsa.training.precision import resolve_precision
 from spectra_nsa.training.trainer import SpectraTrainer
 
 BATCH, LENGTH, WARM_UP = 64, 128, 2

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from spectra_nsa.cli.options import PRECISION, Precision
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 
@@ -23,6 +24,7 @@ def encode_command(
     outputs: Annotated[str, typer.Option(help="Named outputs, with commas between.")] = "embedding",
     dim: Annotated[int | None, typer.Option(min=1, help="Shorten to a Matryoshka prefix.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Texts a batch.")] = 32,
+    precision: Annotated[Precision, typer.Option(help=PRECISION)] = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, vectors included.")] = False,
 ) -> None:
     """Turn texts into vectors.
@@ -39,11 +41,13 @@ def encode_command(
         _check_output(output, len(names))
     import numpy as np
 
+    from spectra_nsa.models.precision import autocast, resolve_precision
     from spectra_nsa.models.warm_start import open_model
 
     encoder = open_model(model)
     check_dim(encoder, dim)
-    arrays = encoder.encode(rows, outputs=names, truncate_dim=dim, batch_size=batch)
+    with autocast(encoder.device.type, resolve_precision(precision)):
+        arrays = encoder.encode(rows, outputs=names, truncate_dim=dim, batch_size=batch)
     if output is not None:
         from spectra_nsa.core.files import atomic_write
 

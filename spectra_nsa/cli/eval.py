@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spectra_nsa.cli.options import PRECISION, Precision
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def evaluate_command(
     limit: Annotated[
         int | None, typer.Option(help="At most so many rows of a source (not of retrieval).", min=1)
     ] = None,
+    precision: Annotated[Precision, typer.Option(help=PRECISION)] = "fp32",
 ) -> None:
     """Measure a model on your data, beside other models and BM25.
 
@@ -43,10 +45,11 @@ def evaluate_command(
     _check_writable(json, markdown, html)
     from spectra_nsa.evaluation.run import evaluate
     from spectra_nsa.evaluation.tasks import tasks_from
+    from spectra_nsa.models.precision import resolve_precision
 
     tasks, notes = tasks_from(task, limit=limit)
-    evaluation = evaluate(_systems(model, baseline or [], dim), tasks, notes=notes)
-    document = evaluation.document(model)
+    evaluation = evaluate(_systems(model, baseline or [], dim, precision), tasks, notes=notes)
+    document = evaluation.document(model, precision=resolve_precision(precision))
     if json == "-":
         jsonlib.dump(document, sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
@@ -62,13 +65,13 @@ def _check_writable(json: str | None, markdown: Path | None, html: Path | None) 
             raise UsageError(f"{path} is a folder: name a file to write.")
 
 
-def _systems(model: str, baselines: list[str], dim: int | None) -> list[System]:
+def _systems(model: str, baselines: list[str], dim: int | None, precision: str) -> list[System]:
     """The opened systems; where two folders share their short name, the later one is called by its path."""
     from spectra_nsa.evaluation.systems import open_system
 
     systems: list[System] = []
     for at, name in enumerate([model, *baselines]):
-        system = open_system(name, dim=dim if at == 0 else None)
+        system = open_system(name, dim=dim if at == 0 else None, precision=precision)
         if any(system.name == other.name for other in systems):
             system.name = name
         systems.append(system)

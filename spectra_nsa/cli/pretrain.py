@@ -76,9 +76,9 @@ def pretrain_command(
 
 def _plan(recipe: Recipe) -> dict[str, Any]:
     """Loads texts and model, packs, trains nothing."""
+    from spectra_nsa.models.precision import resolve_precision
     from spectra_nsa.training.build import steps_of
     from spectra_nsa.training.corpus import load_texts
-    from spectra_nsa.training.precision import resolve_precision
     from spectra_nsa.training.pretrain import batch_of, check_dev, check_recipe, open_masked, packed
     from spectra_nsa.training.watching import check_reporters
 

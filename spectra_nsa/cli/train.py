@@ -152,9 +152,9 @@ def _plan(recipe: Recipe, *, resumed: bool) -> dict[str, Any]:
 
     if recipe.name is not None and not resumed:
         check_free(Path(recipe.output) / recipe.name)
+    from spectra_nsa.models.precision import resolve_precision
     from spectra_nsa.training.build import live_terms, steps_of
     from spectra_nsa.training.data import load_training_data
-    from spectra_nsa.training.precision import resolve_precision
     from spectra_nsa.training.start import planned_config
     from spectra_nsa.training.watching import check_patience
 

@@ -45,7 +45,9 @@ class System(Protocol):
 class DenseSystem:
     """A sentence-transformers model (or anything with its `encode_query` and `encode_document`), by exact cosine."""
 
-    def __init__(self, name: str, model: Any, *, dim: int | None = None, batch_size: int = 64) -> None:
+    def __init__(
+        self, name: str, model: Any, *, dim: int | None = None, batch_size: int = 64, precision: str = "fp32"
+    ) -> None:
         """Wraps a model.
 
         Args:
@@ -53,6 +55,7 @@ class DenseSystem:
             model: a `SentenceTransformer`, ours or any other.
             dim: keep this many leading dimensions (re-normalised); ``None`` keeps all.
             batch_size: texts a forward pass.
+            precision: what it computes in: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
 
         Raises:
             SpectraError: the model has fewer dimensions than `dim`.
@@ -64,6 +67,7 @@ class DenseSystem:
         self.model = model
         self.dim = dim
         self.batch_size = batch_size
+        self.precision = precision
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """Texts → (Q, D) float32 unit rows, with the model's query prompt where it has one."""
@@ -80,15 +84,18 @@ class DenseSystem:
     def _encode(self, encode: Any, texts: Sequence[str]) -> np.ndarray:
         import numpy as np
 
+        from spectra_nsa.models.precision import autocast, resolve_precision
+
         if not texts:
             return np.zeros((0, self.dim or self.model.get_embedding_dimension() or 1), dtype=np.float32)
-        vectors = encode(
-            list(texts),
-            batch_size=self.batch_size,
-            normalize_embeddings=True,
-            truncate_dim=self.dim,
-            show_progress_bar=sys.stderr.isatty(),
-        )
+        with autocast(self.model.device.type, resolve_precision(self.precision)):
+            vectors = encode(
+                list(texts),
+                batch_size=self.batch_size,
+                normalize_embeddings=True,
+                truncate_dim=self.dim,
+                show_progress_bar=sys.stderr.isatty(),
+            )
         return np.asarray(vectors, dtype=np.float32)
 
 
@@ -114,12 +121,13 @@ def nearest(queries: np.ndarray, documents: np.ndarray, k: int) -> Ranking:
     return Ranking(index=index, scores=scores)
 
 
-def open_system(name_or_folder: str | Path, *, dim: int | None = None) -> System:
+def open_system(name_or_folder: str | Path, *, dim: int | None = None, precision: str = "fp32") -> System:
     """Opens what a user names.
 
     Args:
         name_or_folder: ``"bm25"``; the folder of a saved model, ours or any sentence-transformers one; or a Hub name.
         dim: keep this many leading dimensions; ``None`` keeps all. Does not concern ``"bm25"``.
+        precision: what a model computes in, as in `DenseSystem`.
 
     Raises:
         SpectraError: nothing is there, or it cannot be opened.
@@ -129,7 +137,8 @@ def open_system(name_or_folder: str | Path, *, dim: int | None = None) -> System
 
         return BM25System()
     name = _short_name(name_or_folder)
-    return DenseSystem(name if dim is None else f"{name}@{dim}", _open_model(name_or_folder), dim=dim)
+    model = _open_model(name_or_folder)
+    return DenseSystem(name if dim is None else f"{name}@{dim}", model, dim=dim, precision=precision)
 
 
 def _short_name(name_or_folder: str | Path) -> str:

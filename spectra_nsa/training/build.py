@@ -17,12 +17,12 @@ from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.losses.distill import SCORES, TAUGHT, TEACHER
 from spectra_nsa.losses.stack import NEEDS, LossStack, apt
+from spectra_nsa.models.precision import resolve_precision
 from spectra_nsa.training.backup import Backup
 from spectra_nsa.training.callbacks import BackUp, Deadline, FiniteGradients, Restore, StackClock, TrimMemory
 from spectra_nsa.training.continuity import facts_of
 from spectra_nsa.training.data import SCORE
 from spectra_nsa.training.dev import DevEvaluator
-from spectra_nsa.training.precision import resolve_precision
 from spectra_nsa.training.teaching import TaughtCollator, open_teaching
 from spectra_nsa.training.tokens import token_rows
 from spectra_nsa.training.trainer import SpectraTrainer

@@ -10,8 +10,8 @@ import numpy as np
 
 from spectra_nsa.heads.bridge import BITS
 from spectra_nsa.models.fit_codes import SMALLEST, fit_codes, hashed_pair
+from spectra_nsa.models.precision import autocast
 from spectra_nsa.training.data import SCORE
-from spectra_nsa.training.precision import autocast
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -12,8 +12,8 @@ import torch
 from sentence_transformers.util import batch_to_device
 
 from spectra_nsa.metrics.health import anchor_health, bit_health, embedding_health
+from spectra_nsa.models.precision import autocast
 from spectra_nsa.training.data import SCORE, TrainingData
-from spectra_nsa.training.precision import autocast
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -205,9 +205,9 @@ def build_pretrainer(
 ) -> Pretrainer:
     """Everything that `go_on` needs; nothing has run yet. The arguments are `build_trainer`'s."""
     from spectra_nsa.models.inspect import flops_per_token
+    from spectra_nsa.models.precision import resolve_precision
     from spectra_nsa.training.build import training_arguments
     from spectra_nsa.training.callbacks import Deadline
-    from spectra_nsa.training.precision import resolve_precision
     from spectra_nsa.training.pretrainer import Perplexity, Pretrainer
     from spectra_nsa.training.throughput import Throughput
     from spectra_nsa.training.watchers import look_on

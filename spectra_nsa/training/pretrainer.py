@@ -17,9 +17,9 @@ from spectra_nsa.losses.stack import NotFiniteError
 from spectra_nsa.models.length_groups import Work
 from spectra_nsa.models.masked_lm import save_masked_lm
 from spectra_nsa.models.model import SpectraForMaskedLM
+from spectra_nsa.models.precision import autocast
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.training.packing import IGNORED, Sequences
-from spectra_nsa.training.precision import autocast
 from spectra_nsa.training.trainer import RunTrainer
 
 _AT_A_TIME = 16  # sequences of the dev set

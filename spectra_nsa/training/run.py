@@ -156,12 +156,12 @@ def _fit(
 ) -> RunResult:
     import torch
 
+    from spectra_nsa.models.precision import resolve_precision
     from spectra_nsa.training.build import build_trainer, shares_out
     from spectra_nsa.training.callbacks import StopOnInterrupt
     from spectra_nsa.training.checkpoints import step_of
     from spectra_nsa.training.ending import closed, reason_of
     from spectra_nsa.training.interpolation import draw_back
-    from spectra_nsa.training.precision import resolve_precision
 
     model._model_card_text = None  # a saved model's card tells of its own training, not of this one
     trainer = build_trainer(recipe, folder, model, data, deadline, backup)
@@ -205,8 +205,8 @@ def _fit(
 
 
 def _fit_codes(recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData) -> None:
+    from spectra_nsa.models.precision import resolve_precision
     from spectra_nsa.training.code_fit import fit_codes_to_rows
-    from spectra_nsa.training.precision import resolve_precision
 
     if not recipe.model.bridge or not recipe.train.fit_codes:
         return

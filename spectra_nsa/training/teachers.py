@@ -24,8 +24,8 @@ from spectra_nsa.core.checksums import describe
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import atomic_write, read_json, write_json
+from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.models.teacher import Teacher
-from spectra_nsa.training.precision import autocast, resolve_precision
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -14,10 +14,10 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core.results import environment
 from spectra_nsa.models.inspect import flops_per_token
+from spectra_nsa.models.precision import resolve_precision
 from spectra_nsa.report.runlog import MetricsTail
 from spectra_nsa.training.callbacks import MetricsLog, Patience
 from spectra_nsa.training.health import HealthSample
-from spectra_nsa.training.precision import resolve_precision
 from spectra_nsa.training.progress import Progress
 from spectra_nsa.training.throughput import Throughput
 from spectra_nsa.training.watch import Watch

@@ -207,7 +207,7 @@ def _measure(dense: DenseSystem, task: PairsTask, *, bm25: bool = False) -> Eval
     from spectra_nsa.evaluation.bm25 import BM25System
     from spectra_nsa.evaluation.run import evaluate
     from spectra_nsa.evaluation.systems import System
-    from spectra_nsa.training.precision import autocast, resolve_precision
+    from spectra_nsa.models.precision import autocast, resolve_precision
 
     systems: list[System] = [dense, *([BM25System()] if bm25 else [])]
     with autocast(dense.model.device.type, resolve_precision("auto")):

@@ -90,7 +90,7 @@ def find_teacher(name: str) -> Teacher:
 
 def _stamp(folder: Path) -> str:
     from spectra_nsa.core.checksums import describe
-    from spectra_nsa.training.precision import resolve_precision
+    from spectra_nsa.models.precision import resolve_precision
 
     digest = hashlib.sha256(f"{_RULES} {resolve_precision('auto')}".encode())
     for path in sorted(folder.rglob("*")):
@@ -115,7 +115,7 @@ class Encoder:
         return self._encode(self.model.encode_document, texts)
 
     def _encode(self, encode: Any, texts: list[str]) -> dict[str, Any]:
-        from spectra_nsa.training.precision import autocast, resolve_precision
+        from spectra_nsa.models.precision import autocast, resolve_precision
 
         with autocast(self.model.device.type, resolve_precision("auto")):
             if not self.sparse:

@@ -32,12 +32,12 @@ FLAGS = {
     "distill": "teacher source words --layers --static --dim --output -o --dry-run --json",
     "monitor": "run --once --every --json",
     "compare": "first second --html --json",
-    "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit",
+    "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit --precision",
     "ablate": (
         "words --parts --part --task -t --seeds --model -m --data -d --output -o --markdown --dim --limit "
         "--keep-models --list-parts --dry-run --json"
     ),
-    "encode": "model more --texts -t --input -i --output -o --outputs --dim --batch --json",
+    "encode": "model more --texts -t --input -i --output -o --outputs --dim --batch --precision --json",
     "similarity": "model first second --dim --json",
     "search": "words --corpus -c -k --bits --candidates --symmetric --lines --json",
     "mine": (

@@ -101,7 +101,7 @@ def test_it_agrees_with_sentence_transformers(
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
 
-    from spectra_nsa.training import precision
+    from spectra_nsa.models import precision
 
     monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: False)
     rows = [*many(), {"anchor": many()[0]["anchor"], "positive": "the socket of a model"}]

@@ -1,4 +1,4 @@
-"""Which number format to train in, and the matching autocast."""
+"""Which number format to compute in, and the matching autocast."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def resolve_precision(wanted: str) -> str:
     """
     cuda = torch.cuda.is_available()
     if wanted == "fp16" and not cuda:
-        raise UsageError("train.precision: fp16 needs a GPU; on the CPU choose bf16, fp32 or auto.")
+        raise UsageError("precision fp16 needs a GPU; on the CPU choose bf16, fp32 or auto.")
     if wanted != "auto":
         return wanted
     if cuda:
@@ -36,7 +36,7 @@ def cpu_multiplies_bf16() -> bool:
 
 
 def autocast(device_type: str, precision: str) -> AbstractContextManager[None]:
-    """Autocast for inference in the training's precision; does nothing for fp32."""
+    """Autocast for inference in a precision that `resolve_precision` gave; does nothing for fp32."""
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
     if precision not in kinds:
         return contextlib.nullcontext()
