@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from spectra_nsa.cli.eval import evaluate_command
 from spectra_nsa.core.errors import UsageError
+from tests.builders import bert_folder
 
 app = typer.Typer()
 app.command()(evaluate_command)
@@ -47,3 +48,16 @@ def test_usage(pairs: Path, tmp_path: Path) -> None:
 def test_limit(pairs: Path) -> None:
     run = CliRunner().invoke(app, ["bm25", "-t", f"pairs={pairs}", "--limit", "5", "--json", "-"])
     assert json.loads(run.stdout)["results"][0]["n"] == 5
+
+
+def test_precision(pairs: Path, tmp_path: Path) -> None:
+    model = bert_folder(tmp_path)
+    found = {}
+    for precision in ("fp32", "bf16"):
+        arguments = [str(model), "-t", f"statistics={pairs}", "--precision", precision, "--json", "-"]
+        run = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        document = json.loads(run.stdout)
+        assert document["precision"] == precision
+        found[precision] = [row["value"] for row in document["results"]]
+    assert found["bf16"] == pytest.approx(found["fp32"], rel=0.1, abs=0.05)
+    assert found["bf16"] != found["fp32"]  # it did compute otherwise
