@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spectra_nsa.cli.options import DryRun, JsonAtEnd, Words
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,10 +17,7 @@ if TYPE_CHECKING:
 
 
 def ablate_command(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE]...", help="A recipe, and values that override it."),
-    ] = None,
+    words: Words = None,
     parts: Annotated[
         str | None, typer.Option(help="Parts to turn over, by comma; all for those that make sense.")
     ] = None,
@@ -45,8 +43,8 @@ def ablate_command(
         bool, typer.Option("--keep-models", help="Keep the weights of every run, not the recipe's own alone.")
     ] = False,
     list_parts: Annotated[bool, typer.Option("--list-parts", help="Name the parts and say what they are.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end.")] = False,
+    dry_run: DryRun = False,
+    as_json: JsonAtEnd = False,
 ) -> None:
     """Measure what each part of a recipe is worth: with and without it, over several seeds, at equal length.
 

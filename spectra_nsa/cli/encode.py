@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from spectra_nsa.cli.options import PRECISION, Precision
+from spectra_nsa.cli.options import Precision
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 
@@ -24,7 +24,7 @@ def encode_command(
     outputs: Annotated[str, typer.Option(help="Named outputs, with commas between.")] = "embedding",
     dim: Annotated[int | None, typer.Option(min=1, help="Shorten to a Matryoshka prefix.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Texts a batch.")] = 32,
-    precision: Annotated[Precision, typer.Option(help=PRECISION)] = "fp32",
+    precision: Precision = "fp32",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, vectors included.")] = False,
 ) -> None:
     """Turn texts into vectors.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectra_nsa.cli.options import PRECISION, Precision
+from spectra_nsa.cli.options import Precision
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def evaluate_command(
     limit: Annotated[
         int | None, typer.Option(help="At most so many rows of a source (not of retrieval).", min=1)
     ] = None,
-    precision: Annotated[Precision, typer.Option(help=PRECISION)] = "fp32",
+    precision: Precision = "fp32",
 ) -> None:
     """Measure a model on your data, beside other models and BM25.
 

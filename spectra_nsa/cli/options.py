@@ -1,6 +1,23 @@
 """Options that several verbs share."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-Precision = Literal["fp32", "bf16", "fp16", "auto"]
-PRECISION = "What to compute in; auto: bf16 where the processor has it, several times as fast on a CPU."
+import typer
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE]...", help="A recipe, and values that override it."),
+]
+Size = Annotated[str | None, typer.Option(help="From scratch: a size preset (M456 when nothing else is named).")]
+MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")]
+Name = Annotated[str | None, typer.Option(help="The run's name.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
+Resume = Annotated[Path | None, typer.Option(help="Go on with a run, or from one of its checkpoints.")]
+GradientCheckpointing = Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, slower.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")]
+JsonAtEnd = Annotated[bool, typer.Option("--json", help="Print JSON at the end.")]
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16", "auto"],
+    typer.Option(help="What to compute in; auto: bf16 where the processor has it, several times as fast on a CPU."),
+]

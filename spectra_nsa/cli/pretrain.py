@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spectra_nsa.cli.options import DryRun, GradientCheckpointing, JsonAtEnd, MaxSteps, Name, Resume, Seed, Size, Words
 from spectra_nsa.cli.train import read_recipe
 
 if TYPE_CHECKING:
@@ -18,30 +19,23 @@ if TYPE_CHECKING:
 
 
 def pretrain_command(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE]...", help="A recipe, and values that override it."),
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="From scratch: a size preset (M456 when nothing else is named).")
-    ] = None,
+    words: Words = None,
+    size: Size = None,
     start: Annotated[str | None, typer.Option("--model", "-m", help="From a checkpoint: a folder or Hub name.")] = None,
     data: Annotated[list[str] | None, typer.Option("--data", "-d", help="A source of texts; may be repeated.")] = None,
     epochs: Annotated[float | None, typer.Option(min=0.001, help="Passes over the texts.")] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
+    max_steps: MaxSteps = None,
     batch: Annotated[int | None, typer.Option(min=2, help="Packed sequences a step.")] = None,
     max_length: Annotated[
         int | None,
         typer.Option(min=3, help="Tokens of a sequence, in the saved model too; train.max_length: here only."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with a run, or from one of its checkpoints.")] = None,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory, slower.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end.")] = False,
+    name: Name = None,
+    seed: Seed = None,
+    resume: Resume = None,
+    gradient_checkpointing: GradientCheckpointing = False,
+    dry_run: DryRun = False,
+    as_json: JsonAtEnd = False,
 ) -> None:
     """Pretrain a masked language model on texts, packed, whole words masked.
 

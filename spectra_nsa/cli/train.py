@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spectra_nsa.cli.options import DryRun, GradientCheckpointing, JsonAtEnd, MaxSteps, Name, Resume, Seed, Size, Words
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,28 +19,21 @@ if TYPE_CHECKING:
 
 
 def train_command(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE]...", help="A recipe, and values that override it."),
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(help="From scratch: a size preset (M456 when nothing else is named).")
-    ] = None,
+    words: Words = None,
+    size: Size = None,
     start: Annotated[str | None, typer.Option("--model", "-m", help="Warm start: a folder or a Hub name.")] = None,
     data: Annotated[str | None, typer.Option("--data", "-d", help="What to train on.")] = None,
     epochs: Annotated[float | None, typer.Option(min=0.001, help="Passes over the data.")] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
+    max_steps: MaxSteps = None,
     batch: Annotated[int | None, typer.Option(min=2, help="Pairs a step.")] = None,
     max_length: Annotated[
         int | None,
         typer.Option(min=3, help="Longest text in tokens, in the saved model too; train.max_length: here only."),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with a run, or from one of its checkpoints.")] = None,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Less memory, slower.")
-    ] = False,
+    name: Name = None,
+    seed: Seed = None,
+    resume: Resume = None,
+    gradient_checkpointing: GradientCheckpointing = False,
     no_matryoshka: Annotated[bool, typer.Option("--no-matryoshka", help="Train the full width only.")] = False,
     no_spectral: Annotated[bool, typer.Option("--no-spectral", help="Plain attention.")] = False,
     no_depth_mix: Annotated[bool, typer.Option("--no-depth-mix", help="The last layer alone.")] = False,
@@ -48,8 +42,8 @@ def train_command(
     no_bridge: Annotated[bool, typer.Option("--no-bridge", help="Do not train the hash.")] = False,
     no_ranking: Annotated[bool, typer.Option("--no-ranking", help="Do not train the ranking vector.")] = False,
     no_anomaly: Annotated[bool, typer.Option("--no-anomaly", help="Do not train the anomaly head.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON at the end.")] = False,
+    dry_run: DryRun = False,
+    as_json: JsonAtEnd = False,
 ) -> None:
     """Train a model on pairs, triplets or scored pairs; docs/training.md has every KEY=VALUE.
 
