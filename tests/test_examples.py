@@ -56,7 +56,7 @@ def test_a_folder_of_other_options_is_refused(edge: Any, tmp_path: Path) -> None
 
 def test_a_command_is_timed_and_its_failure_told(edge: Any) -> None:
     said, seconds, memory = edge.spectra("recipe", "list")
-    assert "nexus-240m" in said and 0 < seconds < 60 and 0.005 < memory < 2
+    assert "nexus-240m" in said and seconds > 0 and memory > 0.005
     with pytest.raises(SystemExit, match="exit status 2"):
         edge.spectra("bogus")
 

@@ -77,6 +77,8 @@ def held(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):  # Windows does not delete what is open
+            (folder / ".lock").unlink()
         lock.release()
 
 

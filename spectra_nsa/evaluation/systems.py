@@ -5,8 +5,10 @@ Legend: Q queries, N documents, D width, k hits a query.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -84,11 +86,9 @@ class DenseSystem:
     def _encode(self, encode: Any, texts: Sequence[str]) -> np.ndarray:
         import numpy as np
 
-        from spectra_nsa.models.precision import autocast, resolve_precision
-
         if not texts:
             return np.zeros((0, self.dim or self.model.get_embedding_dimension() or 1), dtype=np.float32)
-        with autocast(self.model.device.type, resolve_precision(self.precision)):
+        with self._computing():
             vectors = encode(
                 list(texts),
                 batch_size=self.batch_size,
@@ -97,6 +97,13 @@ class DenseSystem:
                 show_progress_bar=sys.stderr.isatty(),
             )
         return np.asarray(vectors, dtype=np.float32)
+
+    def _computing(self) -> AbstractContextManager[None]:
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        from spectra_nsa.models.precision import autocast, resolve_precision
+
+        return autocast(self.model.device.type, resolve_precision(self.precision))
 
 
 def nearest(queries: np.ndarray, documents: np.ndarray, k: int) -> Ranking:

@@ -154,3 +154,4 @@ def test_a_held_folder_is_refused_until_it_is_let_go(tmp_path: Path) -> None:
         other = subprocess.run(command, capture_output=True, text=True, check=False)
     assert other.returncode == 1 and "another process is at work" in other.stderr and not other.stdout
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "in\n"
+    assert names(tmp_path / "run") == []
