@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from spectra_nsa.workflows.quickstart import Quickstart
 
 SHOWN = ("ndcg@10", "mrr", "recall@1", "recall@10")
@@ -46,6 +48,20 @@ def quickstart_command(
         _show(done)
 
 
+def _outputs(done: Quickstart) -> Table:
+    from rich.table import Table
+
+    from spectra_nsa.workflows.quickstart_outputs import outputs_grid
+
+    header, rows = outputs_grid(done.outputs)
+    table = Table(title="\nwhat one forward pass gives", title_justify="left")
+    for at, name in enumerate(header):
+        table.add_column(name, justify="right" if at else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def _show(done: Quickstart) -> None:
     from rich.table import Table
 
@@ -64,6 +80,7 @@ def _show(done: Quickstart) -> None:
         style = "bold" if system == "quickstart" else ""
         table.add_row(system, *(values.get(metric, "") for metric in SHOWN), style=style)
     out.print(table)
+    out.print(_outputs(done))
     for answer in done.answers:
         out.print(f"\n[bold]{answer.question}[/bold]")
         for name, score, code in answer.found:

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from spectra_nsa.core.memory import peak_memory_gb, release_memory
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.workflows.from_scratch import PRETRAINING, enough, pretrained_start, student_of
+from spectra_nsa.workflows.quickstart_outputs import AllOutputs, measure_outputs, outputs_grid
 from spectra_nsa.workflows.search import remember_model, top_hits
 
 if TYPE_CHECKING:
@@ -60,23 +61,15 @@ class Quickstart:
         folder: the run's folder, with `model/`, `results.json` and `report.html`.
         evaluation: the trained model, the untouched checkpoint and BM25 on the standard library.
         answers: to the sample questions.
+        outputs: what each output finds, see `measure_outputs`.
         facts: counts and times, for people.
     """
 
     folder: Path
     evaluation: Evaluation
     answers: list[Answer]
+    outputs: list[dict[str, Any]]
     facts: dict[str, Any]
-
-
-class _KeepsDocuments(DenseSystem):
-    """A dense system that keeps the vectors of the documents it encoded last."""
-
-    documents: np.ndarray
-
-    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        self.documents = super().encode_documents(texts)
-        return self.documents
 
 
 @dataclass
@@ -169,15 +162,16 @@ def quickstart(
         raise KeyboardInterrupt
     say(f"trained    {result.steps} steps in {result.seconds:.0f} s, {result.pairs_per_second:.0f} pairs/s")
     release_memory()
-    trained = _KeepsDocuments("quickstart", result.model)
+    trained = AllOutputs("quickstart", result.model)
     evaluation = combine([_measure(trained, task), baseline], [task])
+    outputs = measure_outputs(trained, task, result.model.spectra.config.semantic_dims or [])
     answers = _answer(trained, test)
     facts |= _facts(clock, result, recipe, origin, len(test))
-    document = evaluation.document(str(result.folder / "model"), quickstart=facts)
+    document = evaluation.document(str(result.folder / "model"), quickstart=facts, outputs=outputs)
     write_json(result.folder / "results.json", document)
-    write_report(result.folder, evaluation, facts, recipe)
+    write_report(result.folder, evaluation, facts, recipe, outputs)
     remember_model(result.folder / "model")
-    return Quickstart(folder=result.folder, evaluation=evaluation, answers=answers, facts=facts)
+    return Quickstart(folder=result.folder, evaluation=evaluation, answers=answers, outputs=outputs, facts=facts)
 
 
 def _free_folder() -> Path:
@@ -214,14 +208,14 @@ def _measure(dense: DenseSystem, task: PairsTask, *, bm25: bool = False) -> Eval
         return evaluate(systems, [task], progress=False)
 
 
-def _answer(system: _KeepsDocuments, test: Dataset) -> list[Answer]:
+def _answer(system: AllOutputs, test: Dataset) -> list[Answer]:
     """Searches the test functions, whose vectors the measurement has left."""
     codes, names = list(test["positive"]), list(test["name"])
-    vectors = system.encode_queries(QUESTIONS)
+    vectors, found = system.encode_queries(QUESTIONS), system.documents["embedding"]
     return [
         Answer(
             question=question,
-            found=[(names[hit.index], hit.score, hit.text) for hit in top_hits(system.documents @ vector, codes, 3)],
+            found=[(names[hit.index], hit.score, hit.text) for hit in top_hits(found @ vector, codes, 3)],
         )
         for question, vector in zip(QUESTIONS, vectors, strict=True)
     ]
@@ -240,8 +234,10 @@ def _facts(clock: _Clock, result: RunResult, recipe: Recipe, origin: str, tested
     }
 
 
-def write_report(folder: Path, evaluation: Evaluation, facts: dict[str, Any], recipe: Recipe) -> Path:
-    """Writes `report.html`: figures, curves, score histograms, examples, settings."""
+def write_report(
+    folder: Path, evaluation: Evaluation, facts: dict[str, Any], recipe: Recipe, outputs: list[dict[str, Any]]
+) -> Path:
+    """Writes `report.html`: figures, what each output finds, curves, score histograms, examples, settings."""
     from dataclasses import asdict
 
     from spectra_nsa.core.results import environment
@@ -259,6 +255,7 @@ def write_report(folder: Path, evaluation: Evaluation, facts: dict[str, Any], re
     )
     report.add_facts({_LABELS[key]: value for key, value in facts.items() if key in _LABELS})
     report.add_table(evaluation.results, differences=[asdict(one) for one in evaluation.differences])
+    report.add_grid(*outputs_grid(outputs), title="What one forward pass gives")
     report.add_curve(watched)
     for (_, _, system), outcome in evaluation.outcomes.items():
         if outcome.distributions:

@@ -26,6 +26,9 @@ def test_quickstart_end_to_end(tmp_path: Path, minilm: Path) -> None:
     assert trained["ci"][0] < trained["value"] < trained["ci"][1]
     gain = next(d for d in document["differences"] if d["system"] == "quickstart" and d["metric"] == "ndcg@10")
     assert gain["ci"][0] > 0
+    by_output = {row["output"]: row["ndcg@10"] for row in document["outputs"]}
+    assert by_output["embedding"] == pytest.approx(trained["value"])
+    assert by_output["fast, 64 bits, then embedding for 100"] > by_output["fast, 64 bits, Hamming"] > 0.1
     assert document["quickstart"]["steps"] >= 5
     assert document["quickstart"]["peak_memory_gb"] < 4
     assert document["quickstart"]["minutes"] < 12, "10 are promised; a machine that slows down half-way may need more"
