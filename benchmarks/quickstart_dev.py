@@ -17,7 +17,6 @@ from dev_packages import split_packages
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.evaluation.pairs import PairsTask
 from spectra_nsa.evaluation.systems import DenseSystem
-from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.training.data import TrainingData
 from spectra_nsa.training.run import train
@@ -41,8 +40,7 @@ def main() -> None:
             data = TrainingData(train=texts, dev=None, dev_kind=None, quarantined=0, groups=groups)
             result = train(recipe, data=data)
         task = PairsTask("dev packages", list(dev["anchor"]), list(dev["positive"]))
-        with autocast(result.model.device.type, resolve_precision("auto")):
-            outcome = task.run(DenseSystem("trained", result.model))
+        outcome = task.run(DenseSystem("trained", result.model, precision="auto"))
         figure = next(r.value for r in outcome.results if r.metric == "ndcg@10")
         facts = {"seed": seed, "ndcg@10": round(figure, 4), "pairs": len(texts), "seconds": round(result.seconds)}
         print(json.dumps(facts | {"changes": options.changes}), flush=True)

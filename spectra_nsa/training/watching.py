@@ -17,11 +17,16 @@ def check_recipe(recipe: Recipe) -> None:
     """That a recipe is one to train by.
 
     Raises:
-        UsageError: it is one for pretraining, or asks for a term that has nothing to learn from.
+        UsageError: it is one for pretraining, or asks for a term that has nothing to learn from, or to go back to a
+            start that it has not.
         SpectraError: what it reports to is not installed.
     """
     if recipe.pretrain is not None:
         raise UsageError("the recipe has a section pretrain: it is one for spectra pretrain. Leave the section out.")
+    if recipe.train.interpolate < 1 and recipe.model.start is None:
+        raise UsageError(
+            "train.interpolate draws back to model.start, and there is none: leave it out, or name a start."
+        )
     check_reporters(recipe)
     check_terms(recipe)
 

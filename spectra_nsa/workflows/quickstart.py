@@ -131,9 +131,10 @@ def quickstart(
     set_seed(recipe.train.seed)
     before = time.monotonic()
     task = PairsTask(TASK, list(test["anchor"]), list(test["positive"]))
-    untouched = DenseSystem("all-MiniLM-L6-v2", warm_start(start, max_seq_length=recipe.model.max_length))
+    opened = warm_start(start, max_seq_length=recipe.model.max_length)
+    untouched = DenseSystem("all-MiniLM-L6-v2", opened, precision="auto")
     baseline = _measure(untouched, task, bm25=True)
-    del untouched
+    del untouched, opened
     release_memory()
     measuring = time.monotonic() - before
     texts = pairs.select_columns(["anchor", "positive"])
@@ -162,7 +163,7 @@ def quickstart(
         raise KeyboardInterrupt
     say(f"trained    {result.steps} steps in {result.seconds:.0f} s, {result.pairs_per_second:.0f} pairs/s")
     release_memory()
-    trained = AllOutputs("quickstart", result.model)
+    trained = AllOutputs("quickstart", result.model, precision="auto")
     evaluation = combine([_measure(trained, task), baseline], [task])
     outputs = measure_outputs(trained, task, result.model.spectra.config.semantic_dims or [])
     answers = _answer(trained, test)
@@ -197,15 +198,13 @@ def _data() -> tuple[Dataset, Dataset, dict[str, Any]]:
 
 
 def _measure(dense: DenseSystem, task: PairsTask, *, bm25: bool = False) -> Evaluation:
-    """A dense model, and BM25 beside it if asked, in bf16 where the processor has it."""
+    """A dense model, and BM25 beside it if asked."""
     from spectra_nsa.evaluation.bm25 import BM25System
     from spectra_nsa.evaluation.run import evaluate
     from spectra_nsa.evaluation.systems import System
-    from spectra_nsa.models.precision import autocast, resolve_precision
 
     systems: list[System] = [dense, *([BM25System()] if bm25 else [])]
-    with autocast(dense.model.device.type, resolve_precision("auto")):
-        return evaluate(systems, [task], progress=False)
+    return evaluate(systems, [task], progress=False)
 
 
 def _answer(system: AllOutputs, test: Dataset) -> list[Answer]:

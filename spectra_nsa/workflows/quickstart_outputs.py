@@ -37,7 +37,8 @@ class AllOutputs(DenseSystem):
 
     def _outputs(self, encode: Any, texts: Sequence[str]) -> dict[str, np.ndarray]:
         shown = sys.stderr.isatty()
-        found = encode(list(texts), outputs=OUTPUTS, batch_size=self.batch_size, show_progress_bar=shown)
+        with self._computing():
+            found = encode(list(texts), outputs=OUTPUTS, batch_size=self.batch_size, show_progress_bar=shown)
         return {**found, "embedding": _unit(found["embedding"])}
 
 

@@ -45,3 +45,8 @@ def test_the_kept_model_stands_between_start_and_end(
 def test_it_is_a_share(share: str) -> None:
     with pytest.raises(UsageError, match="interpolate"):
         load_recipe(None, [f"train.interpolate={share}"])
+
+
+def test_without_a_start_there_is_nothing_to_draw_back_to() -> None:
+    with pytest.raises(UsageError, match=r"model\.start"):
+        train(load_recipe(None, ["model.size=small", "data.train=python:stdlib", "train.interpolate=0.5"]))
