@@ -19,5 +19,5 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, show 
 JsonAtEnd = Annotated[bool, typer.Option("--json", help="Print JSON at the end.")]
 Precision = Annotated[
     Literal["fp32", "bf16", "fp16", "auto"],
-    typer.Option(help="What to compute in; auto: bf16 where the processor has it, several times as fast on a CPU."),
+    typer.Option(help="What to compute in; auto: bf16 where the processor has it, which is faster."),
 ]
