@@ -2,13 +2,14 @@
 
 Each line of standard input is a JSON object: the command's arguments, and how it is to die. `event` kills it, from
 within, at the n-th time it opens, renames or deletes something below `folder`; `seconds` from outside. The answer is
-a line with the exit status (-9 killed) and the number of events.
+a line with the exit status (-9 killed), the number of events and the seconds it took.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import json
+import math
 import os
 import signal
 import sys
@@ -45,7 +46,7 @@ def serve() -> None:
     import spectra_nsa.workflows.search  # noqa: F401
 
     for line in sys.stdin:
-        order, count = json.loads(line), Value("l", 0)
+        order, count, began = json.loads(line), Value("l", 0), time.monotonic()
         child = os.fork()
         if child == 0:
             status = 1
@@ -58,11 +59,14 @@ def serve() -> None:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(status)
-        if "seconds" in order:
-            time.sleep(order["seconds"])
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        print(json.dumps({"status": os.waitstatus_to_exitcode(status), "events": count.value}), flush=True)
+        ended, status = os.waitpid(child, os.WNOHANG)
+        while not ended:
+            if time.monotonic() - began > order.get("seconds", math.inf):
+                os.kill(child, signal.SIGKILL)
+            time.sleep(0.01)
+            ended, status = os.waitpid(child, os.WNOHANG)
+        answer = {"status": os.waitstatus_to_exitcode(status), "events": count.value}
+        print(json.dumps({**answer, "seconds": time.monotonic() - began}), flush=True)
 
 
 if __name__ == "__main__":
