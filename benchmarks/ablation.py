@@ -1,11 +1,14 @@
 """What the parts of the model are worth on the mini shape: `spectra ablate` on the quickstart's recipe.
 
-    python benchmarks/ablation.py [--pairs 4000] [--work FOLDER] [--data FOLDER] [OPTION OF spectra ablate …]
+    python benchmarks/ablation.py [--pairs 4000] [--size NAME] [--work FOLDER] [--data FOLDER]
+        [OPTION OF spectra ablate …]
 
 MiniLM trained for one pass over pairs of installed packages (docstring, function), from three seeds, with one part
 turned over at a time; measured on 2,500 pairs of packages held out (nDCG@10) and on STS-B dev (Spearman), the untouched
-checkpoint and BM25 above. FOLDER holds `stsb`; by default $SPECTRA_DATA, else ../shared/data. Stops and goes on like
-`spectra ablate`, to which all other options go, such as --parts, --seeds or --dry-run.
+checkpoint and BM25 above. With `--size` the model has random weights and that preset's size, and learns at 5e-4: there
+the parts of the backbone have something to say from the first step on. FOLDER holds `stsb`; by default $SPECTRA_DATA,
+else ../shared/data. Stops and goes on like `spectra ablate`, to which all other options go, such as --parts, --seeds or
+--dry-run.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ PARTS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=4_000)
+    parser.add_argument("--size")
     parser.add_argument("--work", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SPECTRA_DATA", "../shared/data")))
     options, more = parser.parse_known_args()
@@ -39,10 +43,14 @@ def main() -> None:
         rest, held_out = split_packages(options.pairs)
         rest.to_json(train)
         held_out.to_json(dev)
-    given = [f"model.start={starter_checkpoint()[0]}", f"data.train={train}", "data.dev_rows=0", "watch.rows=0"]
+    given = [f"data.train={train}", "data.dev_rows=0", "watch.rows=0"]
     given += ["train.fit_codes=0"]  # codes are not measured here
+    if options.size is None:
+        given.append(f"model.start={starter_checkpoint()[0]}")
+    else:
+        given += ["model.start=null", f"model.size={options.size}", "train.lr=5e-4"]
     tasks = ["--task", f"pairs={dev}", "--task", f"sts={options.data / 'stsb' / 'dev.jsonl.gz'}"]
-    where = ["--output", str(options.work / f"mini-{options.pairs}")]
+    where = ["--output", str(options.work / f"{options.size or 'mini'}-{options.pairs}")]
     if "--parts" not in more:
         more = ["--parts", PARTS, *more]
     command = [sys.executable, "-m", "spectra_nsa", "ablate", str(QUICKSTART_RECIPE), *given, *tasks, *where, *more]
