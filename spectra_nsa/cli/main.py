@@ -94,6 +94,10 @@ def main() -> None:
         os.environ.setdefault(name, value)
     try:
         app()
+    except SystemExit as end:
+        if not end.code:
+            processes.leave()
+        raise
     except SpectraError as error:
         processes.wait_to_speak()
         print(f"spectra: {error}", file=sys.stderr)
