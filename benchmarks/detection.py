@@ -162,12 +162,19 @@ def our_rows(
             found,
             len(case.inside),
             microseconds=microseconds(lambda z_BD, head=head: head(torch.from_numpy(z_BD)), both_ND),
-            products=2 * size * (size + prototypes) + prototypes * size * size // BATCH,  # whitens the centres anew
+            products=products(head, size),
         )
         inside = p[: len(case.inside)]
         rows.append(row | {"alarms": [alarms(level, int((inside <= level).sum()), len(inside)) for level in LEVELS]})
         show(rows[-1])
     return rows, scores
+
+
+def products(head: AnomalyHead, size: int) -> int:
+    """Multiplications with their additions that a text takes."""
+    K = head.prototypes.out_features
+    relative = 2 * size * size + size * K + K * size * size // BATCH  # whitens the centres anew for each batch
+    return size * K + (relative if head.method == "prototypes" else 0)
 
 
 def alarms(level: float, count: int, texts: int) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Tries a change of the quickstart's recipe on packages held out for development; the standard library stays unseen.
 
-    python benchmarks/quickstart_dev.py [KEY=VALUE ...] [--pairs 8000] [--seeds 1]
+    python benchmarks/quickstart_dev.py [KEY=VALUE ...] [--pairs 8000] [--seeds 1] [--keep FOLDER]
 
 Trains on the pairs of the installed packages but for a few, and measures nDCG@10 on 2,500 pairs of those few: a
 docstring must find its function among all of theirs. Prints one JSON line a seed: dev figure, pairs, seconds.
+FOLDER gets the last seed's model.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--pairs", type=int, default=8_000)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--keep", metavar="FOLDER")
     options = parser.parse_args()
     rest, dev = split_packages(options.pairs)
     start, _ = starter_checkpoint()
@@ -39,6 +41,8 @@ def main() -> None:
             groups = list(rest["group"]) if recipe.data.group else None
             data = TrainingData(train=texts, dev=None, dev_kind=None, quarantined=0, groups=groups)
             result = train(recipe, data=data)
+        if options.keep:
+            result.model.save_pretrained(options.keep)
         task = PairsTask("dev packages", list(dev["anchor"]), list(dev["positive"]))
         outcome = task.run(DenseSystem("trained", result.model, precision="auto"))
         figure = next(r.value for r in outcome.results if r.metric == "ndcg@10")

@@ -66,7 +66,7 @@ def fit_anomaly_command(
     model: Annotated[str, typer.Argument(help="A saved model's folder.")],
     texts: Annotated[str, typer.Option("--texts", "-t", help="A source of texts of your domain.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here, not into MODEL.")] = None,
-    prototypes: Annotated[int | None, typer.Option(min=2, help="K; by default texts / 10, 16 to 300.")] = None,
+    prototypes: Annotated[int | None, typer.Option(min=2, help="K; by default by number and kind of texts.")] = None,
     level: Annotated[float, typer.Option(min=0.0001, max=0.5, help="False-alarm rate of is_ood.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Seed of split and clusters.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -84,8 +84,9 @@ def fit_anomaly_command(
     if as_json:
         print(json.dumps({"schema": 1, "model": facts.pop("folder"), **facts}))
         return
-    how = f"{facts['prototypes']} prototypes" if facts["method"] == "prototypes" else "the nearest text"
-    print(f"fitted on {facts['texts']:,} texts by {how}, calibrated on {facts['calibration']:,} held out")
+    how = "and their covariances" if facts["method"] == "prototypes" else "as a density"
+    print(f"fitted on {facts['texts']:,} texts by {facts['prototypes']:,} prototypes {how}")
+    print(f"calibrated on {facts['calibration']:,} held out")
     seen, wanted = 100 * facts["false_alarms"], 100 * facts["level"]
     print(f"false alarms: {seen:.1f} % of {facts['checked']:,} further texts, {wanted:.3g} % wanted")
     print(f"model: {facts['folder']}")

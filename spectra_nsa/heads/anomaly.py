@@ -10,15 +10,15 @@ from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.encoder.gates import Starts
 
 KAPPA = 40.0
-METHODS = ("none", "nearest", "prototypes")
+METHODS = ("none", "density", "prototypes")
 
 
 class AnomalyHead(Starts):
     """A score from unit vectors z, larger = stranger.
 
-    "prototypes": z(min_k within-prototype Mahalanobis − global Mahalanobis) + z(−log Σ_k π_k exp(κ cos)), the
-    covariances shrunk, the within one shared. "nearest": minus the cosine to the nearest of few texts. "none" (not
-    fitted): the second term alone, on prototypes that nobody has fitted.
+    "density": −log Σ_k π_k exp(κ cos), a mixture of von Mises–Fisher distributions. "prototypes", for texts in tight
+    clusters: z(min_k within-prototype Mahalanobis − global Mahalanobis) + z(that), the covariances shrunk, the within
+    one shared. "none" (not fitted): the density on prototypes that nobody has fitted.
 
     Args:
         size: D.
@@ -60,10 +60,8 @@ class AnomalyHead(Starts):
         with torch.autocast(semantic_BD.device.type, enabled=False):
             z_BD = F.normalize(semantic_BD.float(), dim=-1)
             cosines_BK = F.linear(z_BD, F.normalize(self.prototypes.weight.float(), dim=-1))
-            if self.method == "nearest":
-                return -cosines_BK.amax(-1)
             far_B = -torch.logsumexp(KAPPA * cosines_BK + self.log_share, dim=-1)
-            if self.method == "none":
+            if self.method != "prototypes":
                 return far_B
             relative_B = self.relative_distance(z_BD)
             return (relative_B - self.shift[0]) / self.spread[0] + (far_B - self.shift[1]) / self.spread[1]

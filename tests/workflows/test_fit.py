@@ -76,7 +76,7 @@ def test_what_is_no_model_is_not_replaced(tmp_path: Path, make_bert: Callable[..
     sp.export_bert(sp.warm_start(make_bert()), tmp_path / "empty")
 
 
-@pytest.mark.parametrize(("n", "method"), [(4_000, "prototypes"), (300, "nearest")])
+@pytest.mark.parametrize(("n", "method"), [(4_000, "prototypes"), (300, "density")])
 def test_the_anomaly_score_tells_strangers_and_its_p_value_is_calibrated(n: int, method: str) -> None:
     fit = fit_anomaly(clustered(n))
     assert fit.head.method == method
@@ -88,7 +88,16 @@ def test_the_anomaly_score_tells_strangers_and_its_p_value_is_calibrated(n: int,
         inside, outside = fit.head(normal), fit.head(strange)
         false_alarms = float((fit.head.p_value(inside) <= 0.05).float().mean())
     assert float((outside[:, None] > inside[None, :]).float().mean()) > 0.95
-    assert false_alarms == pytest.approx(0.05, abs=0.05 if method == "nearest" else 0.025)
+    assert false_alarms == pytest.approx(0.05, abs=0.05 if method == "density" else 0.025)
+
+
+def test_where_texts_form_no_clusters_the_density_decides() -> None:
+    generator = torch.Generator().manual_seed(0)
+    loose = torch.nn.functional.normalize(torch.randn(2_000, 48, generator=generator) + 0.5, dim=-1)
+    fit = fit_anomaly(loose)
+    assert (fit.head.method, fit.prototypes) == ("density", 800), "a prototype for two texts of those fitted on"
+    assert fit_anomaly(loose, prototypes=50).prototypes == 50
+    assert fit.false_alarms == pytest.approx(0.05, abs=0.05)
 
 
 @pytest.fixture
