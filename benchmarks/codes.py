@@ -2,7 +2,8 @@
 
     python benchmarks/codes.py [MODEL] [--collections NAME …] [--data FOLDER] [--cache FOLDER] [--json F] [--html F]
 
-MODEL is a saved model or a checkpoint; by default MiniLM. It is saved and loaded again before anything is measured.
+MODEL is a saved model or a checkpoint; by default MiniLM; it reads 128 tokens of a text, and is saved and
+loaded again before anything is measured.
 Collections: `stdlib` (docstring finds function), `medquad` (question finds answer, 6,000 pairs), BEIR folders of FOLDER
 ($SPECTRA_DATA, else ../shared/data), or any source of pairs. Nearest is by cosine of the float `embedding`; queries are
 real and unseen by every fit. Beside the bits as distances (Hamming) each code is searched by the query's floats times

@@ -2,9 +2,10 @@
 
     python benchmarks/m456.py [--size M456] [--steps 10] [--batch 8] [--accumulation 1] [--json FILE]
 
-By the size's shipped recipe where there is one, else by its preset: every head and every loss term on, gradient
-checkpointing on (off with --keep-activations), bf16 where it is fast, on the GPU where there is one. Triplets are real
-text of at most 160 tokens: a docstring of the standard library, its function, and another function at random.
+By the size's shipped recipe where there is one, else by its preset: every head and every loss term that
+triplets have on, gradient checkpointing on (off with --keep-activations), bf16 where it is fast, on the GPU where
+there is one. Triplets are real text of at most 160 tokens: a docstring of the standard library, its function, and
+another function at random.
 
 Each step is logged with its loss. The first two set things up (kernels, the optimiser's memory) and are left out of
 the seconds a step. On a GPU a second run of --sustained steps follows, logged twice: its second half gives the
@@ -138,7 +139,7 @@ def main() -> None:
     precision = resolve_precision(options.precision)
     kept = "activations kept" if options.keep_activations else "gradient checkpointing"
     print(f"{options.size}, {size:.1f} M parameters, {precision}, {where}")
-    print(f"{len(NEEDS)} terms, batch {options.batch} × {options.accumulation}, {kept}", flush=True)
+    print(f"{len(set(NEEDS) - set(SCORED))} terms, batch {options.batch} × {options.accumulation}, {kept}", flush=True)
     lines = run(recipe, model, rows)
     timed = lines.rows[WARM_UP:] or lines.rows
     middle = {key: float(np.median([row[key] for row in timed])) for key in MEDIANS}

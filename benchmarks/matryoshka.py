@@ -2,7 +2,8 @@
 
     python benchmarks/matryoshka.py [MODEL] [--tasks NAME …] [--data FOLDER] [--cache FOLDER] [--json F] [--html F]
 
-MODEL is a saved model or a checkpoint; by default MiniLM. Tasks: `stdlib` (docstring finds function), BEIR folders of
+MODEL is a saved model or a checkpoint; by default MiniLM; it reads 128 tokens of a text. Tasks: `stdlib`
+(docstring finds function), BEIR folders of
 FOLDER ($SPECTRA_DATA, else ../shared/data) and any source of pairs by nDCG@10; `stsb` (dev) by Spearman's ρ; `clinc150`
 (validation texts, by their ten nearest training texts) by accuracy. Bytes are those of a stored document. Queries stay
 floats where the form allows it: against int8, and in "float query". What needs fitting is fitted to the documents.

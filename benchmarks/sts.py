@@ -1,6 +1,7 @@
 """Sentence similarity: our recipe beside sentence-transformers' CoSENT and AnglE, from the same checkpoint and data.
 
-    python benchmarks/sts.py [--seeds 3] [--split dev|test] [--data FOLDER] [--work FOLDER] [--json FILE] [KEY=VALUE …]
+    python benchmarks/sts.py [--seeds 3] [--systems NAMES] [--split dev|test] [--data FOLDER] [--work FOLDER]
+        [--json FILE] [KEY=VALUE …]
 
 Every system starts from MiniLM and sees the 5,749 scored pairs of STS-B train, for as many epochs:
 
@@ -11,10 +12,9 @@ Every system starts from MiniLM and sees the 5,749 scored pairs of STS-B train, 
 
 Each trained model is saved, reloaded and measured by `spectra eval`: Spearman on STS-B, and, so that nothing is lost
 elsewhere, code search in the standard library (nDCG@10) and nearest-neighbour accuracy on CLINC150, both in bf16 where
-the processor has it. FOLDER holds
-`stsb` and `clinc150`; by default $SPECTRA_DATA, else ../shared/data. Models and results stay in WORK (by default
-runs/sts); what is there already is not done again. Settings are chosen by `--split dev`, where the other two tasks are
-left out; the test split is for the end.
+the processor has it. FOLDER holds `stsb` and `clinc150`; by default $SPECTRA_DATA, else ../shared/data. Models and
+results stay in WORK (by default runs/sts); what is there already is not done again, whatever KEY=VALUE says. Settings
+are chosen by `--split dev`, where the other two tasks are left out; the test split is for the end.
 """
 
 from __future__ import annotations

@@ -38,6 +38,10 @@ class AnomalyHead(Starts):
 
     def __init__(self, size: int, prototypes: int, calibration: int, method: str) -> None:
         super().__init__()
+        if method not in METHODS:
+            raise SpectraError(
+                f"the model's anomaly score is of an unknown kind, {method!r}; known: {', '.join(METHODS)}."
+            )
         self.method = method
         self.prototypes = nn.Linear(size, prototypes, bias=False)
         factors = size if method == "prototypes" else 0  # the matrices are large, and of use to a fitted head only

@@ -81,8 +81,8 @@ def fit_anomaly(vectors_ND: Tensor, *, prototypes: int | None = None, level: flo
 
     Args:
         vectors_ND: `semantic` of the texts, unit length.
-        prototypes: K; ``None`` for `default_prototypes`, or half as many as texts (up to 1,500) where the clusters of
-            those are loose.
+        prototypes: K; ``None`` for `default_prototypes`, or half as many as texts fitted on (up to 1,500) where the
+            clusters of those are loose.
         level: the false-alarm rate at which `is_ood` speaks.
         seed: of the split and the clusters.
 
