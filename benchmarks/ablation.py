@@ -43,7 +43,7 @@ def main() -> None:
         rest, held_out = split_packages(options.pairs)
         rest.to_json(train)
         held_out.to_json(dev)
-    given = [f"data.train={train}", "data.dev_rows=0", "watch.rows=0"]
+    given = [f"data.train={train}", "data.dev_rows=0", "watch.rows=0", "train.epochs=1"]
     given += ["train.fit_codes=0"]  # codes are not measured here
     if options.size is None:
         given.append(f"model.start={starter_checkpoint()[0]}")
