@@ -164,7 +164,9 @@ class TrainSection(Section):
     interpolate: float = Field(
         1.0, gt=0, le=1, description="share of what the encoder learned that is kept; the rest is the start (WiSE-FT)"
     )
-    fit_codes: int = Field(4000, ge=0, description="training texts the codes are fitted to at the end; 0: as trained")
+    fit_codes: int = Field(
+        4000, ge=0, description="training texts codes and anchors are fitted to at the end; 0: as trained"
+    )
     report_to: list[Literal["tensorboard", "wandb"]] = Field([], description="also log there")
 
     @model_validator(mode="after")

@@ -183,7 +183,7 @@ def _fit(
         if start is not None and not interrupted:
             draw_back(trainer, model, start, recipe.train.interpolate)
         if not interrupted:
-            _fit_codes(recipe, model, data)
+            _fit_heads(recipe, model, data)
         if processes.is_first():
             finish_folder(folder, None if interrupted else model)
     processes.barrier()  # where this returns, the model is there
@@ -204,16 +204,18 @@ def _fit(
     )
 
 
-def _fit_codes(recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData) -> None:
+def _fit_heads(recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData) -> None:
     from spectra_nsa.models.precision import resolve_precision
-    from spectra_nsa.training.code_fit import fit_codes_to_rows
+    from spectra_nsa.training.head_fit import fit_heads_to_rows
 
-    if not recipe.model.bridge or not recipe.train.fit_codes:
+    wanted = {"bridge": recipe.model.bridge, "anchors": recipe.model.anchor}
+    if not any(wanted.values()) or not recipe.train.fit_codes:
         return
     if processes.is_first():
         texts, precision = recipe.train.fit_codes, resolve_precision(recipe.train.precision)
-        fit_codes_to_rows(model, data.train, texts, seed=recipe.train.seed, precision=precision)
+        fit_heads_to_rows(model, data.train, texts, **wanted, seed=recipe.train.seed, precision=precision)
     processes.share_weights(model.spectra.bridge)
+    processes.share_weights(model.spectra.anchors)
 
 
 def best_of(trainer: RunTrainer) -> dict[str, float]:

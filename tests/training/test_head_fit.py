@@ -1,4 +1,4 @@
-"""The hash is fitted when training ends: better codes, nothing else touched, and the same ones after a resume."""
+"""Hash and anchors are fitted when training ends: better, nothing else touched, and the same after a resume."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.heads.anchors import AnchorHead
+from spectra_nsa.models.fit_anchors import fit_anchors
 from spectra_nsa.models.fit_codes import hashed_pair
 from spectra_nsa.training.run import train
 from spectra_nsa.workflows.fit import code_recall
@@ -45,7 +47,8 @@ def test_codes_fitted_at_the_end_are_better_and_nothing_else_changes(tmp_path: P
     fitted = train(recipe_of(tmp_path / "b", start, pairs))
     before, after = (load_file(run.folder / "model" / "model.safetensors") for run in (trained, fitted))
     other = {name for name, value in before.items() if not torch.equal(value, after[name])}
-    assert other == {f"bridge.{name}" for name in ("project.weight", "project.bias", "decode.weight", "sharpness")}
+    bridge = {f"bridge.{name}" for name in ("project.weight", "project.bias", "decode.weight", "sharpness")}
+    assert other == bridge | {"anchors.anchors.weight"}
     texts = [f"{a} {b} {c} {a}" for a in WORDS for b in WORDS[5:15] for c in WORDS[10:]]
     recalls = []
     for run in (trained, fitted):
@@ -78,3 +81,27 @@ def test_too_few_texts_leave_the_codes_and_say_so(
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     said = capsys.readouterr().err
     assert "60 training texts are too few" in said and "train.fit_codes=0" in said and "spectra codes fit" in said
+
+
+def test_the_first_anchors_tell_most() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shared = torch.randn(3_000, 40, generator=generator) * torch.linspace(2, 0.1, 40)
+    left, right = (
+        torch.nn.functional.normalize(shared + torch.randn(3_000, 40, generator=generator), dim=-1) for _ in range(2)
+    )
+    head = AnchorHead(40)
+    fit_anchors(head, left[:2_000], right[:2_000])
+
+    def found(places: slice) -> float:
+        a, b = (torch.nn.functional.normalize(head(side[2_000:])[:, places], dim=-1) for side in (left, right))
+        return float(((a @ b.T).argmax(1) == torch.arange(len(a))).float().mean())
+
+    assert found(slice(0, 8)) > 2 * found(slice(32, 40)), "in the order of what they tell, on pairs unseen"
+    assert found(slice(0, 40)) > found(slice(0, 8))
+
+
+def test_without_hash_the_anchors_are_fitted_alone(tmp_path: Path, start: Path, pairs: Path) -> None:
+    more = ["model.bridge=false"]
+    runs = [train(recipe_of(tmp_path / k, start, pairs, *more, f"train.fit_codes={k}")) for k in ("0", "900")]
+    before, after = (load_file(run.folder / "model" / "model.safetensors") for run in runs)
+    assert {name for name, value in before.items() if not torch.equal(value, after[name])} == {"anchors.anchors.weight"}

@@ -1,4 +1,4 @@
-"""The hash of a trained model, fitted once more when training ends (docs/model.md, section 5)."""
+"""Hash and anchors of a trained model, fitted once more when training ends (docs/model.md, section 5)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spectra_nsa.heads.bridge import BITS
+from spectra_nsa.models.fit_anchors import fit_anchors
 from spectra_nsa.models.fit_codes import SMALLEST, fit_codes, hashed_pair
 from spectra_nsa.models.precision import autocast
 from spectra_nsa.training.data import SCORE
@@ -20,19 +21,22 @@ if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
 
-def fit_codes_to_rows(
-    model: SpectraSentenceTransformer, rows: Dataset, texts: int, *, seed: int, precision: str
-) -> bool:
-    """Fits the hash to a sample of training texts, in place; the same model and rows give the same codes.
+def fit_heads_to_rows(
+    model: SpectraSentenceTransformer, rows: Dataset, texts: int, *, bridge: bool, anchors: bool, seed: int,
+    precision: str,
+) -> bool:  # fmt: skip
+    """Fits hash and anchors to a sample of training texts, in place; the same model and rows give the same heads.
 
-    What the bridge learned beside the encoder followed an encoder that moved, from one batch's neighbours at a time;
-    this sees the final one, and candidates from all over the sample: the texts that anchors are matched with, which the
-    anchors stand before as queries.
+    What they learned beside the encoder followed an encoder that moved, from one batch's neighbours at a time; this
+    sees the final one, and texts from all over the sample. For the hash the texts that are matched with an anchor are
+    documents and the anchors queries; the spectral anchors are fitted where there are such pairs.
 
     Args:
         model: as training left it.
         rows: columns of texts, perhaps a score beside them.
         texts: about how many, all columns together.
+        bridge: whether to fit the hash.
+        anchors: whether to fit the spectral anchors.
         seed: of the sample and of the fit.
         precision: of the encoding.
 
@@ -45,15 +49,24 @@ def fit_codes_to_rows(
     matches = [name for name in columns if name != "anchor"]
     documents = _distinct([text for name in matches for text in sample[name]])
     if len(documents) < SMALLEST:
-        few = f"spectra: codes stay as trained: {len(documents)} training texts are too few to fit {BITS} bits to"
+        few = f"spectra: codes and anchors stay as trained: {len(documents)} training texts are too few"
         remedy = "Train on more, fit them to a corpus (spectra codes fit), or set train.fit_codes=0 to be spared this"
-        print(f"{few} ({SMALLEST} at least). {remedy}.", file=sys.stderr, flush=True)
+        print(f"{few} to fit {BITS} bits to ({SMALLEST} at least). {remedy}.", file=sys.stderr, flush=True)
         return False
     asked = _distinct(list(sample["anchor"])) if "anchor" in columns else []
     scored = SCORE in rows.column_names  # then neither side is a document
     found = _hashed(model, documents, precision, query=scored)
     queries = _hashed(model, asked, precision, query=True) if asked else None
-    fit_codes(model.spectra.bridge, found, queries, seed=seed)
+    if bridge:
+        fit_codes(model.spectra.bridge, found, queries, seed=seed)
+    if anchors and queries is not None and "positive" in columns:
+        places = [{text: place for place, text in enumerate(side)} for side in (asked, documents)]
+        pairs = [
+            (places[0].get(a), places[1].get(b)) for a, b in zip(sample["anchor"], sample["positive"], strict=True)
+        ]
+        left, right = zip(*[(a, b) for a, b in pairs if a is not None and b is not None], strict=True)
+        D = model.spectra.anchors.anchors.in_features
+        fit_anchors(model.spectra.anchors, queries[0][list(left), :D], found[0][list(right), :D])
     return True
 
 
