@@ -75,9 +75,10 @@ def _asked_to_shard() -> bool:
 def leave() -> None:
     """Ends a program that went well where there are several processes; returns where there is one.
 
-    The interpreter is not taken down: Gloo's threads may still hold tensors then (FSDP's mesh keeps them alive even
-    when the group is destroyed), ask for a lock that is gone and abort the process, one time in ten, and torchrun calls
-    a finished run a failed one. After an error the launcher ends all processes.
+    The interpreter is not taken down. Where weights are shared out it aborted a process while that was done, about one
+    time in ten ("terminate called without an active exception", as when a C++ thread wants the interpreter's lock too
+    late; destroying the process group first did not help), and torchrun called a finished run a failed one. After an
+    error the launcher ends all processes.
     """
     if count() > 1:
         atexit._run_exitfuncs()  # trackers send their last lines there

@@ -41,9 +41,12 @@ def fit_heads_to_rows(
         precision: of the encoding.
 
     Returns:
-        whether there were enough distinct documents; a line on stderr says so where there were not.
+        whether there was something to fit and enough distinct documents; a line on stderr says so where those were few.
     """
     columns = [name for name in rows.column_names if name != SCORE]
+    anchors = anchors and {"anchor", "positive"} <= set(columns)
+    if not (bridge or anchors):
+        return False
     count = min(len(rows), max(1, texts // len(columns)))
     sample = rows.select(sorted(random.Random(seed).sample(range(len(rows)), count)))
     matches = [name for name in columns if name != "anchor"]
@@ -59,14 +62,15 @@ def fit_heads_to_rows(
     queries = _hashed(model, asked, precision, query=True) if asked else None
     if bridge:
         fit_codes(model.spectra.bridge, found, queries, seed=seed)
-    if anchors and queries is not None and "positive" in columns:
-        places = [{text: place for place, text in enumerate(side)} for side in (asked, documents)]
-        pairs = [
-            (places[0].get(a), places[1].get(b)) for a, b in zip(sample["anchor"], sample["positive"], strict=True)
-        ]
-        left, right = zip(*[(a, b) for a, b in pairs if a is not None and b is not None], strict=True)
-        D = model.spectra.anchors.anchors.in_features
-        fit_anchors(model.spectra.anchors, queries[0][list(left), :D], found[0][list(right), :D])
+    if anchors and queries is not None:
+        left, right = ({text: place for place, text in enumerate(side)} for side in (asked, documents))
+        pairs = [(a, b) for a, b in zip(sample["anchor"], sample["positive"], strict=True) if a in left and b in right]
+        D = model.spectra.anchors.anchors.in_features  # the entity part of what is hashed is left out
+        fit_anchors(
+            model.spectra.anchors,
+            queries[0][[left[a] for a, _ in pairs], :D],
+            found[0][[right[b] for _, b in pairs], :D],
+        )
     return True
 
 
