@@ -47,7 +47,8 @@ def distill_command(
     if static:
         recipe = work.static_recipe(teacher, source, output=output, values=words or [])
     else:
-        recipe = work.student_recipe(teacher, source, layers=layers, output=output, values=words or [])
+        say = None if dry_run else _say
+        recipe = work.student_recipe(teacher, source, layers=layers, output=output, values=words or [], say=say)
     check_names(recipe)
     if dry_run:
         plan = work.plan_static(recipe, width=width) if static else work.plan_distillation(recipe)
@@ -71,7 +72,7 @@ def _planned(plan: dict[str, Any]) -> str:
         f"{one['width']} numbers each, {one['bytes'] / 1e6:.1f} MB in the cache"
         for one in plan["teachers"]
     ]
-    shape = f"of layers {', '.join(map(str, plan['layers']))}" if plan["layers"] else "of a shape of its own"
+    shape = f"of {plan['layers']} of its layers" if plan["layers"] else "of a shape of its own"
     lines.append(
         f"student {shape}: {plan['parameters'] / 1e6:.1f} M parameters; "
         f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows, {plan['steps']:,} steps; "

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MEASURED = 400  # texts that teacher and student are compared on
 ROUNDS = 3  # of encoding them, by turns
+CHOSEN_BY = 256  # rows whose texts decide which layers a student has
 RATE = 5e-4
 _AT_A_TIME = 10_000
 # A student learns from its teacher alone unless the recipe says otherwise.
@@ -26,9 +27,15 @@ _SILENT = ("semantic", "cosent", "ranking", "anchor", "fast", "bridge", "entity"
 
 
 def student_recipe(
-    teacher: str, source: str, *, layers: int | None = None, output: Path, values: Sequence[str] = ()
+    teacher: str,
+    source: str,
+    *,
+    layers: int | None = None,
+    output: Path,
+    values: Sequence[str] = (),
+    say: Callable[[str], None] | None = None,
 ) -> Recipe:
-    """The recipe of a student that starts from evenly spaced layers of its teacher.
+    """The recipe of a student that starts from some of its teacher's layers: those that give most nearly its vectors.
 
     Args:
         teacher: a Spectra model or a BERT-architecture checkpoint, by folder or Hub name.
@@ -36,37 +43,63 @@ def student_recipe(
         layers: how many of the teacher's; ``None`` for half.
         output: the run's folder.
         values: ``key=value``, which win.
+        say: called with a line on the layers. ``None`` for a plan, which chooses none: the highest stand for them.
 
     Raises:
         UsageError: the teacher has not so many layers, or a value is wrong.
-        SpectraError: it is no such model.
+        SpectraError: it is no such model, or the folder holds a run.
     """
     from spectra_nsa.core.files import read_json
     from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder
-    from spectra_nsa.models.layers import spaced_layers
+    from spectra_nsa.models.layers import check_layers
+    from spectra_nsa.training.place import check_free
 
     load_recipe(None, values)  # a misspelt key does not wait for the teacher
     folder = resolve_folder(teacher)
     check_folder(folder)
     count = read_json(transformer_folder(folder) / "config.json")["num_hidden_layers"]
+    wanted = max(1, count // 2) if layers is None else layers
+    check_layers(wanted, count)
     defaults: dict[str, Any] = {
         "name": output.name,
         "output": str(output.parent),
         "model.start": teacher,
-        "model.layers": spaced_layers(max(1, count // 2) if layers is None else layers, count),
+        "model.layers": list(range(count - wanted, count)),
         "data.train": source,
         "distill.teachers": [teacher],
         "train.lr": RATE,
     }
     silent = {f"loss.terms.{name}.weight": 0.0 for name in _SILENT}
-    return load_recipe(None, values, flags=defaults | silent)
+    recipe = load_recipe(None, values, flags=defaults | silent)
+    given = any(value.startswith(("model.layers=", "model.start=")) for value in values)
+    if say is None or given or wanted == count:
+        return recipe
+    check_free(folder_of(recipe))
+    chosen, near = _chosen(teacher, recipe, wanted)
+    say(f"layers {', '.join(map(str, chosen))} of 0 to {count - 1}: untrained, a mean cosine of {near:.3f}")
+    return load_recipe(None, values, flags=defaults | silent | {"model.layers": chosen})
+
+
+def _chosen(teacher: str, recipe: Recipe, layers: int) -> tuple[list[int], float]:
+    """The layers that `best_layers` chooses by texts of the recipe's data."""
+    from spectra_nsa.models.layers import best_layers
+    from spectra_nsa.models.precision import autocast, resolve_precision
+    from spectra_nsa.models.warm_start import open_model
+
+    data = _data(recipe)
+    rows = data.train.select(range(0, len(data.train), max(1, len(data.train) // CHOSEN_BY)))
+    texts = [text for row in _parts(rows, data.columns) for text in row][: 2 * CHOSEN_BY]
+    model = open_model(teacher)
+    with autocast(model.device.type, resolve_precision(recipe.train.precision)):
+        return best_layers(model, layers, texts)
 
 
 def plan_distillation(recipe: Recipe) -> dict[str, Any]:
     """What a run by the recipe would do; the teachers are opened, nothing is encoded or trained.
 
     Returns:
-        layers, rows, steps, terms, and for each teacher its texts, those still to encode, and their bytes.
+        layers (how many; ``None`` for a shape of its own), rows, steps, terms, and for each teacher its texts, those
+        still to encode, and their bytes.
     """
     from spectra_nsa.models.teacher import open_teacher
     from spectra_nsa.training.build import live_terms, steps_of
@@ -76,7 +109,7 @@ def plan_distillation(recipe: Recipe) -> dict[str, Any]:
     data = _data(recipe)
     student = open_start(recipe)
     return {
-        "layers": recipe.model.layers,
+        "layers": recipe.model.layers and len(recipe.model.layers),
         "parameters": sum(weight.numel() for weight in student.parameters()),
         "rows": len(data.train),
         "dev_rows": len(data.dev) if data.dev is not None else 0,

@@ -18,7 +18,7 @@ import spectra_nsa as sp
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.cache import cache_folder
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.models.layers import keep_layers, spaced_layers
+from spectra_nsa.models.layers import best_layers, keep_layers
 from spectra_nsa.models.teacher import Teacher, open_teacher
 from spectra_nsa.training import teachers
 from spectra_nsa.training.data import load_training_data
@@ -224,12 +224,30 @@ def test_layers_are_copied_exactly(wide: Path, recipe: Callable[..., Recipe], tm
     student.save_pretrained(str(tmp_path / "student"))
     saved = sp.load(tmp_path / "student")
     np.testing.assert_allclose(saved.encode(TEXTS[:3]), student.encode(TEXTS[:3]), atol=1e-6)
-    assert spaced_layers(3, 6) == [0, 2, 4] and spaced_layers(2, 6) == [0, 3] and spaced_layers(4, 4) == [0, 1, 2, 3]
     for wrong in ([2, 0], [0, 0], [4]):
         with pytest.raises(UsageError, match="numbered 0 to 3"):
             keep_layers(sp.warm_start(wide), wrong)
-    with pytest.raises(UsageError, match="has 6 layers"):
-        spaced_layers(7, 6)
+
+
+def test_the_layers_that_are_missed_least_go(wide: Path) -> None:
+    model = sp.warm_start(wide)
+    before = model.encode(TEXTS[:6])
+    with torch.no_grad():  # layer 2 of four gives back what it got, nearly
+        for name, weight in model.spectra.encoder.layers[2].named_parameters():
+            if name in ("attention.out.weight", "attention.out.bias", "ffn.down.weight", "ffn.down.bias"):
+                weight.zero_()
+    whole = model.encode(TEXTS[:6])
+    assert not np.allclose(before, whole, atol=1e-3), "the names of the weights above are those of the block"
+    kept, near = best_layers(model, 3, TEXTS)
+    assert kept == [0, 1, 3] and near > 0.95
+    np.testing.assert_array_equal(model.encode(TEXTS[:6]), whole)
+    two, less = best_layers(model, 2, TEXTS)
+    assert len(two) == 2 and two == sorted(two) and set(two) < {0, 1, 3} and less < near
+    keep_layers(model, two)  # untrained, what was told of them is so
+    one = sp.warm_start(wide)
+    assert best_layers(one, 4, TEXTS) == ([0, 1, 2, 3], 1.0)
+    with pytest.raises(UsageError, match="has 4 layers"):
+        best_layers(one, 5, TEXTS)
 
 
 def test_given_scores_are_looked_up_and_checked(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:

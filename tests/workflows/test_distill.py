@@ -46,7 +46,7 @@ def spectra(*words: object) -> dict[str, Any]:
 def test_a_student_with_layers(teacher: Path, pairs: Path, tmp_path: Path) -> None:
     words = ["distill", teacher, pairs, "--output", tmp_path / "student", "train.batch=8", "train.epochs=3"]
     plan = spectra(*words, "--dry-run")
-    assert plan["layers"] == [0, 2] and plan["terms"] == ["distill_embedding", "distill_similarity"]
+    assert plan["layers"] == 2 and plan["terms"] == ["distill_embedding", "distill_similarity"]
     assert plan["teachers"][0]["to_encode"] == plan["teachers"][0]["texts"] > 80
     assert not (tmp_path / "student").exists() and not (tmp_path / "cache").exists()
     facts = spectra(*words)
@@ -91,7 +91,7 @@ def test_values_win_over_the_short_way(teacher: Path, tmp_path: Path) -> None:
         str(teacher), "pairs.jsonl", layers=1, output=tmp_path / "a" / "b",
         values=["train.lr=1e-3", "loss.terms.semantic.weight=0.5", "distill.teachers=[one, two]"],
     )  # fmt: skip
-    assert recipe.name == "b" and recipe.output == str(tmp_path / "a") and recipe.model.layers == [0]
+    assert recipe.name == "b" and recipe.output == str(tmp_path / "a") and recipe.model.layers == [3]
     assert recipe.train.lr == 1e-3 and recipe.distill.teachers == ["one", "two"]
     assert recipe.loss.terms.semantic.weight == 0.5 and recipe.loss.terms.bridge.weight == 0
     assert not recipe.loss.terms.bridge.joined  # a head alone, should it be turned on
