@@ -118,7 +118,10 @@ def main() -> None:
     teacher, source = starter_checkpoint()[0], work / "texts.jsonl"
     if not source.exists():
         write_texts(source, options.texts, data)
-    students = {f"{options.layers} layers": ["--layers", str(options.layers), *SETTINGS, *options.more], "static": ["--static"]}
+    students = {
+        f"{options.layers} layers": ["--layers", str(options.layers), *SETTINGS, *options.more],
+        "static": ["--static"],
+    }
     models: dict[str, str | Path] = {"teacher": teacher}
     seconds = {"teacher": 0.0}
     for name, words in students.items():

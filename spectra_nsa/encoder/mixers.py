@@ -15,12 +15,14 @@ from spectra_nsa.encoder.spec import EncoderSpec
 from spectra_nsa.encoder.waves import POINTS
 
 STEEPEST = 0.95  # the largest |β| at the start; tanh never reaches 1
+GOLDEN = math.pi * (math.sqrt(5) - 1)  # the golden angle: neighbouring channels start far apart in phase
 
 
 class FractalFilter(Starts):
-    """A gain per frequency and channel that is self-similar across octaves (docs/model.md, section 2).
+    """Gain and turn per frequency and channel, self-similar across octaves (docs/model.md, section 2).
 
-    g(f) = 2^(−β ω) φ(ω mod 1) at ω = log2(0.5 / f), so that g(f / 2) = 2^(−β) g(f); φ is one learned octave.
+    g(f) = 2^(−β ω) φ(ω mod 1) and h(f) = 2^(−β ω) ψ(ω mod 1) at ω = log2(0.5 / f): both fall by 2^(−β) an octave; φ
+    and ψ are one learned octave each. g is what a channel gives in phase, h what it gives a quarter wave later.
 
     Args:
         channels: s.
@@ -29,23 +31,34 @@ class FractalFilter(Starts):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.slope = nn.Parameter(torch.empty(channels))
-        self.shape = nn.Parameter(torch.empty(POINTS + 1, channels))  # the last row: gain of the constant mode
+        self.shape = nn.Parameter(torch.empty(POINTS + 1, channels))  # φ; the last row: gain of the constant mode
+        self.turn = nn.Parameter(torch.empty(POINTS, channels))  # ψ; a constant has no quarter wave
         self.start()
 
     def initial(self) -> dict[str, Tensor]:
-        """β spread evenly over (−1, 1), φ = 1: every channel starts as another colour of noise."""
+        """β spread evenly over (−1, 1): every channel another colour of noise; φ² + ψ² = 1, at every angle."""
         slopes = torch.linspace(-STEEPEST, STEEPEST, len(self.slope)).atanh()
-        return {"slope": slopes, "shape": torch.ones(self.shape.shape)}
+        angles = torch.arange(len(self.slope)) * GOLDEN
+        return {
+            "slope": slopes,
+            "shape": angles.cos().expand(self.shape.shape),
+            "turn": angles.sin().expand(self.turn.shape),
+        }
 
     def forward(self, octave_BM: Tensor, blend_BMP: Tensor) -> Tensor:
-        """Gains (B, M, s), in fp32."""
+        """(B, 2M, s) in fp32: g of all modes, then h of all."""
         with torch.autocast(octave_BM.device.type, enabled=False):
             fall_BMs = torch.exp2(-octave_BM[..., None] * self.slope.float().tanh())
-            return fall_BMs * (blend_BMP @ self.shape.float())
+            shapes_BMs = blend_BMP @ self.shape.float(), blend_BMP[..., :POINTS] @ self.turn.float()
+            return torch.cat([fall_BMs * shape_BMs for shape_BMs in shapes_BMs], dim=1)
 
 
 class SpectralMixer(nn.Module):
-    """y = Cᵀ (g ⊙ C u) W_up with u = norm(x) W_down: a filter over each text's true length."""
+    """y = (Cᵀ (g ⊙ C u) + Sᵀ (h ⊙ C u)) W_up with u = norm(x) W_down: a filter over each text's true length.
+
+    C are cosines and S the sines of the same frequencies. With cosines alone it could only smooth and sharpen, and a
+    token's left and right neighbours would be one and the same to it.
+    """
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
@@ -57,10 +70,10 @@ class SpectralMixer(nn.Module):
         waves = context.waves
         assert waves is not None
         u_BTs = self.down(F.layer_norm(x_BTD, x_BTD.shape[-1:]))
-        basis_BMT = waves.basis_BMT.to(u_BTs.dtype)
-        modes_BMs = torch.matmul(basis_BMT, u_BTs)
-        modes_BMs = (modes_BMs * self.filter(waves.octave_BM, waves.blend_BMP)).to(u_BTs.dtype)
-        return self.up(torch.matmul(basis_BMT.transpose(1, 2), modes_BMs))
+        basis_BNT = waves.basis_BNT.to(u_BTs.dtype)  # N = 2M: cosines, then sines
+        modes_BMs = torch.matmul(basis_BNT[:, : basis_BNT.shape[1] // 2], u_BTs)
+        turned_BNs = (modes_BMs.repeat(1, 2, 1) * self.filter(waves.octave_BM, waves.blend_BMP)).to(u_BTs.dtype)
+        return self.up(torch.matmul(basis_BNT.transpose(1, 2), turned_BNs))
 
 
 class DepthwiseConv(nn.Conv1d, Starts):
@@ -70,7 +83,7 @@ class DepthwiseConv(nn.Conv1d, Starts):
         channels: s.
     """
 
-    WIDTH = POINTS + 1  # with the bias as many numbers a channel as the filter has
+    WIDTH = POINTS + 1
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, self.WIDTH, padding=self.WIDTH // 2, groups=channels)
@@ -80,7 +93,7 @@ class DepthwiseConv(nn.Conv1d, Starts):
 
 
 class ConvMixer(nn.Module):
-    """A depthwise convolution in the filter's place: the ablation of equal size.
+    """A depthwise convolution in the filter's place: the same projections, and 10 numbers a channel where that has 18.
 
     Args:
         spec: `hidden_size` and `spectral_dim` are read.

@@ -1,4 +1,4 @@
-"""The discrete cosine basis of each text over its true length, built once a batch and shared by all layers."""
+"""The cosines and sines of each text over its true length, built once a batch and shared by all layers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ POINTS = 8  # control points of a filter's octave shape
 
 @dataclass(frozen=True, kw_only=True)
 class Waves:
-    """Cosines and where they stand in their octaves; M is the number of modes.
+    """Cosines, sines, and where they stand in their octaves; M is the number of modes, N = 2M.
 
     Attributes:
-        basis_BMT: C[k, t] = α_k cos(π (2t + 1) k / 2n) with orthonormal rows; 0 at padding and for k ≥ n.
+        basis_BNT: C[k, t] = α_k cos(π (2t + 1) k / 2n) with orthonormal rows, then S[k, t] = α_k sin(the same); 0 at
+            padding and for k ≥ n.
         octave_BM: ω = log2(n / k), octaves below the highest frequency; 0 for k = 0.
         blend_BMP: P = POINTS + 1 weights: linear interpolation between the control points at ω mod 1, periodic; the
             last is 1 for the constant mode, which has a gain of its own, and 0 for all others.
     """
 
-    basis_BMT: Tensor
+    basis_BNT: Tensor
     octave_BM: Tensor
     blend_BMP: Tensor
 
@@ -42,7 +43,8 @@ def make_waves(mask_BT: Tensor, modes: int) -> Waves:
     angle_BMT = ((2 * t_B1T + 1) * k_1M1 % (4 * n_B11)).float() * (math.pi / 2) / n_B11
     norm_BM1 = torch.where(k_1M1 == 0, 1.0, 2.0) / n_B11
     live_BMT = mask_BT[:, None, :] & (k_1M1 < n_B11)
-    basis_BMT = angle_BMT.cos() * norm_BM1.sqrt() * live_BMT
+    scale_BMT = norm_BM1.sqrt() * live_BMT
+    basis_BNT = torch.cat((angle_BMT.cos() * scale_BMT, angle_BMT.sin() * scale_BMT), dim=1)
     k_1M = k_1M1[..., 0]
     octave_BM = (n_B11[..., 0] / k_1M.clamp_min(1)).log2().clamp_min(0.0) * (k_1M > 0)
     place_BM = octave_BM.frac() * POINTS
@@ -51,4 +53,4 @@ def make_waves(mask_BT: Tensor, modes: int) -> Waves:
     shape_BMP = (1 - share_BM1) * F.one_hot(lower_BM, POINTS) + share_BM1 * F.one_hot((lower_BM + 1) % POINTS, POINTS)
     varies_M1 = (k_1M > 0).float()[..., None]
     blend_BMP = torch.cat((shape_BMP * varies_M1, (1 - varies_M1).expand(mask_BT.shape[0], -1, -1)), dim=-1)
-    return Waves(basis_BMT=basis_BMT, octave_BM=octave_BM, blend_BMP=blend_BMP)
+    return Waves(basis_BNT=basis_BNT, octave_BM=octave_BM, blend_BMP=blend_BMP)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.fft import dct
+from scipy.fft import dct, dst
 
 from spectra_nsa.encoder import kernels
 from spectra_nsa.encoder.context import make_context
@@ -73,15 +73,21 @@ def test_entropy_is_a_signal_without_gradient_and_uniform_attention_is_one() -> 
 
 @settings(max_examples=30, deadline=None)
 @given(n=st.integers(1, 60), modes=st.integers(1, 40), before=st.integers(0, 5), after=st.integers(0, 5))
-def test_waves_are_the_orthonormal_dct_over_the_true_length(n: int, modes: int, before: int, after: int) -> None:
+def test_waves_are_the_orthonormal_dct_and_its_sines_over_the_true_length(
+    n: int, modes: int, before: int, after: int
+) -> None:
     mask = torch.tensor([[False] * before + [True] * n + [False] * after])
     waves = make_waves(mask, modes)
-    basis = waves.basis_BMT[0].double().numpy()
+    basis, sines = waves.basis_BNT[0].double().numpy().reshape(2, modes, -1)
     kept = min(n, modes)
     real = basis[:kept, before : before + n]
     wanted = dct(np.eye(n), type=2, norm="ortho", axis=0)[:kept]
     assert np.abs(real - wanted).max() < 1e-5
-    assert np.abs(basis[kept:]).max(initial=0) == 0 and not basis[:, ~mask[0].numpy()].any()
+    real = sines[:kept, before : before + n]
+    wanted = dst(np.eye(n), type=2, norm="ortho", axis=0)[: kept - 1]  # of the frequencies 1, 2, …
+    assert np.abs(real[1:] - wanted).max(initial=0) < 1e-5 and not real[0].any()
+    for rows in (basis, sines):
+        assert np.abs(rows[kept:]).max(initial=0) == 0 and not rows[:, ~mask[0].numpy()].any()
     assert torch.allclose(waves.blend_BMP.sum(-1), torch.ones(1, modes))
 
 
@@ -90,12 +96,15 @@ def test_the_filter_is_self_similar_across_octaves() -> None:
     fractal = FractalFilter(5)
     torch.nn.init.normal_(fractal.slope)
     torch.nn.init.normal_(fractal.shape)
+    torch.nn.init.normal_(fractal.turn)
     waves = make_waves(torch.ones(1, 64, dtype=torch.bool), 33)
-    gains = fractal(waves.octave_BM, waves.blend_BMP)[0]
+    gains, turns = fractal(waves.octave_BM, waves.blend_BMP)[0].reshape(2, 33, 5)
     slopes = fractal.slope.tanh()
     for k in range(1, 17):  # f and f / 2
         assert torch.allclose(gains[k], 2**-slopes * gains[2 * k], atol=1e-5)
+        assert torch.allclose(turns[k], 2**-slopes * turns[2 * k], atol=1e-5)
     assert torch.equal(gains[0], fractal.shape[POINTS]), "the constant mode has a gain of its own"
+    assert not turns[0].any(), "and no quarter wave"
 
 
 def test_a_filter_of_ones_is_a_projection() -> None:
@@ -103,11 +112,42 @@ def test_a_filter_of_ones_is_a_projection() -> None:
     mixer = SpectralMixer(spec)
     with torch.no_grad():
         mixer.filter.slope.zero_()
+        mixer.filter.shape.fill_(1)
+        mixer.filter.turn.zero_()
     x = torch.randn(2, 9, 32)
     context = make_context(torch.tensor([[1] * 9, [1] * 4 + [0] * 5]), None, modes=40)
     u = mixer.up(mixer.down(torch.nn.functional.layer_norm(x, (32,))))
     real = context.mask_BT
     assert torch.allclose(mixer(x, context)[real], u[real], atol=1e-5)
+
+
+def test_turns_tell_left_from_right() -> None:
+    torch.manual_seed(0)
+    mixer = SpectralMixer(dataclasses.replace(SPECTRAL, spectral_modes=40))
+    x = torch.randn(1, 11, 32)
+    context = make_context(torch.ones(1, 11, dtype=torch.long), None, modes=40)
+
+    def both_ways() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            return mixer(x, context), mixer(x.flip(1), context).flip(1)
+
+    there, back = both_ways()
+    assert (there - back).abs().max() > 0.1 * there.abs().max(), "as it starts"
+    shape = mixer.filter.shape.data.clone()
+    mixer.filter.shape.data.zero_()
+    there, back = both_ways()
+    torch.testing.assert_close(there, -back, atol=1e-5, rtol=0)  # quarter waves alone are odd
+    mixer.filter.shape.data.copy_(shape)
+    mixer.filter.turn.data.zero_()
+    there, back = both_ways()
+    torch.testing.assert_close(there, back, atol=1e-5, rtol=0)  # cosines alone are even
+
+
+def test_every_channel_starts_with_gain_one_at_an_angle_of_its_own() -> None:
+    filtered = FractalFilter(16)
+    assert torch.allclose(filtered.shape[:POINTS] ** 2 + filtered.turn**2, torch.ones(POINTS, 16), atol=1e-6)
+    angles = torch.atan2(filtered.turn[0], filtered.shape[0]).sort().values
+    assert angles.diff().max() < 1, "spread over the circle"
 
 
 @pytest.mark.parametrize("spec", WOKEN, ids=["spectral", "conv", "every-2+depth", "pre-rope"])
@@ -155,12 +195,12 @@ def test_asleep_every_gate_gets_gradient() -> None:
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gates)
 
 
-def test_mixers_are_of_equal_size() -> None:
-    sizes = [
+def test_mixers_are_of_nearly_equal_size() -> None:
+    spectral, conv = (
         sum(w.numel() for w in Encoder(dataclasses.replace(SPECTRAL, mixer=mixer)).parameters())
         for mixer in ("spectral", "conv")
-    ]
-    assert sizes[0] == sizes[1]
+    )
+    assert spectral - conv == 8 * SPECTRAL.spectral_dim * SPECTRAL.layers
 
 
 def test_entropy_is_measured_where_it_is_asked_for() -> None:
