@@ -36,6 +36,7 @@ def distill_command(
 
     Example: spectra distill sentence-transformers/all-MiniLM-L6-v2 pairs.jsonl --layers 3 --output runs/student
     """
+    from spectra_nsa.cli.train import warn_of_no_better
     from spectra_nsa.training.watching import check_names
     from spectra_nsa.workflows import distill as work
 
@@ -59,6 +60,7 @@ def distill_command(
     if facts["interrupted"]:
         print(f"stopped. Go on with: spectra train --resume {output}", file=sys.stderr)
         raise KeyboardInterrupt
+    warn_of_no_better(facts.get("best", {}), facts.get("start", {}))
     print(json.dumps({"schema": 1, "teacher": teacher, **facts}) if as_json else _readable(teacher, facts))
 
 
@@ -72,7 +74,7 @@ def _planned(plan: dict[str, Any]) -> str:
         f"{one['width']} numbers each, {one['bytes'] / 1e6:.1f} MB in the cache"
         for one in plan["teachers"]
     ]
-    shape = f"of {plan['layers']} of its layers" if plan["layers"] else "of a shape of its own"
+    shape = f"of {plan['layers']} layers" if plan["layers"] else "of a shape of its own"
     lines.append(
         f"student {shape}: {plan['parameters'] / 1e6:.1f} M parameters; "
         f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows, {plan['steps']:,} steps; "
@@ -93,6 +95,8 @@ def _readable(teacher: str, facts: dict[str, Any]) -> str:
     before, after = (facts["parameters"][name] / 1e6 for name in ("teacher", "student"))
     where = "held out" if facts["held_out"] else "it has learnt on"
     lines = [f"{facts['steps']} steps in {facts['seconds']:.0f} s"] if "steps" in facts else []
+    if facts.get("layers"):
+        lines.append(f"layers      {', '.join(map(str, facts['layers']))} of {teacher}")
     lines += [
         f"parameters  {after:.1f} M, {teacher} {before:.1f} M",
         f"speed       {facts['speed']:.2f} × the teacher's",

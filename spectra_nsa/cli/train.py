@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -221,13 +222,8 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     }
     if result.backup is not None:
         facts["backup"] = asdict(result.backup)
-    for name, value in result.best.items():
-        if result.steps > result.first_step and value <= result.start.get(name, value - 1):
-            print(
-                f"spectra: warning: no step was better than the start by {name}: a lower train.lr, more data or longer "
-                "training may help.",
-                file=sys.stderr,
-            )
+    if result.steps > result.first_step:
+        warn_of_no_better(result.best, result.start)
     if as_json:
         print(json.dumps(facts))
         return
@@ -245,3 +241,14 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     if result.backup is not None:
         lost = f", not copied: {', '.join(result.backup.lost)}" if result.backup.lost else ""
         print(f"backup: {recipe.backup.to}, {result.backup.failures} failed attempts{lost}")
+
+
+def warn_of_no_better(best: Mapping[str, float], start: Mapping[str, float]) -> None:
+    """Says on standard error by which dev metrics no step was better than the start."""
+    for name, value in best.items():
+        if value <= start.get(name, value - 1):
+            print(
+                f"spectra: warning: no step was better than the start by {name}: a lower train.lr, more data or longer "
+                "training may help.",
+                file=sys.stderr,
+            )

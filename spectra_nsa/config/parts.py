@@ -265,7 +265,7 @@ _SCORED = ("cosent", "angle", "cosine", "contrastive")
 _TAUGHT = ("distill_embedding", "distill_similarity", "margin_mse")
 _CATALOGUE = (
     Part("spectral", "the entropy-gated path beside attention, with the spectral filter", _path("spectral")),
-    Part("conv", "that path with a convolution of equal size in the filter's place", _path("conv")),
+    Part("conv", "that path with a convolution in the filter's place", _path("conv")),
     Part("depth_mix", "states of dyadic depths, gated into the last", _flag("depth_mix")),
     Part("entity", "the entity vector, gated into `embedding`", _flag("entity")),
     Part("attention_pooling", "learned weights of tokens; mean pooling without", _pooling("attention")),

@@ -72,11 +72,13 @@ def check_rows(found: list[list[int]]) -> None:
 
 
 def check_free(folder: Path) -> None:
-    """That no run stands in a folder.
+    """That no run stands in a folder, and no file in its place.
 
     Raises:
         SpectraError: one does.
     """
+    if folder.exists() and not folder.is_dir():
+        raise SpectraError(f"{folder} is a file: a run is a folder. Choose another name.")
     if (folder / "checkpoints").exists() or (folder / "model").exists():
         raise SpectraError(
             f"{folder} holds a run already. Go on with it: --resume {folder}; or choose another name or folder."

@@ -180,6 +180,8 @@ def _fit(
         interrupted = processes.anyone(stop.asked)
         if trainer.shards is not None:
             trainer.shards.end()
+        # Accelerate's autocast stays around a trained model's forward pass; a saved and reopened one has none.
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         if start is not None and not interrupted:
             draw_back(trainer, model, start, recipe.train.interpolate)
         if not interrupted:

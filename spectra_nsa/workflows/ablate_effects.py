@@ -188,7 +188,12 @@ def verdict(effects: Sequence[Mapping[str, Any]], *, apart: bool) -> str:
     for one in effects:
         if one["p_holm"] >= LEVEL:
             on = f" on {one['name']}" if len(effects) > 1 else ""
-            said.append(f"no difference seen larger than {max(map(abs, one['ci'])):.4f}{on}")
+            largest = max(map(abs, one["ci"]))
+            said.append(
+                f"no difference seen larger than {largest:.4f}{on}"
+                if largest
+                else f"the same in every item{on}: too few steps or items to tell"
+            )
     if apart:
         said.append("head alone: only through train.clip, which cuts all gradients by their common norm")
     return "; ".join(said)
@@ -215,6 +220,8 @@ def _metric_entry(
     kept = {name: one for name, one in effects.items() if name not in apart} or dict(effects)
     pooled = pooled_variance({name: one.seeds for name, one in kept.items()})
     found = reach(list(kept.values())) if kept else None
+    if found and not found.smallest:  # where nothing moved, nothing is known of what would be seen
+        found = None
     return {
         "task": column.task,
         "name": column.name,

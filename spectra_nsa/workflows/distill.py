@@ -46,7 +46,7 @@ def student_recipe(
         say: called with a line on the layers. ``None`` for a plan, which chooses none: the highest stand for them.
 
     Raises:
-        UsageError: the teacher has not so many layers, or a value is wrong.
+        UsageError: the teacher has not so many layers, a value is wrong, or `values` keep another number of layers.
         SpectraError: it is no such model, or the folder holds a run.
     """
     from spectra_nsa.core.files import read_json
@@ -71,12 +71,18 @@ def student_recipe(
     }
     silent = {f"loss.terms.{name}.weight": 0.0 for name in _SILENT}
     recipe = load_recipe(None, values, flags=defaults | silent)
+    check_free(folder_of(recipe))
+    kept = recipe.model.layers
+    if layers is not None and len(kept or []) != layers:
+        raise UsageError(f"--layers {layers} and model.layers={kept} contradict each other: leave one out.")
     given = any(value.startswith(("model.layers=", "model.start=")) for value in values)
     if say is None or given or wanted == count:
         return recipe
-    check_free(folder_of(recipe))
     chosen, near = _chosen(teacher, recipe, wanted)
-    say(f"layers {', '.join(map(str, chosen))} of 0 to {count - 1}: untrained, a mean cosine of {near:.3f}")
+    say(
+        f"keeps layers {', '.join(map(str, chosen))} of 0 to {count - 1}: before training, a mean cosine of {near:.3f} "
+        "with the teacher's vectors"
+    )
     return load_recipe(None, values, flags=defaults | silent | {"model.layers": chosen})
 
 
@@ -142,9 +148,8 @@ def distill(recipe: Recipe) -> dict[str, Any]:
     if result.interrupted:
         return facts
     teacher = open_teacher(recipe.distill.teachers[0])
-    facts["layers"] = recipe.model.layers
-    facts["dev"] = _dev(data, {"teacher": teacher.model, "student": result.model})
-    return facts | compared(teacher, result.model, data)
+    facts |= {"layers": recipe.model.layers, "best": result.best, "start": result.start}
+    return facts | _beside(teacher, result.model, data, recipe)
 
 
 def static_recipe(teacher: str, source: str, *, output: Path, values: Sequence[str] = ()) -> Recipe:
@@ -227,8 +232,17 @@ def distill_static(recipe: Recipe, *, width: int, say: Callable[[str], None]) ->
     with atomic_folder(folder / "model") as temporary:
         student.save_pretrained(str(temporary))
     facts = {"model": str(folder / "model"), "interrupted": False, "seconds": round(time.monotonic() - began, 1)}
-    facts["dev"] = _dev(data, {"teacher": teacher.model, "student": student})
-    return facts | compared(teacher, student, data)
+    return facts | _beside(teacher, student, data, recipe)
+
+
+def _beside(teacher: Teacher, student: Any, data: TrainingData, recipe: Recipe) -> dict[str, Any]:
+    """The dev metric of both and what `compared` gives, in the number format of training."""
+    from spectra_nsa.models.precision import autocast, resolve_precision
+
+    precision = resolve_precision(recipe.train.precision)
+    dev = _dev(data, {"teacher": teacher.model, "student": student}, precision)
+    with autocast(teacher.model.device.type, precision):
+        return {"dev": dev} | compared(teacher, student, data)
 
 
 def compared(teacher: Teacher, student: Any, data: TrainingData) -> dict[str, Any]:
@@ -280,13 +294,13 @@ def _parts(rows: Dataset, columns: Sequence[str]) -> Iterator[list[str]]:
             yield part[column]
 
 
-def _dev(data: TrainingData, models: dict[str, Any]) -> dict[str, Any] | None:
+def _dev(data: TrainingData, models: dict[str, Any], precision: str) -> dict[str, Any] | None:
     """The dev metric of each model; ``None`` where there is no dev set."""
     from spectra_nsa.training.dev import DevEvaluator
 
     if data.dev is None or data.dev_kind is None:
         return None
-    evaluator = DevEvaluator(data.dev, data.dev_kind, "fp32")
+    evaluator = DevEvaluator(data.dev, data.dev_kind, precision)
     return {"metric": evaluator.metric} | {
         name: round(evaluator(model)[evaluator.metric], 4) for name, model in models.items()
     }

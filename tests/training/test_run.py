@@ -59,6 +59,13 @@ def logs(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def test_the_model_of_a_mixed_run_is_the_one_that_was_saved(tmp_path: Path, start: Path, pairs: Path) -> None:
+    result = train(recipe_of(tmp_path, start, pairs, "train.precision=bf16", "train.max_steps=4"))
+    texts = [" ".join(WORDS[place : place + 5]) for place in range(6)]
+    saved = sp.load(result.folder / "model").encode(texts)
+    np.testing.assert_allclose(result.model.encode(texts), saved, atol=1e-6)  # bf16 would be 1e-3 away
+
+
 def test_what_a_run_leaves(tmp_path: Path, start: Path, pairs: Path) -> None:
     result = train(recipe_of(tmp_path, start, pairs, "train.keep_checkpoints=2"))
     folder = tmp_path / "run"

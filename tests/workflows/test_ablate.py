@@ -22,6 +22,7 @@ from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.evaluation.systems import DenseSystem, open_system
 from spectra_nsa.workflows.ablate import ablate, plan_document
+from spectra_nsa.workflows.ablate_effects import verdict
 from spectra_nsa.workflows.ablate_plan import Measures, Plan, make_plan
 from tests.builders import WORDS, bert_folder
 
@@ -162,6 +163,13 @@ def test_the_command_shows_what_is_done(
     assert json.loads(spectra("--json"))["parts"] == done[1]["parts"]
     assert "matryoshka" in spectra("--markdown", str(tmp_path / "table.md"))
     assert (tmp_path / "table.md").read_text() == (done[0] / "ablation.md").read_text()
+
+
+def test_what_moved_nothing_is_not_called_proof() -> None:
+    still = {"name": "dev", "value": 0.0, "p_holm": 1.0, "ci": [0.0, 0.0]}
+    assert verdict([still], apart=False) == "the same in every item: too few steps or items to tell"
+    moved = still | {"ci": [-0.01, 0.02]}
+    assert verdict([moved], apart=False) == "no difference seen larger than 0.0200"
 
 
 def test_the_command_lists_the_parts() -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import spectra_nsa as sp
 from spectra_nsa.cli.main import app
+from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.models.static import SMOOTH, static_model, token_vectors
 from spectra_nsa.models.teacher import open_teacher
@@ -54,7 +55,29 @@ def test_a_student_with_layers(teacher: Path, pairs: Path, tmp_path: Path) -> No
     assert facts["parameters"]["student"] < facts["parameters"]["teacher"] and facts["speed"] > 0
     student = sp.load(facts["model"])
     assert student.spectra.config.num_hidden_layers == 2
+    assert facts["layers"] == student_layers(tmp_path / "student") and len(facts["layers"]) == 2
+    words[4] = tmp_path / "other"
     assert spectra(*words, "--dry-run")["teachers"][0]["to_encode"] == 0
+
+
+def student_layers(run: Path) -> list[int] | None:
+    return load_recipe(run / "recipe.yaml").model.layers
+
+
+def test_layers_asked_for_twice_and_folders_in_use_are_refused(teacher: Path, pairs: Path, tmp_path: Path) -> None:
+    words = ["distill", str(teacher), str(pairs), "--dry-run", "--output"]
+    (tmp_path / "used" / "model").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    for more, said in (
+        (["free", "--layers", "2", "model.layers=[0, 1, 3]"], "contradict each other"),
+        (["free", "--layers", "2", "model.layers=null"], "contradict each other"),
+        (["used"], "holds a run already"),
+        (["file"], "is a file"),
+    ):
+        run = CliRunner().invoke(app, [*words, str(tmp_path / more[0]), *more[1:]])
+        assert said in str(run.exception), more
+    given = CliRunner().invoke(app, [*words, str(tmp_path / "free"), "model.layers=[0, 1, 3]"])
+    assert given.exit_code == 0 and "student of 3 layers" in given.stdout
 
 
 def test_figures_for_people(teacher: Path, pairs: Path, tmp_path: Path) -> None:
