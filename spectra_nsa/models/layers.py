@@ -6,8 +6,6 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torch import nn
-
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError, UsageError
 
@@ -39,6 +37,7 @@ def best_layers(model: SpectraSentenceTransformer, layers: int, texts: Sequence[
         SpectraError: the model mixes depths.
     """
     import numpy as np
+    from torch import nn
 
     check_layers(layers, model.spectra.config.num_hidden_layers)
     _check_depths(model.spectra.config)

@@ -110,7 +110,7 @@ class Throughput(TrainerCallback):
             }
             if self.peak:
                 length = work.squares / work.tokens
-                found["matmul_share"] = round(3 * self.flops(length) * tokens / self.peak, 4)
+                found["matmul_share"] = float(f"{3 * self.flops(length) * tokens / self.peak:.3g}")
         resident = resident_gb()
         if resident is not None:
             found["memory_gb"] = round(resident, 3)

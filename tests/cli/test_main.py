@@ -242,4 +242,4 @@ def test_inspect_json() -> None:
     assert facts["parameters"] == sum(facts["parts"].values())
     assert facts["gpu"] == "H100"
     readable = CliRunner().invoke(app, ["inspect", "M456"], env={"COLUMNS": "200"}, catch_exceptions=False)
-    assert "458.0 M parameters" in readable.stdout
+    assert "458.1 M parameters" in readable.stdout
