@@ -1,13 +1,20 @@
 """What mined negatives are worth: training on the same rows, for the same steps, with and without them.
 
-    python benchmarks/mined.py [KEY=VALUE ...] [--pairs 8000] [--seeds 1] [--teacher MODEL] [--negatives 1]
-                               [--relative-margin 0.05] [--limit N] [--data FOLDER]
+    python benchmarks/mined.py [KEY=VALUE ...] [--train SOURCE] [--test SOURCE | --hold-out COLUMN] [--pairs 8000]
+        [--limit N] [--seeds 3] [--teacher MODEL] [--negatives 1] [--relative-margin 0.05] [--range-max 30]
+        [--data FOLDER] [--work FOLDER] [--json FILE]
 
-Pairs of the installed packages are mined with TEACHER (MiniLM by default, or bm25), and MiniLM is trained one pass over
-the rows that have negatives, three times a seed: on their pairs alone, with random negatives, and with the mined ones.
-`random` is the fair neighbour of `mined`: as many texts a step, as much time. Each is measured on the standard library,
-where a docstring must find its function, and on CoSQA's development queries where FOLDER ($SPECTRA_DATA, else
-../shared/data) holds them. Prints one JSON line a training.
+Pairs of the installed packages (or of SOURCE) are mined with TEACHER (MiniLM by default, or bm25), and MiniLM is
+trained one pass over the rows that have negatives, three times a seed: on their pairs alone, with random negatives, and
+with the mined ones. `random` is the fair neighbour of `mined`: as many texts a step, as much time. Each is measured on
+the pairs of --test, by default the standard library, where a docstring must find its function, and then on CoSQA's
+development queries too, where FOLDER ($SPECTRA_DATA, else ../shared/data) holds them. BM25 and the untouched model
+stand beside. --hold-out leaves the test set alone: every tenth value of COLUMN in the training source is kept for
+measuring.
+
+Rows that are nearly a test row's are not trained on, nor is measured what occurs twice among the test rows. The
+differences have 95 % intervals over queries and seeds (`metrics/effects.py`). What WORK (by default runs/mined) holds
+is not trained again: take another folder for other options.
 """
 
 from __future__ import annotations
@@ -15,7 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +30,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectra_nsa.config.recipe import load_recipe
+from spectra_nsa.core.files import read_json, write_json
+from spectra_nsa.core.results import environment
+from spectra_nsa.evaluation.bm25 import BM25System
 from spectra_nsa.evaluation.pairs import PairsTask
-from spectra_nsa.evaluation.systems import DenseSystem
+from spectra_nsa.evaluation.systems import DenseSystem, System
 from spectra_nsa.evaluation.tasks import tasks_from
+from spectra_nsa.metrics.bootstrap import mean_draws
+from spectra_nsa.metrics.effects import part_effects
 from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.models.starter import starter_checkpoint
+from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.python_env import environment_pairs
 from spectra_nsa.text.sources import load_source
@@ -40,31 +53,45 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SYSTEMS = ("pairs", "random", "mined")
+METRIC = "ndcg@10"
 
 
-def sources(pairs: int, limit: int | None) -> tuple[Dataset, Dataset]:
-    """Training pairs without near-duplicates of the test set, and the test set without repetitions."""
-    test = environment_pairs("stdlib").dataset
+def sources(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
+    """Training pairs without near-duplicates of the test pairs, and the test pairs without repetitions."""
+    if options.train == "python:installed":
+        rows = environment_pairs("installed", per_package=PER_PACKAGE).dataset
+    else:
+        rows = load_source(options.train).dataset
+    if options.hold_out:
+        values = sorted(set(rows[options.hold_out]))
+        kept = set(np.random.default_rng(0).permutation(values)[: len(values) // 10].tolist())
+        inside = np.array([value in kept for value in rows[options.hold_out]])
+        rows, test = rows.select(np.flatnonzero(~inside)), rows.select(np.flatnonzero(inside))
+    else:
+        test = load_source(options.test).dataset
     twice = near_duplicates(list(test["anchor"]), None) | near_duplicates(list(test["positive"]), None)
     test = test.select(np.flatnonzero(~twice))
-    rows = environment_pairs("installed", per_package=PER_PACKAGE).dataset.shuffle(seed=0)
-    rows = rows.select(range(min(2 * pairs, len(rows))))  # enough for those that go
+    rows = rows.shuffle(seed=0)
+    rows = rows.select(range(min(2 * options.pairs, len(rows))))  # enough for those that go
     seen = near_duplicates(list(rows["anchor"]), list(test["anchor"]))
     seen |= near_duplicates(list(rows["positive"]), list(test["positive"]))
-    rows = rows.select(np.flatnonzero(~seen)[:pairs])
-    return rows, test if limit is None else test.select(range(min(limit, len(test))))
+    rows = rows.select(np.flatnonzero(~seen)[: options.pairs])
+    return rows, test if options.limit is None else test.select(range(min(options.limit, len(test))))
 
 
-def mined_rows(rows: Dataset, folder: Path, options: argparse.Namespace) -> tuple[Dataset, dict[str, Any]]:
-    """The rows with negatives, and what the mining says of itself."""
-    with (folder / "pairs.jsonl").open("w", encoding="utf-8") as file:
-        for anchor, positive in zip(rows["anchor"], rows["positive"], strict=True):
-            file.write(json.dumps({"anchor": anchor, "positive": positive}) + "\n")
-    teacher = options.teacher or str(starter_checkpoint()[0])
-    rules = {"negatives": options.negatives, "relative_margin": options.relative_margin, "range_max": 30}
-    facts = mine(folder / "pairs.jsonl", teacher, folder / "mined.jsonl", **rules)
-    found = load_source(folder / "mined.jsonl")
-    return found.dataset.select_columns(list(found.roles)), facts["counts"]
+def mined_rows(rows: Dataset, options: argparse.Namespace) -> Dataset:
+    """The rows that have negatives, with them."""
+    mined, note = options.work / "mined.jsonl", options.work / "mining.json"
+    if not note.exists():
+        with (options.work / "pairs.jsonl").open("w", encoding="utf-8") as file:
+            for anchor, positive in zip(rows["anchor"], rows["positive"], strict=True):
+                file.write(json.dumps({"anchor": anchor, "positive": positive}) + "\n")
+        teacher = options.teacher or str(starter_checkpoint()[0])
+        rules = {name: getattr(options, name) for name in ("negatives", "relative_margin", "range_max")}
+        write_json(note, mine(options.work / "pairs.jsonl", teacher, mined, **rules)["counts"])
+    print(json.dumps({"mining": read_json(note)}), flush=True)
+    found = load_source(mined)
+    return found.dataset.select_columns(list(found.roles))
 
 
 def with_negatives(rows: Dataset, system: str, seed: int) -> Dataset:
@@ -81,44 +108,85 @@ def with_negatives(rows: Dataset, system: str, seed: int) -> Dataset:
     return pairs
 
 
-def measured(model: Any, tasks: Sequence[Any]) -> dict[str, float]:
-    """nDCG@10 of each task."""
-    found = {}
-    for task in tasks:
-        with autocast(model.device.type, resolve_precision("auto")):
-            outcome = task.run(DenseSystem("trained", model))
-        found[task.name] = next(round(r.value, 4) for r in outcome.results if r.metric == "ndcg@10")
+def measured(system: System, tasks: Sequence[Any]) -> dict[str, list[float]]:
+    """Task → nDCG@10 of each query."""
+    with autocast("cpu", resolve_precision("auto")):
+        return {task.name: np.round(task.run(system).per_unit[METRIC], 5).tolist() for task in tasks}
+
+
+def trained(rows: Dataset, system: str, seed: int, options: argparse.Namespace, tasks: Sequence[Any]) -> dict[str, Any]:
+    """Trains one model and measures it, unless WORK holds its figures."""
+    name = f"{system}-{seed}"
+    note = options.work / f"{name}.json"
+    if not note.exists():
+        start, _ = starter_checkpoint()
+        flags = {"model.start": str(start), "output": str(options.work), "name": name, "train.seed": seed}
+        recipe = load_recipe(QUICKSTART_RECIPE, ["data.group=null", "data.dev_rows=0", *options.changes], flags=flags)
+        shutil.rmtree(options.work / name, ignore_errors=True)  # of a run that was stopped
+        texts = with_negatives(rows, system, seed)
+        result = train(recipe, data=TrainingData(train=texts, dev=None, dev_kind=None, quarantined=0))
+        figures = measured(DenseSystem(name, result.model), tasks)
+        write_json(note, {"steps": result.steps, "seconds": round(result.seconds), "figures": figures})
+    found: dict[str, Any] = read_json(note)
+    means = {task: round(float(np.mean(values)), 4) for task, values in found["figures"].items()}
+    print(f"{name:10} {json.dumps(means)}  {found['steps']} steps, {found['seconds']} s", flush=True)
     return found
+
+
+def differences(runs: dict[str, list[dict[str, Any]]], task: str) -> dict[str, Any]:
+    """Change → effect of the mined negatives in one task, over queries and seeds."""
+    values = {system: np.array([run["figures"][task] for run in found]) for system, found in runs.items()}
+    gaps_SN = {f"mined − {other}": values["mined"] - values[other] for other in ("random", "pairs")}
+    by_seed = {name: gap.mean(axis=1).tolist() for name, gap in gaps_SN.items()}
+    draws = {name: mean_draws(gap.mean(axis=0)) for name, gap in gaps_SN.items()}
+    return part_effects(by_seed, draws, values["mined"].shape[1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--train", default="python:installed")
+    parser.add_argument("--test", default="python:stdlib")
+    parser.add_argument("--hold-out", metavar="COLUMN")
     parser.add_argument("--pairs", type=int, default=8_000)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--limit", type=int, help="test pairs; by default all")
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--teacher")
     parser.add_argument("--negatives", type=int, default=1)
     parser.add_argument("--relative-margin", type=float, default=0.05)
-    parser.add_argument("--limit", type=int, help="test pairs of the standard library; by default all")
+    parser.add_argument("--range-max", type=int, default=30)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SPECTRA_DATA", "../shared/data")))
+    parser.add_argument("--work", type=Path, default=Path("runs/mined"))
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    pairs, test = sources(options.pairs, options.limit)
-    tasks: list[Any] = [PairsTask("standard library", list(test["anchor"]), list(test["positive"]))]
-    if (options.data / "cosqa_retrieval_dev").is_dir():
+    options.work.mkdir(parents=True, exist_ok=True)
+    pairs, test = sources(options)
+    tasks: list[Any] = [PairsTask("held out", list(test["anchor"]), list(test["positive"]))]
+    if options.train == "python:installed" and (options.data / "cosqa_retrieval_dev").is_dir():
         tasks += tasks_from([f"retrieval={options.data / 'cosqa_retrieval_dev'}"])[0]
-    start, _ = starter_checkpoint()
-    with tempfile.TemporaryDirectory() as name:
-        rows, counts = mined_rows(pairs, Path(name), options)
-        print(json.dumps({"mining": counts}), flush=True)
-        for seed in range(options.seeds):
-            for system in SYSTEMS:
-                flags = {"model.start": str(start), "output": name, "name": f"{system}-{seed}", "train.seed": seed}
-                changes = ["data.group=null", "data.dev_rows=0", *options.changes]
-                recipe = load_recipe(QUICKSTART_RECIPE, changes, flags=flags)
-                texts = with_negatives(rows, system, seed)
-                result = train(recipe, data=TrainingData(train=texts, dev=None, dev_kind=None, quarantined=0))
-                facts = {"system": system, "seed": seed, "steps": result.steps, "seconds": round(result.seconds)}
-                print(json.dumps(facts | measured(result.model, tasks)), flush=True)
+    rows = mined_rows(pairs, options)
+    found: dict[str, Any] = {}
+    untouched = DenseSystem("untouched", open_teacher(starter_checkpoint()[0]).model)
+    for name, system in (("BM25", BM25System()), ("untouched", untouched)):
+        found[name] = {task: float(np.mean(values)) for task, values in measured(system, tasks).items()}
+        print(f"{name:10} {json.dumps({task: round(value, 4) for task, value in found[name].items()})}", flush=True)
+    runs: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
+    for seed in range(options.seeds):
+        for way in SYSTEMS:
+            runs[way].append(trained(rows, way, seed, options, tasks))
+    found |= {
+        way: {task.name: [float(np.mean(run["figures"][task.name])) for run in own] for task in tasks}
+        for way, own in runs.items()
+    }
+    effects: dict[str, Any] = {}
+    for task in tasks:
+        for name, effect in differences(runs, task.name).items():
+            low, high = effect.ci
+            print(f"{task.name}: {name} {effect.value:+.4f} ({low:+.4f} to {high:+.4f}), {effect.n} queries")
+            effects.setdefault(task.name, {})[name] = {"value": effect.value, "ci": effect.ci, "seeds": effect.seeds}
+    if options.json:
+        facts = {"mining": read_json(options.work / "mining.json"), "environment": environment()}
+        write_json(options.json, {"systems": found, "effects": effects, **facts})
 
 
 if __name__ == "__main__":
