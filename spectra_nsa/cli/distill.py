@@ -59,7 +59,7 @@ def distill_command(
     facts = work.distill_static(recipe, width=width, say=_say) if static else work.distill(recipe)
     if facts["interrupted"]:
         print(f"stopped. Go on with: spectra train --resume {output}", file=sys.stderr)
-        raise KeyboardInterrupt
+        raise typer.Exit(130)
     warn_of_no_better(facts.get("best", {}), facts.get("start", {}))
     print(json.dumps({"schema": 1, "teacher": teacher, **facts}) if as_json else _readable(teacher, facts))
 

@@ -97,14 +97,22 @@ def main() -> None:
     except SystemExit as end:
         if not end.code:
             processes.leave()
+        if isinstance(
+            getattr(end.__context__, "__cause__", None), KeyboardInterrupt
+        ):  # typer has turned it into an exit
+            _interrupted()
         raise
     except SpectraError as error:
         processes.wait_to_speak()
         print(f"spectra: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
-        if os.environ.get("RANK", "0") == "0":
-            print("spectra: interrupted", file=sys.stderr)
+        _interrupted()
         sys.exit(130)
     except BrokenPipeError:  # the reader (head, less) has gone: nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _interrupted() -> None:
+    if os.environ.get("RANK", "0") == "0":
+        print("spectra: interrupted", file=sys.stderr)

@@ -31,14 +31,18 @@ def mine_command(
     min_score: Annotated[float | None, typer.Option(help="Smallest score of a negative.")] = None,
     sampling: Annotated[str, typer.Option(help="top: the best that are left; random: any of them.")] = "top",
     seed: Annotated[int, typer.Option(min=0, help="Seed of --sampling random.")] = 0,
-    judge: Annotated[str | None, typer.Option(help="A second model, which drops what it takes for a positive.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="A second model, or a cross-encoder, drops what it takes for a positive.")
+    ] = None,
     judge_ratio: Annotated[
         float, typer.Option(help="With --judge: its score of a negative, at most so much of the positive's.")
     ] = 1.0,
     incomplete: Annotated[
         str, typer.Option(help="Rows with too few negatives: drop sets them aside, keep repeats what they have.")
     ] = "drop",
-    scores: Annotated[bool, typer.Option("--scores", help="Write the model's scores too, as a list.")] = False,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Write the judge's scores too, or the model's, as a list.")
+    ] = False,
     columns: Annotated[str | None, typer.Option(help="ROLE=COLUMN, with commas between.")] = None,
     split: Annotated[str | None, typer.Option(help="The split of a folder or set.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Rows to read.")] = None,
@@ -52,14 +56,18 @@ def mine_command(
     from spectra_nsa.text.columns import parse_columns
     from spectra_nsa.workflows.mine import mine
 
-    facts = mine(
-        source, model, output, corpus=corpus, judge=judge, incomplete=incomplete, scores=scores,
-        columns=None if columns is None else parse_columns(columns), split=split, limit=limit, dry_run=dry_run,
-        say=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
-        negatives=negatives, range_min=range_min, range_max=range_max, margin=margin,
-        relative_margin=_relative(relative_margin, percentage_to_positive), max_score=max_score, min_score=min_score,
-        sampling=sampling, seed=seed, judge_ratio=judge_ratio,
-    )  # fmt: skip
+    try:
+        facts = mine(
+            source, model, output, corpus=corpus, judge=judge, incomplete=incomplete, scores=scores,
+            columns=None if columns is None else parse_columns(columns), split=split, limit=limit, dry_run=dry_run,
+            say=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
+            negatives=negatives, range_min=range_min, range_max=range_max, margin=margin,
+            relative_margin=_relative(relative_margin, percentage_to_positive), max_score=max_score,
+            min_score=min_score, sampling=sampling, seed=seed, judge_ratio=judge_ratio,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on where it was", file=sys.stderr)
+        raise typer.Exit(130) from None
     if as_json:
         print(json.dumps({"schema": 1, **facts}, ensure_ascii=False))
     else:
@@ -80,14 +88,18 @@ def _relative(margin: float | None, percentage: float | None) -> float | None:
 def _show(facts: dict[str, Any]) -> None:
     counts, rules = facts["counts"], facts["rules"]
     if facts.get("dry_run"):
-        print(f"{facts['blocks_to_search']} of {facts['blocks']} blocks of anchors to search. Nothing was written.")
+        judged = f", at most {facts['pairs_to_judge']:,} pairs to judge" if "pairs_to_judge" in facts else ""
+        print(f"{facts['blocks_to_search']} of {facts['blocks']} blocks of anchors to search{judged}.")
+        print("Nothing was written.")
         return
     print(f"{counts['written']:,} rows with {rules['negatives']} negatives → {facts['output']}")
     if counts["incomplete"] or counts["without"]:
         where = f"; set aside in {facts['set_aside']}" if facts["set_aside"] else ""
         print(f"{counts['incomplete']:,} rows found fewer, {counts['without']:,} none{where}")
-        kept = counts["incomplete"] and facts["incomplete"] == "keep"
-        print("those with fewer were kept and repeat theirs" if kept else "a wider --range-max finds more")
+        if counts["incomplete"] and facts["incomplete"] == "keep":
+            print("those with fewer were kept and repeat theirs")
+        elif rules["range_max"] < counts["documents"]:
+            print("a wider --range-max finds more")
     if counts["dropped"]:
         named = ", ".join(f"{name} {count:,}" for name, count in counts["dropped"].items())
         print(f"of {counts['candidates']:,} candidates the rules dropped: {named}")

@@ -122,7 +122,7 @@ def _pretrain(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
         if is_first():
             goes_on = f"spectra pretrain --resume {result.folder}"
             print(f"stopped at step {result.steps}. Go on with: {goes_on}", file=sys.stderr)
-        raise KeyboardInterrupt
+        raise typer.Exit(130)
     if not is_first():
         return
     facts = {

@@ -151,11 +151,11 @@ def _plan(recipe: Recipe, *, resumed: bool) -> dict[str, Any]:
     from spectra_nsa.training.build import live_terms, steps_of
     from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.start import planned_config
-    from spectra_nsa.training.watching import check_patience
+    from spectra_nsa.training.watching import check_data
 
     config, length = planned_config(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
-    check_patience(recipe, data)
+    check_data(recipe, data)
     texts, length = len(data.columns), min(length, recipe.train.max_length or length)
     batch = min(recipe.train.batch, len(data.train))
     if recipe.train.cached_batch is not None:
@@ -202,11 +202,11 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     result = train(recipe, resume=resume)
     if not is_first():
         if result.interrupted:
-            raise KeyboardInterrupt
+            raise typer.Exit(130)
         return
     if result.interrupted:
         print(f"stopped at step {result.steps}. Go on with: spectra train --resume {result.folder}", file=sys.stderr)
-        raise KeyboardInterrupt
+        raise typer.Exit(130)
     model = result.folder / "model"
     remember_model(model)
     facts = {

@@ -56,6 +56,8 @@ _ELSEWHERE = {
     "lr_scheduler_type": "schedule", "max_seq_length": "max_length", "save_steps": "checkpoint_every",
     "eval_steps": "evaluate_every", "logging_steps": "log_every", "save_total_limit": "keep_checkpoints",
     "early_stopping_patience": "patience", "bf16": "precision", "fp16": "precision", "mini_batch_size": "cached_batch",
+    "multiple_negatives_ranking": "semantic", "mnrl": "semantic", "infonce": "semantic", "info_nce": "semantic",
+    "cosine_similarity": "cosine", "contrastive_loss": "contrastive", "triplet_loss": "triplet", "anglE": "angle",
 }  # fmt: skip
 _SECTIONS = ("model", "data", "loss", "distill", "train", "watch", "backup")  # empty: defaults; pretrain may be null
 
@@ -159,7 +161,7 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
 def _homes(root: type[BaseModel]) -> dict[str, str]:
     """Where each key of a section stands, by its own name and by what others call it; the first section wins."""
     found = {name: f"{part}.{name}" for part in reversed(_SECTIONS) for name in _section(root, part).model_fields}
-    return found | {other: found[ours] for other, ours in _ELSEWHERE.items()}
+    return found | {other: found[ours] for other, ours in _ELSEWHERE.items() if ours in found}
 
 
 def _section(schema: type[BaseModel], name: str) -> type[BaseModel]:

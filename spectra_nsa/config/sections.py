@@ -70,6 +70,12 @@ class Term(Section):
     joined: bool = Field(True, description="off: a head's term trains the head alone, not the encoder")
 
 
+class MarginTerm(Term):
+    """A term with a margin."""
+
+    margin: float = Field(gt=0, allow_inf_nan=False, description="how far apart texts have to be that do not match")
+
+
 class Terms(Section):
     """The terms by name; docs/model.md, section 7, says what each is."""
 
@@ -89,8 +95,8 @@ class Terms(Section):
     cosent: Term = Term(weight=1.0)
     angle: Term = Term()
     cosine: Term = Term()
-    contrastive: Term = Term()
-    triplet: Term = Term()
+    contrastive: MarginTerm = MarginTerm(margin=0.5)
+    triplet: MarginTerm = MarginTerm(margin=0.2)
     matryoshka_angular: Term = Term()
     spectral: Term = Term()
     ranking: Term = Term(weight=1.0, joined=False)

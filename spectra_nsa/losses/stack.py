@@ -229,7 +229,7 @@ class LossStack(nn.Module):
             return self._scored(name, [column["embedding"].float() for column in outputs], scores)
         if name == "triplet":
             anchor, positive, *negatives = unit("embedding")
-            return {name: terms.triplet(anchor, positive, negatives)}
+            return {name: terms.triplet(anchor, positive, negatives, self.section.terms.triplet.margin)}
         if name == "matryoshka_angular":
             return {name: terms.matryoshka_angular(torch.cat(unit("embedding")), self.semantic.sizes)}
         if name == "spectral":
@@ -251,7 +251,7 @@ class LossStack(nn.Module):
     def _scored(self, name: str, columns: Sequence[Tensor], scores_B: Tensor) -> dict[str, Tensor]:
         """One value a Matryoshka size, as for `semantic`."""
         term: Any = getattr(terms, name)
-        more = (self.temperature,) if name in ("cosent", "angle") else ()
+        more = {"cosine": (), "contrastive": (self.section.terms.contrastive.margin,)}.get(name, (self.temperature,))
         return {
             f"{name}_{size}": term(*[column[:, :size] for column in columns], scores_B, *more)
             / len(self.semantic.sizes)

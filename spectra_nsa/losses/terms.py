@@ -17,16 +17,14 @@ from torch import Tensor
 from spectra_nsa.heads.bridge import code_divergence
 
 DISTIL = 0.03  # the temperature at which similarity distributions are compared
-MARGIN = 0.2
-APART = 0.5  # the distance from which on texts that do not match cost nothing
 ANCHOR_PREFIXES = (8, 16, 32, 64)
 
 
-def triplet(anchor_BD: Tensor, positive_BD: Tensor, negatives: Sequence[Tensor]) -> Tensor:
+def triplet(anchor_BD: Tensor, positive_BD: Tensor, negatives: Sequence[Tensor], margin: float) -> Tensor:
     """max(0, margin − cos(a, p) + cos(a, n)), mean over the given negatives (Schroff et al. 2015)."""
     near_B = (anchor_BD * positive_BD).sum(-1)
     far = torch.stack([(anchor_BD * negative_BD).sum(-1) for negative_BD in negatives])
-    return (MARGIN - near_B + far).clamp_min(0).mean()
+    return (margin - near_B + far).clamp_min(0).mean()
 
 
 def cosent(one_BD: Tensor, other_BD: Tensor, score_B: Tensor, temperature: float) -> Tensor:
@@ -51,10 +49,10 @@ def cosine(one_BD: Tensor, other_BD: Tensor, score_B: Tensor) -> Tensor:
     return F.mse_loss(F.cosine_similarity(one_BD, other_BD), score_B)
 
 
-def contrastive(one_BD: Tensor, other_BD: Tensor, score_B: Tensor) -> Tensor:
+def contrastive(one_BD: Tensor, other_BD: Tensor, score_B: Tensor, margin: float) -> Tensor:
     """½ [s d² + (1 − s) max(0, margin − d)²], d = 1 − cos, mean over rows (Hadsell et al. 2006)."""
     far_B = 1 - F.cosine_similarity(one_BD, other_BD)
-    return 0.5 * (score_B * far_B.square() + (1 - score_B) * (APART - far_B).clamp_min(0).square()).mean()
+    return 0.5 * (score_B * far_B.square() + (1 - score_B) * (margin - far_B).clamp_min(0).square()).mean()
 
 
 def ranking(anchor_BD: Tensor, positive_BD: Tensor, negatives: Sequence[Tensor], temperature: float) -> Tensor:

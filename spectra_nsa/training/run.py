@@ -103,7 +103,7 @@ def _run(
     from spectra_nsa.training.interpolation import start_weights
     from spectra_nsa.training.rarity import fit_rarity
     from spectra_nsa.training.start import open_start
-    from spectra_nsa.training.watching import check_patience
+    from spectra_nsa.training.watching import check_data
 
     backup = backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
@@ -116,7 +116,7 @@ def _run(
         if processes.is_first():
             print(_opening(folder, recipe, data), file=sys.stderr, flush=True)
     check_rows(processes.everyones([len(data.train)]))
-    check_patience(recipe, data)
+    check_data(recipe, data)
     model = open_start(recipe)
     start = start_weights(model) if recipe.train.interpolate < 1 else None
     if checkpoint is not None:

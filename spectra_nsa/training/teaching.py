@@ -165,6 +165,23 @@ def read_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str]) -> 
         names: of the scores, one for each text after the anchor; or a single one, of lists of them.
 
     Raises:
+        SpectraError: as `check_scores`.
+    """
+    check_scores(rows, columns, names)
+    wanted = columns[1:]
+    digests, values = [], []
+    for start in range(0, len(rows), _AT_A_TIME):
+        part = rows[start : start + _AT_A_TIME]
+        digests += [digests_of(_joined(part[columns[0]], part[column]), "score") for column in wanted]
+        values += _numbers(part, names, len(wanted))
+    once, first = np.unique(np.concatenate(digests), return_index=True)
+    return Scores(once, np.concatenate(values)[first])
+
+
+def check_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str]) -> None:
+    """That the data's scores can be learnt from; the arguments are those of `read_scores`.
+
+    Raises:
         SpectraError: not as many columns, or a score that is none or lies outside of −1 to 1.
     """
     wanted = columns[1:]
@@ -173,19 +190,16 @@ def read_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str]) -> 
             f"distill.scores names {len(names)} columns; rows of {', '.join(columns)} need {len(wanted)}: the "
             "positive's, then each negative's; or one that holds lists of so many."
         )
-    digests, values = [], []
+    low, high = np.inf, -np.inf
+    own = rows.select_columns(list(names))
     for start in range(0, len(rows), _AT_A_TIME):
-        part = rows[start : start + _AT_A_TIME]
-        digests += [digests_of(_joined(part[columns[0]], part[column]), "score") for column in wanted]
-        values += _numbers(part, names, len(wanted))
-    found = np.concatenate(values)
-    if not (np.abs(found) <= 1).all():
+        for found in _numbers(own[start : start + _AT_A_TIME], names, len(wanted)):
+            low, high = np.minimum(low, found.min()), np.maximum(high, found.max())  # NaN stays NaN
+    if not (low >= -1 and high <= 1):
         raise SpectraError(
             "distill.scores: margins are those of cosines, so scores have to lie from -1 to 1; these go from "
-            f"{found.min():.3g} to {found.max():.3g}. Rescale them, such as by a sigmoid."
+            f"{low:.3g} to {high:.3g}. Rescale them, such as by a sigmoid."
         )
-    once, first = np.unique(np.concatenate(digests), return_index=True)
-    return Scores(once, found[first])
 
 
 def _numbers(part: Mapping[str, Sequence[Any]], names: Sequence[str], count: int) -> list[NDArray[np.float32]]:

@@ -93,13 +93,40 @@ def check_terms(recipe: Recipe) -> None:
         raise UsageError("distill.scores are for a term that is off: set loss.terms.margin_mse.weight=1.")
 
 
-def check_patience(recipe: Recipe, data: TrainingData) -> None:
-    """That there is a dev metric where `train.patience` waits for one.
+def check_data(recipe: Recipe, data: TrainingData) -> None:
+    """That the rows are such that what a recipe asks for can be done with them.
 
     Raises:
-        UsageError: there is none.
+        UsageError: a term that is off by itself was asked for and has nothing to say of such rows, no term has, or
+            `train.patience` waits for a dev metric, and there is none.
+        SpectraError: `distill.scores` cannot be learnt from.
     """
+    from spectra_nsa.config.sections import Terms
+    from spectra_nsa.training.build import live_terms
+    from spectra_nsa.training.teaching import check_scores
+
+    live = live_terms(recipe, data.train.column_names)
+    rows = "pairs with a score" if data.scored else ("single texts", "pairs", "triplets")[min(len(data.columns), 3) - 1]
+    for name, field in Terms.model_fields.items():
+        asked = getattr(recipe.loss.terms, name).weight > 0 and field.default.weight == 0
+        if asked and name not in live:
+            raise UsageError(f"loss.terms.{name} has nothing to learn from {rows}: it needs {_needs(name)}.")
+    if not live:
+        raise UsageError(f"no term of the loss has anything to learn from {rows}: give one a weight that has.")
+    if data.scores is not None:
+        check_scores(data.scores, data.columns, recipe.distill.scores or [])
     if recipe.train.patience is not None and data.dev is None:
         raise UsageError(
             "train.patience waits for a better dev metric, and there is none: set data.dev_rows or data.dev."
         )
+
+
+def _needs(term: str) -> str:
+    """The rows that a term learns from, in words."""
+    from spectra_nsa.losses.stack import SCORED
+
+    if term in SCORED:
+        return "pairs with a score (sentence1, sentence2, score)"
+    if term in ("triplet", "margin_mse"):
+        return "hard negatives (anchor, positive, negative; spectra mine finds them)"
+    return "pairs of two texts"

@@ -10,13 +10,14 @@ import numpy as np
 
 from spectra_nsa.core.console import progress
 from spectra_nsa.index.blocks import Blocks
-from spectra_nsa.index.topk import ROWS, Found, Own, blocks_of, pair_scores, top_k
+from spectra_nsa.index.topk import ROWS, Found, Own, blocks_of, top_k
 from spectra_nsa.text.duplicates import alike
 from spectra_nsa.text.negatives import Bools, Floats, Ints, Rules, allowed, chosen, judged
 from spectra_nsa.text.pool import Pool
 from spectra_nsa.workflows.teachers import Teacher
 
 KEPT = 12  # searches whose hits stay on disk
+READ_AT_ONCE = 128  # anchors whose candidates a cross-encoder reads between two saves: a minute or two
 SAME = 0.8  # the Jaccard similarity of near-duplicates, as in `spectra data preview`
 
 
@@ -25,8 +26,8 @@ class Negatives(NamedTuple):
 
     Attributes:
         index_QN: documents, best first; −1 where there are fewer.
-        scores_QN: the teacher's scores of them.
-        own_P: the teacher's scores of the pairs.
+        scores_QN: the scores of them, by the judge where there is one.
+        own_P: the scores of the pairs, by the same.
         candidates: how many documents were looked at.
         dropped: how many of them each rule dropped, in the order of the rules.
     """
@@ -76,31 +77,43 @@ class Candidates:
 
 
 class Judgements:
-    """What a second model thinks of the candidates."""
+    """What a second model thinks of the candidates, in blocks of anchors that are small where it is slow."""
 
     def __init__(self, candidates: Candidates, judge: Teacher) -> None:
         self.candidates, self.judge = candidates, judge
-        key = hashlib.sha256(f"{candidates.key} {judge.stamp}".encode()).hexdigest()[:32]
+        self.size = min(READ_AT_ONCE, ROWS) if judge.kind == "cross" else ROWS
+        self.count = -(-len(candidates.pool.queries) // self.size)
+        key = hashlib.sha256(f"{candidates.key} {judge.stamp} {self.size}".encode()).hexdigest()[:32]
         self.blocks = Blocks("mining-hits", key, keep=KEPT)
+
+    def pairs(self) -> int:
+        """How many pairs are still to be scored, at the most."""
+        anchors = len(self.candidates.pool.queries)
+        todo = sum(min(self.size, anchors - piece * self.size) for piece in self.blocks.missing(self.count))
+        own = len(self.candidates.pool.own_query_P) / anchors
+        return round(todo * (self.candidates.depth + own))
 
     def run(self) -> None:
         """Scores what is not there yet."""
-        if missing := self.blocks.missing(self.candidates.count):
-            queries, documents = self.judge.vectors(self.candidates.pool)
-            for number in progress(missing, label="judging"):
-                index_BK, own = self.candidates.block(number).index_BK, self.candidates.own(number)
+        if missing := self.blocks.missing(self.count):
+            score = self.judge.scorer(self.candidates.pool)
+            for piece in progress(missing, label="judging"):
+                number, start = divmod(piece * self.size, ROWS)
+                index_BK = self.candidates.block(number).index_BK[start : start + self.size]
+                own = self.candidates.own(number)
+                low, high = np.searchsorted(own.query_P, [start, start + self.size])
                 query, place = np.nonzero(index_BK >= 0)
-                seen = np.concatenate([index_BK[query, place], own.document_P])
-                pairs = Own(np.concatenate([query, own.query_P]), seen)
-                scores = pair_scores(queries.block(number), documents, pairs)
+                seen = np.concatenate([index_BK[query, place], own.document_P[low:high]])
+                scores = score(number, Own(np.concatenate([query + start, own.query_P[low:high]]), seen))
                 scores_BK = np.full(index_BK.shape, -np.inf, dtype=np.float32)
                 scores_BK[query, place] = scores[: len(query)]
-                self.blocks.put(number, scores_BK=scores_BK, own_P=scores[len(query) :])
+                self.blocks.put(piece, scores_BK=scores_BK, own_P=scores[len(query) :])
 
     def block(self, number: int) -> tuple[Floats, Floats]:
-        """The scores of a block's candidates and of its positives."""
-        found = _present(self.blocks, number)
-        return found["scores_BK"], found["own_P"]
+        """The scores of the candidates of a block of `ROWS` anchors, and of their positives."""
+        pieces = range(number * ROWS // self.size, min((number + 1) * ROWS // self.size, self.count))
+        found = [_present(self.blocks, piece) for piece in pieces]
+        return np.concatenate([one["scores_BK"] for one in found]), np.concatenate([one["own_P"] for one in found])
 
 
 def choose(candidates: Candidates, judgements: Judgements | None, rules: Rules) -> Negatives:
@@ -113,17 +126,18 @@ def choose(candidates: Candidates, judgements: Judgements | None, rules: Rules) 
     for number in progress(range(candidates.count), label="choosing"):
         found, own = candidates.block(number), candidates.own(number)
         open_BK = allowed(rules, found.scores_BK, _least(own, found.own_P, len(found.index_BK)), dropped)
+        scores_BK, scored_P = found.scores_BK, found.own_P
         if judgements is not None:
-            scores_BK, judged_P = judgements.block(number)
-            judged(rules, open_BK, scores_BK, _least(own, judged_P, len(scores_BK)), dropped)
+            scores_BK, scored_P = judgements.block(number)
+            judged(rules, open_BK, scores_BK, _least(own, scored_P, len(scores_BK)), dropped)
         first = number * ROWS
         same = _Same(candidates.pool, found.index_BK, own, first)
         place_BN = chosen(rules, open_BK, first, same, dropped)
         rows, taken = slice(first, first + len(place_BN)), place_BN >= 0
         width = place_BN.shape[1]
         index_QN[rows, :width] = np.where(taken, np.take_along_axis(found.index_BK, place_BN, 1), -1)
-        scores_QN[rows, :width] = np.where(taken, np.take_along_axis(found.scores_BK, place_BN, 1), -np.inf)
-        own_P.append(found.own_P)
+        scores_QN[rows, :width] = np.where(taken, np.take_along_axis(scores_BK, place_BN, 1), -np.inf)
+        own_P.append(scored_P)
         seen += int((found.index_BK[:, rules.range_min :] >= 0).sum())
     return Negatives(index_QN, scores_QN, np.concatenate(own_P), seen, +dropped)
 

@@ -6,7 +6,7 @@ positives. We differ: neither texts, nor vectors, nor scores of all anchors are 
 vectors, and 16,384 anchors × all documents of scores: 6.6 GB for 100,000 documents; issue 3164 of that project); what
 was computed is on disk, for other rules and after a kill; `range_min` counts ranks before the other rules, there it
 counts what they have left; near-duplicates of a positive or of the anchor are dropped; rows stay in the order of the
-source; BM25, sparse encoders, and a second model as a judge.
+source; BM25 and sparse encoders search too; a second model of any of these kinds judges, not a cross-encoder only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectra_nsa.core.errors import SpectraError, unknown_name
+from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.text.negatives import Rules
 from spectra_nsa.workflows.mined_file import beside, check_output, meta, write_rows
 
@@ -52,10 +52,12 @@ def mine(
             by cosine, sparse ones by inner product.
         output: the file, JSON Lines (.jsonl) or Parquet (.parquet) by its name.
         corpus: further candidates; ``None`` has the other rows' positives only.
-        judge: a second model, which drops what it takes for another positive (`judge_ratio`); ``None`` for none.
+        judge: a second model, or a CrossEncoder, which drops what it takes for another positive (`judge_ratio`);
+            ``None`` for none.
         incomplete: ``"drop"`` sets rows with too few negatives aside, into NAME.incomplete.jsonl; ``"keep"`` repeats
             the negatives that they have. Rows without any are set aside either way.
-        scores: whether to write the model's scores too: `scores`, a list, the positive's first.
+        scores: whether to write the judge's scores too, without a judge the model's: `scores`, a list, the positive's
+            first. A cross-encoder's are from 0 to 1, through a sigmoid.
         columns, split, limit: of the source, see `load_source`.
         dry_run: whether to read the data, and say what would be done.
         say: called with a line of progress at each stage.
@@ -70,6 +72,8 @@ def mine(
     """
     began = time.monotonic()
     rule = _rules(rules)
+    if judge is None and rule.judge_ratio != 1:
+        raise UsageError("--judge-ratio is for a --judge, and none is named.")
     target = Path(output).expanduser()
     check_output(target, str(source), incomplete)
     _check_names([source, corpus], [model, judge])
@@ -77,7 +81,7 @@ def mine(
     from spectra_nsa.workflows.candidates import Candidates, Judgements, choose
     from spectra_nsa.workflows.teachers import find_teacher
 
-    teacher, second = find_teacher(str(model)), find_teacher(str(judge)) if judge is not None else None
+    teacher, second = find_teacher(str(model)), None if judge is None else find_teacher(str(judge), judge=True)
     pool, found = _pool(source, corpus, columns, split, limit)
     _tell(found, rule, say)
     candidates = Candidates(pool, teacher, rule.depth)
@@ -90,7 +94,8 @@ def mine(
     }  # fmt: skip
     if dry_run:
         todo = len(candidates.blocks.missing(candidates.count))
-        return facts | {"dry_run": True, "blocks": candidates.count, "blocks_to_search": todo}
+        plan = {"dry_run": True, "blocks": candidates.count, "blocks_to_search": todo}
+        return facts | plan | ({"pairs_to_judge": judgements.pairs()} if judgements is not None else {})
     for stage in (candidates, judgements):
         if stage is not None:
             stage.run()

@@ -1,4 +1,4 @@
-"""The model that mining searches with: what its scores depend on, and its vectors, kept on disk as they are made."""
+"""The models that mining searches and judges with: what their scores depend on, and their vectors, kept on disk."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError
@@ -16,10 +17,13 @@ from spectra_nsa.core.memory import trim_heap
 from spectra_nsa.index.blocks import Blocks
 
 if TYPE_CHECKING:
-    from spectra_nsa.index.topk import Matrix, Vectors
+    from spectra_nsa.index.topk import Matrix, Own, Vectors
     from spectra_nsa.text.pool import Pool, Texts
 
-Kind = Literal["dense", "sparse", "bm25"]
+    # The number of a block of anchors, and pairs of it → their scores.
+    Scorer = Callable[[int, Own], NDArray[np.float32]]
+
+Kind = Literal["dense", "sparse", "bm25", "cross"]
 KEPT = 6  # sets of vectors that stay on disk: two a model
 _PARTS = {".json", ".safetensors", ".bin", ".txt", ".model"}  # of a model folder, that vectors depend on
 _OTHER = {"onnx", "openvino"}
@@ -32,13 +36,32 @@ class Teacher:
 
     Attributes:
         name: the folder or Hub name, or ``"bm25"``.
-        kind: how it scores: cosine, inner product of sparse vectors, or BM25.
+        kind: how it scores: cosine, inner product of sparse vectors, BM25, or both texts read together.
         stamp: SHA-256 of what its scores depend on beside the texts.
     """
 
     name: str
     kind: Kind
     stamp: str
+
+    def scorer(self, pool: Pool) -> Scorer:
+        """Scores of single pairs; of a cross-encoder its logit through a sigmoid, from 0 to 1.
+
+        Raises:
+            SpectraError: the model cannot be opened, or the disk is full.
+        """
+        from spectra_nsa.index.topk import ROWS, pair_scores
+
+        if self.kind != "cross":
+            queries, documents = self.vectors(pool)
+            return lambda number, pairs: pair_scores(queries.block(number), documents, pairs)
+        model = _open_cross_encoder(self)
+
+        def score(number: int, pairs: Own) -> NDArray[np.float32]:
+            asked, answers = pool.queries.get(number * ROWS + pairs.query_P), pool.documents.get(pairs.document_P)
+            return model(list(zip(asked, answers, strict=True)))
+
+        return score
 
     def vectors(self, pool: Pool) -> tuple[Vectors | Matrix, Vectors | Matrix]:
         """The pool's anchors and documents; what an earlier or killed run has encoded is used again.
@@ -66,11 +89,15 @@ class Teacher:
         )
 
 
-def find_teacher(name: str) -> Teacher:
+def find_teacher(name: str, *, judge: bool = False) -> Teacher:
     """Looks at what a user names, without opening it.
 
+    Args:
+        name: a folder, a Hub name or ``"bm25"``.
+        judge: whether it has single pairs to score only, which a cross-encoder does too.
+
     Raises:
-        SpectraError: nothing is there, or it is no model that turns texts into vectors.
+        SpectraError: nothing is there, it is no model that scores texts, or a cross-encoder that is to search.
     """
     if name == "bm25":
         from importlib.metadata import version
@@ -81,11 +108,26 @@ def find_teacher(name: str) -> Teacher:
 
     folder = resolve_folder(name)
     facts = folder / "config_sentence_transformers.json"
-    made_for = read_json(facts).get("model_type", "SentenceTransformer") if facts.is_file() else "SentenceTransformer"
-    kinds: dict[str, Kind] = {"SentenceTransformer": "dense", "SparseEncoder": "sparse"}
+    made_for = read_json(facts).get("model_type") if facts.is_file() else None
+    if made_for is None:  # cross-encoders of before version 5 do not say what they are
+        made_for = "CrossEncoder" if _classifies(folder) else "SentenceTransformer"
+    kinds: dict[str, Kind] = {"SentenceTransformer": "dense", "SparseEncoder": "sparse", "CrossEncoder": "cross"}
     if made_for not in kinds:
         raise SpectraError(f"{name} is a {made_for}; mining takes a SentenceTransformer, a SparseEncoder or bm25.")
+    if made_for == "CrossEncoder" and not judge:
+        raise SpectraError(
+            f"{name} is a CrossEncoder, too slow to search with: search with another, and --judge {name}."
+        )
     return Teacher(name, kinds[made_for], _stamp(folder))
+
+
+def _classifies(folder: Path) -> bool:
+    """Whether a model reads texts and gives labels, as cross-encoders do."""
+    from spectra_nsa.core.files import read_json
+
+    config = folder / "config.json"
+    built = (read_json(config).get("architectures") or []) if config.is_file() else []
+    return any(str(name).endswith("ForSequenceClassification") for name in built)
 
 
 def _stamp(folder: Path) -> str:
@@ -158,6 +200,35 @@ def open_encoder(teacher: Teacher) -> Encoder:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise SpectraError(f"{teacher.name} cannot be opened as a sparse encoder: {error}") from error
     return Encoder(model, sparse=True)
+
+
+def _open_cross_encoder(teacher: Teacher) -> Callable[[list[tuple[str, str]]], NDArray[np.float32]]:
+    """Pairs of texts → their scores, from 0 to 1.
+
+    Raises:
+        SpectraError: it cannot be opened, or gives several labels.
+    """
+    from safetensors import SafetensorError
+    from sentence_transformers import CrossEncoder
+    from torch import nn
+
+    from spectra_nsa.models.checks import resolve_folder
+    from spectra_nsa.models.precision import autocast, resolve_precision
+
+    try:
+        folder = str(resolve_folder(teacher.name))
+        model = CrossEncoder(folder, local_files_only=True, model_kwargs={"use_safetensors": True})
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise SpectraError(f"{teacher.name} cannot be opened as a cross-encoder: {error}") from error
+    if model.num_labels != 1:
+        raise SpectraError(f"{teacher.name} gives {model.num_labels} labels; a judge gives one score.")
+
+    def score(pairs: list[tuple[str, str]]) -> NDArray[np.float32]:
+        with autocast(model.device.type, resolve_precision("auto")):
+            found = model.predict(pairs, batch_size=64, activation_fn=nn.Sigmoid(), show_progress_bar=False)
+        return np.asarray(found, dtype=np.float32)
+
+    return score
 
 
 def _kept(teacher: Teacher, side: str, texts: Texts, encode: Callable[[list[str]], dict[str, Any]]) -> Vectors:

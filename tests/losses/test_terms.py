@@ -17,8 +17,8 @@ def unit(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_triplet_is_zero_beyond_the_margin() -> None:
     a = torch.eye(4)[:2]
-    assert terms.triplet(a, a, [torch.eye(4)[2:]]) == 0
-    assert terms.triplet(a, a, [a]) == pytest.approx(terms.MARGIN)
+    assert terms.triplet(a, a, [torch.eye(4)[2:]], 0.2) == 0
+    assert terms.triplet(a, a, [a], 0.3) == pytest.approx(0.3)
 
 
 def test_cosent_and_angle_count_each_pair_of_rows_in_the_wrong_order() -> None:
@@ -42,8 +42,8 @@ def test_angle_takes_an_odd_width() -> None:
 def test_cosine_and_contrastive() -> None:
     a, b = torch.tensor([[1.0, 0.0]] * 3), torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
     assert float(terms.cosine(a, b, torch.tensor([1.0, 0.5, 0.0]))) == pytest.approx((0 + 0.25 + 1) / 3)
-    assert float(terms.contrastive(a, b, torch.tensor([1.0, 0.0, 0.0]))) == pytest.approx(0.5 * terms.APART**2 / 3)
-    assert float(terms.contrastive(a, b, torch.tensor([1.0, 1.0, 1.0]))) == pytest.approx(0.5 / 3)
+    assert float(terms.contrastive(a, b, torch.tensor([1.0, 0.0, 0.0]), 0.4)) == pytest.approx(0.5 * 0.4**2 / 3)
+    assert float(terms.contrastive(a, b, torch.tensor([1.0, 1.0, 1.0]), 0.4)) == pytest.approx(0.5 / 3)
 
 
 def test_ranking_is_the_cross_entropy_over_positives_and_negatives() -> None:

@@ -19,7 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 import spectra_nsa as sp
+from spectra_nsa.cli.train import _plan
 from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.sections import Terms
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.training.checkpoints import find_checkpoint
 from spectra_nsa.training.run import train
@@ -260,3 +262,41 @@ def test_no_data_is_bad_usage(tmp_path: Path, start: Path) -> None:
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpectraError, match="neither a run"):
         find_checkpoint(tmp_path)
+
+
+SCORED_ROWS = [{"sentence1": f"a {i}", "sentence2": f"b {i}", "score": i / 8} for i in range(8)]
+PAIR_ROWS = [{"anchor": f"a {i}", "positive": f"b {i}"} for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "words"),
+    [
+        (PAIR_ROWS, ["loss.terms.triplet.weight=1"], "loss.terms.triplet .* pairs: it needs hard negatives"),
+        (PAIR_ROWS, ["loss.terms.contrastive.weight=1"], "loss.terms.contrastive .* pairs with a score"),
+        (SCORED_ROWS, ["loss.terms.triplet.weight=1"], "nothing to learn from pairs with a score"),
+        (
+            [row | {"negative": "c", "s": [1.0, 12.3]} for row in PAIR_ROWS],
+            ["distill.scores=[s]", "loss.terms.margin_mse.weight=1"],
+            "from -1 to 1",
+        ),
+    ],
+)
+def test_a_loss_that_the_rows_have_nothing_for_is_refused_before_the_run_begins(
+    rows: list[dict[str, Any]], changes: list[str], words: str, tmp_path: Path, start: Path
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    recipe = recipe_of(tmp_path, start, data, "data.dev_rows=0", *changes)
+    for _ in range(2):  # the name is not taken
+        with pytest.raises(SpectraError, match=words):
+            train(recipe)
+    with pytest.raises(SpectraError, match=words):
+        _plan(recipe, resumed=False)
+
+
+def test_a_loss_of_no_terms_is_refused(tmp_path: Path, start: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in PAIR_ROWS), encoding="utf-8")
+    silent = [f"loss.terms.{name}.weight=0" for name in Terms.model_fields]
+    with pytest.raises(UsageError, match="no term of the loss"):
+        train(recipe_of(tmp_path, start, data, "data.dev_rows=0", *silent))

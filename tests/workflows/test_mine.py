@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from sentence_transformers import CrossEncoder
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 import spectra_nsa as sp
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.index import topk
 from spectra_nsa.index.blocks import Blocks
+from spectra_nsa.models import precision
 from spectra_nsa.workflows import teachers
 from tests.builders import WORDS, bert_folder
 
@@ -101,8 +105,6 @@ def test_it_agrees_with_sentence_transformers(
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
 
-    from spectra_nsa.models import precision
-
     monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: False)
     rows = [*many(), {"anchor": many()[0]["anchor"], "positive": "the socket of a model"}]
     rule = {"range_max": 61, "max_score": 0.99, "relative_margin": 0.001}
@@ -131,6 +133,57 @@ def test_the_judge_keeps_what_it_scores_below_the_positive(
         texts = [row["positive"], row["negative"], row["negative_2"]]
         scores = judge.encode(texts, normalize_embeddings=True) @ judge.encode(row["anchor"], normalize_embeddings=True)
         assert scores[1:].max() <= scores[0] + 5e-3  # bf16
+
+
+def cross_encoder(folder: Path, around: Path, labels: int = 1) -> Path:
+    """A cross-encoder of random weights, saved as those of before sentence-transformers 5 are: with no word on it."""
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(around)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=64, num_labels=labels, initializer_range=0.5,
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_cross_encoder_judges_and_its_scores_are_written(
+    pairs: Write, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: False)
+    monkeypatch.setattr(topk, "ROWS", 32)
+    monkeypatch.setattr("spectra_nsa.workflows.candidates.ROWS", 32)
+    monkeypatch.setattr("spectra_nsa.workflows.candidates.READ_AT_ONCE", 8)
+    judge = cross_encoder(tmp_path / "judge", model)
+    source, options = pairs(many()), {"judge": judge, "negatives": 2, "range_max": 12, "scores": True}
+    planned = sp.mine(source, model, tmp_path / "mined.jsonl", dry_run=True, **options)
+    assert planned["pairs_to_judge"] == 60 * (12 + 1) and planned["judge"]["kind"] == "cross"
+    facts = sp.mine(source, model, tmp_path / "mined.jsonl", **options)
+    assert facts["counts"]["dropped"]["judge"] > 0
+    opened, rows = CrossEncoder(str(judge)), read(tmp_path / "mined.jsonl")
+    assert len(rows) > 20
+    for row in rows:
+        texts = [(row["anchor"], row[name]) for name in ("positive", "negative", "negative_2")]
+        scores = opened.predict(texts, activation_fn=torch.nn.Sigmoid())
+        assert row["scores"] == pytest.approx(scores.tolist(), abs=1e-5)
+        assert scores[1:].max() <= scores[0] + 1e-5
+    assert sp.mine(source, model, tmp_path / "again.jsonl", dry_run=True, **options)["pairs_to_judge"] == 0
+
+
+def test_a_cross_encoder_does_not_search_and_has_one_score(pairs: Write, tmp_path: Path, model: Path) -> None:
+    judge = cross_encoder(tmp_path / "judge", model)
+    with pytest.raises(SpectraError, match="--judge"):
+        sp.mine(pairs(), judge, tmp_path / "mined.jsonl")
+    three = cross_encoder(tmp_path / "three", model, labels=3)
+    with pytest.raises(SpectraError, match="3 labels"):
+        sp.mine(pairs(), "bm25", tmp_path / "mined.jsonl", judge=three)
+
+
+def test_rules_that_contradict_each_other_are_refused_at_once(tmp_path: Path) -> None:
+    for rules, words in (({"judge_ratio": 0.9}, "--judge-ratio"), ({"max_score": 0.2, "min_score": 0.5}, "between")):
+        with pytest.raises(UsageError, match=words):
+            sp.mine(tmp_path / "absent.jsonl", "bm25", tmp_path / "mined.jsonl", **rules)
 
 
 def test_rows_with_fewer_are_set_aside_or_repeat_theirs(pairs: Write, tmp_path: Path) -> None:
