@@ -76,7 +76,6 @@ def stage(work: Path, name: str, *words: str | Path, resumed_by: str | None = No
 
 def write_texts(sources: Sequence[str], plain: Sequence[str], rows: int, limit: int, work: Path) -> None:
     """Writes `pretrain.jsonl` (texts), `learn.jsonl` (pairs, or texts where a source has none), `functions.jsonl`."""
-    from spectra_nsa.text.corpus import Corpus, is_plain
     from spectra_nsa.text.duplicates import near_duplicates
     from spectra_nsa.text.python_env import environment_pairs
     from spectra_nsa.text.sources import load_source
@@ -84,11 +83,8 @@ def write_texts(sources: Sequence[str], plain: Sequence[str], rows: int, limit: 
     test = environment_pairs("stdlib").dataset
     found: list[tuple[str, ...]] = []
     for source in sources:
-        if is_plain(source):
-            own = [(text,) for text in list(Corpus([source]))]
-        else:
-            data = load_source(source)
-            own = list(zip(*(data.dataset[name][:] for name in data.text_columns), strict=True))
+        data = load_source(source)
+        own = list(zip(*(data.dataset[name][:] for name in data.text_columns), strict=True))
         found += own[:: max(1, len(own) * len(sources) // rows)]
     seen = [False] * len(found)
     for place, column in ((0, "anchor"), (-1, "positive")):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from spectra_nsa.cli.options import MaxSteps
 from spectra_nsa.core.errors import UsageError
 
 
@@ -26,6 +27,8 @@ def distill_command(
         False
     ),
     dim: Annotated[int | None, typer.Option(min=1, help="With --static: its width, by default 256.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows.")] = None,
+    max_steps: MaxSteps = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")] = Path("runs/student"),
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be encoded and trained, do nothing.")
@@ -45,11 +48,13 @@ def distill_command(
     if dim is not None and not static:
         raise UsageError("--dim is the width of a --static student; one with layers has its teacher's.")
     width = dim or 256
+    values = [f"train.{key}={value}" for key, value in (("epochs", epochs), ("max_steps", max_steps)) if value]
+    values += words or []
     if static:
-        recipe = work.static_recipe(teacher, source, output=output, values=words or [])
+        recipe = work.static_recipe(teacher, source, output=output, values=values)
     else:
         say = None if dry_run else _say
-        recipe = work.student_recipe(teacher, source, layers=layers, output=output, values=words or [], say=say)
+        recipe = work.student_recipe(teacher, source, layers=layers, output=output, values=values, say=say)
     check_names(recipe)
     if dry_run:
         plan = work.plan_static(recipe, width=width) if static else work.plan_distillation(recipe)

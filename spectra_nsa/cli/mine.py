@@ -89,8 +89,8 @@ def _show(facts: dict[str, Any]) -> None:
     counts, rules = facts["counts"], facts["rules"]
     if facts.get("dry_run"):
         judged = f", at most {facts['pairs_to_judge']:,} pairs to judge" if "pairs_to_judge" in facts else ""
-        print(f"{facts['blocks_to_search']} of {facts['blocks']} blocks of anchors to search{judged}.")
-        print("Nothing was written.")
+        end = "Nothing was written."
+        print(f"{facts['blocks_to_search']} of {facts['blocks']} blocks of anchors to search{judged}. {end}")
         return
     print(f"{counts['written']:,} rows with {rules['negatives']} negatives → {facts['output']}")
     if counts["incomplete"] or counts["without"]:

@@ -41,6 +41,9 @@ def train_command(
     ] = None,
     max_length: Annotated[int, typer.Option(min=3, help="Where texts are cut, in pieces.")] = 512,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many lines or rows of each source.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Of sources with columns: ROLE=COLUMN, such as text=body.")
+    ] = None,
     held_out: Annotated[str | None, typer.Option(help="A source to measure on, instead of 2 % left out.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -49,13 +52,15 @@ def train_command(
     Example: spectra tokenizer train pairs.jsonl --output tokenizer --vocab-size 8000
     """
     from spectra_nsa.models.tokenizer_train import TokenizerSpec
+    from spectra_nsa.text.columns import parse_columns
     from spectra_nsa.workflows.tokenizer import train_tokenizer_on
 
     start = time.perf_counter()
+    own = None if columns is None else parse_columns(columns)
     spec = TokenizerSpec(
         kind=kind, vocab_size=vocab_size, lowercase=lowercase, min_frequency=min_frequency, max_length=max_length
     )
-    facts = train_tokenizer_on(sources, spec, output, held_out=held_out, limit=limit, say=_say)
+    facts = train_tokenizer_on(sources, spec, output, held_out=held_out, limit=limit, columns=own, say=_say)
     results = facts.pop("results")
     if as_json:
         _print_json(results, time.perf_counter() - start, **facts)

@@ -80,8 +80,13 @@ def check_folder(folder: Path) -> str:
     Raises:
         SpectraError: no config, an unsupported architecture, missing or damaged weights.
     """
-    folder = transformer_folder(folder)
+    whole, folder = folder, transformer_folder(folder)
     if not (folder / "config.json").is_file():
+        if (whole / "modules.json").is_file():
+            raise SpectraError(
+                f"{whole} is a sentence-transformers model without a transformer, such as a static one: it can search, "
+                "mine (spectra mine --model) and teach (distill.teachers), but there are no layers to start from."
+            )
         raise SpectraError(f"{folder} has no config.json: it is not a model folder.")
     kind = read_json(folder / "config.json").get("model_type")
     if kind not in SUPPORTED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,11 +49,13 @@ class Layout:
 def parse_columns(text: str) -> dict[str, str]:
     """``"anchor=title,positive=body"`` → ``{"anchor": "title", "positive": "body"}``.
 
+    A comma that no ``name=`` follows belongs to the column's name.
+
     Raises:
         UsageError: a part is not ``role=column``, or the role is unknown.
     """
     mapping = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in filter(None, (part.strip(" ,") for part in re.split(r",(?=\s*\w+\s*=|\s*$)", text))):
         role, equals, column = (piece.strip() for piece in part.partition("="))
         if not equals or not column:
             raise UsageError(f"--columns: {part!r} is not ROLE=COLUMN. Example: --columns anchor=title,positive=body")
@@ -95,13 +98,13 @@ def layout(available: Sequence[str], columns: Mapping[str, str] | None, *, sourc
 def _missing(source: str, available: Sequence[str], what: str) -> SpectraError:
     sets = "; ".join(f"{kind}: {', '.join(roles)}" for kind, roles in REQUIRED.items())
     has = ", ".join(available) or "none"
-    first = next(iter(available), "title")
+    first, second = next(iter(available), "title"), next(iter(available[1:]), "body")
     semicolons = len(available) == 1 and ";" in first
     hint = " The file seems to be separated by ';': write it with commas." if semicolons else ""
     return SpectraError(
         f"{source}: {what}. Columns of the source: {has}.{hint} Needed is one of — {sets}. "
         f"Say which is which with --columns ROLE=COLUMN,… (data.columns={{ROLE: COLUMN}} in training), "
-        f"such as --columns anchor={first},positive={next(iter(available[1:]), 'body')}"
+        f"such as --columns {shlex.quote(f'anchor={first},positive={second}')}"
     )
 
 

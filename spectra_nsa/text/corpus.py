@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.text.lines import Line, read_lines
+from spectra_nsa.text.records import is_plain
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-PLAIN = (".txt", ".md", ".rst")  # each also packed
-_PACKED = (".gz", ".zst", ".zstd")
 _AT_A_TIME = 1_000
-
-
-def is_plain(source: str | Path) -> bool:
-    """Whether a source is a plain text file by its name: every line of it is a text."""
-    suffixes = [suffix.lower() for suffix in Path(source).suffixes]
-    if suffixes and suffixes[-1] in _PACKED:
-        suffixes.pop()
-    return bool(suffixes) and suffixes[-1] in PLAIN
 
 
 class Corpus:
@@ -36,6 +27,7 @@ class Corpus:
     Args:
         sources: plain text files and sources that `load_source` knows.
         limit: at most so many lines or rows of each; ``None`` for all.
+        columns: role → column in the sources that have columns; ``None`` guesses.
 
     Attributes:
         left_out: how many rows and lines were refused.
@@ -44,10 +36,12 @@ class Corpus:
         SpectraError: a source cannot be read, or holds no text.
     """
 
-    def __init__(self, sources: Sequence[str | Path], *, limit: int | None = None) -> None:
+    def __init__(
+        self, sources: Sequence[str | Path], *, limit: int | None = None, columns: Mapping[str, str] | None = None
+    ) -> None:
         if not sources:
             raise UsageError("name a source of texts: a plain text file, or whatever spectra data preview reads.")
-        self.limit = limit
+        self.limit, self.columns = limit, columns
         self.left_out = 0
         self._parts: list[Path | tuple[Dataset, tuple[str, ...]]] = []
         for source in sources:
@@ -72,7 +66,7 @@ class Corpus:
     def _table(self, source: str | Path) -> tuple[Dataset, tuple[str, ...]]:
         from spectra_nsa.text.sources import load_source
 
-        found = load_source(source, limit=self.limit)
+        found = load_source(source, columns=self.columns, limit=self.limit)
         self.left_out += found.quarantined
         return found.dataset, found.text_columns
 

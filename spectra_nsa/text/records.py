@@ -1,4 +1,4 @@
-"""Records of one file: JSON Lines, CSV, TSV or Parquet in; dictionaries and refused rows out, one at a time."""
+"""Records of one file (JSON Lines, CSV, TSV, Parquet, plain text) in; dictionaries and refused rows out, one by one."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from spectra_nsa.text.rows import Problem
 
 _COMPRESSED = (".gz", ".zst", ".zstd")
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+PLAIN = (".txt", ".md", ".rst")  # read where a file is named; in a folder they may be anything, such as a README
 
 
 class Record(NamedTuple):
@@ -27,13 +28,22 @@ class Record(NamedTuple):
 
 def file_format(path: str | Path) -> str | None:
     """The format that a file's name stands for, such as ``".jsonl"``; ``None`` for none of ours."""
-    path = Path(path)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
+    suffix, compressed = _ending(path)
+    return suffix if suffix in FORMATS and not (compressed and suffix == ".parquet") else None
+
+
+def is_plain(source: str | Path) -> bool:
+    """Whether a source is a plain text file by its name: every line of it is a text."""
+    return _ending(source)[0] in PLAIN
+
+
+def _ending(path: str | Path) -> tuple[str, bool]:
+    """What a name ends in, and whether it is compressed besides."""
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
     compressed = bool(suffixes) and suffixes[-1] in _COMPRESSED
     if compressed:
         suffixes.pop()
-    suffix = suffixes[-1] if suffixes else ""
-    return suffix if suffix in FORMATS and not (compressed and suffix == ".parquet") else None
+    return suffixes[-1] if suffixes else "", compressed
 
 
 def read_records(path: str | Path) -> Iterator[Record | Problem]:
@@ -44,11 +54,14 @@ def read_records(path: str | Path) -> Iterator[Record | Problem]:
     """
     path = Path(path)
     kind = file_format(path)
-    if kind is None:
-        raise SpectraError(
-            f"{path}: unknown format. Known endings: {', '.join(FORMATS)}; all but .parquet also with .gz or .zst."
-        )
-    if kind == ".parquet":
+    if is_plain(path):
+        for line in read_lines(path):
+            if line.data.strip():
+                yield _text_record(path, line)
+    elif kind is None:
+        known = ", ".join((*FORMATS, *PLAIN))
+        raise SpectraError(f"{path}: unknown format. Known endings: {known}; all but .parquet also with .gz or .zst.")
+    elif kind == ".parquet":
         yield from _read_parquet(path)
     elif kind in (".csv", ".tsv"):
         for item in read_delimited(path, "\t" if kind == ".tsv" else ","):
@@ -61,18 +74,31 @@ def read_records(path: str | Path) -> Iterator[Record | Problem]:
                 yield _json_record(path, line)
 
 
+def _problem(path: Path, line: Line, reason: str) -> Problem:
+    return Problem(file=str(path), line=line.number, column=None, reason=reason, raw=printable(line.data))
+
+
+def _text_record(path: Path, line: Line) -> Record | Problem:
+    """One line of text."""
+    if line.too_long:
+        return _problem(path, line, f"the line is longer than {MAX_LINE:,} bytes")
+    try:
+        return Record(line.number, {"text": line.data.decode("utf-8").strip()}, str(path))
+    except UnicodeDecodeError as error:
+        return _problem(path, line, f"not UTF-8 at byte {error.start + 1} of the line")
+
+
 def _json_record(path: Path, line: Line) -> Record | Problem:
     """One line of JSON Lines."""
+    text = _text_record(path, line)
+    if isinstance(text, Problem):
+        return text
 
     def problem(reason: str) -> Problem:
-        return Problem(file=str(path), line=line.number, column=None, reason=reason, raw=printable(line.data))
+        return _problem(path, line, reason)
 
-    if line.too_long:
-        return problem(f"the line is longer than {MAX_LINE:,} bytes")
     try:
-        value = json.loads(line.data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return problem(f"not UTF-8 at byte {error.start + 1} of the line")
+        value = json.loads(text.values["text"])
     except json.JSONDecodeError as error:
         return problem(f"not JSON at character {error.pos + 1}: {error.msg}")
     except (RecursionError, ValueError) as error:  # nested too deep; a number with too many digits

@@ -9,7 +9,7 @@ from pathlib import Path
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.text import beir, hub
 from spectra_nsa.text.quarantine import Quarantine
-from spectra_nsa.text.records import FORMATS, Record, file_format, read_records
+from spectra_nsa.text.records import FORMATS, PLAIN, Record, file_format, is_plain, read_records
 from spectra_nsa.text.rows import Problem, TextSet
 from spectra_nsa.text.several import read_several
 from spectra_nsa.text.shelf import Shelf
@@ -29,7 +29,8 @@ def load_source(
     """Reads texts from anywhere and says what was wrong with them.
 
     Args:
-        source: a JSON Lines, CSV, TSV (each also `.gz`, `.zst`) or Parquet file; a folder of such files; a BEIR folder
+        source: a JSON Lines, CSV, TSV (each also `.gz`, `.zst`) or Parquet file; a folder of such files; a plain text
+            file (.txt, .md, .rst), of which every line is a text; a BEIR folder
             (its corpus); a Hugging Face set ``org/name[:config[:split]]`` or its local copy; ``python:stdlib``,
             ``python:installed`` or ``python:numpy,scipy`` for docstrings with their functions.
         columns: role → column, such as ``{"anchor": "title"}``; what it leaves out is guessed. ``None`` guesses all.
@@ -90,7 +91,7 @@ def _folder(text: str, split: str | None) -> tuple[Path | None, hub.HubName | No
         if folder is whole:
             return folder, None
         raise UsageError(f"{folder} is a plain folder without configurations. Choose a split with --split, not ':'.")
-    name_or_none = None if file_format(head) else hub.parse(text)
+    name_or_none = None if file_format(head) or is_plain(head) else hub.parse(text)
     return None, None if name_or_none is None else name_or_none.with_split(split)
 
 
@@ -101,7 +102,7 @@ def _not_found(text: str, path: Path) -> SpectraError:
     near = [name for name in names if not name.startswith(".")][:8]
     beside = f" In {path.parent}: {', '.join(near)}." if near else ""
     return SpectraError(
-        f"{text} does not exist.{beside} A source is a file ({', '.join(FORMATS)}), a folder of them, "
+        f"{text} does not exist.{beside} A source is a file ({', '.join((*FORMATS, *PLAIN))}), a folder of them, "
         "a Hugging Face set org/name:config:split, or python:stdlib, python:installed, python:PACKAGE."
     )
 

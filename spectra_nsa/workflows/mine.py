@@ -82,7 +82,8 @@ def mine(
     from spectra_nsa.workflows.teachers import find_teacher
 
     teacher, second = find_teacher(str(model)), None if judge is None else find_teacher(str(judge), judge=True)
-    pool, found = _pool(source, corpus, columns, split, limit)
+    refused = None if dry_run else target.with_name(f"{target.stem}.quarantine")
+    pool, found = _pool(source, corpus, columns, split, limit, refused)
     _tell(found, rule, say)
     candidates = Candidates(pool, teacher, rule.depth)
     judgements = Judgements(candidates, second) if second is not None else None
@@ -156,14 +157,14 @@ def _rules(given: dict[str, Any]) -> Rules:
 
 def _pool(
     source: str | Path, corpus: str | Path | None, columns: Mapping[str, str] | None, split: str | None,
-    limit: int | None,
+    limit: int | None, refused: Path | None,
 ) -> tuple[Pool, dict[str, Any]]:  # fmt: skip
     """The numbered texts, and what is to be told of them."""
     from spectra_nsa.text.pool import build_pool
     from spectra_nsa.text.sources import load_source
 
-    pairs = load_source(source, columns=columns, split=split, limit=limit)
-    further = load_source(corpus) if corpus is not None else None
+    pairs = load_source(source, columns=columns, split=split, limit=limit, quarantine=refused)
+    further = load_source(corpus, quarantine=refused) if corpus is not None else None
     pool = build_pool(pairs, further)
     repeated = int((~pool.first_R).sum())
     notes = [note for one in (pairs, further) if one is not None for note in _notes(one)]
@@ -179,8 +180,12 @@ def _pool(
 
 
 def _notes(found: TextSet) -> list[str]:
-    broken = [f"{found.quarantined:,} broken rows of {found.name} were left out"] if found.quarantined else []
-    return [*found.notes, *broken]
+    if not found.quarantined:
+        return [*found.notes]
+    first = found.problems[0]
+    where = f"all of them in {found.quarantine_file}" if found.quarantine_file else "nothing was written"
+    said = f"{found.quarantined:,} broken rows of {found.name} were left out"
+    return [*found.notes, f"{said}, the first of line {first.line}: {first.reason}; {where}"]
 
 
 def _record(facts: dict[str, Any]) -> dict[str, Any]:

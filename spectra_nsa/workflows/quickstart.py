@@ -147,9 +147,10 @@ def quickstart(
     )
     available = clock.left - measuring - RESERVE
     if available < SHORTEST:
+        needed = math.ceil((clock.spent + measuring + RESERVE + SHORTEST) / 60)
         raise SpectraError(
             f"{minutes:g} minutes are too few here: data and measuring take {clock.spent + measuring:.0f} s, which "
-            f"leaves no time to train. Try --minutes {math.ceil(minutes + 2)}."
+            f"leaves no time to train. Try --minutes {needed}."
         )
     say(f"schedule   {available:.0f} s, at most one pass over the pairs in batches of {recipe.train.batch}")
     now = time.monotonic()

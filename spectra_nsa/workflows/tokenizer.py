@@ -37,6 +37,7 @@ def train_tokenizer_on(
     *,
     held_out: str | None = None,
     limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Trains a tokenizer, saves its folder, and measures it beside BERT's on texts held out.
@@ -47,6 +48,7 @@ def train_tokenizer_on(
         output: the folder; a tokenizer's that stands there is replaced.
         held_out: a source to measure on; ``None`` leaves 2 % of the texts out of the training. At most 5,000 count.
         limit: at most so many lines or rows of each source.
+        columns: role → column of the sources that have columns; ``None`` guesses.
         say: called with lines of progress.
 
     Returns:
@@ -61,12 +63,12 @@ def train_tokenizer_on(
     from spectra_nsa.models.tokenizer_train import check_tokenizer_folder, save_tokenizer, train_tokenizer
 
     check_tokenizer_folder(output)
-    corpus = Corpus(sources, limit=limit)
+    corpus = Corpus(sources, limit=limit, columns=columns)
     texts: Iterable[str] = corpus
     if held_out is None:
         texts, unseen = _Part(corpus, held_out=False), sample_texts(_Part(corpus, held_out=True), MOST)
     else:
-        unseen = sample_texts(Corpus([held_out]), MOST)
+        unseen = sample_texts(Corpus([held_out], columns=columns), MOST)
     if corpus.left_out:
         say(f"{corpus.left_out:,} unreadable rows or lines were left out")
     say(f"training {spec.kind} for {spec.vocab_size:,} pieces")

@@ -55,6 +55,8 @@ def test_errors_name_the_columns_and_the_remedy():
         SpectraError, match=r"here.csv: no known column names. Columns of the source: a, b.*--columns anchor=a"
     ):
         roles(["a", "b"])
+    with pytest.raises(SpectraError, match="--columns 'anchor=Head Line,positive=Story, full'"):
+        roles(["Head Line", "Story, full"])
     with pytest.raises(SpectraError, match="there is no column 'x'"):
         roles(["a", "b"], {"anchor": "x"})
     with pytest.raises(SpectraError, match="separated by ';'"):
@@ -67,6 +69,10 @@ def test_errors_name_the_columns_and_the_remedy():
 
 def test_parse_columns():
     assert parse_columns("anchor=title, positive=body") == {"anchor": "title", "positive": "body"}
+    assert parse_columns("anchor=Head Line, positive=Story, full,") == {
+        "anchor": "Head Line",
+        "positive": "Story, full",
+    }
     for text in ("anchor", "anchor=", "anchor=a,anchor=b", "nonsense=a"):
         with pytest.raises(UsageError):
             parse_columns(text)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.text.corpus import Corpus, is_plain, sample_texts
+from spectra_nsa.text.corpus import Corpus, sample_texts
+from spectra_nsa.text.records import is_plain
 
 
 def test_lines_and_every_text_column_in_order_as_often_as_asked(tmp_path: Path) -> None:

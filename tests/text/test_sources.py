@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -274,3 +275,23 @@ def test_numbered_labels_get_their_names(monkeypatch):
 def test_public_sets(shared_data, name, kind, rows):
     found = load_source(shared_data / name)
     assert (found.kind, len(found.dataset), found.quarantined) == (kind, rows, 0)
+
+
+def test_a_plain_text_file_has_a_text_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"first line\n\n  " + "zwölf".encode() + b" \nbad \xff\nlast")
+    found = load_source(path, quarantine=tmp_path / "refused")
+    assert found.kind == "texts" and found.dataset["text"][:] == ["first line", "zwölf", "last"]
+    assert [(one.line, "UTF-8" in one.reason) for one in found.problems] == [(4, True)]
+    assert found.quarantine_file is not None and found.quarantine_file.is_file()
+    with gzip.open(tmp_path / "page.md.gz", "wt", encoding="utf-8") as file:
+        file.write("# Head\nbody\n")
+    assert load_source(tmp_path / "page.md.gz").dataset["text"][:] == ["# Head", "body"]
+    with pytest.raises(SpectraError, match="does not exist"):
+        load_source(tmp_path / "absent.txt")
+
+
+def test_a_folder_of_rows_is_read_without_its_readme(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"anchor": "a", "positive": "b"}\n')
+    (tmp_path / "README.md").write_text("What this is\n")
+    assert load_source(tmp_path).kind == "pairs"

@@ -405,3 +405,13 @@ def test_repeated_rows_are_counted_and_triplets_told(pairs: Write, tmp_path: Pat
     facts = sp.mine(pairs(rows), "bm25", tmp_path / "m.jsonl", say=lines.append)
     assert facts["counts"]["repeated"] == 2 and facts["counts"]["written"] == 3
     assert any("2 rows repeat" in line for line in lines) and any("not used" in line for line in lines)
+
+
+def test_broken_rows_are_set_aside_with_line_and_reason(pairs: Write, tmp_path: Path) -> None:
+    source = pairs()
+    source.write_text("no json\n" + source.read_text())
+    facts = sp.mine(source, "bm25", tmp_path / "mined.jsonl")
+    (note,) = [note for note in facts["notes"] if "broken" in note]
+    assert "line 1: not JSON" in note and str(tmp_path / "mined.quarantine") in note
+    (row,) = [json.loads(line) for file in (tmp_path / "mined.quarantine").iterdir() for line in file.open()]
+    assert row["line"] == 1 and row["raw"] == "no json\n"
