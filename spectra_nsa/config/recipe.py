@@ -57,7 +57,7 @@ _ELSEWHERE = {
     "eval_steps": "evaluate_every", "logging_steps": "log_every", "save_total_limit": "keep_checkpoints",
     "early_stopping_patience": "patience", "bf16": "precision", "fp16": "precision", "mini_batch_size": "cached_batch",
     "multiple_negatives_ranking": "semantic", "mnrl": "semantic", "infonce": "semantic", "info_nce": "semantic",
-    "cosine_similarity": "cosine", "contrastive_loss": "contrastive", "triplet_loss": "triplet", "anglE": "angle",
+    "cosine_similarity": "cosine", "contrastive_loss": "contrastive", "triplet_loss": "triplet",
 }  # fmt: skip
 _SECTIONS = ("model", "data", "loss", "distill", "train", "watch", "backup")  # empty: defaults; pretrain may be null
 

@@ -273,3 +273,19 @@ def test_a_term_keeps_its_own_defaults() -> None:
 def test_a_key_without_its_section_or_in_another_is_told_where_it_belongs(key: str, home: str) -> None:
     with pytest.raises(UsageError, match=f"unknown recipe key '{key}'. Did you mean '{home}'"):
         load_recipe(None, [f"{key}=1"])
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("multiple_negatives_ranking", "semantic"), ("mnrl", "semantic"), ("cosine_similarity", "cosine")],
+)
+def test_a_loss_by_its_textbook_name_is_told_ours(name: str, ours: str) -> None:
+    with pytest.raises(UsageError, match=f"Did you mean 'loss.terms.{ours}'"):
+        load_recipe(None, [f"loss.terms.{name}.weight=1"])
+
+
+def test_the_margins_of_the_textbook_losses_can_be_changed() -> None:
+    terms = load_recipe(None, ["loss.terms.triplet.margin=0.4", "loss.terms.contrastive.weight=1"]).loss.terms
+    assert (terms.triplet.margin, terms.contrastive.margin, terms.contrastive.weight) == (0.4, 0.5, 1)
+    with pytest.raises(UsageError, match="greater than 0"):
+        load_recipe(None, ["loss.terms.triplet.margin=0"])
