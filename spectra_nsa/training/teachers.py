@@ -1,12 +1,14 @@
 """Teachers' vectors: computed once per text, kept on the disk, mapped from there.
 
-An entry belongs to a set of texts, a teacher's files, and the way it encodes. Texts are known by 64 bits of BLAKE2b of
-the text and its prompt: of ten million, two share them with a probability of 3 in a million. Work that was stopped goes
-on with the next part.
+An entry belongs to a set of texts, a teacher's files, and the way it encodes; a new one takes over what other entries
+of the same teacher hold, so that a set of texts that grew costs its new texts only. Texts are known by 64 bits of
+BLAKE2b of the text and its prompt: of ten million, two share them with a probability of 3 in a million. Work that was
+stopped goes on with the next part.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -51,6 +53,21 @@ class Texts:
     columns: NDArray[np.uint8]
     rows: NDArray[np.int64]
     lengths: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What another entry holds.
+
+    Attributes:
+        places: of the texts among ours.
+        at: their places there.
+        vectors: there, (M, E) float16, mapped.
+    """
+
+    places: NDArray[np.int64]
+    at: NDArray[np.int64]
+    vectors: NDArray[np.float16]
 
 
 @dataclass(frozen=True)
@@ -135,33 +152,76 @@ def planned(teacher: Teacher, rows: Dataset, columns: Sequence[str]) -> dict[str
     place = _place(teacher, texts)
     whole = _mapped(place, texts, teacher.width) is not None
     parts = _parts(place)
-    done = sum((parts / _name(number)).is_file() for number in range(0, len(texts.digests), PART))
+    known = [] if whole else _known(place.parent, teacher, texts)
+    todo = sum(len(part) for part in _in_parts(texts, known) if not (parts / _name(texts, part)).is_file())
     return {
         "teacher": teacher.name,
         "width": teacher.width,
         "texts": len(texts.digests),
-        "to_encode": 0 if whole else max(0, len(texts.digests) - done * PART),
+        "to_encode": 0 if whole else todo,
         "bytes": 2 * teacher.width * len(texts.digests),
     }
 
 
 def _place(teacher: Teacher, texts: Texts) -> Path:
-    whole = hashlib.sha256(texts.digests.astype("<u8").tobytes()).hexdigest()
-    facts = [RULES, whole, teacher.checksum, teacher.model.max_seq_length, resolve_precision("auto")]
-    return cache_folder("teachers") / hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:32]
+    digest = hashlib.sha256(_stamp(teacher).encode() + texts.digests.astype("<u8").tobytes())
+    return cache_folder("teachers") / digest.hexdigest()[:32]
+
+
+def _stamp(teacher: Teacher) -> str:
+    """What a vector depends on beside its text and prompt."""
+    facts = [RULES, teacher.checksum, teacher.model.max_seq_length, resolve_precision("auto")]
+    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
+
+
+def _known(folder: Path, teacher: Teacher, texts: Texts) -> list[_Known]:
+    """What other entries hold of these texts, each text once."""
+    open_N, found = np.ones(len(texts.digests), dtype=bool), []
+    for place in sorted(folder.glob("[!.]*")):
+        if (vectors := _whole(place, _stamp(teacher))) is None:
+            continue
+        try:
+            theirs = np.fromfile(place / _TEXTS, dtype="<u8").astype(np.uint64)
+        except OSError:  # another process deletes it
+            continue
+        at = np.minimum(np.searchsorted(theirs, texts.digests), len(theirs) - 1)
+        hit_N = open_N & (theirs[at] == texts.digests)
+        if hit_N.any():
+            found.append(_Known(np.flatnonzero(hit_N), at[hit_N], vectors))
+            open_N &= ~hit_N
+    return found
+
+
+def _in_parts(texts: Texts, known: Sequence[_Known]) -> list[NDArray[np.int64]]:
+    """The places of the texts that are to be encoded, like lengths together, the longest first."""
+    open_N = np.ones(len(texts.digests), dtype=bool)
+    for one in known:
+        open_N[one.places] = False
+    order = np.lexsort((texts.digests, texts.lengths))[::-1]
+    order = order[open_N[order]]
+    return [order[start : start + PART] for start in range(0, len(order), PART)]
 
 
 def _mapped(place: Path, texts: Texts, width: int) -> NDArray[np.float16] | None:
     """The vectors of an earlier run; ``None`` where there are none, or not all."""
-    shape = (len(texts.digests), width)
+    vectors = _whole(place)
+    if vectors is None or vectors.shape != (len(texts.digests), width):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(place)
+    return vectors
+
+
+def _whole(place: Path, stamp: str | None = None) -> NDArray[np.float16] | None:
+    """An entry's vectors, mapped; ``None`` where it is none, is damaged, or has another stamp than this one."""
     try:
         entry = read_json(place / _FACTS)
-        if entry["shape"] != list(shape) or describe(place / _TEXTS) != entry["texts"]:
+        rows, width = entry["shape"]
+        if stamp is not None and entry["stamp"] != stamp:
             return None
-        if (place / _VECTORS).stat().st_size != 2 * shape[0] * shape[1]:
+        if describe(place / _TEXTS) != entry["texts"] or (place / _VECTORS).stat().st_size != 2 * rows * width:
             return None
-        os.utime(place)
-        return np.memmap(place / _VECTORS, dtype=np.float16, mode="r", shape=shape)
+        return np.memmap(place / _VECTORS, dtype=np.float16, mode="r", shape=(rows, width))
     except (SpectraError, OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -170,31 +230,34 @@ def _parts(place: Path) -> Path:
     return place.with_name(f".{place.name}.parts")
 
 
-def _name(start: int) -> str:
-    return f"{start:012d}.npy"
+def _name(texts: Texts, part: NDArray[np.int64]) -> str:
+    """The file of a part: by its texts, since what is known, and so what is left, may change before it goes on."""
+    return f"{hashlib.sha256(texts.digests[part].tobytes()).hexdigest()[:32]}.npy"
 
 
 def _write(place: Path, teacher: Teacher, texts: Texts, rows: Dataset, columns: list[str]) -> None:
-    order = np.lexsort((texts.digests, texts.lengths))[::-1]  # like lengths together, the longest first
-    parts = _parts(place)
-    starts = range(0, len(order), PART)
-    for start in progress(starts, label=f"{teacher.name}: {len(order):,} texts"):
-        if not (parts / _name(start)).is_file():
-            found = _encoded(teacher, texts, order[start : start + PART], rows, columns)
+    known, parts = _known(place.parent, teacher, texts), _parts(place)
+    todo = _in_parts(texts, known)
+    for part in progress(todo, label=f"{teacher.name}: {sum(map(len, todo)):,} texts"):
+        if not (parts / _name(texts, part)).is_file():
+            found = _encoded(teacher, texts, part, rows, columns)
             try:
-                with atomic_write(parts / _name(start), "wb") as file:
+                with atomic_write(parts / _name(texts, part), "wb") as file:
                     np.save(file, found)
             except OSError as error:
                 raise _no_room(parts, error) from error
     temporary = new_folder(place)
     try:
-        shape = (len(order), teacher.width)
+        shape = (len(texts.digests), teacher.width)
         vectors = np.memmap(temporary / _VECTORS, dtype=np.float16, mode="w+", shape=shape)
-        for start in starts:
-            vectors[order[start : start + PART]] = np.load(parts / _name(start))
+        for one in known:
+            vectors[one.places] = one.vectors[one.at]
+        for part in todo:
+            vectors[part] = np.load(parts / _name(texts, part))
         vectors.flush()
         texts.digests.astype("<u8").tofile(temporary / _TEXTS)
         facts = {"shape": list(shape), "texts": describe(temporary / _TEXTS, sync=True), "teacher": teacher.name}
+        facts["stamp"] = _stamp(teacher)
         write_json(temporary / _FACTS, facts)
         publish(temporary, place)
     except OSError as error:

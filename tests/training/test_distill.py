@@ -76,22 +76,34 @@ def test_each_text_is_encoded_once_and_found_again(start: Path, calls: list[int]
         found.of(["never seen"], "anchor")
 
 
-def test_other_texts_weights_or_prompts_are_another_entry(start: Path, tmp_path: Path, calls: list[int]) -> None:
+def test_texts_that_were_added_are_all_that_is_encoded(start: Path, calls: list[int]) -> None:
+    teacher, columns = open_teacher(start), ["anchor"]
+    some = teacher_vectors(teacher, table(TEXTS[:20]), columns)
+    assert sum(calls) == 20 and planned(teacher, table(), columns)["to_encode"] == len(TEXTS) - 20
+    found = teacher_vectors(teacher, table(), columns)
+    assert sum(calls) == len(TEXTS)
+    np.testing.assert_array_equal(found.of(TEXTS[:20], "anchor"), some.of(TEXTS[:20], "anchor"))
+    np.testing.assert_allclose(found.of(TEXTS, "anchor"), teacher.encode(TEXTS, "anchor"), atol=2e-2)
+    calls.clear()
+    fewer = teacher_vectors(teacher, table(TEXTS[5:9]), columns)
+    assert not calls
+    np.testing.assert_array_equal(fewer.of(TEXTS[5:9], "anchor"), found.of(TEXTS[5:9], "anchor"))
+
+
+def test_other_weights_or_prompts_are_another_entry(start: Path, tmp_path: Path, calls: list[int]) -> None:
     teacher_vectors(open_teacher(start), table(), ["anchor"])
-    teacher_vectors(open_teacher(start), table(TEXTS[:20]), ["anchor"])
-    assert sum(calls) == len(TEXTS) + 20
     copied = shutil.copytree(start, tmp_path / "copy")
     teacher_vectors(open_teacher(copied), table(), ["anchor"])
-    assert sum(calls) == len(TEXTS) + 20  # the same files elsewhere
+    assert sum(calls) == len(TEXTS)  # the same files elsewhere
     weights = load_file(copied / "model.safetensors")
     from safetensors.torch import save_file
 
     save_file({name: value * 1.01 for name, value in weights.items()}, copied / "model.safetensors", {"format": "pt"})
     teacher_vectors(open_teacher(copied), table(), ["anchor"])
-    assert sum(calls) == 2 * len(TEXTS) + 20
+    assert sum(calls) == 2 * len(TEXTS)
     prompted = bert_folder(tmp_path / "prompted", prompts={"query": "query a ", "document": ""})
     both = teacher_vectors(open_teacher(prompted), table(), ["anchor", "positive"])
-    assert sum(calls) == 4 * len(TEXTS) + 20  # each text in two manners
+    assert sum(calls) == 4 * len(TEXTS)  # each text in two manners
     assert not np.allclose(both.of(TEXTS[:1], "anchor"), both.of(TEXTS[:1], "positive"))
 
 
