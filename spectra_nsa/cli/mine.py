@@ -13,7 +13,9 @@ from spectra_nsa.core.errors import UsageError
 
 
 def mine_command(
-    source: Annotated[str, typer.Argument(help="Pairs: a file, a Hugging Face set, or python:installed.")],
+    source: Annotated[
+        str, typer.Argument(help="Pairs: a file, a Hugging Face set, a BEIR folder, or python:installed.")
+    ],
     model: Annotated[str, typer.Option("--model", "-m", help="A model folder or Hub name, or bm25.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Write here: .jsonl or .parquet.")],
     corpus: Annotated[str | None, typer.Option("--corpus", "-c", help="A source of further candidates.")] = None,

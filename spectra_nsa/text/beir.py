@@ -9,7 +9,7 @@ from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.text.lines import read_lines
 from spectra_nsa.text.quarantine import Quarantine, printable
 from spectra_nsa.text.records import Record, read_records
-from spectra_nsa.text.rows import Problem, RetrievalSet
+from spectra_nsa.text.rows import Problem, RetrievalSet, TextSet
 from spectra_nsa.text.table import BadValue, text_value
 
 _ENDINGS = ("", ".gz", ".zst")
@@ -60,6 +60,42 @@ def load_beir(folder: str | Path, split: str | None = None, *, quarantine: Path 
     return RetrievalSet(
         name=folder.resolve().name, corpus=corpus, queries={query: queries[query] for query in qrels}, qrels=qrels,
         split=split, missing=missing, quarantined=refused.count, problems=tuple(refused.first), notes=notes,
+    )  # fmt: skip
+
+
+def judged_pairs(
+    folder: str | Path, split: str | None = None, *, limit: int | None = None, quarantine: Path | None = None
+) -> TextSet:
+    """Each query of a BEIR folder with each of its relevant documents, as pairs.
+
+    Args:
+        folder: see `load_beir`.
+        split: which judgements; ``None`` takes train, else what `load_beir` takes, and a note says which.
+        limit: at most so many pairs; ``None`` for all.
+        quarantine: a folder for the broken lines; ``None`` only counts them.
+
+    Raises:
+        SpectraError: as `load_beir`.
+    """
+    from datasets import Dataset
+
+    if split is None and find(Path(folder) / "qrels", "train.tsv") is not None:
+        split = "train"
+    data = load_beir(folder, split, quarantine=quarantine)
+    rows = [
+        {"anchor": data.queries[query], "positive": data.corpus[document]}
+        for query, judged in data.qrels.items()
+        for document, relevance in judged.items()
+        if relevance > 0 and data.corpus[document]
+    ][:limit]
+    if not rows:
+        raise SpectraError(f"{folder}: every relevant document is empty.")
+    read = (
+        f"the judgements of split {data.split}: each query with each relevant document; the corpus are candidates too"
+    )
+    return TextSet(
+        name=data.name, kind="pairs", dataset=Dataset.from_list(rows), quarantined=data.quarantined,
+        problems=data.problems, notes=(read, *data.notes),
     )  # fmt: skip
 
 

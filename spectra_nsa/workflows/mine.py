@@ -47,11 +47,12 @@ def mine(
     """Writes pairs with hard negatives, and FILE.meta.json beside them.
 
     Args:
-        source: pairs, as `load_source` reads them; negatives that they have are not used.
+        source: pairs, as `load_source` reads them; negatives that they have are not used. Or a BEIR folder: queries
+            with their relevant documents, by the judgements of `split` (``None``: train, where there is one).
         model: a SentenceTransformer's or SparseEncoder's folder or Hub name, or ``"bm25"``. Dense vectors are compared
             by cosine, sparse ones by inner product.
         output: the file, JSON Lines (.jsonl) or Parquet (.parquet) by its name.
-        corpus: further candidates; ``None`` has the other rows' positives only.
+        corpus: further candidates; ``None`` has the other rows' positives only, of a BEIR folder its corpus.
         judge: a second model, or a CrossEncoder, which drops what it takes for another positive (`judge_ratio`);
             ``None`` for none.
         incomplete: ``"drop"`` sets rows with too few negatives aside, into NAME.incomplete.jsonl; ``"keep"`` repeats
@@ -78,6 +79,7 @@ def mine(
     check_output(target, str(source), incomplete)
     _check_names([source, corpus], [model, judge])
     from spectra_nsa.core.memory import peak_memory_gb
+    from spectra_nsa.models.precision import resolve_precision
     from spectra_nsa.workflows.candidates import Candidates, Judgements, choose
     from spectra_nsa.workflows.teachers import find_teacher
 
@@ -91,7 +93,7 @@ def mine(
         "output": str(target), "source": str(source), "corpus": corpus and str(corpus),
         "model": dataclasses.asdict(teacher), "judge": second and dataclasses.asdict(second),
         "rules": dataclasses.asdict(rule) | {"range_max": rule.depth}, "incomplete": incomplete,
-        "notes": found.pop("notes"), "counts": found,
+        "precision": resolve_precision("auto"), "notes": found.pop("notes"), "counts": found,
     }  # fmt: skip
     if dry_run:
         todo = len(candidates.blocks.missing(candidates.count))
@@ -160,10 +162,15 @@ def _pool(
     limit: int | None, refused: Path | None,
 ) -> tuple[Pool, dict[str, Any]]:  # fmt: skip
     """The numbered texts, and what is to be told of them."""
+    from spectra_nsa.text.beir import is_beir, judged_pairs
     from spectra_nsa.text.pool import build_pool
     from spectra_nsa.text.sources import load_source
 
-    pairs = load_source(source, columns=columns, split=split, limit=limit, quarantine=refused)
+    if columns is None and is_beir(Path(source).expanduser()):
+        pairs = judged_pairs(Path(source).expanduser(), split, limit=limit, quarantine=refused)
+        corpus = source if corpus is None else corpus
+    else:
+        pairs = load_source(source, columns=columns, split=split, limit=limit, quarantine=refused)
     further = load_source(corpus, quarantine=refused) if corpus is not None else None
     pool = build_pool(pairs, further)
     repeated = int((~pool.first_R).sum())
