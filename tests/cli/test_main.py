@@ -29,7 +29,7 @@ FLAGS = {
         "words --size --model -m --data -d --epochs --max-steps --batch --max-length --name --seed --resume "
         "--gradient-checkpointing --dry-run --json"
     ),
-    "distill": "teacher source words --layers --static --dim --output -o --dry-run --json",
+    "distill": "teacher source words --layers --static --dim --epochs --max-steps --output -o --dry-run --json",
     "monitor": "run --once --every --json",
     "compare": "first second --html --json",
     "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit --precision",
@@ -50,7 +50,7 @@ FLAGS = {
     "anomaly fit": "model --texts -t --output -o --prototypes --level --seed --json",
     "tokenizer train": (
         "sources --output -o --out-prefix --kind --vocab-size --lowercase --min-frequency --max-length --limit "
-        "--held-out --json"
+        "--columns --held-out --json"
     ),
     "tokenizer report": "tokenizers --texts -t --json",
     "recipe list": "--json",

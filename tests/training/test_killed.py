@@ -63,7 +63,10 @@ def rows_file(path: Path, columns: list[str]) -> Path:
 
 RUNS = {
     "pairs": (["anchor", "positive"], ["train.accumulation=2", "train.batch=4", "model.spectral=true"]),
-    "negatives": (["anchor", "positive", "negative"], ["data.group=place", "train.batch=8", "model.depth_mix=true"]),
+    "negatives": (
+        ["anchor", "positive", "negative"],
+        ["data.group=place", "train.batch=8", "model.depth_mix=true", "loss.terms.triplet.weight=0.1"],
+    ),
 }
 
 
@@ -75,8 +78,7 @@ def recipe(folder: Path, start: Path, kind: str) -> list[str]:
         f"data.train={data}", f"model.start={start}", "data.dev_rows=16", "train.epochs=2.5", "train.lr=1e-3",
         "train.precision=fp32", "train.log_every=3", "train.checkpoint_every=2", "train.evaluate_every=1",
         "model.dropout=0.1", "model.entity=true", "loss.temperature_start=0.1", "loss.terms.anchor.start=3",
-        "loss.terms.bridge.ramp=9", "loss.terms.spectral.weight=0.1", "loss.terms.triplet.weight=0.1",
-        "train.schedule=cosine", *more,
+        "loss.terms.bridge.ramp=9", "loss.terms.spectral.weight=0.1", "train.schedule=cosine", *more,
     ]  # fmt: skip
 
 
