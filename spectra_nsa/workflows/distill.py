@@ -106,13 +106,18 @@ def plan_distillation(recipe: Recipe) -> dict[str, Any]:
     Returns:
         layers (how many; ``None`` for a shape of its own), rows, steps, terms, and for each teacher its texts, those
         still to encode, and their bytes.
+
+    Raises:
+        SpectraError: what `check_data` refuses.
     """
     from spectra_nsa.models.teacher import open_teacher
     from spectra_nsa.training.build import live_terms, steps_of
     from spectra_nsa.training.start import open_start
     from spectra_nsa.training.teachers import planned
+    from spectra_nsa.training.watching import check_data
 
     data = _data(recipe)
+    check_data(recipe, data)
     student = open_start(recipe)
     return {
         "layers": recipe.model.layers and len(recipe.model.layers),

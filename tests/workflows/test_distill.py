@@ -73,6 +73,7 @@ def test_layers_asked_for_twice_and_folders_in_use_are_refused(teacher: Path, pa
         (["free", "--layers", "2", "model.layers=null"], "contradict each other"),
         (["used"], "holds a run already"),
         (["file"], "is a file"),
+        (["free", "loss.terms.triplet.weight=1"], "needs hard negatives"),
     ):
         run = CliRunner().invoke(app, [*words, str(tmp_path / more[0]), *more[1:]])
         assert said in str(run.exception), more
