@@ -97,9 +97,8 @@ def main() -> None:
     except SystemExit as end:
         if not end.code:
             processes.leave()
-        if isinstance(
-            getattr(end.__context__, "__cause__", None), KeyboardInterrupt
-        ):  # typer has turned it into an exit
+        turned = getattr(end.__context__, "__cause__", None)  # what typer has made an exit of
+        if isinstance(turned, KeyboardInterrupt):
             _interrupted()
         raise
     except SpectraError as error:

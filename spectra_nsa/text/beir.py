@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.text.lines import read_lines
-from spectra_nsa.text.quarantine import Quarantine, printable
+from spectra_nsa.text.quarantine import Quarantine, file_name, printable
 from spectra_nsa.text.records import Record, read_records
 from spectra_nsa.text.rows import Problem, RetrievalSet, TextSet
 from spectra_nsa.text.table import BadValue, text_value
@@ -39,7 +39,7 @@ def load_beir(folder: str | Path, split: str | None = None, *, quarantine: Path 
     """
     folder = Path(folder)
     split, judgements = _split(folder, split)
-    with Quarantine(str(folder / f"beir-{split}"), quarantine) as refused:
+    with Quarantine(_refused(folder, split), quarantine) as refused:
         corpus = _texts(_needed(folder, "corpus.jsonl"), refused, title=True)
         queries = _texts(_needed(folder, "queries.jsonl"), refused, title=False)
         qrels: dict[str, dict[str, int]] = {}
@@ -93,10 +93,16 @@ def judged_pairs(
     read = (
         f"the judgements of split {data.split}: each query with each relevant document; the corpus are candidates too"
     )
+    aside = None if quarantine is None or not data.quarantined else quarantine / file_name(_refused(folder, data.split))
     return TextSet(
         name=data.name, kind="pairs", dataset=Dataset.from_list(rows), quarantined=data.quarantined,
-        problems=data.problems, notes=(read, *data.notes),
+        quarantine_file=aside, problems=data.problems, notes=(read, *data.notes),
     )  # fmt: skip
+
+
+def _refused(folder: str | Path, split: str) -> str:
+    """What the file of the broken lines is named after."""
+    return str(Path(folder) / f"beir-{split}")
 
 
 def _needed(folder: Path, name: str) -> Path:

@@ -17,7 +17,7 @@ from spectra_nsa.text.pool import Pool
 from spectra_nsa.workflows.teachers import Teacher
 
 KEPT = 12  # searches whose hits stay on disk
-READ_AT_ONCE = 128  # anchors whose candidates a cross-encoder reads between two saves: a minute or two
+READ_AT_ONCE = 128  # anchors whose candidates a cross-encoder reads between two saves
 SAME = 0.8  # the Jaccard similarity of near-duplicates, as in `spectra data preview`
 
 

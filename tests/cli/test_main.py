@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from spectra_nsa.cli.main import app
+from spectra_nsa.cli.main import app, main
 
 # A name that leaves this table breaks somebody's script; a new one is added here on purpose.
 # Arguments stand first, by name; then the options.
@@ -243,3 +243,27 @@ def test_inspect_json() -> None:
     assert facts["gpu"] == "H100"
     readable = CliRunner().invoke(app, ["inspect", "M456"], env={"COLUMNS": "200"}, catch_exceptions=False)
     assert "458.1 M parameters" in readable.stdout
+
+
+@pytest.mark.parametrize(
+    ("verb", "work", "said"),
+    [
+        (
+            ["mine", "p.jsonl", "-m", "bm25", "-o", "m.jsonl"],
+            "mine.mine",
+            "stopped; the same command goes on where it was",
+        ),
+        (["tokenizer", "train", "p.jsonl", "-o", "words"], "tokenizer.train_tokenizer_on", "spectra: interrupted"),
+    ],
+)
+def test_a_command_that_is_interrupted_says_so_once(
+    verb: list[str], work: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"spectra_nsa.workflows.{work}", interrupted)
+    monkeypatch.setattr("sys.argv", ["spectra", *verb])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130 and capsys.readouterr().err.strip() == said

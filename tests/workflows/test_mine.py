@@ -425,12 +425,14 @@ def test_a_beir_folder_is_mined_by_its_judgements_among_its_corpus(tmp_path: Pat
     (folder / "corpus.jsonl").write_text("\n".join(lines))
     asked = {"q1": "food for a red cat", "q2": "toys for a red cat"}
     lines = [json.dumps({"_id": key, "text": text}) for key, text in asked.items()]
-    (folder / "queries.jsonl").write_text("\n".join(lines))
+    (folder / "queries.jsonl").write_text("\n".join([*lines, "no json"]))
     (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\nq1\td4\t1\n")
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq2\td5\t1\n")
     facts = sp.mine(folder, "bm25", tmp_path / "mined.jsonl")
     (row,) = read(tmp_path / "mined.jsonl")
     assert (row["anchor"], row["positive"]) == (asked["q1"], documents["d1"])
     assert row["negative"] in (documents["d2"], documents["d5"]) and "split train" in " ".join(facts["notes"])
+    (aside,) = (tmp_path / "mined.quarantine").glob("*beir*")
+    assert str(aside) in " ".join(facts["notes"]) and "line 3: not JSON" in " ".join(facts["notes"])
     sp.mine(folder, "bm25", tmp_path / "test.jsonl", split="test")
     assert [row["anchor"] for row in read(tmp_path / "test.jsonl")] == [asked["q2"]]
