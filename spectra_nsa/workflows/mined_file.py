@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -21,11 +22,17 @@ if TYPE_CHECKING:
 INCOMPLETE = ("drop", "keep")
 SUFFIXES = (".jsonl", ".parquet")
 _AT_A_TIME = 1_000
+_OURS = r"anchor|positive|negative(_\d+)?|scores"
 
 
 def negative_names(count: int) -> list[str]:
     """The columns of negatives: `negative`, `negative_2`, …."""
     return ["negative", *(f"negative_{number}" for number in range(2, count + 1))]
+
+
+def other_names(pool: Pool) -> list[str]:
+    """The source's columns that stay: all but its pairs, its own negatives, and the `scores` of these."""
+    return [name for name in pool.rows.column_names if not re.fullmatch(_OURS, name)]
 
 
 def beside(output: Path) -> Path:
@@ -86,8 +93,8 @@ class _Writer:
 
 
 @contextlib.contextmanager
-def _writing(path: Path, columns: list[str]) -> Iterator[_Writer]:
-    """A writer of a file that is whole or absent."""
+def _writing(path: Path, columns: list[str], pool: Pool) -> Iterator[_Writer]:
+    """A writer of a file that is whole or absent; other columns of the source keep their kind."""
     if path.suffix != ".parquet":
         with atomic_write(path) as file:
             yield (writer := _Writer(file, None))
@@ -98,7 +105,8 @@ def _writing(path: Path, columns: list[str]) -> Iterator[_Writer]:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise missing_extra("pyarrow", "data") from error
-    kinds = {"scores": pa.list_(pa.float64())}
+    source = pool.rows.features.arrow_schema
+    kinds = {name: source.field(name).type for name in other_names(pool)} | {"scores": pa.list_(pa.float64())}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
     with atomic_write(path, "wb") as file, pq.ParquetWriter(file, schema) as parquet:
         yield (writer := _Writer(file, parquet))
@@ -123,12 +131,12 @@ def write_rows(
         counts: `written`, `incomplete` (rows with some negatives, but too few), `without`.
     """
     names = negative_names(found.index_QN.shape[1])
-    columns = ["anchor", "positive", *names, *(["scores"] if scores else [])]
+    columns = ["anchor", "positive", *names, *(["scores"] if scores else []), *other_names(pool)]
     counts = {"written": 0, "incomplete": 0, "without": 0}
     side = beside(output)
-    with _writing(output, columns) as file:
-        with _writing(side, columns) as rest:
-            for row, negatives, values in _rows(pool, found):
+    with _writing(output, columns, pool) as file:
+        with _writing(side, columns, pool) as rest:
+            for row, others, negatives, values in _rows(pool, found):
                 missing = len(names) - len(negatives)
                 counts["incomplete"] += 0 < missing < len(names)
                 counts["without"] += not negatives
@@ -136,7 +144,7 @@ def write_rows(
                 if whole and missing:
                     negatives = _repeated(negatives, len(names))
                     values = [values[0], *_repeated(values[1:], len(names))]
-                row |= dict(zip(names, negatives, strict=False)) | ({"scores": values} if scores else {})
+                row |= dict(zip(names, negatives, strict=False)) | ({"scores": values} if scores else {}) | others
                 (file if whole else rest).add(row)
         counts["written"] = file.rows
         if not rest.rows:
@@ -149,12 +157,12 @@ def _repeated(values: list[Any], size: int) -> list[Any]:
     return [values[number % len(values)] for number in range(size)]
 
 
-def _rows(pool: Pool, found: Negatives) -> Iterator[tuple[dict[str, Any], list[str], list[float]]]:
-    """Each distinct pair of the source: its texts, its negatives, the scores of the positive and of them."""
-    places, pairs = np.flatnonzero(pool.first_R), pool.pair_R()
+def _rows(pool: Pool, found: Negatives) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[str], list[float]]]:
+    """Each distinct pair of the source: texts, other columns, negatives, the scores of the positive and of them."""
+    places, pairs, others = np.flatnonzero(pool.first_R), pool.pair_R(), other_names(pool)
     for start in progress(range(0, len(places), _AT_A_TIME), label="writing"):
         part = places[start : start + _AT_A_TIME]
-        texts = pool.rows.select_columns(["anchor", "positive"])[part.tolist()]
+        own = pool.rows.select_columns(["anchor", "positive", *others])[part.tolist()]
         query = pool.query_R[part]
         taken = found.index_QN[query] >= 0
         documents = iter(pool.documents.get(found.index_QN[query][taken]))
@@ -162,4 +170,5 @@ def _rows(pool: Pool, found: Negatives) -> Iterator[tuple[dict[str, Any], list[s
             negatives = [next(documents) for _ in range(int(taken[at].sum()))]
             scores = [found.own_P[pairs[row]], *found.scores_QN[query[at]][taken[at]]]
             values = [round(float(score), 6) for score in scores]
-            yield {"anchor": texts["anchor"][at], "positive": texts["positive"][at]}, negatives, values
+            texts, rest = ({name: own[name][at] for name in names} for names in (("anchor", "positive"), others))
+            yield texts, rest, negatives, values

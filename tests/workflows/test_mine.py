@@ -230,6 +230,23 @@ def test_our_reader_and_margin_mse_take_what_was_written(pairs: Write, tmp_path:
     assert trainer.state.log_history[0]["loss"] < 1e-3, "the teacher itself has nothing to learn from its scores"
 
 
+@pytest.mark.parametrize("name", ["mined.jsonl", "mined.parquet"])
+def test_other_columns_of_the_source_stay(pairs: Write, tmp_path: Path, name: str) -> None:
+    rows = [
+        row | {"negative": "an old one", "scores": [0.5, 0.1], "topic": f"topic {number}", "year": 2000 + number}
+        for number, row in enumerate(ROWS)
+    ]
+    facts = sp.mine(pairs(rows), "bm25", tmp_path / name, range_max=4)
+    found = sp.load_source(tmp_path / name).dataset
+    assert json.loads(Path(facts["meta"]).read_text())["columns"] == found.column_names
+    assert found.column_names == ["anchor", "positive", "negative", "topic", "year"]
+    by_pair = {(row["anchor"], row["positive"]): (row["topic"], row["year"]) for row in rows}
+    assert len(found) >= 3
+    for row in found:
+        assert (row["topic"], row["year"]) == by_pair[row["anchor"], row["positive"]]
+        assert row["negative"] != "an old one"
+
+
 def test_a_corpus_adds_candidates(pairs: Write, tmp_path: Path) -> None:
     corpus = pairs([{"text": "blue bird seed of another kind"}, {"text": "frog"}], "corpus.jsonl")
     sp.mine(pairs(), "bm25", tmp_path / "mined.jsonl", corpus=corpus)
