@@ -1,13 +1,16 @@
-"""Does pretraining on texts help? Held-out perplexity, then contrastive training from it beside random weights.
+"""Does pretraining on texts help? Held-out perplexity, then contrastive training from it beside the start it had.
 
-    python benchmarks/pretrain.py [--size small] [--model CHECKPOINT] [--steps 150] [--pair-steps 60] [--limit 4000]
-        [--batch 32] [--seeds 1] [--data FOLDER]
+    python benchmarks/pretrain.py [--size small] [--model CHECKPOINT] [--steps 1000] [--pair-steps 150] [--limit 4000]
+        [--batch 32] [--seeds 3] [--data FOLDER] [--work FOLDER] [--json FILE]
 
 Pretrains on public books, PEPs and RFCs, medical questions and answers, and the installed Python packages, `limit`
 rows of each; from a checkpoint where `--model` names one. Then trains on docstring → code pairs for equally many steps
 of the same batches from the pretrained model and from what it began with, and measures both on STS-B dev and CoSQA dev
-queries. First of all, the padding of packed sequences beside that of other ways to batch. FOLDER is $SPECTRA_DATA, or
-../shared/data.
+queries, BM25 and MiniLM as it is beside them. The differences have 95 % intervals over test items and seeds
+(`metrics/effects.py`). First of all, the padding of packed sequences beside that of other ways to batch.
+
+FOLDER of --data is $SPECTRA_DATA, or ../shared/data. What WORK (by default runs/pretrain) holds is not trained again:
+take another folder for other options.
 """
 
 from __future__ import annotations
@@ -15,34 +18,44 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spectra_nsa.config.recipe import Recipe, load_recipe
-from spectra_nsa.evaluation.run import evaluate
-from spectra_nsa.evaluation.systems import DenseSystem
+from spectra_nsa.core.files import read_json, write_json
+from spectra_nsa.core.results import environment
+from spectra_nsa.evaluation.bm25 import BM25System
+from spectra_nsa.evaluation.outcome import Task, UnsuitableSystem
+from spectra_nsa.evaluation.systems import DenseSystem, System
 from spectra_nsa.evaluation.tasks import tasks_from
+from spectra_nsa.metrics.bootstrap import correlation_draws, mean_draws
+from spectra_nsa.metrics.effects import part_effects
 from spectra_nsa.models.length_groups import Work
-from spectra_nsa.models.sentence import load
+from spectra_nsa.models.starter import starter_checkpoint
+from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.training.corpus import load_texts
 from spectra_nsa.training.pretrain import check_recipe, open_masked, packed, pretrain
 from spectra_nsa.training.run import train
 
 LENGTH = 128
+METRICS = {"sts": "spearman", "retrieval": "ndcg@10"}
+STARTS = ("before", "pretrained")
 
 
-def recipe_of(options: argparse.Namespace, folder: str, seed: int) -> Recipe:
+def recipe_of(options: argparse.Namespace, name: str, seed: int) -> Recipe:
     sources = [str(options.data / name / "train.jsonl.gz") for name in ("classic_books", "peps_rfcs", "medquad")]
+    every = max(1, options.steps // 5)
     flags: dict[str, Any] = {
         "model.start": options.model, "model.size": None if options.model else options.size,
         "model.max_length": LENGTH, "data.train": sources[0], "data.limit": options.limit, "data.dev_rows": 200,
         "pretrain.also": [*sources[1:], "python:installed"], "train.max_steps": options.steps, "train.seed": seed,
         "train.batch": options.batch, "train.lr": 1e-3 if options.model is None else 1e-4,
-        "train.evaluate_every": max(1, options.steps // 5), "train.checkpoint_every": max(1, options.steps // 5) * 5,
-        "train.epochs": 1000, "output": folder, "name": "pretrained",
+        "train.evaluate_every": every, "train.checkpoint_every": every, "train.epochs": 1000,
+        "output": str(options.work), "name": name,
     }  # fmt: skip
     return check_recipe(load_recipe(None, [], flags=flags))
 
@@ -72,50 +85,115 @@ def show_padding(recipe: Recipe) -> None:
     print(json.dumps(facts), flush=True)
 
 
-def downstream(name: str, start: dict[str, Any], options: argparse.Namespace, folder: str, seed: int) -> None:
-    flags = {
-        **start, "model.max_length": LENGTH, "data.train": "python:installed", "data.limit": 2 * options.limit,
-        "data.dev_rows": 0, "train.max_steps": options.pair_steps, "train.batch": 64, "train.seed": seed,
-        "train.epochs": 1000, "train.lr": 5e-4, "watch.rows": 0, "output": folder, "name": f"pairs-{name}",
-    }  # fmt: skip
-    result = train(load_recipe(None, [], flags=flags))
-    tasks, notes = tasks_from(
-        [f"sts={options.data}/stsb/dev.jsonl.gz", f"retrieval={options.data}/cosqa_retrieval_dev:test"]
-    )
-    measured = evaluate([DenseSystem(name, load(result.folder / "model"))], tasks, notes=notes)
-    figures = {f"{one.name} {one.metric}": one for one in measured.results if one.metric in ("spearman", "ndcg@10")}
-    shown = {key: [round(one.value, 4), [round(end, 4) for end in one.ci or ()]] for key, one in figures.items()}
-    print(json.dumps({"from": name, "seed": seed, "pair_steps": result.steps, **shown}), flush=True)
+def pretrained(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """The held-out perplexity along pretraining, unless WORK holds it."""
+    name = f"pretrained-{seed}"
+    note = options.work / f"{name}.json"
+    if not note.exists():
+        recipe = recipe_of(options, name, seed)
+        if seed == 0:
+            show_padding(recipe)
+        shutil.rmtree(options.work / name, ignore_errors=True)  # of a run that was stopped
+        result = pretrain(recipe)
+        rows = [json.loads(row) for row in (result.folder / "metrics.jsonl").read_text().splitlines()]
+        curve = {row["step"]: round(row["eval_dev_perplexity"], 1) for row in rows if "eval_dev_perplexity" in row}
+        write_json(note, {"seed": seed, "perplexity": curve, "seconds": round(result.seconds)})
+    found: dict[str, Any] = read_json(note)
+    print(json.dumps(found), flush=True)
+    return found
+
+
+def measured(system: System, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Kind of task → its figure and the values behind it; without those that this system cannot do."""
+    found: dict[str, Any] = {}
+    for task in tasks:
+        try:
+            outcome = task.run(system)
+        except UnsuitableSystem:
+            continue
+        metric = METRICS[task.kind]
+        value = next(one.value for one in outcome.results if one.metric == metric)
+        names = ("cosine", "gold") if task.kind == "sts" else (metric,)
+        items = [np.round(np.asarray(outcome.per_unit[key], dtype=np.float64), 6).tolist() for key in names]
+        found[task.kind] = {"value": value, "items": items}
+    return found
+
+
+def show(name: str, figures: dict[str, Any]) -> None:
+    said = ", ".join(f"{kind} {METRICS[kind]} {found['value']:.4f}" for kind, found in figures.items())
+    print(f"{name:14} {said}", flush=True)
+
+
+def downstream(way: str, seed: int, options: argparse.Namespace, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Trains on pairs from one start and measures, unless WORK holds the figures."""
+    name = f"{way}-pairs-{seed}"
+    note = options.work / f"{name}.json"
+    if not note.exists():
+        before = {"model.start": options.model} if options.model else {"model.size": options.size}
+        start = before if way == "before" else {"model.start": str(options.work / f"pretrained-{seed}" / "model")}
+        flags = {
+            **start, "model.max_length": LENGTH, "data.train": "python:installed", "data.limit": 2 * options.limit,
+            "data.dev_rows": 0, "train.max_steps": options.pair_steps, "train.batch": 64, "train.seed": seed,
+            "train.epochs": 1000, "train.lr": 5e-4 if options.model is None else 1e-4, "watch.rows": 0,
+            "output": str(options.work), "name": name,
+        }  # fmt: skip
+        shutil.rmtree(options.work / name, ignore_errors=True)
+        write_json(note, measured(DenseSystem(name, train(load_recipe(None, [], flags=flags)).model), tasks))
+    figures: dict[str, Any] = read_json(note)
+    show(name, figures)
+    return figures
+
+
+def effect(kind: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """What pretraining changes in one kind of task, over items and seeds."""
+
+    def draws(figures: dict[str, Any]) -> np.ndarray:
+        arrays = [np.array(values) for values in figures[kind]["items"]]
+        return correlation_draws(*arrays, method="spearman") if kind == "sts" else mean_draws(arrays[0])
+
+    pairs = list(zip(runs["pretrained"], runs["before"], strict=True))
+    by_seed = [with_it[kind]["value"] - without[kind]["value"] for with_it, without in pairs]
+    gap = np.mean([draws(with_it) - draws(without) for with_it, without in pairs], axis=0)
+    found = part_effects({kind: by_seed}, {kind: gap}, len(pairs[0][0][kind]["items"][0]))[kind]
+    low, high = found.ci
+    print(f"{kind}: pretrained − before {found.value:+.4f} ({low:+.4f} to {high:+.4f}), {found.n} items", flush=True)
+    return {"value": found.value, "ci": found.ci, "seeds": found.seeds}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="small")
     parser.add_argument("--model")
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--pair-steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=1_000)
+    parser.add_argument("--pair-steps", type=int, default=150)
     parser.add_argument("--limit", type=int, default=4_000)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SPECTRA_DATA", "../shared/data")))
+    parser.add_argument("--work", type=Path, default=Path("runs/pretrain"))
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    sources = [f"sts={options.data}/stsb/dev.jsonl.gz", f"retrieval={options.data}/cosqa_retrieval_dev:test"]
+    tasks, _ = tasks_from(sources)
+    others: dict[str, Any] = {}
+    for name, system in (
+        ("BM25", BM25System()),
+        ("MiniLM", DenseSystem("MiniLM", open_teacher(starter_checkpoint()[0]).model)),
+    ):
+        figures = measured(system, tasks)
+        show(name, figures)
+        others[name] = {kind: found["value"] for kind, found in figures.items()}
+    curves, runs = [], {way: [] for way in STARTS}  # type: tuple[list[Any], dict[str, list[dict[str, Any]]]]
     for seed in range(options.seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            recipe = recipe_of(options, folder, seed)
-            if seed == 0:
-                show_padding(recipe)
-            result = pretrain(recipe)
-            rows = (result.folder / "metrics.jsonl").read_text().splitlines()
-            curve = {
-                row["step"]: round(row["eval_dev_perplexity"], 1)
-                for row in map(json.loads, rows)
-                if "eval_dev_perplexity" in row
-            }
-            seconds = round(result.seconds)
-            print(json.dumps({"seed": seed, "perplexity": curve, "seconds": seconds}), flush=True)
-            before = {"model.start": options.model} if options.model else {"model.size": options.size}
-            downstream("start", before, options, folder, seed)
-            downstream("pretrained", {"model.start": str(result.folder / "model")}, options, folder, seed)
+        curves.append(pretrained(options, seed))
+        for way in STARTS:
+            runs[way].append(downstream(way, seed, options, tasks))
+    effects = {kind: effect(kind, runs) for kind in METRICS}
+    if options.json:
+        values = {way: {kind: [one[kind]["value"] for one in found] for kind in METRICS} for way, found in runs.items()}
+        facts = {"pretraining": curves, "systems": others | values, "effects": effects}
+        write_json(options.json, facts | {"environment": environment()})
 
 
 if __name__ == "__main__":
