@@ -104,6 +104,8 @@ class SpectraModel(SpectraPreTrainedModel):
         config: the model's shape.
     """
 
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # of a masked LM: the encoder is what is read
+
     def __init__(self, config: SpectraConfig) -> None:
         super().__init__(config)
         assert config.semantic_dims is not None

@@ -13,7 +13,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertFo
 
 import spectra_nsa.hf  # noqa: F401 (registers)
 from spectra_nsa.models.masked_lm import warm_start_masked_lm
-from spectra_nsa.models.model import SpectraForMaskedLM
+from spectra_nsa.models.model import SpectraForMaskedLM, SpectraModel
 
 SHAPE = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 
@@ -45,6 +45,13 @@ def test_the_decoder_is_tied_to_the_embedding_also_after_a_reload(tmp_path: Path
     warm_start_masked_lm(tmp_path / "bert").save_pretrained(tmp_path / "ours")
     again = SpectraForMaskedLM.from_pretrained(tmp_path / "ours")
     assert again.lm_head.decoder.weight is again.model.encoder.embeddings.tokens.weight
+
+
+def test_the_encoder_is_read_without_complaint_of_the_head(tmp_path: Path) -> None:
+    bert_checkpoint(tmp_path / "bert")
+    warm_start_masked_lm(tmp_path / "bert").save_pretrained(tmp_path / "ours")
+    _, said = SpectraModel.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not said["unexpected_keys"] and not said["missing_keys"]
 
 
 def test_it_works_in_a_sparse_encoder(make_bert: Callable[..., Path], tmp_path: Path) -> None:
