@@ -169,7 +169,7 @@ class FiniteGradients(TrainerCallback):
 class TrimMemory(TrainerCallback):
     """Gives the allocator's holes back when they have piled up: on the CPU, ever new shapes leave them.
 
-    What a step needs is learned from the step after each trim; a fifth more than that is holes.
+    What a step needs is learned from the step after each trim; a tenth more than that is holes.
     """
 
     def __init__(self) -> None:
@@ -180,9 +180,12 @@ class TrimMemory(TrainerCallback):
         resident = resident_gb() or 0.0
         if self.trimmed:
             self.needed = max(self.needed, resident)
-        self.trimmed = resident > 1.2 * self.needed
+        self.trimmed = resident > 1.1 * self.needed
         if self.trimmed:
             trim_heap()
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        trim_heap()  # heads are fitted next
 
 
 class Deadline(TrainerCallback):
