@@ -45,6 +45,9 @@ def mine_command(
     scores: Annotated[
         bool, typer.Option("--scores", help="Write the judge's scores too, or the model's, as a list.")
     ] = False,
+    keep: Annotated[
+        str | None, typer.Option(help="Other columns of the source to write, with commas between: --keep group,id.")
+    ] = None,
     columns: Annotated[str | None, typer.Option(help="ROLE=COLUMN, with commas between.")] = None,
     split: Annotated[str | None, typer.Option(help="The split of a folder or set.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Rows to read.")] = None,
@@ -61,6 +64,7 @@ def mine_command(
     try:
         facts = mine(
             source, model, output, corpus=corpus, judge=judge, incomplete=incomplete, scores=scores,
+            keep=[] if keep is None else [name.strip() for name in keep.split(",")],
             columns=None if columns is None else parse_columns(columns), split=split, limit=limit, dry_run=dry_run,
             say=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
             negatives=negatives, range_min=range_min, range_max=range_max, margin=margin,

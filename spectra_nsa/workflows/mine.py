@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.text.negatives import Rules
-from spectra_nsa.workflows.mined_file import beside, check_output, meta, write_rows
+from spectra_nsa.workflows.mined_file import beside, check_keep, check_output, meta, write_rows
 
 if TYPE_CHECKING:
     from spectra_nsa.text.pool import Pool
@@ -37,6 +37,7 @@ def mine(
     judge: str | Path | None = None,
     incomplete: str = "drop",
     scores: bool = False,
+    keep: Sequence[str] = (),
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
     limit: int | None = None,
@@ -59,6 +60,8 @@ def mine(
             the negatives that they have. Rows without any are set aside either way.
         scores: whether to write the judge's scores too, without a judge the model's: `scores`, a list, the positive's
             first. A cross-encoder's are from 0 to 1, through a sigmoid.
+        keep: other columns of the source to write, such as the one of `data.group`. None by default: whoever trains on
+            the file with another library takes every column for a text.
         columns, split, limit: of the source, see `load_source`.
         dry_run: whether to read the data, and say what would be done.
         say: called with a line of progress at each stage.
@@ -86,6 +89,7 @@ def mine(
     teacher, second = find_teacher(str(model)), None if judge is None else find_teacher(str(judge), judge=True)
     refused = None if dry_run else target.with_name(f"{target.stem}.quarantine")
     pool, found = _pool(source, corpus, columns, split, limit, refused)
+    check_keep(pool, keep)
     _tell(found, rule, say)
     candidates = Candidates(pool, teacher, rule.depth)
     judgements = Judgements(candidates, second) if second is not None else None
@@ -93,7 +97,8 @@ def mine(
         "output": str(target), "source": str(source), "corpus": corpus and str(corpus),
         "model": dataclasses.asdict(teacher), "judge": second and dataclasses.asdict(second),
         "rules": dataclasses.asdict(rule) | {"range_max": rule.depth}, "incomplete": incomplete,
-        "precision": resolve_precision("auto"), "notes": found.pop("notes"), "counts": found,
+        "precision": None if {one.kind for one in (teacher, second) if one} == {"bm25"} else resolve_precision("auto"),
+        "notes": found.pop("notes"), "counts": found,
     }  # fmt: skip
     if dry_run:
         todo = len(candidates.blocks.missing(candidates.count))
@@ -105,7 +110,7 @@ def mine(
     negatives = choose(candidates, judgements, rule)
     found |= {"candidates": negatives.candidates, "dropped": dict(negatives.dropped)}
     _check_any(negatives, rule, incomplete)
-    found |= write_rows(target, pool, negatives, incomplete=incomplete, scores=scores, facts=_record(facts))
+    found |= write_rows(target, pool, negatives, incomplete=incomplete, scores=scores, keep=keep, facts=_record(facts))
     aside = beside(target) if beside(target).is_file() else None
     return facts | {
         "meta": str(meta(target)), "set_aside": aside and str(aside), "seconds": round(time.monotonic() - began, 2),
@@ -141,6 +146,11 @@ def _check_any(found: Negatives, rules: Rules, incomplete: str) -> None:
     most = int((found.index_QN >= 0).sum(axis=1).max())
     if most >= needed:
         return
+    if not found.candidates:
+        raise SpectraError(
+            "there is no candidate: all that was found are positives of their own anchors. Add a --corpus. "
+            "Nothing was written."
+        )
     dropped = ", ".join(f"{name} {count:,}" for name, count in found.dropped.items()) or "none"
     raise SpectraError(
         f"no anchor has {needed} negatives, the most is {most}. Of {found.candidates:,} candidates the rules dropped: "

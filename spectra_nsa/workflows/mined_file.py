@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -30,9 +30,18 @@ def negative_names(count: int) -> list[str]:
     return ["negative", *(f"negative_{number}" for number in range(2, count + 1))]
 
 
-def other_names(pool: Pool) -> list[str]:
-    """The source's columns that stay: all but its pairs, its own negatives, and the `scores` of these."""
-    return [name for name in pool.rows.column_names if not re.fullmatch(_OURS, name)]
+def check_keep(pool: Pool, keep: Sequence[str]) -> None:
+    """Refuses columns that the source has not, or that the file has anyway.
+
+    Raises:
+        UsageError: there is such a name.
+    """
+    for name in keep:
+        if re.fullmatch(_OURS, name):
+            raise UsageError(f"--keep {name}: the file has a column of that name; the source's cannot stand beside it.")
+        if name not in pool.rows.column_names:
+            others = [one for one in pool.rows.column_names if not re.fullmatch(_OURS, one)]
+            raise unknown_name("--keep", name, others)
 
 
 def beside(output: Path) -> Path:
@@ -93,8 +102,8 @@ class _Writer:
 
 
 @contextlib.contextmanager
-def _writing(path: Path, columns: list[str], pool: Pool) -> Iterator[_Writer]:
-    """A writer of a file that is whole or absent; other columns of the source keep their kind."""
+def _writing(path: Path, columns: list[str], pool: Pool, keep: Sequence[str]) -> Iterator[_Writer]:
+    """A writer of a file that is whole or absent; kept columns of the source are of the kind that they were."""
     if path.suffix != ".parquet":
         with atomic_write(path) as file:
             yield (writer := _Writer(file, None))
@@ -106,7 +115,7 @@ def _writing(path: Path, columns: list[str], pool: Pool) -> Iterator[_Writer]:
     except ImportError as error:
         raise missing_extra("pyarrow", "data") from error
     source = pool.rows.features.arrow_schema
-    kinds = {name: source.field(name).type for name in other_names(pool)} | {"scores": pa.list_(pa.float64())}
+    kinds = {name: source.field(name).type for name in keep} | {"scores": pa.list_(pa.float64())}
     schema = pa.schema([(name, kinds.get(name, pa.string())) for name in columns])
     with atomic_write(path, "wb") as file, pq.ParquetWriter(file, schema) as parquet:
         yield (writer := _Writer(file, parquet))
@@ -114,7 +123,14 @@ def _writing(path: Path, columns: list[str], pool: Pool) -> Iterator[_Writer]:
 
 
 def write_rows(
-    output: Path, pool: Pool, found: Negatives, *, incomplete: str, scores: bool, facts: dict[str, Any]
+    output: Path,
+    pool: Pool,
+    found: Negatives,
+    *,
+    incomplete: str,
+    scores: bool,
+    keep: Sequence[str],
+    facts: dict[str, Any],
 ) -> dict[str, int]:
     """Writes the rows in the source's order, and `facts` with the counts beside them.
 
@@ -125,18 +141,19 @@ def write_rows(
         incomplete: ``"drop"`` writes rows with too few negatives into `beside(output)`; ``"keep"`` repeats theirs, so
             that only those without any go there.
         scores: whether to write the teacher's scores of positive and negatives, as the list `scores`.
+        keep: other columns of the source to write.
         facts: what else the file of `meta(output)` says.
 
     Returns:
         counts: `written`, `incomplete` (rows with some negatives, but too few), `without`.
     """
     names = negative_names(found.index_QN.shape[1])
-    columns = ["anchor", "positive", *names, *(["scores"] if scores else []), *other_names(pool)]
+    columns = ["anchor", "positive", *names, *(["scores"] if scores else []), *keep]
     counts = {"written": 0, "incomplete": 0, "without": 0}
     side = beside(output)
-    with _writing(output, columns, pool) as file:
-        with _writing(side, columns, pool) as rest:
-            for row, others, negatives, values in _rows(pool, found):
+    with _writing(output, columns, pool, keep) as file:
+        with _writing(side, columns, pool, keep) as rest:
+            for row, others, negatives, values in _rows(pool, found, keep):
                 missing = len(names) - len(negatives)
                 counts["incomplete"] += 0 < missing < len(names)
                 counts["without"] += not negatives
@@ -157,12 +174,14 @@ def _repeated(values: list[Any], size: int) -> list[Any]:
     return [values[number % len(values)] for number in range(size)]
 
 
-def _rows(pool: Pool, found: Negatives) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[str], list[float]]]:
-    """Each distinct pair of the source: texts, other columns, negatives, the scores of the positive and of them."""
-    places, pairs, others = np.flatnonzero(pool.first_R), pool.pair_R(), other_names(pool)
+def _rows(
+    pool: Pool, found: Negatives, keep: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[str], list[float]]]:
+    """Each distinct pair of the source: texts, kept columns, negatives, the scores of the positive and of them."""
+    places, pairs = np.flatnonzero(pool.first_R), pool.pair_R()
     for start in progress(range(0, len(places), _AT_A_TIME), label="writing"):
         part = places[start : start + _AT_A_TIME]
-        own = pool.rows.select_columns(["anchor", "positive", *others])[part.tolist()]
+        own = pool.rows.select_columns(["anchor", "positive", *keep])[part.tolist()]
         query = pool.query_R[part]
         taken = found.index_QN[query] >= 0
         documents = iter(pool.documents.get(found.index_QN[query][taken]))
@@ -170,5 +189,5 @@ def _rows(pool: Pool, found: Negatives) -> Iterator[tuple[dict[str, Any], dict[s
             negatives = [next(documents) for _ in range(int(taken[at].sum()))]
             scores = [found.own_P[pairs[row]], *found.scores_QN[query[at]][taken[at]]]
             values = [round(float(score), 6) for score in scores]
-            texts, rest = ({name: own[name][at] for name in names} for names in (("anchor", "positive"), others))
+            texts, rest = ({name: own[name][at] for name in names} for names in (("anchor", "positive"), keep))
             yield texts, rest, negatives, values

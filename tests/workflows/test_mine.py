@@ -231,12 +231,12 @@ def test_our_reader_and_margin_mse_take_what_was_written(pairs: Write, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["mined.jsonl", "mined.parquet"])
-def test_other_columns_of_the_source_stay(pairs: Write, tmp_path: Path, name: str) -> None:
+def test_columns_of_the_source_are_kept_if_named(pairs: Write, tmp_path: Path, name: str) -> None:
     rows = [
         row | {"negative": "an old one", "scores": [0.5, 0.1], "topic": f"topic {number}", "year": 2000 + number}
         for number, row in enumerate(ROWS)
     ]
-    facts = sp.mine(pairs(rows), "bm25", tmp_path / name, range_max=4)
+    facts = sp.mine(pairs(rows), "bm25", tmp_path / name, range_max=4, keep=["topic", "year"])
     found = sp.load_source(tmp_path / name).dataset
     assert json.loads(Path(facts["meta"]).read_text())["columns"] == found.column_names
     assert found.column_names == ["anchor", "positive", "negative", "topic", "year"]
@@ -245,6 +245,18 @@ def test_other_columns_of_the_source_stay(pairs: Write, tmp_path: Path, name: st
     for row in found:
         assert (row["topic"], row["year"]) == by_pair[row["anchor"], row["positive"]]
         assert row["negative"] != "an old one"
+    sp.mine(pairs(rows), "bm25", tmp_path / name, range_max=4)
+    assert sp.load_source(tmp_path / name).dataset.column_names == ["anchor", "positive", "negative"]
+    with pytest.raises(UsageError, match="topic"):
+        sp.mine(pairs(rows), "bm25", tmp_path / name, keep=["topics"])
+    with pytest.raises(UsageError, match="scores"):
+        sp.mine(pairs(rows), "bm25", tmp_path / name, keep=["scores"])
+
+
+def test_without_a_candidate_no_rule_is_blamed(pairs: Write, tmp_path: Path) -> None:
+    rows = [{"anchor": "red cat", "positive": "red cats"}, {"anchor": "Red cat", "positive": "a cat"}]
+    with pytest.raises(SpectraError, match="no candidate"):
+        sp.mine(pairs(rows), "bm25", tmp_path / "mined.jsonl")
 
 
 def test_a_corpus_adds_candidates(pairs: Write, tmp_path: Path) -> None:
