@@ -61,9 +61,14 @@ def distill_command(
         shown = json.dumps({"schema": 1, **plan}) if as_json else _planned_static(plan) if static else _planned(plan)
         print(shown)
         return
-    facts = work.distill_static(recipe, width=width, say=_say) if static else work.distill(recipe)
+    try:
+        facts = work.distill_static(recipe, width=width, say=_say) if static else work.distill(recipe)
+    except KeyboardInterrupt:  # before the first step
+        facts = {"interrupted": True}
     if facts["interrupted"]:
-        print(f"stopped. Go on with: spectra train --resume {output}", file=sys.stderr)
+        again = (work.folder_of(recipe) / "recipe.yaml").exists()
+        remedy = f"Go on with: spectra train --resume {output}" if again else "Give the same command again."
+        print(f"stopped. {remedy}", file=sys.stderr)
         raise typer.Exit(130)
     warn_of_no_better(facts.get("best", {}), facts.get("start", {}))
     print(json.dumps({"schema": 1, "teacher": teacher, **facts}) if as_json else _readable(teacher, facts))
@@ -82,17 +87,22 @@ def _planned(plan: dict[str, Any]) -> str:
     shape = f"of {plan['layers']} layers" if plan["layers"] else "of a shape of its own"
     lines.append(
         f"student {shape}: {plan['parameters'] / 1e6:.1f} M parameters; "
-        f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows, {plan['steps']:,} steps; "
+        f"{_rows(plan)}, {plan['steps']:,} steps; "
         f"loss: {', '.join(plan['terms'])}. Nothing was encoded or trained."
     )
     return "\n".join(lines)
 
 
+def _rows(plan: dict[str, Any]) -> str:
+    broken = f", {plan['quarantined']:,} broken ones left out" if plan["quarantined"] else ""
+    return f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows{broken}"
+
+
 def _planned_static(plan: dict[str, Any]) -> str:
     return (
-        f"{plan['teacher']}: {plan['tokens']:,} tokens to encode; weighed by {plan['rows']:,} rows, "
-        f"{plan['dev_rows']} dev rows; a static student of {plan['width']} numbers a token, "
-        f"{plan['bytes'] / 1e6:.1f} MB. Nothing was encoded or written."
+        f"{plan['teacher']}: {plan['tokens']:,} tokens to encode; weighed by {_rows(plan)}; "
+        f"a static student of {plan['width']} numbers a token, {plan['bytes'] / 1e6:.1f} MB. "
+        "Nothing was encoded or written."
     )
 
 

@@ -9,8 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from spectra_nsa.core.errors import UsageError
-
 
 def mine_command(
     source: Annotated[
@@ -68,7 +66,7 @@ def mine_command(
             columns=None if columns is None else parse_columns(columns), split=split, limit=limit, dry_run=dry_run,
             say=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
             negatives=negatives, range_min=range_min, range_max=range_max, margin=margin,
-            relative_margin=_relative(relative_margin, percentage_to_positive), max_score=max_score,
+            relative_margin=relative_margin, percentage_to_positive=percentage_to_positive, max_score=max_score,
             min_score=min_score, sampling=sampling, seed=seed, judge_ratio=judge_ratio,
         )  # fmt: skip
     except KeyboardInterrupt:
@@ -78,17 +76,6 @@ def mine_command(
         print(json.dumps({"schema": 1, **facts}, ensure_ascii=False))
     else:
         _show(facts)
-
-
-def _relative(margin: float | None, percentage: float | None) -> float | None:
-    """Both name one rule."""
-    if percentage is None:
-        return margin
-    if margin is not None:
-        raise UsageError("--relative-margin and --percentage-to-positive are one rule: give one of them.")
-    if not 0 < percentage <= 1:
-        raise UsageError(f"--percentage-to-positive must be above 0 and at most 1 (0.95), not {percentage:g}.")
-    return 1 - percentage
 
 
 def _show(facts: dict[str, Any]) -> None:

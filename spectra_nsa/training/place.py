@@ -79,10 +79,19 @@ def check_free(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise SpectraError(f"{folder} is a file: a run is a folder. Choose another name.")
-    if (folder / "checkpoints").exists() or (folder / "model").exists():
+    if (folder / "recipe.yaml").exists():
         raise SpectraError(
-            f"{folder} holds a run already. Go on with it: --resume {folder}; or choose another name or folder."
+            f"{folder} holds a run already. Go on with it: {go_on(folder)}; or choose another name or folder."
         )
+    if (folder / "checkpoints").exists() or (folder / "model").exists():
+        raise SpectraError(f"{folder} holds a model or a run already: choose another name or folder.")
+
+
+def go_on(folder: Path) -> str:
+    """The command that goes on with the run of a folder."""
+    return (
+        f"spectra {'train' if load_recipe(folder / 'recipe.yaml').pretrain is None else 'pretrain'} --resume {folder}"
+    )
 
 
 def claim_folder(folder: Path) -> Path:

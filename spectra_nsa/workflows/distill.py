@@ -42,7 +42,7 @@ def student_recipe(
         source: pairs, triplets, scored pairs or texts.
         layers: how many of the teacher's; ``None`` for half.
         output: the run's folder.
-        values: ``key=value``, which win.
+        values: ``key=value``, which win; a `model.size` makes a student of that shape from random weights.
         say: called with a line on the layers. ``None`` for a plan, which chooses none: the highest stand for them.
 
     Raises:
@@ -60,11 +60,12 @@ def student_recipe(
     count = read_json(transformer_folder(folder) / "config.json")["num_hidden_layers"]
     wanted = max(1, count // 2) if layers is None else layers
     check_layers(wanted, count)
+    own_shape = any(value.startswith("model.size=") and value != "model.size=null" for value in values)
     defaults: dict[str, Any] = {
         "name": output.name,
         "output": str(output.parent),
-        "model.start": teacher,
-        "model.layers": list(range(count - wanted, count)),
+        "model.start": None if own_shape else teacher,
+        "model.layers": None if own_shape else list(range(count - wanted, count)),
         "data.train": source,
         "distill.teachers": [teacher],
         "train.lr": RATE,
@@ -76,7 +77,7 @@ def student_recipe(
     if layers is not None and len(kept or []) != layers:
         raise UsageError(f"--layers {layers} and model.layers={kept} contradict each other: leave one out.")
     given = any(value.startswith(("model.layers=", "model.start=")) for value in values)
-    if say is None or given or wanted == count:
+    if say is None or own_shape or given or wanted == count:
         return recipe
     chosen, near = _chosen(teacher, recipe, wanted)
     say(
@@ -104,8 +105,8 @@ def plan_distillation(recipe: Recipe) -> dict[str, Any]:
     """What a run by the recipe would do; the teachers are opened, nothing is encoded or trained.
 
     Returns:
-        layers (how many; ``None`` for a shape of its own), rows, steps, terms, and for each teacher its texts, those
-        still to encode, and their bytes.
+        layers (how many; ``None`` for a shape of its own), rows, quarantined (broken ones), steps, terms, and for each
+        teacher its texts, those still to encode, and their bytes.
 
     Raises:
         SpectraError: what `check_data` refuses.
@@ -123,6 +124,7 @@ def plan_distillation(recipe: Recipe) -> dict[str, Any]:
         "layers": recipe.model.layers and len(recipe.model.layers),
         "parameters": sum(weight.numel() for weight in student.parameters()),
         "rows": len(data.train),
+        "quarantined": data.quarantined,
         "dev_rows": len(data.dev) if data.dev is not None else 0,
         "steps": steps_of(recipe, len(data.train)),
         "terms": live_terms(recipe, data.train.column_names),
@@ -134,16 +136,15 @@ def distill(recipe: Recipe) -> dict[str, Any]:
     """Trains a student by the recipe and compares it with its first teacher.
 
     Returns:
-        model (its folder), interrupted, steps, seconds; then, of a run that was not interrupted, layers, the dev metric
-        of both where there is one, and what `compared` gives.
+        model (its folder), interrupted, steps, seconds; then, of a run that was not interrupted, quarantined, layers,
+        the dev metric of both where there is one, and what `compared` gives.
     """
     from spectra_nsa.models.teacher import open_teacher
     from spectra_nsa.training.run import train
 
     if not recipe.distill.teachers:
         raise UsageError("distill.teachers is empty: there is nobody to learn from.")
-    data = _data(recipe)
-    result = train(recipe, data=data)
+    result = train(recipe)
     facts: dict[str, Any] = {
         "model": str(result.folder / "model"),
         "interrupted": result.interrupted,
@@ -152,8 +153,13 @@ def distill(recipe: Recipe) -> dict[str, Any]:
     }
     if result.interrupted:
         return facts
-    teacher = open_teacher(recipe.distill.teachers[0])
-    facts |= {"layers": recipe.model.layers, "best": result.best, "start": result.start}
+    data, teacher = _data(recipe), open_teacher(recipe.distill.teachers[0])
+    facts |= {
+        "quarantined": data.quarantined,
+        "layers": recipe.model.layers,
+        "best": result.best,
+        "start": result.start,
+    }
     return facts | _beside(teacher, result.model, data, recipe)
 
 
@@ -180,7 +186,7 @@ def plan_static(recipe: Recipe, *, width: int) -> dict[str, Any]:
     """What making a static student would do; the teacher is opened, nothing is encoded or written.
 
     Returns:
-        tokens (to encode, one by one), width, rows, dev_rows, and bytes of the student's table.
+        tokens (to encode, one by one), width, rows, quarantined, dev_rows, and bytes of the student's table.
 
     Raises:
         UsageError: the teacher is narrower, or has no fast tokenizer.
@@ -200,6 +206,7 @@ def plan_static(recipe: Recipe, *, width: int) -> dict[str, Any]:
         "tokens": len(words),
         "width": width,
         "rows": len(data.train),
+        "quarantined": data.quarantined,
         "dev_rows": len(data.dev) if data.dev is not None else 0,
         "bytes": 4 * width * (max(tokenizer.get_vocab().values()) + 1),
     }
@@ -228,7 +235,9 @@ def distill_static(recipe: Recipe, *, width: int, say: Callable[[str], None]) ->
     from spectra_nsa.training.place import claim_folder
 
     folder = claim_folder(folder_of(recipe))
-    data = _data(recipe)
+    data = _data(recipe, folder / "quarantine")
+    if data.quarantined:
+        say(f"{data.quarantined:,} broken rows set aside in {folder / 'quarantine'}")
     (teacher_name,) = recipe.distill.teachers
     teacher = open_teacher(teacher_name)
     began = time.monotonic()
@@ -237,6 +246,7 @@ def distill_static(recipe: Recipe, *, width: int, say: Callable[[str], None]) ->
     with atomic_folder(folder / "model") as temporary:
         student.save_pretrained(str(temporary))
     facts = {"model": str(folder / "model"), "interrupted": False, "seconds": round(time.monotonic() - began, 1)}
+    facts["quarantined"] = data.quarantined
     return facts | _beside(teacher, student, data, recipe)
 
 
@@ -286,10 +296,10 @@ def compared(teacher: Teacher, student: Any, data: TrainingData) -> dict[str, An
     }
 
 
-def _data(recipe: Recipe) -> TrainingData:
+def _data(recipe: Recipe, quarantine: Path | None = None) -> TrainingData:
     from spectra_nsa.training.data import load_training_data
 
-    return load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
+    return load_training_data(recipe.data, seed=recipe.train.seed, quarantine=quarantine, distill=recipe.distill)
 
 
 def _parts(rows: Dataset, columns: Sequence[str]) -> Iterator[list[str]]:

@@ -65,7 +65,7 @@ def mine(
         columns, split, limit: of the source, see `load_source`.
         dry_run: whether to read the data, and say what would be done.
         say: called with a line of progress at each stage.
-        rules: see `Rules`.
+        rules: see `Rules`; and `percentage_to_positive`, 1 − `relative_margin`.
 
     Returns:
         what was written, with counts, seconds and the peak of memory.
@@ -127,6 +127,11 @@ def _check_names(sources: Sequence[str | Path | None], models: Sequence[str | Pa
         if source is not None:
             check_source(source)
     for model in models:
+        if not isinstance(model, str | Path | None):
+            raise UsageError(
+                f"mine takes a model by folder or Hub name, not a {type(model).__name__}: what it computes is kept by "
+                "the files' SHA-256. Save yours first, with save_pretrained."
+            )
         if model is not None and str(model) != "bm25":
             named_folder(model)
 
@@ -159,6 +164,13 @@ def _check_any(found: Negatives, rules: Rules, incomplete: str) -> None:
 
 
 def _rules(given: dict[str, Any]) -> Rules:
+    percentage = given.pop("percentage_to_positive", None)
+    if percentage is not None:
+        if given.get("relative_margin") is not None:
+            raise UsageError("--relative-margin and --percentage-to-positive are one rule: give one of them.")
+        if not 0 < percentage <= 1:
+            raise UsageError(f"--percentage-to-positive must be above 0 and at most 1 (0.95), not {percentage:g}.")
+        given["relative_margin"] = 1 - percentage
     names = [field.name for field in dataclasses.fields(Rules)]
     for name in given:
         if name not in names:

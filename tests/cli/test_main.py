@@ -43,7 +43,7 @@ FLAGS = {
     "mine": (
         "source --model -m --output -o --corpus -c --negatives --range-min --range-max --margin --relative-margin "
         "--percentage-to-positive --max-score --min-score --sampling --seed --judge --judge-ratio --incomplete "
-        "--scores --columns --split --limit --dry-run --json"
+        "--scores --keep --columns --split --limit --dry-run --json"
     ),
     "inspect": "model --gpu --rows --epochs --batch --gradient-checkpointing --json",
     "codes fit": "model --corpus -c --queries -q --output -o --seed --json",

@@ -71,7 +71,7 @@ def test_layers_asked_for_twice_and_folders_in_use_are_refused(teacher: Path, pa
     for more, said in (
         (["free", "--layers", "2", "model.layers=[0, 1, 3]"], "contradict each other"),
         (["free", "--layers", "2", "model.layers=null"], "contradict each other"),
-        (["used"], "holds a run already"),
+        (["used"], "a run already"),
         (["file"], "is a file"),
         (["free", "loss.terms.triplet.weight=1"], "needs hard negatives"),
     ):
@@ -88,7 +88,7 @@ def test_figures_for_people(teacher: Path, pairs: Path, tmp_path: Path) -> None:
     for said in ("× the teacher's", "agreement", "dev_ndcg@10", f"model: {tmp_path / 'static' / 'model'}"):
         assert said in run.stdout
     again = CliRunner().invoke(app, [*words, "--dry-run"])
-    assert "holds a run already" in str(again.exception), "what would be refused is refused in a dry run too"
+    assert "a run already" in str(again.exception), "what would be refused is refused in a dry run too"
     plan = CliRunner().invoke(app, [*words[:3], "--layers", "1", "--dry-run"], catch_exceptions=False).stdout
     assert "to encode; 32 numbers each" in plan and "Nothing was encoded or trained" in plan
 
@@ -154,10 +154,37 @@ def test_a_static_student_is_no_wider_than_its_teacher(teacher: Path) -> None:
 
 
 def test_a_student_of_a_shape_of_its_own(teacher: Path, pairs: Path, tmp_path: Path) -> None:
-    keys = ["model.start=null", "model.layers=null", "model.size=small", f"model.tokenizer={teacher}"]
+    keys = ["model.size=small", f"model.tokenizer={teacher}"]
     words = ["distill", teacher, pairs, *keys, "train.batch=8", "loss.terms.entity.weight=1"]
     told = CliRunner().invoke(app, [*map(str, words), "--dry-run"], catch_exceptions=False)
     assert "student of a shape of its own: " in told.stdout
     assert "loss: entity, distill_embedding, distill_similarity" in told.stdout
     facts = spectra(*words, "--output", tmp_path / "student", "train.max_steps=2")
     assert facts["layers"] is None and sp.load(facts["model"]).spectra.config.hidden_size == 128
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_broken_rows_are_set_aside_and_counted(teacher: Path, pairs: Path, tmp_path: Path, static: bool) -> None:
+    pairs.write_text(pairs.read_text() + '\n{"anchor": "open"\n{"anchor": "open", "positive": null}\n')
+    words = ["distill", teacher, pairs, "--output", tmp_path / "run", *(["--static", "--dim", "8"] if static else [])]
+    assert spectra(*words, "--dry-run")["quarantined"] == 2
+    assert "2 broken ones" in CliRunner().invoke(app, [*map(str, words), "--dry-run"], catch_exceptions=False).stdout
+    assert spectra(*words, *([] if static else ["--max-steps", "2"]))["quarantined"] == 2
+    (file,) = (tmp_path / "run" / "quarantine").iterdir()
+    assert len(file.read_text().splitlines()) == 2
+
+
+def test_stopped_before_its_first_step_it_names_the_command_that_goes_on(
+    teacher: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ["distill", str(teacher), str(pairs), "-o", str(tmp_path / "run"), "--max-steps", "2"]
+    with monkeypatch.context() as patch:
+        patch.setattr("spectra_nsa.training.teaching.teacher_vectors", interrupt)
+        run = CliRunner().invoke(app, words)
+    assert run.exit_code == 130 and f"spectra train --resume {tmp_path / 'run'}" in run.stderr
+    again = CliRunner().invoke(app, words)
+    assert f"spectra train --resume {tmp_path / 'run'}" in str(again.exception)
+    assert spectra("train", "--resume", tmp_path / "run")["steps"] == 2
