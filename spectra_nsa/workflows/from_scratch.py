@@ -16,6 +16,7 @@ VOCABULARY, LENGTH = 8_000, 128
 PRETRAINING = 0.4  # share of the time for vocabulary and pretraining; the rest is the teacher's and the student's
 PAIRS_A_MINUTE = 400  # a teacher encodes twice as many texts in well under the time that is left
 DEV_TEXTS = 100
+SHORTEST_FROM_SCRATCH = 120  # seconds below which vocabulary, pretraining and teacher leave nothing for the student
 RATE = 5e-4  # a young model's; a trained checkpoint is moved more gently
 
 

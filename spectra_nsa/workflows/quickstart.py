@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -20,7 +21,7 @@ from spectra_nsa.core.files import write_json
 from spectra_nsa.core.memory import peak_memory_gb, release_memory
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.models.starter import starter_checkpoint
-from spectra_nsa.workflows.from_scratch import PRETRAINING, enough, pretrained_start, student_of
+from spectra_nsa.workflows.from_scratch import PRETRAINING, SHORTEST_FROM_SCRATCH, enough, pretrained_start, student_of
 from spectra_nsa.workflows.quickstart_outputs import AllOutputs, measure_outputs, outputs_grid
 from spectra_nsa.workflows.search import remember_model, top_hits
 
@@ -146,8 +147,11 @@ def quickstart(
         groups=list(pairs["group"])[DEV_ROWS:],
     )
     available = clock.left - measuring - RESERVE
-    if available < SHORTEST:
-        needed = math.ceil((clock.spent + measuring + RESERVE + SHORTEST) / 60)
+    shortest = SHORTEST_FROM_SCRATCH if from_scratch else SHORTEST
+    if available < shortest:
+        with contextlib.suppress(OSError):
+            out.rmdir()
+        needed = math.ceil((clock.spent + measuring + RESERVE + shortest) / 60)
         raise SpectraError(
             f"{minutes:g} minutes are too few here: data and measuring take {clock.spent + measuring:.0f} s, which "
             f"leaves no time to train. Try --minutes {needed}."

@@ -14,6 +14,7 @@ from datasets import Dataset
 import spectra_nsa as sp
 from spectra_nsa.config.presets import Preset, load_preset
 from spectra_nsa.config.recipe import load_recipe
+from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.models import fresh
 from spectra_nsa.workflows import quickstart as command
 from spectra_nsa.workflows.from_scratch import enough, pretrained_start
@@ -75,3 +76,11 @@ def test_pretraining_ends_when_its_time_does(small: None, tmp_path: Path) -> Non
 
 def test_how_many_pairs_a_teacher_is_asked_about() -> None:
     assert [enough(24_000, 10), enough(24_000, 1), enough(300, 10)] == [4_000, 1_000, 300]
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_too_little_time_names_enough_and_leaves_no_folder(small: None, tmp_path: Path, from_scratch: bool) -> None:
+    with pytest.raises(SpectraError, match=r"Try --minutes (\d+)") as refused:
+        quickstart(tmp_path / "run", minutes=0.5, from_scratch=from_scratch, say=lambda line: None)
+    advised = int(str(refused.value).split("--minutes ")[1].rstrip("."))
+    assert advised >= (4 if from_scratch else 2) and not (tmp_path / "run").exists()
