@@ -15,6 +15,8 @@ from spectra_nsa.text.records import is_plain
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from spectra_nsa.text.shared import SharedColumns
+
 _AT_A_TIME = 1_000
 
 
@@ -27,25 +29,35 @@ class Corpus:
     Args:
         sources: plain text files and sources that `load_source` knows.
         limit: at most so many lines or rows of each; ``None`` for all.
-        columns: role → column in the sources that have columns; ``None`` guesses.
+        columns: role → column, for the sources that have all of these columns; ``None`` guesses everywhere. A
+            `SharedColumns` is shared with other corpora, and its `check` is the caller's.
 
     Attributes:
         left_out: how many rows and lines were refused.
 
     Raises:
-        SpectraError: a source cannot be read, or holds no text.
+        SpectraError: a source cannot be read, or holds no text, or the columns fit none.
     """
 
     def __init__(
-        self, sources: Sequence[str | Path], *, limit: int | None = None, columns: Mapping[str, str] | None = None
+        self,
+        sources: Sequence[str | Path],
+        *,
+        limit: int | None = None,
+        columns: Mapping[str, str] | SharedColumns | None = None,
     ) -> None:
+        from spectra_nsa.text.shared import SharedColumns
+
         if not sources:
             raise UsageError("name a source of texts: a plain text file, or whatever spectra data preview reads.")
-        self.limit, self.columns = limit, columns
+        shared = columns if isinstance(columns, SharedColumns) else SharedColumns(columns)
+        self.limit = limit
         self.left_out = 0
         self._parts: list[Path | tuple[Dataset, tuple[str, ...]]] = []
         for source in sources:
-            self._parts.append(self._plain(Path(source)) if is_plain(source) else self._table(source))
+            self._parts.append(self._plain(Path(source)) if is_plain(source) else self._table(source, shared))
+        if shared is not columns:
+            shared.check()
 
     def _plain(self, path: Path) -> Path:
         path = path.expanduser()
@@ -63,10 +75,8 @@ class Corpus:
         self.left_out += refused
         return path
 
-    def _table(self, source: str | Path) -> tuple[Dataset, tuple[str, ...]]:
-        from spectra_nsa.text.sources import load_source
-
-        found = load_source(source, columns=self.columns, limit=self.limit)
+    def _table(self, source: str | Path, columns: SharedColumns) -> tuple[Dataset, tuple[str, ...]]:
+        found = columns.load(source, limit=self.limit)
         self.left_out += found.quarantined
         return found.dataset, found.text_columns
 

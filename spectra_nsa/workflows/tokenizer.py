@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.results import Result
 from spectra_nsa.text.corpus import Corpus, sample_texts
+from spectra_nsa.text.shared import SharedColumns
 
 if TYPE_CHECKING:
     from spectra_nsa.models.tokenizer_train import TokenizerSpec
@@ -48,7 +49,7 @@ def train_tokenizer_on(
         output: the folder; a tokenizer's that stands there is replaced.
         held_out: a source to measure on; ``None`` leaves 2 % of the texts out of the training. At most 5,000 count.
         limit: at most so many lines or rows of each source.
-        columns: role → column of the sources that have columns; ``None`` guesses.
+        columns: role → column, for the sources (`held_out` too) that have all of these; ``None`` guesses everywhere.
         say: called with lines of progress.
 
     Returns:
@@ -56,19 +57,21 @@ def train_tokenizer_on(
         held out.
 
     Raises:
-        SpectraError: unusable texts, or too few pieces.
+        SpectraError: unusable texts, columns that fit no source, or too few pieces.
         UsageError: something else than a tokenizer stands at `output`.
     """
     from spectra_nsa.models.tokenizer_kinds import KINDS
     from spectra_nsa.models.tokenizer_train import check_tokenizer_folder, save_tokenizer, train_tokenizer
 
     check_tokenizer_folder(output)
-    corpus = Corpus(sources, limit=limit, columns=columns)
+    shared = SharedColumns(columns)
+    corpus = Corpus(sources, limit=limit, columns=shared)
     texts: Iterable[str] = corpus
     if held_out is None:
         texts, unseen = _Part(corpus, held_out=False), sample_texts(_Part(corpus, held_out=True), MOST)
     else:
-        unseen = sample_texts(Corpus([held_out], columns=columns), MOST)
+        unseen = sample_texts(Corpus([held_out], columns=shared), MOST)
+    shared.check()
     if corpus.left_out:
         say(f"{corpus.left_out:,} unreadable rows or lines were left out")
     say(f"training {spec.kind} for {spec.vocab_size:,} pieces")
@@ -89,12 +92,15 @@ def train_tokenizer_on(
     }
 
 
-def report_on(tokenizers: Sequence[str], source: str, *, say: Callable[[str], None]) -> list[Result]:
+def report_on(
+    tokenizers: Sequence[str], source: str, *, columns: Mapping[str, str] | None = None, say: Callable[[str], None]
+) -> list[Result]:
     """Measures tokenizers, and BERT's uncased one beside them, on at most 5,000 texts of a source.
 
     Args:
         tokenizers: folders or Hub names.
         source: of texts.
+        columns: role → column of the source; ``None`` guesses.
         say: called where BERT's is not at hand.
 
     Raises:
@@ -103,7 +109,7 @@ def report_on(tokenizers: Sequence[str], source: str, *, say: Callable[[str], No
     from spectra_nsa.models.fresh import load_tokenizer
 
     opened = {name: load_tokenizer(name) for name in tokenizers}
-    return _results(opened, sample_texts(Corpus([source]), MOST), source, say)
+    return _results(opened, sample_texts(Corpus([source], columns=columns), MOST), source, say)
 
 
 def _results(

@@ -52,7 +52,7 @@ FLAGS = {
         "sources --output -o --out-prefix --kind --vocab-size --lowercase --min-frequency --max-length --limit "
         "--columns --held-out --json"
     ),
-    "tokenizer report": "tokenizers --texts -t --json",
+    "tokenizer report": "tokenizers --texts -t --columns --json",
     "recipe list": "--json",
     "recipe show": "name --json",
     "recipe copy": "name file --json",

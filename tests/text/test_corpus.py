@@ -31,6 +31,18 @@ def test_scores_and_labels_are_no_texts(tmp_path: Path) -> None:
     assert list(Corpus([tmp_path / "s.jsonl", tmp_path / "l.jsonl"])) == ["x", "y", "z"]
 
 
+def test_columns_hold_for_the_sources_that_have_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("headline,story\nh,s\n")
+    (tmp_path / "b.jsonl").write_text('{"query": "q", "answer": "a"}\n')
+    (tmp_path / "c.txt").write_text("c\n")
+    sources = [tmp_path / name for name in ("a.csv", "b.jsonl", "c.txt")]
+    columns = {"anchor": "headline", "positive": "story"}
+    assert list(Corpus(sources, columns=columns)) == ["h", "s", "q", "a", "c"]
+    for others in (sources[1:], sources[2:]):
+        with pytest.raises(SpectraError, match="--columns"):
+            Corpus(others, columns=columns)
+
+
 def test_a_limit_counts_lines_and_rows_of_each_source(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("1\n2\n3\n")
     (tmp_path / "b.jsonl").write_text("".join(json.dumps({"text": f"b{i}"}) + "\n" for i in range(3)))

@@ -59,6 +59,17 @@ def test_what_it_says_of_itself_and_of_berts(
     ]
 
 
+def test_columns_may_be_those_of_the_source_held_out(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd.csv").write_text("story,nr\nread open,1\n")
+    spec, odd = TokenizerSpec(kind="word", vocab_size=50), str(tmp_path / "odd.csv")
+    sources = [str(corpus)]
+    facts = train_tokenizer_on(sources, spec, tmp_path / "t", held_out=odd, columns={"text": "story"}, say=quiet)
+    assert facts["held_out"] == 1 and report_on([facts["folder"]], odd, columns={"text": "story"}, say=quiet)
+    with pytest.raises(SpectraError, match="--columns"):
+        train_tokenizer_on(sources, spec, tmp_path / "u", columns={"text": "story"}, say=quiet)
+    assert not (tmp_path / "u").exists()
+
+
 def test_without_berts_the_report_says_so(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spectra_nsa.models import fresh
 
