@@ -90,9 +90,10 @@ def report_command(
 
     start = time.perf_counter()
     own = None if columns is None else parse_columns(columns)
-    results = report_on(tokenizers, texts, columns=own, say=_say)
+    facts = report_on(tokenizers, texts, columns=own, say=_say)
+    results = facts.pop("results")
     if as_json:
-        _print_json(results, time.perf_counter() - start)
+        _print_json(results, time.perf_counter() - start, **facts)
     else:
         _show(results)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -53,8 +54,8 @@ def train_tokenizer_on(
         say: called with lines of progress.
 
     Returns:
-        the folder, how many pieces it has, how long the training took, and `results`: empty where nothing could be
-        held out.
+        the folder, how many pieces it has, how long the training took, what was refused (`quarantined`, `problems`,
+        `notes`), and `results`: empty where nothing could be held out.
 
     Raises:
         SpectraError: unusable texts, columns that fit no source, or too few pieces.
@@ -67,13 +68,14 @@ def train_tokenizer_on(
     shared = SharedColumns(columns)
     corpus = Corpus(sources, limit=limit, columns=shared)
     texts: Iterable[str] = corpus
+    read = [corpus]
     if held_out is None:
         texts, unseen = _Part(corpus, held_out=False), sample_texts(_Part(corpus, held_out=True), MOST)
     else:
-        unseen = sample_texts(Corpus([held_out], columns=shared), MOST)
+        read.append(Corpus([held_out], columns=shared))
+        unseen = sample_texts(read[-1], MOST)
     shared.check()
-    if corpus.left_out:
-        say(f"{corpus.left_out:,} unreadable rows or lines were left out")
+    refused = _refused(read, say)
     say(f"training {spec.kind} for {spec.vocab_size:,} pieces")
     start = time.perf_counter()
     tokenizer = train_tokenizer(texts, spec)
@@ -88,20 +90,24 @@ def train_tokenizer_on(
         "lossless": KINDS[spec.kind].lossless,
         "training_seconds": round(seconds, 3),
         "held_out": len(unseen),
+        **refused,
         "results": _results({Path(output).name: tokenizer}, unseen, name, say) if unseen else [],
     }
 
 
 def report_on(
     tokenizers: Sequence[str], source: str, *, columns: Mapping[str, str] | None = None, say: Callable[[str], None]
-) -> list[Result]:
+) -> dict[str, Any]:
     """Measures tokenizers, and BERT's uncased one beside them, on at most 5,000 texts of a source.
 
     Args:
         tokenizers: folders or Hub names.
         source: of texts.
         columns: role → column of the source; ``None`` guesses.
-        say: called where BERT's is not at hand.
+        say: called with what was refused, and where BERT's is not at hand.
+
+    Returns:
+        `results`, and what was refused: `quarantined`, how many; `problems`, the first few; `notes`, in words.
 
     Raises:
         SpectraError: a tokenizer or the source cannot be read.
@@ -109,7 +115,21 @@ def report_on(
     from spectra_nsa.models.fresh import load_tokenizer
 
     opened = {name: load_tokenizer(name) for name in tokenizers}
-    return _results(opened, sample_texts(Corpus([source], columns=columns), MOST), source, say)
+    corpus = Corpus([source], columns=columns)
+    refused = _refused([corpus], say)
+    return {**refused, "results": _results(opened, sample_texts(corpus, MOST), source, say)}
+
+
+def _refused(read: Sequence[Corpus], say: Callable[[str], None]) -> dict[str, Any]:
+    """What was refused in reading, which is also said."""
+    notes = [note for corpus in read for note in corpus.notes]
+    for note in notes:
+        say(f"note: {note}")
+    return {
+        "quarantined": sum(corpus.left_out for corpus in read),
+        "problems": [dataclasses.asdict(problem) for corpus in read for problem in corpus.problems],
+        "notes": notes,
+    }
 
 
 def _results(

@@ -53,6 +53,22 @@ def test_a_line_that_is_no_text_costs_only_itself(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"good\n\xff\xfe\n" + b"x" * 1_000_001 + b"\nfine\n")
     corpus = Corpus([tmp_path / "a.txt"])
     assert list(corpus) == ["good", "fine"] and corpus.left_out == 2
+    assert [(one.line, one.reason.split(" at ")[0]) for one in corpus.problems] == [
+        (2, "not UTF-8"), (3, "the line is longer than 1,000,000 bytes")
+    ]  # fmt: skip
+
+
+def test_what_is_refused_is_told_of_each_source(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"good\n\xff\xfe\n")
+    (tmp_path / "b.csv").write_text("text,label\nfine,x\n,y\n,z\n")
+    (tmp_path / "c.txt").write_text("whole\n")
+    corpus = Corpus([tmp_path / name for name in ("a.txt", "b.csv", "c.txt")])
+    a, b = tmp_path / "a.txt", tmp_path / "b.csv"
+    assert corpus.notes == [
+        f"1 broken rows or lines of {a} were left out, the first {a}:2: not UTF-8 at byte 1 of the line",
+        f"2 broken rows or lines of {b} were left out, the first {b}:3, column 'text': empty",
+    ]
+    assert corpus.left_out == len(corpus.problems) == 3
 
 
 @pytest.mark.parametrize(
