@@ -21,9 +21,9 @@ _PAIR = (
 _ALIASES: dict[str, tuple[str, ...]] = {
     "anchor": ("anchor", "query", "question", "instruction", "prompt", "docstring",
                "func_documentation_string", "title"),
-    "positive": ("positive", "pos", "document", "passage", "answer", "response", "code", "func_code_string", "function",
-                 "completion", "abstract", "body"),
-    "negative": ("negative", "negatives", "neg", "hard_negative", "hard_negatives"),
+    "positive": ("positive", "pos", "positives", "positive_passages", "document", "passage", "answer", "response",
+                 "code", "func_code_string", "function", "completion", "abstract", "body"),
+    "negative": ("negative", "negatives", "neg", "hard_negative", "hard_negatives", "negative_passages"),
     "score": ("score", "similarity", "similarity_score", "relatedness_score", "label", "labels"),
     "text": ("text", "sentence", "content", "document", "passage", "body"),
     "label": ("label", "labels", "label_text", "class", "category", "intent"),
@@ -45,7 +45,7 @@ class Layout:
     Attributes:
         kind: what the source is.
         columns: role → column, the required roles first; `negative`, `negative_2` … name one column each,
-            or `negative` alone names a column of text or of lists.
+            or `negative` alone names a column of text or of lists; `positive` may name one of lists too.
         notes: what the reader should know about the choice.
     """
 
@@ -107,7 +107,8 @@ def layout(available: Sequence[str], columns: Mapping[str, str] | None, *, sourc
 def _missing(source: str, available: Sequence[str], what: str) -> str:
     sets = "; ".join(f"{kind}: {', '.join(roles)}" for kind, roles in REQUIRED.items())
     has = ", ".join(available) or "none"
-    first, second = next(iter(available), "title"), next(iter(available[1:]), "body")
+    likely = [name for name in available if not re.search(r"(?i)(^|_)(doc)?id$", name)] or list(available)
+    first, second = [*likely, *["title", "body"][len(likely) :]][:2]
     semicolons = len(available) == 1 and ";" in first
     hint = " The file seems to be separated by ';': write it with commas." if semicolons else ""
     return (
