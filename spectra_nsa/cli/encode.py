@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spectra_nsa.cli.options import Precision
+from spectra_nsa.cli.options import Columns, Precision, shared_columns
 from spectra_nsa.core.errors import SpectraError, UsageError
+
+if TYPE_CHECKING:
+    from spectra_nsa.text.shared import SharedColumns
 
 
 def encode_command(
@@ -20,6 +23,7 @@ def encode_command(
     ] = None,
     more: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="More texts.")] = None,
     source: Annotated[str | None, typer.Option("--input", "-i", help="A file or other source of texts.")] = None,
+    columns: Columns = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write .npz (or .npy for one output).")] = None,
     outputs: Annotated[str, typer.Option(help="Named outputs, with commas between.")] = "embedding",
     dim: Annotated[int | None, typer.Option(min=1, help="Shorten to a Matryoshka prefix.")] = None,
@@ -33,8 +37,10 @@ def encode_command(
     """
     names = [name.strip() for name in outputs.split(",") if name.strip()]
     rows = [*(texts or []), *(more or [])]
+    own = shared_columns(columns)
     if source is not None:
-        rows += read_texts(source)
+        rows += read_texts(source, own)
+    own.check()
     if not rows:
         raise UsageError('give texts: --texts "a" "b", or --input FILE.')
     if output is not None:
@@ -114,25 +120,25 @@ def check_dim(model: object, dim: int | None) -> None:
         print(f"spectra: warning: the model's Matryoshka sizes are {trained}; {dim} is none of them.", file=sys.stderr)
 
 
-def read_texts(source: str) -> list[str]:
-    """Texts of a source: the `text` column, or each line of a .txt file, or every text of pairs, once."""
-    return read_named_texts(source)[0]
+def read_texts(source: str, columns: SharedColumns | None = None) -> list[str]:
+    """Texts of a source: the `text` column, or each line of a .txt file, or every positive of pairs, once."""
+    return read_named_texts(source, columns)[0]
 
 
-def read_named_texts(source: str) -> tuple[list[str], dict[str, str]]:
+def read_named_texts(source: str, columns: SharedColumns | None = None) -> tuple[list[str], dict[str, str]]:
     """`read_texts`, and what each text is called, where the source has a `name` column."""
     if source.endswith(".txt"):
         try:
             return [line for line in Path(source).read_text(encoding="utf-8").splitlines() if line.strip()], {}
         except (OSError, UnicodeDecodeError) as error:
             raise SpectraError(f"{source} cannot be read as UTF-8 text: {error}") from error
-    from spectra_nsa.text.sources import load_source
+    from spectra_nsa.text.shared import SharedColumns
 
-    found = load_source(source)
+    found = (columns or SharedColumns(None)).load(source)
     if found.quarantined:
         print(f"spectra: warning: {found.quarantined} broken rows of {source} were left out.", file=sys.stderr)
-    columns = {"pairs": ["positive"], "triplets": ["positive"], "scored": ["sentence1", "sentence2"]}
-    texts = [text for name in columns.get(found.kind, ["text"]) for text in found.dataset[name]]
+    roles = {"pairs": ["positive"], "triplets": ["positive"], "scored": ["sentence1", "sentence2"]}
+    texts = [text for name in roles.get(found.kind, ["text"]) for text in found.dataset[name]]
     named = "name" in found.dataset.column_names and len(texts) == len(found.dataset)
     names = dict(zip(texts, found.dataset["name"], strict=True)) if named else {}
     return (list(dict.fromkeys(texts)) if found.kind != "texts" else texts), names

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectra_nsa.cli.options import Precision
+from spectra_nsa.cli.options import Columns, Precision
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def evaluate_command(
     limit: Annotated[
         int | None, typer.Option(help="At most so many rows of a source (not of retrieval).", min=1)
     ] = None,
+    columns: Columns = None,
     precision: Precision = "fp32",
 ) -> None:
     """Measure a model on your data, beside other models and BM25.
@@ -46,8 +47,9 @@ def evaluate_command(
     from spectra_nsa.evaluation.run import evaluate
     from spectra_nsa.evaluation.tasks import tasks_from
     from spectra_nsa.models.precision import resolve_precision
+    from spectra_nsa.text.columns import parse_columns
 
-    tasks, notes = tasks_from(task, limit=limit)
+    tasks, notes = tasks_from(task, limit=limit, columns=None if columns is None else parse_columns(columns))
     evaluation = evaluate(_systems(model, baseline or [], dim, precision), tasks, notes=notes)
     document = evaluation.document(model, precision=resolve_precision(precision))
     if json == "-":

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from spectra_nsa.cli.options import Columns, shared_columns
+
 codes_app = typer.Typer(help="The short binary codes.", no_args_is_help=True)
 anomaly_app = typer.Typer(help="The out-of-distribution score.", no_args_is_help=True)
 
@@ -34,6 +36,7 @@ def fit_codes_command(
     queries: Annotated[
         str | None, typer.Option("--queries", "-q", help="Texts it will be searched with; else excerpts of the corpus.")
     ] = None,
+    columns: Columns = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here, not into MODEL.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fit.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -45,8 +48,11 @@ def fit_codes_command(
     from spectra_nsa.cli.encode import read_texts
     from spectra_nsa.workflows.fit import fit_codes_on
 
-    asked = read_texts(queries) if queries is not None else None
-    facts = fit_codes_on(model, read_texts(corpus), asked, output=output, seed=seed, say=_say)
+    own = shared_columns(columns)
+    asked = read_texts(queries, own) if queries is not None else None
+    texts = read_texts(corpus, own)
+    own.check()
+    facts = fit_codes_on(model, texts, asked, output=output, seed=seed, say=_say)
     if as_json:
         print(json.dumps({"schema": 1, "model": facts.pop("folder"), **facts}))
         return
@@ -65,6 +71,7 @@ def fit_codes_command(
 def fit_anomaly_command(
     model: Annotated[str, typer.Argument(help="A saved model's folder.")],
     texts: Annotated[str, typer.Option("--texts", "-t", help="A source of texts of your domain.")],
+    columns: Columns = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here, not into MODEL.")] = None,
     prototypes: Annotated[int | None, typer.Option(min=2, help="K; by default by number and kind of texts.")] = None,
     level: Annotated[float, typer.Option(min=0.0001, max=0.5, help="False-alarm rate of is_ood.")] = 0.05,
@@ -78,9 +85,10 @@ def fit_anomaly_command(
     from spectra_nsa.cli.encode import read_texts
     from spectra_nsa.workflows.fit import fit_anomaly_on
 
-    facts = fit_anomaly_on(
-        model, read_texts(texts), output=output, prototypes=prototypes, level=level, seed=seed, say=_say
-    )
+    own = shared_columns(columns)
+    normal = read_texts(texts, own)
+    own.check()
+    facts = fit_anomaly_on(model, normal, output=output, prototypes=prototypes, level=level, seed=seed, say=_say)
     if as_json:
         print(json.dumps({"schema": 1, "model": facts.pop("folder"), **facts}))
         return

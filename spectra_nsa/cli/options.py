@@ -1,9 +1,14 @@
 """Options that several verbs share."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from spectra_nsa.text.shared import SharedColumns
 
 Words = Annotated[
     list[str] | None,
@@ -17,7 +22,18 @@ Resume = Annotated[Path | None, typer.Option(help="Go on with a run, or from one
 GradientCheckpointing = Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, slower.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")]
 JsonAtEnd = Annotated[bool, typer.Option("--json", help="Print JSON at the end.")]
+Columns = Annotated[
+    str | None, typer.Option(help="ROLE=COLUMN, with commas between, for the sources that have these columns.")
+]
 Precision = Annotated[
     Literal["fp32", "bf16", "fp16", "auto"],
     typer.Option(help="What to compute in; auto: bf16 where the processor has it, which is faster."),
 ]
+
+
+def shared_columns(columns: str | None) -> SharedColumns:
+    """The reader for what `Columns` says."""
+    from spectra_nsa.text.columns import parse_columns
+    from spectra_nsa.text.shared import SharedColumns
+
+    return SharedColumns(None if columns is None else parse_columns(columns))

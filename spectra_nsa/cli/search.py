@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spectra_nsa.cli.options import Columns, shared_columns
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def search_command(
     words: Annotated[list[str], typer.Argument(metavar="[MODEL] QUERY", help="The query; before it a model, or none.")],
     corpus: Annotated[str, typer.Option("--corpus", "-c", help="A source of texts: a file, or python:stdlib.")],
+    columns: Columns = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
     bits: Annotated[int | None, typer.Option(help="Search by codes first: of 64, 128 or 256 bits.")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="With --bits: how many the codes propose.")] = 200,
@@ -46,7 +48,9 @@ def search_command(
     from spectra_nsa.workflows.search import cached_documents, code_hits, top_hits
 
     began = time.monotonic()
-    texts, names = read_named_texts(corpus)
+    own = shared_columns(columns)
+    texts, names = read_named_texts(corpus, own)
+    own.check()
     encoder = open_model(model)
     if bits is not None:
         scoring: Scoring = "symmetric" if symmetric else "asymmetric"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spectra_nsa.cli.options import Columns
+
 if TYPE_CHECKING:
     from spectra_nsa.core.results import Result
 
@@ -41,9 +43,7 @@ def train_command(
     ] = None,
     max_length: Annotated[int, typer.Option(min=3, help="Where texts are cut, in pieces.")] = 512,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many lines or rows of each source.")] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Of sources with columns: ROLE=COLUMN, such as text=body.")
-    ] = None,
+    columns: Columns = None,
     held_out: Annotated[str | None, typer.Option(help="A source to measure on, instead of 2 % left out.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -78,18 +78,22 @@ def train_command(
 def report_command(
     tokenizers: Annotated[list[str], typer.Argument(metavar="TOKENIZER...", help="Folders or Hub names.")],
     texts: Annotated[str, typer.Option("--texts", "-t", help="A source of texts; 5,000 of them at most.")],
+    columns: Columns = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure tokenizers on texts, beside BERT's: pieces a word, unknown pieces, what comes back, speed.
 
     Example: spectra tokenizer report tokenizer --texts python:stdlib
     """
+    from spectra_nsa.text.columns import parse_columns
     from spectra_nsa.workflows.tokenizer import report_on
 
     start = time.perf_counter()
-    results = report_on(tokenizers, texts, say=_say)
+    own = None if columns is None else parse_columns(columns)
+    facts = report_on(tokenizers, texts, columns=own, say=_say)
+    results = facts.pop("results")
     if as_json:
-        _print_json(results, time.perf_counter() - start)
+        _print_json(results, time.perf_counter() - start, **facts)
     else:
         _show(results)
 

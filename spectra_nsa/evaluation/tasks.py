@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,26 +18,37 @@ if TYPE_CHECKING:
     from spectra_nsa.evaluation.outcome import Task
     from spectra_nsa.text.rows import TextSet
 
+    Read = Callable[[str], TextSet]
 
-def tasks_from(specifications: Sequence[str], *, limit: int | None = None) -> tuple[list[Task], list[str]]:
+
+def tasks_from(
+    specifications: Sequence[str], *, limit: int | None = None, columns: Mapping[str, str] | None = None
+) -> tuple[list[Task], list[str]]:
     """Reads the data of each ``KIND=SOURCE``.
 
     Args:
         specifications: ``sts=FILE``, ``retrieval=BEIR_DIR`` (or ``retrieval=BEIR_DIR:SPLIT``), ``pairs=SOURCE``,
             ``knn=TRAIN_FILE,TEST_FILE``, ``statistics=SOURCE``.
         limit: at most so many rows of each source; ``None`` for all. Does not concern ``retrieval``.
+        columns: role → column, for the sources that have all of these columns; ``None`` guesses everywhere. Does not
+            concern ``retrieval``.
 
     Returns:
         The tasks, and notes on rows that were left out.
 
     Raises:
         UsageError: a kind that does not exist, or no ``=``.
-        SpectraError: the data are missing, or not of the kind that the task needs.
+        SpectraError: the data are missing, or not of the kind that the task needs, or `columns` fits none of them.
     """
+    from spectra_nsa.text.shared import SharedColumns
+
+    shared = SharedColumns(columns)
+    read = partial(shared.load, limit=limit)
     tasks: list[Task] = []
     notes: list[str] = []
     for kind, source in check_tasks(specifications):
-        tasks.append(_BUILDERS[kind](source, limit, notes))
+        tasks.append(_BUILDERS[kind](source, read, notes))
+    shared.check()
     return tasks, notes
 
 
@@ -72,10 +84,8 @@ def source_name(source: str) -> str:
     return path.name if path.is_dir() else f"{path.parent.name}/{path.name.split('.')[0]}"
 
 
-def _load(source: str, kinds: tuple[str, ...], task: str, limit: int | None, notes: list[str]) -> TextSet:
-    from spectra_nsa.text.sources import load_source
-
-    data = load_source(source, limit=limit)
+def _load(source: str, kinds: tuple[str, ...], task: str, read: Read, notes: list[str]) -> TextSet:
+    data = read(source)
     if data.kind not in kinds:
         raise SpectraError(f"{task}={source}: the rows are {data.kind}, but {task} needs {' or '.join(kinds)}.")
     if data.quarantined:
@@ -84,12 +94,12 @@ def _load(source: str, kinds: tuple[str, ...], task: str, limit: int | None, not
     return data
 
 
-def _sts(source: str, limit: int | None, notes: list[str]) -> Task:
-    rows = _load(source, ("scored",), "sts", limit, notes).dataset
+def _sts(source: str, read: Read, notes: list[str]) -> Task:
+    rows = _load(source, ("scored",), "sts", read, notes).dataset
     return STSTask(source_name(source), rows["sentence1"][:], rows["sentence2"][:], rows["score"][:])
 
 
-def _retrieval(source: str, limit: int | None, notes: list[str]) -> Task:
+def _retrieval(source: str, read: Read, notes: list[str]) -> Task:
     from spectra_nsa.text.beir import load_beir
 
     folder, colon, split = source.rpartition(":")
@@ -100,8 +110,8 @@ def _retrieval(source: str, limit: int | None, notes: list[str]) -> Task:
     return RetrievalTask(data)
 
 
-def _pairs(source: str, limit: int | None, notes: list[str]) -> Task:
-    rows = _load(source, ("pairs", "triplets"), "pairs", limit, notes).dataset
+def _pairs(source: str, read: Read, notes: list[str]) -> Task:
+    rows = _load(source, ("pairs", "triplets"), "pairs", read, notes).dataset
     return PairsTask(source_name(source), rows["anchor"][:], rows["positive"][:])
 
 
@@ -112,22 +122,22 @@ def _knn_files(source: str) -> tuple[str, str]:
     return train, test
 
 
-def _knn(source: str, limit: int | None, notes: list[str]) -> Task:
+def _knn(source: str, read: Read, notes: list[str]) -> Task:
     train, test = _knn_files(source)
-    sides = [_load(side, ("labelled",), "knn", limit, notes).dataset for side in (train, test)]
+    sides = [_load(side, ("labelled",), "knn", read, notes).dataset for side in (train, test)]
     first, second = ((side["text"][:], side["label"][:]) for side in sides)
     return KNNTask(source_name(test), first, second)
 
 
-def _statistics(source: str, limit: int | None, notes: list[str]) -> Task:
+def _statistics(source: str, read: Read, notes: list[str]) -> Task:
     kinds = ("texts", "labelled", "pairs", "triplets", "scored")
-    data = _load(source, kinds, "statistics", limit, notes)
+    data = _load(source, kinds, "statistics", read, notes)
     column = {"pairs": "anchor", "triplets": "anchor", "scored": "sentence1"}.get(data.kind, "text")
     partners = data.dataset["positive"][:] if column == "anchor" else None
     return StatisticsTask(source_name(source), data.dataset[column][:], partners=partners)
 
 
-_BUILDERS: dict[str, Callable[[str, int | None, list[str]], Any]] = {
+_BUILDERS: dict[str, Callable[[str, Read, list[str]], Any]] = {
     "sts": _sts,
     "retrieval": _retrieval,
     "pairs": _pairs,

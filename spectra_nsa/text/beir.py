@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from spectra_nsa.core.errors import SpectraError
@@ -10,7 +10,7 @@ from spectra_nsa.text.lines import read_lines
 from spectra_nsa.text.quarantine import Quarantine, file_name, printable
 from spectra_nsa.text.records import Record, read_records
 from spectra_nsa.text.rows import Problem, RetrievalSet, TextSet
-from spectra_nsa.text.table import BadValue, text_value
+from spectra_nsa.text.table import BadValue, document_text, text_value
 
 _ENDINGS = ("", ".gz", ".zst")
 
@@ -152,12 +152,6 @@ def _texts(path: Path, refused: Quarantine, *, title: bool) -> dict[str, str]:
 def _id(record: Record) -> str:
     value = record.values.get("_id", record.values.get("id"))
     return str(value) if isinstance(value, int) else text_value(value, "_id")
-
-
-def document_text(values: Mapping[str, object]) -> str:
-    """Title and text, joined by a space where both are there. Raises `BadValue` for what is not text."""
-    parts = [(name, values.get(name)) for name in ("title", "text")]
-    return " ".join(text_value(part, name) for name, part in parts if part is not None and str(part).strip())
 
 
 def _judgements(path: Path, refused: Quarantine) -> Iterator[tuple[str, str, int]]:

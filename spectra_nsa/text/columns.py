@@ -21,13 +21,21 @@ _PAIR = (
 _ALIASES: dict[str, tuple[str, ...]] = {
     "anchor": ("anchor", "query", "question", "instruction", "prompt", "docstring",
                "func_documentation_string", "title"),
-    "positive": ("positive", "pos", "document", "passage", "answer", "response", "code", "func_code_string", "function",
-                 "completion", "abstract", "body"),
-    "negative": ("negative", "negatives", "neg", "hard_negative", "hard_negatives"),
+    "positive": ("positive", "pos", "positives", "positive_passages", "document", "passage", "answer", "response",
+                 "code", "func_code_string", "function", "completion", "abstract", "body"),
+    "negative": ("negative", "negatives", "neg", "hard_negative", "hard_negatives", "negative_passages"),
     "score": ("score", "similarity", "similarity_score", "relatedness_score", "label", "labels"),
     "text": ("text", "sentence", "content", "document", "passage", "body"),
     "label": ("label", "labels", "label_text", "class", "category", "intent"),
 }  # fmt: skip
+
+
+class UnclearColumns(SpectraError):
+    """The roles of a source's columns cannot be told."""
+
+
+class NoSuchColumn(UnclearColumns):
+    """A mapping names a column that the source has not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +45,7 @@ class Layout:
     Attributes:
         kind: what the source is.
         columns: role → column, the required roles first; `negative`, `negative_2` … name one column each,
-            or `negative` alone names a column of text or of lists.
+            or `negative` alone names a column of text or of lists; `positive` may name one of lists too.
         notes: what the reader should know about the choice.
     """
 
@@ -80,28 +88,30 @@ def layout(available: Sequence[str], columns: Mapping[str, str] | None, *, sourc
         source: the source's name, for errors.
 
     Raises:
-        SpectraError: a mapped column is not there, or no known set of roles is complete.
+        NoSuchColumn: a mapped column is not there.
+        UnclearColumns: no known set of roles is complete.
         UsageError: `columns` names an unknown role.
     """
     mapping = {_role(role): column for role, column in (columns or {}).items()}
     for role, column in mapping.items():
         if column not in available:
-            raise _missing(source, available, f"there is no column {column!r} (given for {role})")
+            raise NoSuchColumn(_missing(source, available, f"there is no column {column!r} (given for {role})"))
     free = [name for name in available if name not in mapping.values()]
     found = _mapped(mapping, free) if mapping else _guessed(free)
     if found is None:
         wanted = f"the mapping names only {', '.join(mapping)}" if mapping else "no known column names"
-        raise _missing(source, available, wanted)
+        raise UnclearColumns(_missing(source, available, wanted))
     return found
 
 
-def _missing(source: str, available: Sequence[str], what: str) -> SpectraError:
+def _missing(source: str, available: Sequence[str], what: str) -> str:
     sets = "; ".join(f"{kind}: {', '.join(roles)}" for kind, roles in REQUIRED.items())
     has = ", ".join(available) or "none"
-    first, second = next(iter(available), "title"), next(iter(available[1:]), "body")
+    likely = [name for name in available if not re.search(r"(?i)(^|_)(doc)?id$", name)] or list(available)
+    first, second = [*likely, *["title", "body"][len(likely) :]][:2]
     semicolons = len(available) == 1 and ";" in first
     hint = " The file seems to be separated by ';': write it with commas." if semicolons else ""
-    return SpectraError(
+    return (
         f"{source}: {what}. Columns of the source: {has}.{hint} Needed is one of — {sets}. "
         f"Say which is which with --columns ROLE=COLUMN,… (data.columns={{ROLE: COLUMN}} in training), "
         f"such as --columns {shlex.quote(f'anchor={first},positive={second}')}"

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.text.lines import Line, read_lines
-from spectra_nsa.text.records import is_plain
+from spectra_nsa.text.quarantine import KEPT
+from spectra_nsa.text.records import is_plain, text_record
+from spectra_nsa.text.rows import Problem
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from spectra_nsa.text.shared import SharedColumns
 
 _AT_A_TIME = 1_000
 
@@ -27,48 +31,69 @@ class Corpus:
     Args:
         sources: plain text files and sources that `load_source` knows.
         limit: at most so many lines or rows of each; ``None`` for all.
-        columns: role → column in the sources that have columns; ``None`` guesses.
+        columns: role → column, for the sources that have all of these columns; ``None`` guesses everywhere. A
+            `SharedColumns` is shared with other corpora, and its `check` is the caller's.
 
     Attributes:
         left_out: how many rows and lines were refused.
+        problems: the first few of them of each source.
+        notes: a line for each source that has such: how many, where the first is, and what is wrong with it.
 
     Raises:
-        SpectraError: a source cannot be read, or holds no text.
+        SpectraError: a source cannot be read, or holds no text, or the columns fit none.
     """
 
     def __init__(
-        self, sources: Sequence[str | Path], *, limit: int | None = None, columns: Mapping[str, str] | None = None
+        self,
+        sources: Sequence[str | Path],
+        *,
+        limit: int | None = None,
+        columns: Mapping[str, str] | SharedColumns | None = None,
     ) -> None:
+        from spectra_nsa.text.shared import SharedColumns
+
         if not sources:
             raise UsageError("name a source of texts: a plain text file, or whatever spectra data preview reads.")
-        self.limit, self.columns = limit, columns
+        shared = columns if isinstance(columns, SharedColumns) else SharedColumns(columns)
+        self.limit = limit
         self.left_out = 0
+        self.problems: list[Problem] = []
+        self.notes: list[str] = []
         self._parts: list[Path | tuple[Dataset, tuple[str, ...]]] = []
         for source in sources:
-            self._parts.append(self._plain(Path(source)) if is_plain(source) else self._table(source))
+            self._parts.append(self._plain(Path(source)) if is_plain(source) else self._table(source, shared))
+        if shared is not columns:
+            shared.check()
 
     def _plain(self, path: Path) -> Path:
         path = path.expanduser()
         if not path.is_file():
             raise SpectraError(f"{path} does not exist, or is no file.")
         good = refused = 0
+        first: list[Problem] = []
         for line in islice(read_lines(path), self.limit):
-            if (text := _decoded(line)) is None:
+            item = text_record(path, line)
+            if isinstance(item, Problem):
                 refused += 1
+                first += [item] if len(first) < KEPT else []
             else:
-                good += bool(text)
+                good += bool(item.values["text"])
         if not good:
             why = f"none of its {refused:,} lines is UTF-8 text of at most 1 MB" if refused else "it is empty"
             raise SpectraError(f"{path} holds no text: {why}. A plain text file has one text a line.")
-        self.left_out += refused
+        self._refused(path, refused, first)
         return path
 
-    def _table(self, source: str | Path) -> tuple[Dataset, tuple[str, ...]]:
-        from spectra_nsa.text.sources import load_source
-
-        found = load_source(source, columns=self.columns, limit=self.limit)
-        self.left_out += found.quarantined
+    def _table(self, source: str | Path, columns: SharedColumns) -> tuple[Dataset, tuple[str, ...]]:
+        found = columns.load(source, limit=self.limit)
+        self._refused(source, found.quarantined, found.problems)
         return found.dataset, found.text_columns
+
+    def _refused(self, source: str | Path, count: int, first: Sequence[Problem]) -> None:
+        if count:
+            self.left_out += count
+            self.problems += first
+            self.notes.append(f"{count:,} broken rows or lines of {source} were left out, the first {_place(first[0])}")
 
     def __iter__(self) -> Iterator[str]:
         for part in self._parts:
@@ -76,6 +101,12 @@ class Corpus:
                 yield from filter(None, map(_decoded, islice(read_lines(part), self.limit)))
             else:
                 yield from _cells(*part)
+
+
+def _place(problem: Problem) -> str:
+    where = f"{problem.file}:{problem.line}" if problem.line else problem.file
+    column = f", column {problem.column!r}" if problem.column else ""
+    return f"{where}{column}: {problem.reason}"
 
 
 def _decoded(line: Line) -> str | None:

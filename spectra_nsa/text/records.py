@@ -57,7 +57,7 @@ def read_records(path: str | Path) -> Iterator[Record | Problem]:
     if is_plain(path):
         for line in read_lines(path):
             if line.data.strip():
-                yield _text_record(path, line)
+                yield text_record(path, line)
     elif kind is None:
         known = ", ".join((*FORMATS, *PLAIN))
         raise SpectraError(f"{path}: unknown format. Known endings: {known}; all but .parquet also with .gz or .zst.")
@@ -78,8 +78,8 @@ def _problem(path: Path, line: Line, reason: str) -> Problem:
     return Problem(file=str(path), line=line.number, column=None, reason=reason, raw=printable(line.data))
 
 
-def _text_record(path: Path, line: Line) -> Record | Problem:
-    """One line of text."""
+def text_record(path: Path, line: Line) -> Record | Problem:
+    """One line of text, which may be blank; refused where it is too long or not UTF-8."""
     if line.too_long:
         return _problem(path, line, f"the line is longer than {MAX_LINE:,} bytes")
     try:
@@ -90,7 +90,7 @@ def _text_record(path: Path, line: Line) -> Record | Problem:
 
 def _json_record(path: Path, line: Line) -> Record | Problem:
     """One line of JSON Lines."""
-    text = _text_record(path, line)
+    text = text_record(path, line)
     if isinstance(text, Problem):
         return text
 

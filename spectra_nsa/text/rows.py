@@ -48,7 +48,7 @@ class TextSet:
         name: a short name for reports.
         kind: which of `REQUIRED`'s column sets `dataset` begins with.
         dataset: the rows; the required columns come first, then `negative_2` …, then what else the source had.
-        quarantined: how many rows were refused.
+        quarantined: how many rows were refused; one with a list of positives counts once.
         quarantine_file: where they were written; ``None`` when nobody asked for that or there were none.
         problems: the first few refused rows.
         notes: what was done to the data that its reader should know, such as scores that were rescaled.

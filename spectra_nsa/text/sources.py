@@ -13,7 +13,7 @@ from spectra_nsa.text.records import FORMATS, PLAIN, Record, file_format, is_pla
 from spectra_nsa.text.rows import Problem, TextSet
 from spectra_nsa.text.several import read_several
 from spectra_nsa.text.shelf import Shelf
-from spectra_nsa.text.table import BadValue, build
+from spectra_nsa.text.table import BadValue, build, document_text
 
 _SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test|eval)(?=[-_.]|$)")
 
@@ -35,7 +35,7 @@ def load_source(
             ``python:installed`` or ``python:numpy,scipy`` for docstrings with their functions.
         columns: role → column, such as ``{"anchor": "title"}``; what it leaves out is guessed. ``None`` guesses all.
         split: which split of a folder or set; ``None`` takes train where there is one.
-        limit: how many good rows to read; ``None`` reads all.
+        limit: how many good rows to read, of a list of positives a row for each; ``None`` reads all.
         quarantine: a folder for the refused rows; ``None`` counts them and keeps the first few.
 
     Raises:
@@ -179,7 +179,7 @@ def _with_titles(records: Iterable[Record | Problem]) -> Iterator[Record | Probl
             yield item
             continue
         try:
-            text: object = beir.document_text(item.values)
+            text: object = document_text(item.values)
         except BadValue:
             text = item.values["text"] if not isinstance(item.values["text"], str) else None
         rest = {key: value for key, value in item.values.items() if key not in ("title", "text")}

@@ -47,6 +47,12 @@ def text_value(value: object, column: str) -> str:
     return value
 
 
+def document_text(values: Mapping[str, object]) -> str:
+    """Title and text, joined by a space where both are there. Raises `BadValue` for what is not text."""
+    parts = [(name, values.get(name)) for name in ("title", "text")]
+    return " ".join(text_value(part, name) for name, part in parts if part is not None and str(part).strip())
+
+
 def score_value(value: object, column: str) -> float:
     """The value as a finite number; a string of digits counts."""
     if value is None or value == "":
@@ -65,13 +71,23 @@ def label_value(value: object, column: str) -> str:
     return str(value) if isinstance(value, (bool, int, float)) else text_value(value, column)
 
 
-def negative_values(value: object, column: str) -> list[str]:
-    """The first eight texts of a list of negatives."""
+def passage_value(value: object, column: str) -> str:
+    """A text, or the title and text of an object that has them."""
+    if not isinstance(value, dict):
+        return text_value(value, column)
+    try:
+        return text_value(document_text(value), "text")
+    except BadValue as bad:
+        raise BadValue(column, f"a passage whose {bad.column!r} is {bad}") from None
+
+
+def passage_values(value: object, column: str, most: int | None = None) -> list[str]:
+    """The first `most` passages (``None``: all) of a list, or the one that stands alone."""
     if not isinstance(value, list):
-        return [text_value(value, column)]
+        return [passage_value(value, column)]
     if not value:
         raise BadValue(column, "an empty list")
-    return [text_value(item, column) for item in value[:MOST_NEGATIVES]]
+    return [passage_value(item, column) for item in value[:most]]
 
 
 def build(
@@ -93,7 +109,7 @@ def build(
         name: the set's name.
         file: what is being read, for errors and refused rows.
         columns: the user's role → column; ``None`` guesses.
-        limit: how many good rows to take; ``None`` takes all.
+        limit: how many rows to take; ``None`` takes all.
         quarantine: where refused rows go.
         shelf: where the rows go that are too many for the memory.
         label_names: column → the names of its numbered labels.
@@ -107,6 +123,7 @@ def build(
     available = list(dict.fromkeys(key for item in peeked if isinstance(item, Record) for key in item.values))
     found: Layout | None = layout(available, columns, source=file) if available else None
     store: RowStore | None = None
+    several = 0
     for item in itertools.chain(peeked, stream):
         if limit is not None and store is not None and store.survey.rows >= limit:
             break
@@ -116,12 +133,18 @@ def build(
         found = found or layout(list(item.values), columns, source=file)
         store = store or RowStore(_roles(found), shelf.folder)
         try:
-            store.add(*_row(item.values, found, label_names or {}))
+            rows, extra = _rows(item.values, found, label_names or {})
         except BadValue as bad:
             raw = printable(item.values)
             quarantine.add(Problem(file=item.file, line=item.line, column=bad.column, reason=str(bad), raw=raw))
+            continue
+        several += len(rows) > 1
+        for row in rows[: None if limit is None else limit - store.survey.rows]:
+            store.add(row, extra)
     if store is None or found is None or not store.survey.rows:
         raise _no_rows(file, quarantine)
+    if several:
+        notes += (f"{several:,} rows have several positives and became a row for each: {store.survey.rows:,} in all",)
     dataset, digest, noted = _table(store, found, notes, shelf)
     return TextSet(
         name=name, kind=found.kind, dataset=dataset, quarantined=quarantine.count, quarantine_file=quarantine.path,
@@ -165,11 +188,12 @@ def _no_rows(file: str, quarantine: Quarantine) -> SpectraError:
     )
 
 
-def _row(
+def _rows(
     values: Mapping[str, Any], found: Layout, label_names: Mapping[str, list[str]]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """One checked row: its roles, `negative` always as a list; and the values without a role."""
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A checked record as a row for each positive: its roles, `negative` always as a list; and what has no role."""
     row: dict[str, Any] = {}
+    positives: list[str] = []
     negatives: list[str] = []
     for role, column in found.columns.items():
         value = values.get(column)
@@ -180,10 +204,13 @@ def _row(
             named = isinstance(value, int) and 0 <= value < len(names)
             row[role] = names[int(value or 0)] if named else label_value(value, column)
         elif role.startswith("negative"):
-            negatives += negative_values(value, column)
+            negatives += passage_values(value, column, MOST_NEGATIVES)
+        elif role == "positive":
+            positives = passage_values(value, column)
         else:
             row[role] = text_value(value, column)
     if negatives:
         row["negative"] = negatives[:MOST_NEGATIVES]
+    rows = [row | {"positive": positive} for positive in positives] or [row]
     taken = found.columns.values()
-    return row, {key: value for key, value in values.items() if key not in taken}
+    return rows, {key: value for key, value in values.items() if key not in taken}

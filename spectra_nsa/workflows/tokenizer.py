@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.results import Result
 from spectra_nsa.text.corpus import Corpus, sample_texts
+from spectra_nsa.text.shared import SharedColumns
 
 if TYPE_CHECKING:
     from spectra_nsa.models.tokenizer_train import TokenizerSpec
@@ -48,29 +50,32 @@ def train_tokenizer_on(
         output: the folder; a tokenizer's that stands there is replaced.
         held_out: a source to measure on; ``None`` leaves 2 % of the texts out of the training. At most 5,000 count.
         limit: at most so many lines or rows of each source.
-        columns: role → column of the sources that have columns; ``None`` guesses.
+        columns: role → column, for the sources (`held_out` too) that have all of these; ``None`` guesses everywhere.
         say: called with lines of progress.
 
     Returns:
-        the folder, how many pieces it has, how long the training took, and `results`: empty where nothing could be
-        held out.
+        the folder, how many pieces it has, how long the training took, what was refused (`quarantined`, `problems`,
+        `notes`), and `results`: empty where nothing could be held out.
 
     Raises:
-        SpectraError: unusable texts, or too few pieces.
+        SpectraError: unusable texts, columns that fit no source, or too few pieces.
         UsageError: something else than a tokenizer stands at `output`.
     """
     from spectra_nsa.models.tokenizer_kinds import KINDS
     from spectra_nsa.models.tokenizer_train import check_tokenizer_folder, save_tokenizer, train_tokenizer
 
     check_tokenizer_folder(output)
-    corpus = Corpus(sources, limit=limit, columns=columns)
+    shared = SharedColumns(columns)
+    corpus = Corpus(sources, limit=limit, columns=shared)
     texts: Iterable[str] = corpus
+    read = [corpus]
     if held_out is None:
         texts, unseen = _Part(corpus, held_out=False), sample_texts(_Part(corpus, held_out=True), MOST)
     else:
-        unseen = sample_texts(Corpus([held_out], columns=columns), MOST)
-    if corpus.left_out:
-        say(f"{corpus.left_out:,} unreadable rows or lines were left out")
+        read.append(Corpus([held_out], columns=shared))
+        unseen = sample_texts(read[-1], MOST)
+    shared.check()
+    refused = _refused(read, say)
     say(f"training {spec.kind} for {spec.vocab_size:,} pieces")
     start = time.perf_counter()
     tokenizer = train_tokenizer(texts, spec)
@@ -85,17 +90,24 @@ def train_tokenizer_on(
         "lossless": KINDS[spec.kind].lossless,
         "training_seconds": round(seconds, 3),
         "held_out": len(unseen),
+        **refused,
         "results": _results({Path(output).name: tokenizer}, unseen, name, say) if unseen else [],
     }
 
 
-def report_on(tokenizers: Sequence[str], source: str, *, say: Callable[[str], None]) -> list[Result]:
+def report_on(
+    tokenizers: Sequence[str], source: str, *, columns: Mapping[str, str] | None = None, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Measures tokenizers, and BERT's uncased one beside them, on at most 5,000 texts of a source.
 
     Args:
         tokenizers: folders or Hub names.
         source: of texts.
-        say: called where BERT's is not at hand.
+        columns: role → column of the source; ``None`` guesses.
+        say: called with what was refused, and where BERT's is not at hand.
+
+    Returns:
+        `results`, and what was refused: `quarantined`, how many; `problems`, the first few; `notes`, in words.
 
     Raises:
         SpectraError: a tokenizer or the source cannot be read.
@@ -103,7 +115,21 @@ def report_on(tokenizers: Sequence[str], source: str, *, say: Callable[[str], No
     from spectra_nsa.models.fresh import load_tokenizer
 
     opened = {name: load_tokenizer(name) for name in tokenizers}
-    return _results(opened, sample_texts(Corpus([source]), MOST), source, say)
+    corpus = Corpus([source], columns=columns)
+    refused = _refused([corpus], say)
+    return {**refused, "results": _results(opened, sample_texts(corpus, MOST), source, say)}
+
+
+def _refused(read: Sequence[Corpus], say: Callable[[str], None]) -> dict[str, Any]:
+    """What was refused in reading, which is also said."""
+    notes = [note for corpus in read for note in corpus.notes]
+    for note in notes:
+        say(f"note: {note}")
+    return {
+        "quarantined": sum(corpus.left_out for corpus in read),
+        "problems": [dataclasses.asdict(problem) for corpus in read for problem in corpus.problems],
+        "notes": notes,
+    }
 
 
 def _results(

@@ -32,27 +32,27 @@ FLAGS = {
     "distill": "teacher source words --layers --static --dim --epochs --max-steps --output -o --dry-run --json",
     "monitor": "run --once --every --json",
     "compare": "first second --html --json",
-    "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit --precision",
+    "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit --columns --precision",
     "ablate": (
         "words --parts --part --task -t --seeds --model -m --data -d --output -o --markdown --dim --limit "
         "--keep-models --list-parts --dry-run --json"
     ),
-    "encode": "model more --texts -t --input -i --output -o --outputs --dim --batch --precision --json",
+    "encode": "model more --texts -t --input -i --columns --output -o --outputs --dim --batch --precision --json",
     "similarity": "model first second --dim --json",
-    "search": "words --corpus -c -k --bits --candidates --symmetric --lines --json",
+    "search": "words --corpus -c --columns -k --bits --candidates --symmetric --lines --json",
     "mine": (
         "source --model -m --output -o --corpus -c --negatives --range-min --range-max --margin --relative-margin "
         "--percentage-to-positive --max-score --min-score --sampling --seed --judge --judge-ratio --incomplete "
         "--scores --keep --columns --split --limit --dry-run --json"
     ),
     "inspect": "model --gpu --rows --epochs --batch --gradient-checkpointing --json",
-    "codes fit": "model --corpus -c --queries -q --output -o --seed --json",
-    "anomaly fit": "model --texts -t --output -o --prototypes --level --seed --json",
+    "codes fit": "model --corpus -c --queries -q --columns --output -o --seed --json",
+    "anomaly fit": "model --texts -t --columns --output -o --prototypes --level --seed --json",
     "tokenizer train": (
         "sources --output -o --out-prefix --kind --vocab-size --lowercase --min-frequency --max-length --limit "
         "--columns --held-out --json"
     ),
-    "tokenizer report": "tokenizers --texts -t --json",
+    "tokenizer report": "tokenizers --texts -t --columns --json",
     "recipe list": "--json",
     "recipe show": "name --json",
     "recipe copy": "name file --json",

@@ -47,6 +47,17 @@ def test_json_of_a_small_word_vocabulary(corpus: str, tmp_path: Path) -> None:
     assert settings["model_max_length"] == 8
 
 
+def test_refused_rows_are_told_of(corpus: str, tmp_path: Path, minilm: Path) -> None:
+    (tmp_path / "odd.csv").write_text("text,nr\nread open,1\n,2\n")
+    words = ["train", corpus, "-o", str(tmp_path / "own"), "--kind", "word", "--vocab-size", "20", "--held-out"]
+    document = json.loads(spectra(*words, str(tmp_path / "odd.csv"), "--json"))
+    report = ["tokenizer", "report", str(tmp_path / "own"), "--texts", str(tmp_path / "odd.csv")]
+    run = CliRunner().invoke(app, [*report, "--json"], catch_exceptions=False)
+    for found in (document, json.loads(run.stdout)):
+        assert found["quarantined"] == 1 and found["problems"][0]["line"] == 3
+    assert f"{tmp_path / 'odd.csv'}:3, column 'text': empty" in run.stderr
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SpectraError, match="holds no text"):

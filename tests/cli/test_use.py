@@ -33,6 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [json.dumps({"anchor": f"open {i}", "positive": f"def read_{i}(file): sort"}) for i in range(40)]
     (home / "pairs.jsonl").write_text("\n".join(rows))
     (home / "lines.txt").write_text("open a file\n\nsort the list\n")
+    (home / "odd.csv").write_text("nr,story\n1,open a file\n2,sort the list\n")
     return home
 
 
@@ -94,6 +95,9 @@ def test_dry_run_trains_nothing(home: Path) -> None:
         (["encode", "saved"], 2, "--texts"),
         (["encode", "saved", "-t", "a", "--dim", "99"], 2, "32"),
         (["encode", "saved", "-t", "a", "--outputs", "semantc"], 2, "semantic"),
+        (["encode", "saved", "-t", "a", "--columns", "text=body"], 2, "no source here has columns"),
+        (["search", "saved", "open", "--corpus", "odd.csv"], 1, "--columns ROLE=COLUMN"),
+        (["search", "saved", "open", "--corpus", "pairs.jsonl", "--columns", "text=body"], 1, "fits no source"),
         (["search", "saved", "too", "many", "--corpus", "lines.txt"], 2, "quotes"),
         (["search", "saved", "open", "--corpus", "lines.txt", "--bits", "300"], 2, "64, 128 or 256"),
         (["inspect", "M4567"], 2, "M456"),
@@ -104,6 +108,17 @@ def test_mistakes_get_a_remedy_and_no_traceback(home: Path, words: list[str], co
     done = spectra(*words, home=home)
     assert done.returncode == code, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_columns_of_names_of_their_own(home: Path) -> None:
+    own = ["--columns", "text=story"]
+    found = spectra("search", "saved", "open a file", "--corpus", "odd.csv", *own, "-k", "1", "--json", home=home)
+    assert [hit["text"] for hit in json.loads(found.stdout)["hits"]] == ["open a file"], found.stderr
+    vectors = spectra("encode", "saved", "--input", "odd.csv", *own, "--json", home=home)
+    assert json.loads(vectors.stdout)["texts"] == ["open a file", "sort the list"], vectors.stderr
+    for words in (["codes", "fit", "saved", "--corpus"], ["anomaly", "fit", "saved", "--texts"]):
+        done = spectra(*words, "odd.csv", *own, "--output", "fitted", home=home)
+        assert done.returncode == 1 and "texts" in done.stderr and "column" not in done.stderr  # two are too few
 
 
 @pytest.mark.parametrize("more", [[], ["--symmetric"]])

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from spectra_nsa.cli.eval import evaluate_command
-from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.errors import SpectraError, UsageError
 from tests.builders import bert_folder
 
 app = typer.Typer()
@@ -48,6 +48,17 @@ def test_usage(pairs: Path, tmp_path: Path) -> None:
 def test_limit(pairs: Path) -> None:
     run = CliRunner().invoke(app, ["bm25", "-t", f"pairs={pairs}", "--limit", "5", "--json", "-"])
     assert json.loads(run.stdout)["results"][0]["n"] == 5
+
+
+def test_columns(tmp_path: Path) -> None:
+    (tmp_path / "odd.csv").write_text(
+        "headline,story\n" + "".join(f"find item{at},item{at} is here\n" for at in range(9))
+    )
+    task = ["bm25", "-t", f"pairs={tmp_path / 'odd.csv'}", "--json", "-"]
+    with pytest.raises(SpectraError, match="--columns ROLE=COLUMN"):
+        CliRunner().invoke(app, task, catch_exceptions=False)
+    named = CliRunner().invoke(app, [*task, "--columns", "anchor=headline,positive=story"], catch_exceptions=False)
+    assert json.loads(named.stdout)["results"][0]["n"] == 9
 
 
 def test_precision(pairs: Path, tmp_path: Path) -> None:

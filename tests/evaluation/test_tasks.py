@@ -146,6 +146,17 @@ def test_specifications(tmp_path: Path) -> None:
         tasks_from([f"sts={pairs}"])
 
 
+def test_columns_hold_for_the_tasks_that_have_them(tmp_path: Path) -> None:
+    odd, known = tmp_path / "odd.csv", tmp_path / "known.csv"
+    odd.write_text("headline,story\nh1,s1\nh2,s2\n")
+    known.write_text("text,label\nhello there,greeting\ngoodbye now,parting\n")
+    specifications = [f"pairs={odd}", f"knn={known},{known}"]
+    tasks, _ = tasks_from(specifications, columns={"anchor": "headline", "positive": "story"})
+    assert [task.kind for task in tasks] == ["pairs", "knn"]
+    with pytest.raises(SpectraError, match=r"--columns fits no source.*'headline'"):
+        tasks_from(specifications[1:], columns={"anchor": "headline"})
+
+
 def test_retrieval_specification_with_a_split(tmp_path: Path) -> None:
     (tmp_path / "qrels").mkdir()
     (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "title": "", "text": "apple"}\n')

@@ -27,6 +27,12 @@ def roles(available, columns=None):
         (["text", "label", "score"], "labelled", ["text", "label"]),
         (["_id", "title", "text"], "texts", ["text"]),
         (["title", "body"], "pairs", ["title", "body"]),
+        (["query", "pos", "neg", "pos_scores", "neg_scores", "prompt"], "triplets", ["query", "pos", "neg"]),
+        (
+            ["query_id", "query", "positive_passages", "negative_passages"],
+            "triplets",
+            ["query", "positive_passages", "negative_passages"],
+        ),
     ],
 )
 def test_names_of_public_sets(available, kind, columns):
@@ -57,6 +63,11 @@ def test_errors_name_the_columns_and_the_remedy():
         roles(["a", "b"])
     with pytest.raises(SpectraError, match="--columns 'anchor=Head Line,positive=Story, full'"):
         roles(["Head Line", "Story, full"])
+    for names in (["query_id", "a", "docid", "b"], ["_id", "a", "b"]):
+        with pytest.raises(SpectraError, match="--columns anchor=a,positive=b"):
+            roles(names)
+    with pytest.raises(SpectraError, match="--columns anchor=id,positive=body"):
+        roles(["id"])
     with pytest.raises(SpectraError, match="there is no column 'x'"):
         roles(["a", "b"], {"anchor": "x"})
     with pytest.raises(SpectraError, match="separated by ';'"):

@@ -31,6 +31,18 @@ def test_scores_and_labels_are_no_texts(tmp_path: Path) -> None:
     assert list(Corpus([tmp_path / "s.jsonl", tmp_path / "l.jsonl"])) == ["x", "y", "z"]
 
 
+def test_columns_hold_for_the_sources_that_have_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("headline,story\nh,s\n")
+    (tmp_path / "b.jsonl").write_text('{"query": "q", "answer": "a"}\n')
+    (tmp_path / "c.txt").write_text("c\n")
+    sources = [tmp_path / name for name in ("a.csv", "b.jsonl", "c.txt")]
+    columns = {"anchor": "headline", "positive": "story"}
+    assert list(Corpus(sources, columns=columns)) == ["h", "s", "q", "a", "c"]
+    for others in (sources[1:], sources[2:]):
+        with pytest.raises(SpectraError, match="--columns"):
+            Corpus(others, columns=columns)
+
+
 def test_a_limit_counts_lines_and_rows_of_each_source(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("1\n2\n3\n")
     (tmp_path / "b.jsonl").write_text("".join(json.dumps({"text": f"b{i}"}) + "\n" for i in range(3)))
@@ -41,6 +53,22 @@ def test_a_line_that_is_no_text_costs_only_itself(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"good\n\xff\xfe\n" + b"x" * 1_000_001 + b"\nfine\n")
     corpus = Corpus([tmp_path / "a.txt"])
     assert list(corpus) == ["good", "fine"] and corpus.left_out == 2
+    assert [(one.line, one.reason.split(" at ")[0]) for one in corpus.problems] == [
+        (2, "not UTF-8"), (3, "the line is longer than 1,000,000 bytes")
+    ]  # fmt: skip
+
+
+def test_what_is_refused_is_told_of_each_source(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"good\n\xff\xfe\n")
+    (tmp_path / "b.csv").write_text("text,label\nfine,x\n,y\n,z\n")
+    (tmp_path / "c.txt").write_text("whole\n")
+    corpus = Corpus([tmp_path / name for name in ("a.txt", "b.csv", "c.txt")])
+    a, b = tmp_path / "a.txt", tmp_path / "b.csv"
+    assert corpus.notes == [
+        f"1 broken rows or lines of {a} were left out, the first {a}:2: not UTF-8 at byte 1 of the line",
+        f"2 broken rows or lines of {b} were left out, the first {b}:3, column 'text': empty",
+    ]
+    assert corpus.left_out == len(corpus.problems) == 3
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,8 @@ def test_lists_of_numbers_stay_and_mixed_ones_do_not(write, monkeypatch, tmp_pat
         ({"anchor": "a", "positive": None}, "positive", "missing"),
         ({"anchor": " \n", "positive": "b"}, "anchor", "empty"),
         ({"anchor": 3, "positive": "b"}, "anchor", "not text but int"),
-        ({"anchor": "a", "positive": ["b"]}, "positive", "not text but a list"),
+        ({"anchor": ["a"], "positive": "b"}, "anchor", "not text but a list"),
+        ({"anchor": "a", "positive": [["b"]]}, "positive", "not text but a list"),
         ({"anchor": "a", "positive": "\ud800"}, "positive", "half a character"),
     ],
 )
@@ -111,6 +112,49 @@ def test_lists_of_negatives(write):
     assert any("repeat them" in note for note in found.notes)
     many = [{"query": "q", "document": "d", "negatives": [str(i) for i in range(20)]}]
     assert load_source(write("b.jsonl", many)).dataset.column_names[-1] == "negative_8"
+
+
+def test_lists_of_positives(write):
+    good = {"query": "q", "pos": ["p1", "p2"], "neg": ["n1", "n2"], "pos_scores": [0.9, 0.8]}
+    bad = [good | change for change in ({"pos": []}, {"pos": ["p", " "]}, {"pos": None}, {"pos": ["p", 3]})]
+    path = write("a.jsonl", [good, *bad, good | {"query": "r", "pos": ["p3"]}])
+    found = load_source(path)
+    assert found.kind == "triplets" and found.roles == ("anchor", "positive", "negative", "negative_2")
+    rows = [(row["anchor"], row["positive"], row["negative_2"]) for row in found.dataset]
+    assert rows == [("q", "p1", "n2"), ("q", "p2", "n2"), ("r", "p3", "n2")]
+    assert list(found.dataset["pos_scores"]) == [[0.9, 0.8]] * 3
+    assert [(one.line, one.column, one.reason) for one in found.problems] == [
+        (2, "pos", "an empty list"), (3, "pos", "empty"), (4, "pos", "missing"), (5, "pos", "not text but int")
+    ]  # fmt: skip
+    assert "1 rows have several positives and became a row for each: 3 in all" in found.notes
+    assert list(load_source(path, limit=1).dataset["positive"]) == ["p1"]
+    pairs = load_source(write("b.jsonl", [{"q": "q", "p": ["1", "2"]}]), columns={"anchor": "q", "positive": "p"})
+    assert pairs.kind == "pairs" and list(pairs.dataset["positive"]) == ["1", "2"]
+
+
+def test_lists_of_positives_outgrow_the_memory(write, monkeypatch, tmp_path):
+    monkeypatch.setattr("spectra_nsa.text.store.IN_MEMORY", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = write("a.jsonl", [{"query": f"q{i}", "pos": ["p1", "p2"], "neg": ["n"]} for i in range(3)])
+    for _ in range(2):  # read, and mapped
+        found = load_source(path)
+        assert list(found.dataset["anchor"]) == ["q0", "q0", "q1", "q1", "q2", "q2"] and found.digest
+        assert any("6 in all" in note for note in found.notes)
+
+
+def test_passages_have_a_title_and_a_text(write):
+    def row(positive: object, negative: object) -> dict[str, object]:
+        return {"query_id": "7", "query": "q", "positive_passages": positive, "negative_passages": negative}
+
+    one, two = {"docid": "1", "title": "Lenses", "text": "are clear"}, {"docid": "2", "title": "", "text": "no title"}
+    rows = [row([one, two], [two, one]), row([{"docid": "3"}], [one]), row([one], [two | {"text": 5}])]
+    found = load_source(write("a.jsonl", rows))
+    assert list(found.dataset["positive"]) == ["Lenses are clear", "no title"]
+    assert list(found.dataset["negative_2"]) == ["Lenses are clear"] * 2
+    assert [(one.line, one.column, one.reason) for one in found.problems] == [
+        (2, "positive_passages", "a passage whose 'text' is empty"),
+        (3, "negative_passages", "a passage whose 'text' is not text but int"),
+    ]
 
 
 def test_limit_counts_good_rows(write):

@@ -52,11 +52,36 @@ def test_what_it_says_of_itself_and_of_berts(
     assert table["t", "round_trip"].value == 1.0 and table["t", "pieces"].value == facts["pieces"]
     assert table[workflow.BASELINE, "pieces"].value == 30_522
     assert all(one.n == 7 and one.name == held_out for one in facts["results"])
-    again = report_on([str(tmp_path / "t")], held_out, say=quiet)
+    again = report_on([str(tmp_path / "t")], held_out, say=quiet)["results"]
     steady = [one for one in again if one.metric != "million_characters_per_second"]
     assert [one.value for one in steady] == [
         one.value for one in facts["results"] if one.metric != "million_characters_per_second"
     ]
+
+
+def test_what_is_refused_is_said_and_returned(corpus: Path, tmp_path: Path) -> None:
+    broken, odd = tmp_path / "broken.txt", tmp_path / "odd.csv"
+    broken.write_bytes(b"open the file\n\xff\n")
+    odd.write_text("text,nr\nread open,1\n,2\n")
+    spec, said = TokenizerSpec(kind="word", vocab_size=50), []
+    facts = train_tokenizer_on([str(corpus), str(broken)], spec, tmp_path / "t", held_out=str(odd), say=said.append)
+    report = report_on([facts["folder"]], str(odd), say=said.append)
+    assert (facts["quarantined"], report["quarantined"]) == (2, 1)
+    assert [(one["file"], one["line"]) for one in facts["problems"]] == [(str(broken), 2), (str(odd), 3)]
+    notes = [*facts["notes"], *report["notes"]]
+    assert len(notes) == 3 and [f"note: {note}" for note in notes] == [line for line in said if "broken" in line]
+    assert f"the first {odd}:3, column 'text': empty" in report["notes"][0]
+
+
+def test_columns_may_be_those_of_the_source_held_out(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd.csv").write_text("story,nr\nread open,1\n")
+    spec, odd = TokenizerSpec(kind="word", vocab_size=50), str(tmp_path / "odd.csv")
+    sources = [str(corpus)]
+    facts = train_tokenizer_on(sources, spec, tmp_path / "t", held_out=odd, columns={"text": "story"}, say=quiet)
+    assert facts["held_out"] == 1 and report_on([facts["folder"]], odd, columns={"text": "story"}, say=quiet)["results"]
+    with pytest.raises(SpectraError, match="--columns"):
+        train_tokenizer_on(sources, spec, tmp_path / "u", columns={"text": "story"}, say=quiet)
+    assert not (tmp_path / "u").exists()
 
 
 def test_without_berts_the_report_says_so(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,36 @@
+"""A mapping for several sources: which it holds for, and that it is not passed over in silence."""
+
+from __future__ import annotations
+
+import pytest
+
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.text.shared import SharedColumns
+
+
+def test_it_holds_where_all_its_columns_are_and_the_others_are_guessed(write):
+    odd = write("odd.csv", "headline,story\nh,s\n")
+    known = write("known.jsonl", [{"query": "q", "answer": "a", "headline": "no story here"}])
+    shared = SharedColumns({"anchor": "headline", "positive": "story"})
+    rows = [shared.load(path).dataset[0] for path in (odd, known)]
+    assert [(row["anchor"], row["positive"]) for row in rows] == [("h", "s"), ("q", "a")]
+    shared.check()
+
+
+def test_one_that_fits_nothing_is_refused(write):
+    known = write("known.jsonl", [{"query": "q", "answer": "a"}])
+    shared = SharedColumns({"anchor": "headline"})
+    shared.load(known)
+    with pytest.raises(SpectraError, match=r"fits no source.*known.jsonl: there is no column 'headline'"):
+        shared.check()
+    with pytest.raises(SpectraError, match="there is no column 'headline'"):  # rather than that no name is known
+        shared.load(write("odd.csv", "a,b\n1,2\n"))
+    with pytest.raises(UsageError, match="no source here has columns"):
+        SharedColumns({"text": "body"}).check()
+    SharedColumns(None).check()
+
+
+def test_limit_and_fixed_columns(write):
+    shared = SharedColumns({"text": "body"})
+    assert len(shared.load("python:stdlib", limit=3).dataset) == 3
+    assert len(shared.load(write("a.csv", "body,x\n1,2\n3,4\n5,6\n"), limit=2).dataset) == 2
