@@ -88,6 +88,7 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
         "changed": recipe.model_dump(exclude_defaults=True),
         "texts": len(texts.train),
         "dev_texts": len(texts.dev),
+        "left_out": texts.left_out,
         "quarantined": texts.quarantined,
         "documents": len(train.documents),
         "tokens": len(train.documents.ids),
@@ -104,8 +105,9 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
 def _readable(plan: dict[str, Any]) -> str:
     import yaml
 
+    left_out = f"{plan['left_out']:,} left out (they are among the held-out ones), " if plan["left_out"] else ""
     head = (
-        f"{plan['texts']:,} texts, {plan['dev_texts']:,} held out, {plan['quarantined']} quarantined; "
+        f"{plan['texts']:,} texts, {plan['dev_texts']:,} held out, {left_out}{plan['quarantined']} quarantined; "
         f"{plan['tokens']:,} tokens in {plan['sequences']:,} sequences of at most {plan['length']}; "
         f"{plan['steps']:,} steps of {plan['batch']} in {plan['precision']}; "
         f"{plan['parameters'] / 1e6:.1f} M parameters. Nothing was trained."

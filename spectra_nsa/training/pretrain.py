@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.files import atomic_folder
 from spectra_nsa.core.seeds import set_seed
+from spectra_nsa.training.opening import opening
 from spectra_nsa.training.place import backup_of, check_rows, held_by_first, place, write_recipe
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.backup import Backup, Tally
     from spectra_nsa.training.corpus import Documents, Texts
+    from spectra_nsa.training.packing import Sequences
     from spectra_nsa.training.pretrainer import Pretrainer
 
 # Keys that mean nothing here; given one by name, a run would not be what its recipe says.
@@ -194,6 +197,18 @@ def batch_of(recipe: Recipe, room: int) -> Recipe:
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"batch": size})})
 
 
+def _opening(folder: Path, recipe: Recipe, texts: Texts, sequences: Sequences) -> str:
+    """What a run begins with, in a line."""
+    from spectra_nsa.training.build import steps_of
+
+    counted = [f"{len(texts.train):,} texts"]
+    if texts.dev:
+        counted.append(f"{len(texts.dev):,} to watch by")
+    if texts.left_out:
+        counted.append(f"{texts.left_out:,} left out (they are among those)")
+    return opening(folder, steps_of(batch_of(recipe, sequences.room), len(sequences)), counted, texts.quarantined)
+
+
 def build_pretrainer(
     recipe: Recipe,
     folder: Path,
@@ -269,6 +284,8 @@ def _fit(
     from spectra_nsa.training.run import at_start, best_of
 
     trainer = build_pretrainer(recipe, folder, around, model, texts, backup, deadline)
+    if processes.is_first():
+        print(_opening(folder, recipe, texts, trainer.sequences), file=sys.stderr, flush=True)
     stop = StopOnInterrupt()
     trainer.add_callback(stop)
     if processes.count() > 1:

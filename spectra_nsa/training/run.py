@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.seeds import set_seed
+from spectra_nsa.training.opening import opening
 from spectra_nsa.training.place import backup_of, check_rows, finish_folder, held_by_first, place, write_recipe
 
 if TYPE_CHECKING:
@@ -134,14 +135,12 @@ def _opening(folder: Path, recipe: Recipe, data: TrainingData) -> str:
     """What a run begins with, in a line."""
     from spectra_nsa.training.build import steps_of
 
-    rows = f"{len(data.train):,} rows"
+    counted = [f"{len(data.train):,} rows"]
     if data.dev is not None:
-        rows += f", {len(data.dev):,} to watch by"
+        counted.append(f"{len(data.dev):,} to watch by")
     if data.left_out:
-        rows += f", {data.left_out:,} left out (they share a text with those)"
-    if data.quarantined:
-        rows += f", {data.quarantined:,} broken ones set aside in {folder / 'quarantine'}"
-    return f"{folder}: {steps_of(recipe, len(data.train)):,} steps on {rows}. To look on: spectra monitor {folder}"
+        counted.append(f"{data.left_out:,} left out (they share a text with those)")
+    return opening(folder, steps_of(recipe, len(data.train)), counted, data.quarantined)
 
 
 def _fit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from sentence_transformers.sparse_encoder.modules import SpladePooling
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
 import spectra_nsa.hf  # noqa: F401 (registers)
+from spectra_nsa.cli.pretrain import _plan, _readable
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.models.masked_lm import export_bert_masked_lm, saved_head
@@ -242,6 +244,23 @@ def test_sources_and_columns_add_up(recipe: Callable[..., Recipe], texts: Path, 
     every = {json.loads(line)["text"] for line in texts.read_text().splitlines()}
     every |= {f"{side} {n}" for side in "ab" for n in range(10)}
     assert set(held.train) | set(held.dev) == every and not set(held.train) & set(held.dev)
+
+
+def test_a_run_says_what_it_did_not_read(
+    recipe: Callable[..., Recipe], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = texts.read_text().splitlines()
+    (tmp_path / "twice.jsonl").write_text("\n".join([*lines, "not json", *lines, '{"text": ""}']) + "\n")
+    result = pretrain(recipe("name=counted", f"data.train={tmp_path}/twice.jsonl", "train.max_steps=1"))
+    told, folder = capsys.readouterr().err, result.folder
+    found = re.search(rf"{folder}: 1 steps on (\d+) texts, (\d+) to watch by, (\d+) left out \(they are among", told)
+    assert found is not None, told
+    trained, watched, left_out = map(int, found.groups())
+    assert trained + 20 + left_out == 400 and 0 < watched <= 20 and left_out >= 2 * watched - 20
+    assert f", 2 broken rows set aside in {folder}/quarantine. To look on: spectra monitor {folder}\n" in told
+    plan = _plan(recipe(f"data.train={tmp_path}/twice.jsonl"))
+    assert (plan["texts"], plan["left_out"], plan["quarantined"]) == (trained, left_out, 2)
+    assert f"{left_out} left out (they are among the held-out ones), 2 quarantined" in _readable(plan)
 
 
 def test_the_batch_counts_tokens_where_asked(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
