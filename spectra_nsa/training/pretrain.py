@@ -16,7 +16,7 @@ from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.files import atomic_folder
 from spectra_nsa.core.seeds import set_seed
 from spectra_nsa.training.opening import opening
-from spectra_nsa.training.place import backup_of, check_rows, held_by_first, place, write_recipe
+from spectra_nsa.training.place import backup_of, check_rows, held_by_first, place, taken_back, write_recipe
 
 if TYPE_CHECKING:
     from spectra_nsa.models.model import SpectraForMaskedLM
@@ -111,13 +111,16 @@ def _run(
 
     backup = backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
+    aside = folder / "quarantine"
+    written = None if aside.exists() else aside
     with processes.first_before_others():
-        texts = load_texts(recipe, quarantine=folder / "quarantine" if processes.is_first() else None)
-    check_rows(processes.everyones([len(texts.train)]))
-    check_dev(recipe, texts)
-    around, model = open_masked(recipe)
-    if checkpoint is not None:
-        check_alike(checkpoint, model.config, around.tokenizer, facts_of(recipe, texts), "pretrain")
+        texts = load_texts(recipe, quarantine=aside if processes.is_first() else None)
+    with taken_back(written):
+        check_rows(processes.everyones([len(texts.train)]))
+        check_dev(recipe, texts)
+        around, model = open_masked(recipe)
+        if checkpoint is not None:
+            check_alike(checkpoint, model.config, around.tokenizer, facts_of(recipe, texts), "pretrain")
     if processes.is_first():
         if resumed:
             clear(folder, checkpoint)

@@ -13,7 +13,15 @@ from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.seeds import set_seed
 from spectra_nsa.training.opening import opening
-from spectra_nsa.training.place import backup_of, check_rows, finish_folder, held_by_first, place, write_recipe
+from spectra_nsa.training.place import (
+    backup_of,
+    check_rows,
+    finish_folder,
+    held_by_first,
+    place,
+    taken_back,
+    write_recipe,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +108,6 @@ def _run(
 ) -> RunResult:
     from spectra_nsa.training.checkpoints import clear
     from spectra_nsa.training.continuity import check_same
-    from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.interpolation import start_weights
     from spectra_nsa.training.rarity import fit_rarity
     from spectra_nsa.training.start import open_start
@@ -108,27 +115,34 @@ def _run(
 
     backup = backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
-    if data is None:
-        quarantine = folder / "quarantine" if processes.is_first() else None
-        with processes.first_before_others():
-            data = load_training_data(
-                recipe.data, seed=recipe.train.seed, quarantine=quarantine, distill=recipe.distill
-            )
-        if processes.is_first():
-            print(_opening(folder, recipe, data), file=sys.stderr, flush=True)
-    check_rows(processes.everyones([len(data.train)]))
-    check_data(recipe, data)
-    model = open_start(recipe)
+    given, aside = data, folder / "quarantine"
+    written = None if aside.exists() else aside
+    data = given if given is not None else _loaded(recipe, aside)
+    with taken_back(written):
+        check_rows(processes.everyones([len(data.train)]))
+        check_data(recipe, data)
+        model = open_start(recipe)
+        if checkpoint is not None:
+            check_same(checkpoint, recipe, model, data)
+    if given is None and processes.is_first():
+        print(_opening(folder, recipe, data), file=sys.stderr, flush=True)
     start = start_weights(model) if recipe.train.interpolate < 1 else None
-    if checkpoint is not None:
-        check_same(checkpoint, recipe, model, data)
-    elif recipe.model.entity is not False:
+    if checkpoint is None and recipe.model.entity is not False:
         fit_rarity(model, data.train.select_columns(data.columns))
     if processes.is_first():
         if resumed:
             clear(folder, checkpoint)
         write_recipe(folder, recipe)
     return _fit(recipe, folder, model, data, checkpoint, deadline, backup, start)
+
+
+def _loaded(recipe: Recipe, quarantine: Path) -> TrainingData:
+    """The recipe's rows, the same in all processes; the first one writes the broken rows."""
+    from spectra_nsa.training.data import load_training_data
+
+    aside = quarantine if processes.is_first() else None
+    with processes.first_before_others():
+        return load_training_data(recipe.data, seed=recipe.train.seed, quarantine=aside, distill=recipe.distill)
 
 
 def _opening(folder: Path, recipe: Recipe, data: TrainingData) -> str:
