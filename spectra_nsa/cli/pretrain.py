@@ -55,12 +55,12 @@ def pretrain_command(
         "train.gradient_checkpointing": gradient_checkpointing or None,
     }
     from spectra_nsa.training.pretrain import check_recipe
-    from spectra_nsa.training.watching import check_names
+    from spectra_nsa.training.watching import check_names, check_verb
 
-    recipe = read_recipe(words or [], flags, resume)
-    if resume is None:  # of another run, `pretrain` knows better what is wrong
-        recipe = check_recipe(recipe)
-        check_names(recipe)
+    if resume is not None:
+        check_verb(resume, "pretrain")
+    recipe = check_recipe(read_recipe(words or [], flags, resume))
+    check_names(recipe)
     if dry_run:
         plan = _plan(recipe)
         print(json.dumps(plan, indent=2) if as_json else _readable(plan))
@@ -73,10 +73,9 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
     from spectra_nsa.models.precision import resolve_precision
     from spectra_nsa.training.build import steps_of
     from spectra_nsa.training.corpus import load_texts
-    from spectra_nsa.training.pretrain import batch_of, check_dev, check_recipe, open_masked, packed
+    from spectra_nsa.training.pretrain import batch_of, check_dev, open_masked, packed
     from spectra_nsa.training.watching import check_reporters
 
-    recipe = check_recipe(recipe)
     check_reporters(recipe)
     texts = load_texts(recipe, quarantine=None)
     check_dev(recipe, texts)

@@ -73,8 +73,10 @@ def train_command(
         "anomaly": no_anomaly,
     }
     flags |= {f"model.{part}": False for part, is_off in off.items() if is_off}
-    from spectra_nsa.training.watching import check_names, check_recipe
+    from spectra_nsa.training.watching import check_names, check_recipe, check_verb
 
+    if resume is not None:
+        check_verb(resume, "train")
     recipe = read_recipe(words or [], flags, resume)
     check_recipe(recipe)
     check_names(recipe)

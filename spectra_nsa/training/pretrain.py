@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.sections import PretrainSection
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
@@ -90,12 +90,12 @@ def pretrain(
         UsageError: a key that means nothing here, or a run of `spectra train`.
         SpectraError: unusable data, model, folder or checkpoint, or a checkpoint of another model or other data.
     """
-    from spectra_nsa.training.checkpoints import run_of
+    from spectra_nsa.training.watching import check_verb
 
     if processes.connect():
         raise UsageError("pretraining does not share weights out among processes: leave out --use_fsdp.")
-    if resume is not None and load_recipe(run_of(resume) / "recipe.yaml").pretrain is None:
-        raise UsageError(f"{resume} is a run of spectra train: go on with it by spectra train --resume {resume}.")
+    if resume is not None:
+        check_verb(resume, "pretrain")
     recipe = check_recipe(recipe) if recipe is not None else None
     recipe, folder, checkpoint = processes.by_first(functools.partial(place, recipe, resume))
     with held_by_first(folder):

@@ -82,11 +82,14 @@ def train(
         deadline: a `time.monotonic()` at which training ends, its schedule fitted to the time; ``None`` for none.
 
     Raises:
+        UsageError: a recipe or a run of `spectra pretrain`.
         SpectraError: unusable data, model, folder or checkpoint, or a checkpoint of another model or other data.
     """
-    from spectra_nsa.training.watching import check_recipe
+    from spectra_nsa.training.watching import check_recipe, check_verb
 
     shard = processes.connect()
+    if resume is not None:
+        check_verb(resume, "train")
     recipe, folder, checkpoint = processes.by_first(functools.partial(place, recipe, resume))
     check_recipe(recipe)
     if shard:  # what `accelerate launch --use_fsdp` asks for

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.config.sections import DataSection
 from spectra_nsa.core.errors import SpectraError, UsageError
 
@@ -29,6 +30,20 @@ def check_recipe(recipe: Recipe) -> None:
         )
     check_reporters(recipe)
     check_terms(recipe)
+
+
+def check_verb(resume: str | Path, verb: str) -> None:
+    """That the run to go on with is one of `verb`, "train" or "pretrain".
+
+    Raises:
+        UsageError: it is one of the other.
+        SpectraError: there is no such run.
+    """
+    from spectra_nsa.training.checkpoints import run_of
+
+    own = "train" if load_recipe(run_of(resume) / "recipe.yaml").pretrain is None else "pretrain"
+    if own != verb:
+        raise UsageError(f"{resume} is a run of spectra {own}: go on with it by spectra {own} --resume {resume}.")
 
 
 def check_reporters(recipe: Recipe) -> None:

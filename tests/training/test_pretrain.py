@@ -30,7 +30,7 @@ from spectra_nsa.models.masked_lm import export_bert_masked_lm, saved_head
 from spectra_nsa.models.model import SpectraForMaskedLM
 from spectra_nsa.models.sentence import load
 from spectra_nsa.report.runlog import read_run, standing
-from spectra_nsa.training.pretrain import PretrainResult, pretrain
+from spectra_nsa.training.pretrain import PretrainResult, check_recipe, pretrain
 from spectra_nsa.training.run import train
 from tests.builders import WORDS
 
@@ -227,7 +227,7 @@ def test_what_cannot_be_pretrained_is_refused(recipe: Callable[..., Recipe], tmp
 
 
 def test_a_pretraining_run_is_not_one_of_train(whole: Path) -> None:
-    with pytest.raises(UsageError, match="spectra pretrain"):
+    with pytest.raises(UsageError, match=rf"is a run of spectra pretrain: .* spectra pretrain --resume {whole}\."):
         train(None, resume=whole)
     text = (whole / "recipe.yaml").read_text()
     (whole / "recipe.yaml").write_text(text[: text.index("pretrain:")])
@@ -258,7 +258,7 @@ def test_a_run_says_what_it_did_not_read(
     trained, watched, left_out = map(int, found.groups())
     assert trained + 20 + left_out == 400 and 0 < watched <= 20 and left_out >= 2 * watched - 20
     assert f", 2 broken rows set aside in {folder}/quarantine. To look on: spectra monitor {folder}\n" in told
-    plan = _plan(recipe(f"data.train={tmp_path}/twice.jsonl"))
+    plan = _plan(check_recipe(recipe(f"data.train={tmp_path}/twice.jsonl")))
     assert (plan["texts"], plan["left_out"], plan["quarantined"]) == (trained, left_out, 2)
     assert f"{left_out} left out (they are among the held-out ones), 2 quarantined" in _readable(plan)
 
