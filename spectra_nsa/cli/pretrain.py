@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectra_nsa.cli.options import DryRun, GradientCheckpointing, JsonAtEnd, MaxSteps, Name, Resume, Seed, Size, Words
-from spectra_nsa.cli.train import read_recipe
+from spectra_nsa.cli.train import ENDED_ALREADY, read_recipe
 
 if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
@@ -131,6 +131,7 @@ def _pretrain(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
         "model": str(result.folder / "model"),
         "run": str(result.folder),
         "steps": result.steps,
+        "first_step": result.first_step,
         "seconds": round(result.seconds, 1),
         "best": result.best,
         "start": result.start,
@@ -146,5 +147,7 @@ def _said(result: PretrainResult) -> str:
     best = "".join(f", best {name} {value:.1f}{started.get(name, '')}" for name, value in result.best.items())
     early = "; stopped early, by train.patience" if result.ended == "stopped early" else ""
     done = f"{result.steps - result.first_step} steps in {result.seconds:.0f} s{early}{best}"
+    if result.steps == result.first_step:
+        done = ENDED_ALREADY.format(result.steps)
     model = result.folder / "model"
     return f"{done}\nmodel: {model}\nNow train it: spectra train --model {model} --data PAIRS"

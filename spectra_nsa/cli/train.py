@@ -18,6 +18,8 @@ from spectra_nsa.core.errors import UsageError
 if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
 
+ENDED_ALREADY = "the run had ended already, at step {}; train.epochs or train.max_steps makes it longer"
+
 
 def train_command(
     words: Words = None,
@@ -216,6 +218,7 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
         "model": str(model),
         "run": str(result.folder),
         "steps": result.steps,
+        "first_step": result.first_step,
         "seconds": round(result.seconds, 1),
         "pairs_per_second": round(result.pairs_per_second, 2),
         "best": result.best,
@@ -232,7 +235,7 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     started = {name: f" ({value:.4f} at the start)" for name, value in result.start.items()}
     best = "".join(f", best {name} {value:.4f}{started.get(name, '')}" for name, value in result.best.items())
     if result.steps == result.first_step:
-        print(f"the run had ended already, at step {result.steps}; train.epochs or train.max_steps makes it longer")
+        print(ENDED_ALREADY.format(result.steps))
         print(f"model: {model}")
         return
     early = "; stopped early, by train.patience" if result.ended == "stopped early" else ""

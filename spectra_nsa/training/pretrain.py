@@ -200,7 +200,7 @@ def batch_of(recipe: Recipe, room: int) -> Recipe:
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"batch": size})})
 
 
-def _opening(folder: Path, recipe: Recipe, texts: Texts, sequences: Sequences) -> str:
+def _opening(folder: Path, recipe: Recipe, texts: Texts, sequences: Sequences, first_step: int) -> str:
     """What a run begins with, in a line."""
     from spectra_nsa.training.build import steps_of
 
@@ -209,7 +209,8 @@ def _opening(folder: Path, recipe: Recipe, texts: Texts, sequences: Sequences) -
         counted.append(f"{len(texts.dev):,} to watch by")
     if texts.left_out:
         counted.append(f"{texts.left_out:,} left out (they are among those)")
-    return opening(folder, steps_of(batch_of(recipe, sequences.room), len(sequences)), counted, texts.quarantined)
+    steps = steps_of(batch_of(recipe, sequences.room), len(sequences))
+    return opening(folder, steps, counted, texts.quarantined, first_step)
 
 
 def build_pretrainer(
@@ -287,14 +288,15 @@ def _fit(
     from spectra_nsa.training.run import at_start, best_of
 
     trainer = build_pretrainer(recipe, folder, around, model, texts, backup, deadline)
+    first_step = step_of(checkpoint) if checkpoint else 0
     if processes.is_first():
-        print(_opening(folder, recipe, texts, trainer.sequences), file=sys.stderr, flush=True)
+        print(_opening(folder, recipe, texts, trainer.sequences, first_step), file=sys.stderr, flush=True)
     stop = StopOnInterrupt()
     trainer.add_callback(stop)
     if processes.count() > 1:
         processes.share_weights(model)
         torch.manual_seed(recipe.train.seed + processes.rank())  # each process drops out other numbers
-    began, first_step = time.monotonic(), step_of(checkpoint) if checkpoint else 0
+    began = time.monotonic()
     with closed(trainer, stop, folder):
         trainer.go_on(checkpoint)
         seconds = time.monotonic() - began

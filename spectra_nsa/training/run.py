@@ -109,7 +109,7 @@ def _run(
     *,
     resumed: bool,
 ) -> RunResult:
-    from spectra_nsa.training.checkpoints import clear
+    from spectra_nsa.training.checkpoints import clear, step_of
     from spectra_nsa.training.continuity import check_same
     from spectra_nsa.training.interpolation import start_weights
     from spectra_nsa.training.rarity import fit_rarity
@@ -128,7 +128,7 @@ def _run(
         if checkpoint is not None:
             check_same(checkpoint, recipe, model, data)
     if given is None and processes.is_first():
-        print(_opening(folder, recipe, data), file=sys.stderr, flush=True)
+        print(_opening(folder, recipe, data, step_of(checkpoint) if checkpoint else 0), file=sys.stderr, flush=True)
     start = start_weights(model) if recipe.train.interpolate < 1 else None
     if checkpoint is None and recipe.model.entity is not False:
         fit_rarity(model, data.train.select_columns(data.columns))
@@ -148,7 +148,7 @@ def _loaded(recipe: Recipe, quarantine: Path) -> TrainingData:
         return load_training_data(recipe.data, seed=recipe.train.seed, quarantine=aside, distill=recipe.distill)
 
 
-def _opening(folder: Path, recipe: Recipe, data: TrainingData) -> str:
+def _opening(folder: Path, recipe: Recipe, data: TrainingData, first_step: int) -> str:
     """What a run begins with, in a line."""
     from spectra_nsa.training.build import steps_of
 
@@ -157,7 +157,7 @@ def _opening(folder: Path, recipe: Recipe, data: TrainingData) -> str:
         counted.append(f"{len(data.dev):,} to watch by")
     if data.left_out:
         counted.append(f"{data.left_out:,} left out (they share a text with those)")
-    return opening(folder, steps_of(recipe, len(data.train)), counted, data.quarantined)
+    return opening(folder, steps_of(recipe, len(data.train)), counted, data.quarantined, first_step)
 
 
 def _fit(

@@ -23,7 +23,7 @@ from sentence_transformers.sparse_encoder.modules import SpladePooling
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
 import spectra_nsa.hf  # noqa: F401 (registers)
-from spectra_nsa.cli.pretrain import _plan, _readable
+from spectra_nsa.cli.pretrain import _plan, _readable, _said
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.models.masked_lm import export_bert_masked_lm, saved_head
@@ -261,6 +261,13 @@ def test_a_run_says_what_it_did_not_read(
     plan = _plan(check_recipe(recipe(f"data.train={tmp_path}/twice.jsonl")))
     assert (plan["texts"], plan["left_out"], plan["quarantined"]) == (trained, left_out, 2)
     assert f"{left_out} left out (they are among the held-out ones), 2 quarantined" in _readable(plan)
+
+
+def test_a_run_that_has_ended_takes_no_step(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    resumed = pretrain(load_recipe(whole / "recipe.yaml", ["train.max_steps=8"]), resume=whole)
+    assert resumed.steps == resumed.first_step == 16
+    assert f"{whole}: already at step 16, beyond 8: no step to take" in capsys.readouterr().err
+    assert "the run had ended already, at step 16" in _said(resumed) and "0 steps" not in _said(resumed)
 
 
 def test_the_batch_counts_tokens_where_asked(recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -169,12 +169,16 @@ def test_keys_that_may_change_do_change(whole: Path, recipe: Callable[..., Recip
     assert len(logged(whole, "eval_dev_ndcg@10")) == 1 + 3 + 6
 
 
-@pytest.mark.parametrize("change", ["train.epochs=1", "train.max_steps=3"])
-def test_a_run_that_has_ended_takes_no_step(whole: Path, change: str) -> None:
+@pytest.mark.parametrize(("change", "said"), [("train.epochs=1", " of 6"), ("train.max_steps=3", ", beyond 3")])
+def test_a_run_that_has_ended_takes_no_step(
+    whole: Path, change: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = weights(whole)
     shutil.rmtree(whole / "model")
     resumed = train(load_recipe(whole / "recipe.yaml", [change]), resume=whole)
     assert resumed.steps == resumed.first_step == 6
+    told = capsys.readouterr().err
+    assert f"{whole}: already at step 6{said}: no step to take; model/ is written" in told and "steps on" not in told
     torch.testing.assert_close(weights(whole), before, rtol=0, atol=0)
 
 
