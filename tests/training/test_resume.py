@@ -20,6 +20,7 @@ from spectra_nsa.core.checksums import damage, write_manifest
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import held
 from spectra_nsa.training.backup_store import Store
+from spectra_nsa.training.build import steps_of
 from spectra_nsa.training.checkpoints import find_checkpoint, publish, rotate
 from spectra_nsa.training.run import RunResult, train
 from tests.builders import WORDS
@@ -180,6 +181,12 @@ def test_a_run_that_has_ended_takes_no_step(
     told = capsys.readouterr().err
     assert f"{whole}: already at step 6{said}: no step to take; model/ is written" in told and "steps on" not in told
     torch.testing.assert_close(weights(whole), before, rtol=0, atol=0)
+
+
+def test_the_steps_told_are_those_taken(recipe: Callable[..., Recipe], capsys: pytest.CaptureFixture[str]) -> None:
+    odd = recipe("name=odd", "train.accumulation=4", "train.epochs=2")  # six batches: a step of four, and one of two
+    assert train(odd).steps == steps_of(odd, 48) == 4
+    assert ": 4 steps on 48 rows" in capsys.readouterr().err
 
 
 def test_an_earlier_checkpoint_puts_the_later_aside(whole: Path) -> None:
