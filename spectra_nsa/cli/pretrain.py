@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectra_nsa.cli.options import DryRun, GradientCheckpointing, JsonAtEnd, MaxSteps, Name, Resume, Seed, Size, Words
-from spectra_nsa.cli.train import ENDED_ALREADY, read_recipe
+from spectra_nsa.cli.train import ENDED_ALREADY, from_where, read_recipe
 
 if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
@@ -62,21 +62,23 @@ def pretrain_command(
     recipe = check_recipe(read_recipe(words or [], flags, resume))
     check_names(recipe)
     if dry_run:
-        plan = _plan(recipe)
+        plan = _plan(recipe, resume)
         print(json.dumps(plan, indent=2) if as_json else _readable(plan))
         return
     _pretrain(recipe, resume, as_json)
 
 
-def _plan(recipe: Recipe) -> dict[str, Any]:
+def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     """Loads texts and model, packs, trains nothing."""
     from spectra_nsa.models.precision import resolve_precision
     from spectra_nsa.training.build import steps_of
+    from spectra_nsa.training.checkpoints import first_step
     from spectra_nsa.training.corpus import load_texts
     from spectra_nsa.training.pretrain import batch_of, check_dev, open_masked, packed
     from spectra_nsa.training.watching import check_reporters
 
     check_reporters(recipe)
+    began = first_step(resume)
     texts = load_texts(recipe, quarantine=None)
     check_dev(recipe, texts)
     around, model = open_masked(recipe)
@@ -95,6 +97,7 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
         "dev_sequences": len(dev) if dev is not None else 0,
         "length": room,
         "steps": steps_of(sized, len(train)),
+        "first_step": began,
         "batch": sized.train.batch,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "precision": resolve_precision(recipe.train.precision),
@@ -109,7 +112,7 @@ def _readable(plan: dict[str, Any]) -> str:
         f"{plan['texts']:,} texts, {plan['dev_texts']:,} held out, {left_out}{plan['quarantined']} quarantined; "
         f"{plan['tokens']:,} tokens in {plan['sequences']:,} sequences of at most {plan['length']}; "
         f"{plan['steps']:,} steps of {plan['batch']} in {plan['precision']}; "
-        f"{plan['parameters'] / 1e6:.1f} M parameters. Nothing was trained."
+        f"{plan['parameters'] / 1e6:.1f} M parameters. {from_where(plan)}Nothing was trained."
     )
     return yaml.safe_dump(plan["changed"], sort_keys=False, allow_unicode=True) + head
 

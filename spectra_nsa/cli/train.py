@@ -85,7 +85,7 @@ def train_command(
     if dry_run:
         if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
             return
-        plan = _plan(recipe, resumed=resume is not None)
+        plan = _plan(recipe, resume)
         print(json.dumps(plan, indent=2) if as_json else _readable(plan))
         return
     _train(recipe, resume, as_json)
@@ -144,12 +144,14 @@ def _check_own(file: Path, given: Recipe, run: Path, own: Recipe) -> None:
         )
 
 
-def _plan(recipe: Recipe, *, resumed: bool) -> dict[str, Any]:
+def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     """Loads data and shapes, trains nothing."""
     from spectra_nsa.models.inspect import Workload, inspect_model
+    from spectra_nsa.training.checkpoints import first_step
     from spectra_nsa.training.place import check_free
 
-    if recipe.name is not None and not resumed:
+    began = first_step(resume)
+    if recipe.name is not None and resume is None:
         check_free(Path(recipe.output) / recipe.name)
     from spectra_nsa.models.precision import resolve_precision
     from spectra_nsa.training.build import live_terms, steps_of
@@ -179,6 +181,7 @@ def _plan(recipe: Recipe, *, resumed: bool) -> dict[str, Any]:
         "left_out": data.left_out,
         "quarantined": data.quarantined,
         "steps": steps_of(recipe, len(data.train)),
+        "first_step": began,
         "parameters": facts["parameters"],
         "memory_gb": facts["memory_gb"]["training"],
         "terms": live_terms(recipe, data.train.column_names),
@@ -193,9 +196,18 @@ def _readable(plan: dict[str, Any]) -> str:
     head = (
         f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows, {left_out}{plan['quarantined']} quarantined; "
         f"{plan['steps']:,} steps in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
-        f"about {plan['memory_gb']} GB; loss: {', '.join(plan['terms'])}. Nothing was trained."
+        f"about {plan['memory_gb']} GB; loss: {', '.join(plan['terms'])}. {from_where(plan)}Nothing was trained."
     )
     return yaml.safe_dump(plan["changed"], sort_keys=False, allow_unicode=True) + head
+
+
+def from_where(plan: Mapping[str, Any]) -> str:
+    """Where a run that is resumed goes on, as a sentence and a blank; empty for a new one."""
+    from spectra_nsa.training.opening import going_on
+
+    if plan["first_step"] is None:
+        return ""
+    return f"{going_on(plan['steps'], plan['first_step']).capitalize()}. "
 
 
 def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:

@@ -24,6 +24,10 @@ def opening(folder: Path, steps: int, counted: Sequence[str], quarantined: int, 
 
 def going_on(steps: int, first_step: int) -> str:
     """Where a run of so many steps goes on that is at `first_step`, in words."""
+    if first_step == 0:
+        return "beginning anew, as there is no checkpoint yet"
+    if first_step < steps:
+        return f"going on from step {first_step:,} of {steps:,}"
     if first_step > steps:
         return f"already at step {first_step:,}, beyond {steps:,}: no step to take"
     return f"already at step {first_step:,} of {steps:,}: no step to take"

@@ -263,6 +263,11 @@ def test_a_run_says_what_it_did_not_read(
     assert f"{left_out} left out (they are among the held-out ones), 2 quarantined" in _readable(plan)
 
 
+def test_a_dry_run_says_where_a_run_would_go_on(whole: Path) -> None:
+    plan = _plan(load_recipe(whole / "recipe.yaml"), whole / "checkpoints" / "step-12")
+    assert plan["first_step"] == 12 and "Going on from step 12 of 16. Nothing was trained." in _readable(plan)
+
+
 def test_a_run_that_has_ended_takes_no_step(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     resumed = pretrain(load_recipe(whole / "recipe.yaml", ["train.max_steps=8"]), resume=whole)
     assert resumed.steps == resumed.first_step == 16

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from spectra_nsa.cli.train import _plan, _readable
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.checksums import damage, write_manifest
 from spectra_nsa.core.errors import SpectraError, UsageError
@@ -181,6 +182,22 @@ def test_a_run_that_has_ended_takes_no_step(
     told = capsys.readouterr().err
     assert f"{whole}: already at step 6{said}: no step to take; model/ is written" in told and "steps on" not in told
     torch.testing.assert_close(weights(whole), before, rtol=0, atol=0)
+
+
+def test_a_dry_run_says_where_a_run_would_go_on(whole: Path) -> None:
+    longer = load_recipe(whole / "recipe.yaml", ["train.epochs=3"])
+    checkpoints = whole / "checkpoints"
+    for recipe, resume, step, said in (
+        (longer, whole, 6, "Going on from step 6 of 18."),
+        (longer, checkpoints / "step-2", 2, "Going on from step 2 of 18."),
+        (load_recipe(whole / "recipe.yaml"), whole, 6, "Already at step 6 of 6: no step to take."),
+    ):
+        plan = _plan(recipe, resume)
+        assert plan["first_step"] == step and f" {said} Nothing was trained." in _readable(plan)
+    truncate(whole, 0)
+    assert "Beginning anew, as there is no checkpoint yet. Nothing" in _readable(_plan(longer, whole))
+    new = _plan(load_recipe(whole / "recipe.yaml", ["name=new"]))
+    assert new["first_step"] is None and "step to take" not in _readable(new)
 
 
 def test_the_steps_told_are_those_taken(recipe: Callable[..., Recipe], capsys: pytest.CaptureFixture[str]) -> None:

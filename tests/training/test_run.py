@@ -302,7 +302,7 @@ def test_a_loss_that_the_rows_have_nothing_for_is_refused_before_the_run_begins(
     assert (tmp_path / "run" / "quarantine").is_dir()
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(SpectraError, match=words):
-        _plan(recipe, resumed=False)
+        _plan(recipe)
 
 
 def test_a_loss_of_no_terms_is_refused(tmp_path: Path, start: Path) -> None:
