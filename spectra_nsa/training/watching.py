@@ -69,16 +69,18 @@ def check_names(recipe: Recipe) -> None:
         UsageError: no source is given.
         SpectraError: one is not there.
     """
-    from spectra_nsa.models.checks import named_folder
+    from spectra_nsa.models.checks import named_folder, named_tokenizer
     from spectra_nsa.text.sources import check_source
 
     data = recipe.data
     also = recipe.pretrain.also if recipe.pretrain is not None else []
     for source in (source_of(data), *also, *([data.dev] if data.dev is not None and data.dev_rows else [])):
         check_source(source)
-    for name in (recipe.model.start, recipe.model.tokenizer, *recipe.distill.teachers):
+    for name in (recipe.model.start, *recipe.distill.teachers):
         if name is not None:
             named_folder(name)
+    if recipe.model.tokenizer is not None:
+        named_tokenizer(recipe.model.tokenizer, "model.tokenizer")
 
 
 def source_of(section: DataSection) -> str:
