@@ -184,7 +184,9 @@ class TrimMemory(TrainerCallback):
         if self.trimmed:
             trim_heap()
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         trim_heap()  # heads are fitted next
 
 
