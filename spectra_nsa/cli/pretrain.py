@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectra_nsa.cli.options import DryRun, GradientCheckpointing, JsonAtEnd, MaxSteps, Name, Resume, Seed, Size, Words
-from spectra_nsa.cli.train import read_recipe
+from spectra_nsa.cli.train import ENDED_ALREADY, from_where, read_recipe
 
 if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
@@ -55,29 +55,30 @@ def pretrain_command(
         "train.gradient_checkpointing": gradient_checkpointing or None,
     }
     from spectra_nsa.training.pretrain import check_recipe
-    from spectra_nsa.training.watching import check_names
+    from spectra_nsa.training.watching import check_names, check_verb
 
-    recipe = read_recipe(words or [], flags, resume)
-    if resume is None:  # of another run, `pretrain` knows better what is wrong
-        recipe = check_recipe(recipe)
-        check_names(recipe)
+    if resume is not None:
+        check_verb(resume, "pretrain")
+    recipe = check_recipe(read_recipe(words or [], flags, resume))
+    check_names(recipe)
     if dry_run:
-        plan = _plan(recipe)
+        plan = _plan(recipe, resume)
         print(json.dumps(plan, indent=2) if as_json else _readable(plan))
         return
     _pretrain(recipe, resume, as_json)
 
 
-def _plan(recipe: Recipe) -> dict[str, Any]:
+def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     """Loads texts and model, packs, trains nothing."""
     from spectra_nsa.models.precision import resolve_precision
     from spectra_nsa.training.build import steps_of
+    from spectra_nsa.training.checkpoints import first_step
     from spectra_nsa.training.corpus import load_texts
-    from spectra_nsa.training.pretrain import batch_of, check_dev, check_recipe, open_masked, packed
+    from spectra_nsa.training.pretrain import batch_of, check_dev, open_masked, packed
     from spectra_nsa.training.watching import check_reporters
 
-    recipe = check_recipe(recipe)
     check_reporters(recipe)
+    began = first_step(resume)
     texts = load_texts(recipe, quarantine=None)
     check_dev(recipe, texts)
     around, model = open_masked(recipe)
@@ -88,6 +89,7 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
         "changed": recipe.model_dump(exclude_defaults=True),
         "texts": len(texts.train),
         "dev_texts": len(texts.dev),
+        "left_out": texts.left_out,
         "quarantined": texts.quarantined,
         "documents": len(train.documents),
         "tokens": len(train.documents.ids),
@@ -95,6 +97,7 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
         "dev_sequences": len(dev) if dev is not None else 0,
         "length": room,
         "steps": steps_of(sized, len(train)),
+        "first_step": began,
         "batch": sized.train.batch,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "precision": resolve_precision(recipe.train.precision),
@@ -104,11 +107,12 @@ def _plan(recipe: Recipe) -> dict[str, Any]:
 def _readable(plan: dict[str, Any]) -> str:
     import yaml
 
+    left_out = f"{plan['left_out']:,} left out (they are among the held-out ones), " if plan["left_out"] else ""
     head = (
-        f"{plan['texts']:,} texts, {plan['dev_texts']:,} held out, {plan['quarantined']} quarantined; "
+        f"{plan['texts']:,} texts, {plan['dev_texts']:,} held out, {left_out}{plan['quarantined']} quarantined; "
         f"{plan['tokens']:,} tokens in {plan['sequences']:,} sequences of at most {plan['length']}; "
         f"{plan['steps']:,} steps of {plan['batch']} in {plan['precision']}; "
-        f"{plan['parameters'] / 1e6:.1f} M parameters. Nothing was trained."
+        f"{plan['parameters'] / 1e6:.1f} M parameters. {from_where(plan)}Nothing was trained."
     )
     return yaml.safe_dump(plan["changed"], sort_keys=False, allow_unicode=True) + head
 
@@ -130,6 +134,7 @@ def _pretrain(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
         "model": str(result.folder / "model"),
         "run": str(result.folder),
         "steps": result.steps,
+        "first_step": result.first_step,
         "seconds": round(result.seconds, 1),
         "best": result.best,
         "start": result.start,
@@ -145,5 +150,7 @@ def _said(result: PretrainResult) -> str:
     best = "".join(f", best {name} {value:.1f}{started.get(name, '')}" for name, value in result.best.items())
     early = "; stopped early, by train.patience" if result.ended == "stopped early" else ""
     done = f"{result.steps - result.first_step} steps in {result.seconds:.0f} s{early}{best}"
+    if result.steps == result.first_step:
+        done = ENDED_ALREADY.format(result.steps)
     model = result.folder / "model"
     return f"{done}\nmodel: {model}\nNow train it: spectra train --model {model} --data PAIRS"

@@ -18,6 +18,8 @@ from spectra_nsa.core.errors import UsageError
 if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
 
+ENDED_ALREADY = "the run had ended already, at step {}; train.epochs or train.max_steps makes it longer"
+
 
 def train_command(
     words: Words = None,
@@ -73,15 +75,17 @@ def train_command(
         "anomaly": no_anomaly,
     }
     flags |= {f"model.{part}": False for part, is_off in off.items() if is_off}
-    from spectra_nsa.training.watching import check_names, check_recipe
+    from spectra_nsa.training.watching import check_names, check_recipe, check_verb
 
+    if resume is not None:
+        check_verb(resume, "train")
     recipe = read_recipe(words or [], flags, resume)
     check_recipe(recipe)
     check_names(recipe)
     if dry_run:
         if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
             return
-        plan = _plan(recipe, resumed=resume is not None)
+        plan = _plan(recipe, resume)
         print(json.dumps(plan, indent=2) if as_json else _readable(plan))
         return
     _train(recipe, resume, as_json)
@@ -140,12 +144,14 @@ def _check_own(file: Path, given: Recipe, run: Path, own: Recipe) -> None:
         )
 
 
-def _plan(recipe: Recipe, *, resumed: bool) -> dict[str, Any]:
+def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     """Loads data and shapes, trains nothing."""
     from spectra_nsa.models.inspect import Workload, inspect_model
+    from spectra_nsa.training.checkpoints import first_step
     from spectra_nsa.training.place import check_free
 
-    if recipe.name is not None and not resumed:
+    began = first_step(resume)
+    if recipe.name is not None and resume is None:
         check_free(Path(recipe.output) / recipe.name)
     from spectra_nsa.models.precision import resolve_precision
     from spectra_nsa.training.build import live_terms, steps_of
@@ -175,6 +181,7 @@ def _plan(recipe: Recipe, *, resumed: bool) -> dict[str, Any]:
         "left_out": data.left_out,
         "quarantined": data.quarantined,
         "steps": steps_of(recipe, len(data.train)),
+        "first_step": began,
         "parameters": facts["parameters"],
         "memory_gb": facts["memory_gb"]["training"],
         "terms": live_terms(recipe, data.train.column_names),
@@ -189,9 +196,18 @@ def _readable(plan: dict[str, Any]) -> str:
     head = (
         f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows, {left_out}{plan['quarantined']} quarantined; "
         f"{plan['steps']:,} steps in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
-        f"about {plan['memory_gb']} GB; loss: {', '.join(plan['terms'])}. Nothing was trained."
+        f"about {plan['memory_gb']} GB; loss: {', '.join(plan['terms'])}. {from_where(plan)}Nothing was trained."
     )
     return yaml.safe_dump(plan["changed"], sort_keys=False, allow_unicode=True) + head
+
+
+def from_where(plan: Mapping[str, Any]) -> str:
+    """Where a run that is resumed goes on, as a sentence and a blank; empty for a new one."""
+    from spectra_nsa.training.opening import going_on
+
+    if plan["first_step"] is None:
+        return ""
+    return f"{going_on(plan['steps'], plan['first_step']).capitalize()}. "
 
 
 def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
@@ -214,6 +230,7 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
         "model": str(model),
         "run": str(result.folder),
         "steps": result.steps,
+        "first_step": result.first_step,
         "seconds": round(result.seconds, 1),
         "pairs_per_second": round(result.pairs_per_second, 2),
         "best": result.best,
@@ -230,7 +247,7 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     started = {name: f" ({value:.4f} at the start)" for name, value in result.start.items()}
     best = "".join(f", best {name} {value:.4f}{started.get(name, '')}" for name, value in result.best.items())
     if result.steps == result.first_step:
-        print(f"the run had ended already, at step {result.steps}; train.epochs or train.max_steps makes it longer")
+        print(ENDED_ALREADY.format(result.steps))
         print(f"model: {model}")
         return
     early = "; stopped early, by train.patience" if result.ended == "stopped early" else ""

@@ -56,12 +56,37 @@ def named_folder(folder_or_name: str | Path) -> Path | None:
         if not any((path / inside).exists() for inside in _OF_A_MODEL):
             _refuse_run(path)
         return path
-    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if path.exists() or not _may_be_of_the_hub(name):
         raise SpectraError(
             f"{name} is not a model folder. Give the folder of a saved model, or a Hub name such as "
             "sentence-transformers/all-MiniLM-L6-v2."
         )
     return None
+
+
+def named_tokenizer(folder_or_name: str, key: str = "tokenizer") -> None:
+    """That the folder of a tokenizer is there, whole or not, or the name can only be the Hub's, which is not asked.
+
+    Args:
+        folder_or_name: see above.
+        key: what named it, for the message.
+
+    Raises:
+        SpectraError: it is neither, or a folder around a model, such as a run's.
+    """
+    path = Path(folder_or_name).expanduser()
+    if not path.is_dir() and (path.exists() or not _may_be_of_the_hub(folder_or_name)):
+        if path.exists():
+            raise SpectraError(f"{key}: {folder_or_name} is a file: name the folder of a tokenizer.")
+        raise SpectraError(
+            f"{key}: {folder_or_name} does not exist: make one with spectra tokenizer train TEXTS --output "
+            f"{folder_or_name}, or name a checkpoint's, such as google-bert/bert-base-uncased."
+        )
+    named_folder(folder_or_name)
+
+
+def _may_be_of_the_hub(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def _refuse_run(folder: Path) -> None:

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from spectra_nsa.config.presets import load_preset
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.models.checks import resolve_folder
+from spectra_nsa.models.checks import named_tokenizer, resolve_folder
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, build
@@ -72,6 +72,7 @@ def load_tokenizer(name: str | None) -> Any:
         spec = find_spec(STARTER_PACKAGE)
         where = Path(spec.origin).parent / "model" if spec and spec.origin else resolve_folder(BERT_TOKENIZER)
     else:
+        named_tokenizer(name)
         where = resolve_folder(name)
     try:
         words = AutoTokenizer.from_pretrained(str(where), local_files_only=True)

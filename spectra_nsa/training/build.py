@@ -161,10 +161,10 @@ def column_prompts(prompts: Mapping[str, str | None], columns: Sequence[str]) ->
 
 
 def steps_of(recipe: Recipe, rows: int) -> int:
-    """How many optimiser steps a recipe takes on so many rows."""
+    """How many optimiser steps a recipe takes on so many rows: of an epoch's last batches is one, however few."""
     section = recipe.train
     batches = max(1, rows // section.batch)
-    return section.max_steps or max(1, math.ceil(batches / section.accumulation * section.epochs))
+    return section.max_steps or math.ceil(math.ceil(batches / section.accumulation) * section.epochs)
 
 
 def sees_all(recipe: Recipe, rows: int) -> bool:

@@ -82,6 +82,18 @@ def find_checkpoint(run_or_checkpoint: str | Path) -> Found:
     return Found(folder, None)
 
 
+def first_step(resume: str | Path | None) -> int | None:
+    """The step that a run goes on from, 0 where it was stopped before its first checkpoint; ``None`` for a new run.
+
+    Raises:
+        SpectraError: what `find_checkpoint` refuses.
+    """
+    if resume is None:
+        return None
+    checkpoint = find_checkpoint(resume).checkpoint
+    return step_of(checkpoint) if checkpoint is not None else 0
+
+
 def publish(written: Path, final: Path) -> None:
     """Gives a complete checkpoint its name; no other folder, or half of one, ever stands under it."""
     sync_folder(written)

@@ -41,12 +41,14 @@ class Texts:
         train: the texts that are learned from.
         dev: held-out texts; empty for no dev metric.
         quarantined: broken rows set aside.
+        left_out: texts that are not learned from since a held-out one is the same.
         digest: SHA-256 of the training texts.
     """
 
     train: list[str]
     dev: list[str]
     quarantined: int
+    left_out: int
     digest: str
 
 
@@ -101,7 +103,8 @@ def load_texts(recipe: Recipe, *, quarantine: Path | None) -> Texts:
         quarantined += refused
     elif section.dev_rows and len(rows) >= 4:
         order = np.random.default_rng(recipe.train.seed).permutation(len(rows))
-        held = [rows[place] for place in order[: min(section.dev_rows, len(rows) // 4)]]
+        size = min(section.dev_rows, len(rows) // 4)
+        held, rows = [rows[place] for place in order[:size]], [rows[place] for place in np.sort(order[size:])]
     dev = list(dict.fromkeys(text for row in held for text in row))
     unseen = set(dev)
     train = [text for row in rows for text in row if text not in unseen]
@@ -110,7 +113,8 @@ def load_texts(recipe: Recipe, *, quarantine: Path | None) -> Texts:
     digest = hashlib.sha256()
     for text in train:
         digest.update(f"{len(text)} {text}".encode())
-    return Texts(train=train, dev=dev, quarantined=quarantined, digest=digest.hexdigest())
+    left_out = sum(len(row) for row in rows) - len(train)
+    return Texts(train=train, dev=dev, quarantined=quarantined, left_out=left_out, digest=digest.hexdigest())
 
 
 def _rows(

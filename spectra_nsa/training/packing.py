@@ -132,7 +132,7 @@ class Sequences(Dataset[tuple[int, list[int]]]):
     def __init__(
         self, documents: Documents, frame: tuple[list[int], list[int]], room: int, masking: Masking, seed: int
     ) -> None:
-        self.documents, self.masking, self.seed = documents, masking, seed
+        self.documents, self.room, self.masking, self.seed = documents, room, masking, seed
         self.before, self.after = (np.array(ids, dtype=np.int64) for ids in frame)
         self.packed = pack((documents.lengths() + len(self.before) + len(self.after)).tolist(), room, seed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,14 +45,30 @@ def place(recipe: Recipe | None, resume: str | Path | None) -> tuple[Recipe, Pat
 
 @contextlib.contextmanager
 def held_by_first(folder: Path) -> Iterator[None]:
-    """Holds the folder in the first process, for all of them.
+    """Holds the folder in the first process, for all of them; one that is empty in the end is taken away.
 
     Raises:
         UsageError: another run holds it.
     """
-    with contextlib.ExitStack() as stack:
-        processes.by_first(lambda: stack.enter_context(held(folder)))
+    try:
+        with contextlib.ExitStack() as stack:
+            processes.by_first(lambda: stack.enter_context(held(folder)))
+            yield
+    finally:
+        if processes.is_first():
+            with contextlib.suppress(OSError):  # a run stands in it
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def taken_back(written: Path | None) -> Iterator[None]:
+    """Deletes a folder that was just written where the block refuses the run; ``None`` for nothing to delete."""
+    try:
         yield
+    except SpectraError:
+        if written is not None and processes.is_first():
+            shutil.rmtree(written, ignore_errors=True)
+        raise
 
 
 def backup_of(recipe: Recipe, folder: Path, *, new: bool) -> Backup | None:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.sections import PretrainSection
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.files import atomic_folder
 from spectra_nsa.core.seeds import set_seed
-from spectra_nsa.training.place import backup_of, check_rows, held_by_first, place, write_recipe
+from spectra_nsa.training.opening import opening
+from spectra_nsa.training.place import backup_of, check_rows, held_by_first, place, taken_back, write_recipe
 
 if TYPE_CHECKING:
     from spectra_nsa.models.model import SpectraForMaskedLM
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.backup import Backup, Tally
     from spectra_nsa.training.corpus import Documents, Texts
+    from spectra_nsa.training.packing import Sequences
     from spectra_nsa.training.pretrainer import Pretrainer
 
 # Keys that mean nothing here; given one by name, a run would not be what its recipe says.
@@ -87,12 +90,12 @@ def pretrain(
         UsageError: a key that means nothing here, or a run of `spectra train`.
         SpectraError: unusable data, model, folder or checkpoint, or a checkpoint of another model or other data.
     """
-    from spectra_nsa.training.checkpoints import run_of
+    from spectra_nsa.training.watching import check_verb
 
     if processes.connect():
         raise UsageError("pretraining does not share weights out among processes: leave out --use_fsdp.")
-    if resume is not None and load_recipe(run_of(resume) / "recipe.yaml").pretrain is None:
-        raise UsageError(f"{resume} is a run of spectra train: go on with it by spectra train --resume {resume}.")
+    if resume is not None:
+        check_verb(resume, "pretrain")
     recipe = check_recipe(recipe) if recipe is not None else None
     recipe, folder, checkpoint = processes.by_first(functools.partial(place, recipe, resume))
     with held_by_first(folder):
@@ -108,13 +111,16 @@ def _run(
 
     backup = backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
+    aside = folder / "quarantine"
+    written = None if aside.exists() else aside
     with processes.first_before_others():
-        texts = load_texts(recipe, quarantine=folder / "quarantine" if processes.is_first() else None)
-    check_rows(processes.everyones([len(texts.train)]))
-    check_dev(recipe, texts)
-    around, model = open_masked(recipe)
-    if checkpoint is not None:
-        check_alike(checkpoint, model.config, around.tokenizer, facts_of(recipe, texts), "pretrain")
+        texts = load_texts(recipe, quarantine=aside if processes.is_first() else None)
+    with taken_back(written):
+        check_rows(processes.everyones([len(texts.train)]))
+        check_dev(recipe, texts)
+        around, model = open_masked(recipe)
+        if checkpoint is not None:
+            check_alike(checkpoint, model.config, around.tokenizer, facts_of(recipe, texts), "pretrain")
     if processes.is_first():
         if resumed:
             clear(folder, checkpoint)
@@ -194,6 +200,19 @@ def batch_of(recipe: Recipe, room: int) -> Recipe:
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"batch": size})})
 
 
+def _opening(folder: Path, recipe: Recipe, texts: Texts, sequences: Sequences, first_step: int) -> str:
+    """What a run begins with, in a line."""
+    from spectra_nsa.training.build import steps_of
+
+    counted = [f"{len(texts.train):,} texts"]
+    if texts.dev:
+        counted.append(f"{len(texts.dev):,} to watch by")
+    if texts.left_out:
+        counted.append(f"{texts.left_out:,} left out (they are among those)")
+    steps = steps_of(batch_of(recipe, sequences.room), len(sequences))
+    return opening(folder, steps, counted, texts.quarantined, first_step)
+
+
 def build_pretrainer(
     recipe: Recipe,
     folder: Path,
@@ -269,12 +288,15 @@ def _fit(
     from spectra_nsa.training.run import at_start, best_of
 
     trainer = build_pretrainer(recipe, folder, around, model, texts, backup, deadline)
+    first_step = step_of(checkpoint) if checkpoint else 0
+    if processes.is_first():
+        print(_opening(folder, recipe, texts, trainer.sequences, first_step), file=sys.stderr, flush=True)
     stop = StopOnInterrupt()
     trainer.add_callback(stop)
     if processes.count() > 1:
         processes.share_weights(model)
         torch.manual_seed(recipe.train.seed + processes.rank())  # each process drops out other numbers
-    began, first_step = time.monotonic(), step_of(checkpoint) if checkpoint else 0
+    began = time.monotonic()
     with closed(trainer, stop, folder):
         trainer.go_on(checkpoint)
         seconds = time.monotonic() - began

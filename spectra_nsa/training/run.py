@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.seeds import set_seed
-from spectra_nsa.training.place import backup_of, check_rows, finish_folder, held_by_first, place, write_recipe
+from spectra_nsa.training.opening import opening
+from spectra_nsa.training.place import (
+    backup_of,
+    check_rows,
+    finish_folder,
+    held_by_first,
+    place,
+    taken_back,
+    write_recipe,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,11 +82,14 @@ def train(
         deadline: a `time.monotonic()` at which training ends, its schedule fitted to the time; ``None`` for none.
 
     Raises:
+        UsageError: a recipe or a run of `spectra pretrain`.
         SpectraError: unusable data, model, folder or checkpoint, or a checkpoint of another model or other data.
     """
-    from spectra_nsa.training.watching import check_recipe
+    from spectra_nsa.training.watching import check_recipe, check_verb
 
     shard = processes.connect()
+    if resume is not None:
+        check_verb(resume, "train")
     recipe, folder, checkpoint = processes.by_first(functools.partial(place, recipe, resume))
     check_recipe(recipe)
     if shard:  # what `accelerate launch --use_fsdp` asks for
@@ -97,9 +109,8 @@ def _run(
     *,
     resumed: bool,
 ) -> RunResult:
-    from spectra_nsa.training.checkpoints import clear
+    from spectra_nsa.training.checkpoints import clear, step_of
     from spectra_nsa.training.continuity import check_same
-    from spectra_nsa.training.data import load_training_data
     from spectra_nsa.training.interpolation import start_weights
     from spectra_nsa.training.rarity import fit_rarity
     from spectra_nsa.training.start import open_start
@@ -107,21 +118,19 @@ def _run(
 
     backup = backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
-    if data is None:
-        quarantine = folder / "quarantine" if processes.is_first() else None
-        with processes.first_before_others():
-            data = load_training_data(
-                recipe.data, seed=recipe.train.seed, quarantine=quarantine, distill=recipe.distill
-            )
-        if processes.is_first():
-            print(_opening(folder, recipe, data), file=sys.stderr, flush=True)
-    check_rows(processes.everyones([len(data.train)]))
-    check_data(recipe, data)
-    model = open_start(recipe)
+    given, aside = data, folder / "quarantine"
+    written = None if aside.exists() else aside
+    data = given if given is not None else _loaded(recipe, aside)
+    with taken_back(written):
+        check_rows(processes.everyones([len(data.train)]))
+        check_data(recipe, data)
+        model = open_start(recipe)
+        if checkpoint is not None:
+            check_same(checkpoint, recipe, model, data)
+    if given is None and processes.is_first():
+        print(_opening(folder, recipe, data, step_of(checkpoint) if checkpoint else 0), file=sys.stderr, flush=True)
     start = start_weights(model) if recipe.train.interpolate < 1 else None
-    if checkpoint is not None:
-        check_same(checkpoint, recipe, model, data)
-    elif recipe.model.entity is not False:
+    if checkpoint is None and recipe.model.entity is not False:
         fit_rarity(model, data.train.select_columns(data.columns))
     if processes.is_first():
         if resumed:
@@ -130,18 +139,25 @@ def _run(
     return _fit(recipe, folder, model, data, checkpoint, deadline, backup, start)
 
 
-def _opening(folder: Path, recipe: Recipe, data: TrainingData) -> str:
+def _loaded(recipe: Recipe, quarantine: Path) -> TrainingData:
+    """The recipe's rows, the same in all processes; the first one writes the broken rows."""
+    from spectra_nsa.training.data import load_training_data
+
+    aside = quarantine if processes.is_first() else None
+    with processes.first_before_others():
+        return load_training_data(recipe.data, seed=recipe.train.seed, quarantine=aside, distill=recipe.distill)
+
+
+def _opening(folder: Path, recipe: Recipe, data: TrainingData, first_step: int) -> str:
     """What a run begins with, in a line."""
     from spectra_nsa.training.build import steps_of
 
-    rows = f"{len(data.train):,} rows"
+    counted = [f"{len(data.train):,} rows"]
     if data.dev is not None:
-        rows += f", {len(data.dev):,} to watch by"
+        counted.append(f"{len(data.dev):,} to watch by")
     if data.left_out:
-        rows += f", {data.left_out:,} left out (they share a text with those)"
-    if data.quarantined:
-        rows += f", {data.quarantined:,} broken ones set aside in {folder / 'quarantine'}"
-    return f"{folder}: {steps_of(recipe, len(data.train)):,} steps on {rows}. To look on: spectra monitor {folder}"
+        counted.append(f"{data.left_out:,} left out (they share a text with those)")
+    return opening(folder, steps_of(recipe, len(data.train)), counted, data.quarantined, first_step)
 
 
 def _fit(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.config.sections import DataSection
 from spectra_nsa.core.errors import SpectraError, UsageError
 
@@ -31,6 +32,20 @@ def check_recipe(recipe: Recipe) -> None:
     check_terms(recipe)
 
 
+def check_verb(resume: str | Path, verb: str) -> None:
+    """That the run to go on with is one of `verb`, "train" or "pretrain".
+
+    Raises:
+        UsageError: it is one of the other.
+        SpectraError: there is no such run.
+    """
+    from spectra_nsa.training.checkpoints import run_of
+
+    own = "train" if load_recipe(run_of(resume) / "recipe.yaml").pretrain is None else "pretrain"
+    if own != verb:
+        raise UsageError(f"{resume} is a run of spectra {own}: go on with it by spectra {own} --resume {resume}.")
+
+
 def check_reporters(recipe: Recipe) -> None:
     """That what `train.report_to` names is installed.
 
@@ -54,16 +69,18 @@ def check_names(recipe: Recipe) -> None:
         UsageError: no source is given.
         SpectraError: one is not there.
     """
-    from spectra_nsa.models.checks import named_folder
+    from spectra_nsa.models.checks import named_folder, named_tokenizer
     from spectra_nsa.text.sources import check_source
 
     data = recipe.data
     also = recipe.pretrain.also if recipe.pretrain is not None else []
     for source in (source_of(data), *also, *([data.dev] if data.dev is not None and data.dev_rows else [])):
         check_source(source)
-    for name in (recipe.model.start, recipe.model.tokenizer, *recipe.distill.teachers):
+    for name in (recipe.model.start, *recipe.distill.teachers):
         if name is not None:
             named_folder(name)
+    if recipe.model.tokenizer is not None:
+        named_tokenizer(recipe.model.tokenizer, "model.tokenizer")
 
 
 def source_of(section: DataSection) -> str:

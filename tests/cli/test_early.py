@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from spectra_nsa.cli.main import app
 from spectra_nsa.cli.train import read_recipe
 from spectra_nsa.core.errors import UsageError
+from spectra_nsa.training.pretrain import check_recipe
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "scipy", "pyarrow")
 TASK = ["--task", "sts=pairs.jsonl"]
@@ -21,6 +24,11 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["train", "--size", "small", "--data", "gone.jsonl", "--dry-run"], "gone.jsonl does not exist"),
     (["train", "--size", "small", "--data", "pairs.jsonl", "data.dev=gone.jsonl"], "gone.jsonl does not exist"),
     (["train", "--model", "./gone", "--data", "pairs.jsonl"], "./gone is not a model folder"),
+    (
+        ["train", "--size", "nexus-240m", "--data", "pairs.jsonl", "model.tokenizer=./gone", "--dry-run"],
+        "model.tokenizer: ./gone does not exist: make one with spectra tokenizer train TEXTS --output ./gone, or name",
+    ),
+    (["pretrain", "--size", "small", "--data", "pairs.jsonl", "model.tokenizer=pairs.jsonl"], "is a file: name the"),
     (["train", "--size", "small", "--data", "pairs.jsonl", "loss.terms.margin_mse.weight=1"], "distill.scores"),
     (["pretrain", "--size", "small", "--data", "gone.jsonl"], "gone.jsonl does not exist"),
     (["pretrain", "--size", "small", "loss.temperature=0.1"], "loss means nothing in pretraining"),
@@ -87,3 +95,13 @@ def test_another_recipe_beside_resume_is_refused_with_what_differs(run: Path, tm
     (tmp_path / "r.yaml").write_text("data: {train: pairs.jsonl}\ntrain: {lr: 0.002}\n")
     with pytest.raises(UsageError, match=r"r\.yaml is not the recipe of .*: train\.lr was 0\.001, is 0\.002 in.*KEY="):
         read_recipe([str(tmp_path / "r.yaml")], {}, run)
+
+
+def test_a_run_goes_on_by_the_verb_that_began_it(run: Path) -> None:
+    recipe = read_recipe([], {}, run)
+    for verb, other in (("train", "pretrain"), ("pretrain", "train")):
+        (run / "recipe.yaml").write_text((check_recipe(recipe) if other == "pretrain" else recipe).to_yaml())
+        for more in ([], ["--dry-run"], ["train.epochs=2"]):
+            found = CliRunner().invoke(app, [verb, "--resume", str(run), *more]).exception
+            assert isinstance(found, UsageError), found
+            assert str(found) == f"{run} is a run of spectra {other}: go on with it by spectra {other} --resume {run}."

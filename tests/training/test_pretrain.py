@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,13 +23,14 @@ from sentence_transformers.sparse_encoder.modules import SpladePooling
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
 import spectra_nsa.hf  # noqa: F401 (registers)
+from spectra_nsa.cli.pretrain import _plan, _readable, _said
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.models.masked_lm import export_bert_masked_lm, saved_head
 from spectra_nsa.models.model import SpectraForMaskedLM
 from spectra_nsa.models.sentence import load
 from spectra_nsa.report.runlog import read_run, standing
-from spectra_nsa.training.pretrain import PretrainResult, pretrain
+from spectra_nsa.training.pretrain import PretrainResult, check_recipe, pretrain
 from spectra_nsa.training.run import train
 from tests.builders import WORDS
 
@@ -225,7 +227,7 @@ def test_what_cannot_be_pretrained_is_refused(recipe: Callable[..., Recipe], tmp
 
 
 def test_a_pretraining_run_is_not_one_of_train(whole: Path) -> None:
-    with pytest.raises(UsageError, match="spectra pretrain"):
+    with pytest.raises(UsageError, match=rf"is a run of spectra pretrain: .* spectra pretrain --resume {whole}\."):
         train(None, resume=whole)
     text = (whole / "recipe.yaml").read_text()
     (whole / "recipe.yaml").write_text(text[: text.index("pretrain:")])
@@ -242,6 +244,35 @@ def test_sources_and_columns_add_up(recipe: Callable[..., Recipe], texts: Path, 
     every = {json.loads(line)["text"] for line in texts.read_text().splitlines()}
     every |= {f"{side} {n}" for side in "ab" for n in range(10)}
     assert set(held.train) | set(held.dev) == every and not set(held.train) & set(held.dev)
+
+
+def test_a_run_says_what_it_did_not_read(
+    recipe: Callable[..., Recipe], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = texts.read_text().splitlines()
+    (tmp_path / "twice.jsonl").write_text("\n".join([*lines, "not json", *lines, '{"text": ""}']) + "\n")
+    result = pretrain(recipe("name=counted", f"data.train={tmp_path}/twice.jsonl", "train.max_steps=1"))
+    told, folder = capsys.readouterr().err, result.folder
+    found = re.search(rf"{folder}: 1 steps on (\d+) texts, (\d+) to watch by, (\d+) left out \(they are among", told)
+    assert found is not None, told
+    trained, watched, left_out = map(int, found.groups())
+    assert trained + 20 + left_out == 400 and 0 < watched <= 20 and left_out >= 2 * watched - 20
+    assert f", 2 broken rows set aside in {folder}/quarantine. To look on: spectra monitor {folder}\n" in told
+    plan = _plan(check_recipe(recipe(f"data.train={tmp_path}/twice.jsonl")))
+    assert (plan["texts"], plan["left_out"], plan["quarantined"]) == (trained, left_out, 2)
+    assert f"{left_out} left out (they are among the held-out ones), 2 quarantined" in _readable(plan)
+
+
+def test_a_dry_run_says_where_a_run_would_go_on(whole: Path) -> None:
+    plan = _plan(load_recipe(whole / "recipe.yaml"), whole / "checkpoints" / "step-12")
+    assert plan["first_step"] == 12 and "Going on from step 12 of 16. Nothing was trained." in _readable(plan)
+
+
+def test_a_run_that_has_ended_takes_no_step(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    resumed = pretrain(load_recipe(whole / "recipe.yaml", ["train.max_steps=8"]), resume=whole)
+    assert resumed.steps == resumed.first_step == 16
+    assert f"{whole}: already at step 16, beyond 8: no step to take" in capsys.readouterr().err
+    assert "the run had ended already, at step 16" in _said(resumed) and "0 steps" not in _said(resumed)
 
 
 def test_the_batch_counts_tokens_where_asked(recipe: Callable[..., Recipe], tmp_path: Path) -> None:

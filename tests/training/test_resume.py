@@ -15,11 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from spectra_nsa.cli.train import _plan, _readable
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.checksums import damage, write_manifest
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import held
 from spectra_nsa.training.backup_store import Store
+from spectra_nsa.training.build import steps_of
 from spectra_nsa.training.checkpoints import find_checkpoint, publish, rotate
 from spectra_nsa.training.run import RunResult, train
 from tests.builders import WORDS
@@ -169,13 +171,39 @@ def test_keys_that_may_change_do_change(whole: Path, recipe: Callable[..., Recip
     assert len(logged(whole, "eval_dev_ndcg@10")) == 1 + 3 + 6
 
 
-@pytest.mark.parametrize("change", ["train.epochs=1", "train.max_steps=3"])
-def test_a_run_that_has_ended_takes_no_step(whole: Path, change: str) -> None:
+@pytest.mark.parametrize(("change", "said"), [("train.epochs=1", " of 6"), ("train.max_steps=3", ", beyond 3")])
+def test_a_run_that_has_ended_takes_no_step(
+    whole: Path, change: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = weights(whole)
     shutil.rmtree(whole / "model")
     resumed = train(load_recipe(whole / "recipe.yaml", [change]), resume=whole)
     assert resumed.steps == resumed.first_step == 6
+    told = capsys.readouterr().err
+    assert f"{whole}: already at step 6{said}: no step to take; model/ is written" in told and "steps on" not in told
     torch.testing.assert_close(weights(whole), before, rtol=0, atol=0)
+
+
+def test_a_dry_run_says_where_a_run_would_go_on(whole: Path) -> None:
+    longer = load_recipe(whole / "recipe.yaml", ["train.epochs=3"])
+    checkpoints = whole / "checkpoints"
+    for recipe, resume, step, said in (
+        (longer, whole, 6, "Going on from step 6 of 18."),
+        (longer, checkpoints / "step-2", 2, "Going on from step 2 of 18."),
+        (load_recipe(whole / "recipe.yaml"), whole, 6, "Already at step 6 of 6: no step to take."),
+    ):
+        plan = _plan(recipe, resume)
+        assert plan["first_step"] == step and f" {said} Nothing was trained." in _readable(plan)
+    truncate(whole, 0)
+    assert "Beginning anew, as there is no checkpoint yet. Nothing" in _readable(_plan(longer, whole))
+    new = _plan(load_recipe(whole / "recipe.yaml", ["name=new"]))
+    assert new["first_step"] is None and "step to take" not in _readable(new)
+
+
+def test_the_steps_told_are_those_taken(recipe: Callable[..., Recipe], capsys: pytest.CaptureFixture[str]) -> None:
+    odd = recipe("name=odd", "train.accumulation=4", "train.epochs=2")  # six batches: a step of four, and one of two
+    assert train(odd).steps == steps_of(odd, 48) == 4
+    assert ": 4 steps on 48 rows" in capsys.readouterr().err
 
 
 def test_an_earlier_checkpoint_puts_the_later_aside(whole: Path) -> None:

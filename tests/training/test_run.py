@@ -282,16 +282,27 @@ PAIR_ROWS = [{"anchor": f"a {i}", "positive": f"b {i}"} for i in range(8)]
     ],
 )
 def test_a_loss_that_the_rows_have_nothing_for_is_refused_before_the_run_begins(
-    rows: list[dict[str, Any]], changes: list[str], words: str, tmp_path: Path, start: Path
+    rows: list[dict[str, Any]],
+    changes: list[str],
+    words: str,
+    tmp_path: Path,
+    start: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows) + "not json\n", encoding="utf-8")
     recipe = recipe_of(tmp_path, start, data, "data.dev_rows=0", *changes)
     for _ in range(2):  # the name is not taken
         with pytest.raises(SpectraError, match=words):
             train(recipe)
+    assert "To look on" not in capsys.readouterr().err and not (tmp_path / "run").exists()
+    (tmp_path / "run" / "quarantine").mkdir(parents=True)  # somebody's
     with pytest.raises(SpectraError, match=words):
-        _plan(recipe, resumed=False)
+        train(recipe)
+    assert (tmp_path / "run" / "quarantine").is_dir()
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(SpectraError, match=words):
+        _plan(recipe)
 
 
 def test_a_loss_of_no_terms_is_refused(tmp_path: Path, start: Path) -> None:
