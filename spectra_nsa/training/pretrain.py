@@ -19,6 +19,8 @@ from spectra_nsa.training.opening import opening
 from spectra_nsa.training.place import backup_of, check_rows, held_by_first, place, taken_back, write_recipe
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from spectra_nsa.models.model import SpectraForMaskedLM
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.backup import Backup, Tally
@@ -191,6 +193,24 @@ def packed(recipe: Recipe, around: SpectraSentenceTransformer, texts: Texts) -> 
     return train, dev, room
 
 
+def start_at_frequencies(bias_V: Tensor, documents: Documents) -> None:
+    """Sets the bias of a masked-LM head to the logarithms of the tokens' frequencies, less their mean.
+
+    Otherwise the token vectors, which are the decoder too, learn the frequencies first: all of them turn one way, and
+    what they are for is told from the rest of them only (docs/training.md; for language models, Meister et al. 2023).
+
+    Args:
+        bias_V: changed in place.
+        documents: what is learned from; each token is taken to be there once more than it is.
+    """
+    import numpy as np
+    import torch
+
+    logs = np.log(np.bincount(documents.ids, minlength=len(bias_V)) + 1.0)
+    with torch.no_grad():
+        bias_V.copy_(torch.from_numpy(logs - logs.mean()))
+
+
 def batch_of(recipe: Recipe, room: int) -> Recipe:
     """The recipe with `train.batch` as sequences, where it counts tokens."""
     assert recipe.pretrain is not None
@@ -232,6 +252,8 @@ def build_pretrainer(
     from spectra_nsa.training.watchers import look_on
 
     train, dev, room = packed(recipe, around, texts)
+    if not model.lm_head.bias.any():  # a head that has learnt nothing; of a run that goes on it is read afterwards
+        start_at_frequencies(model.lm_head.bias, train.documents)
     facts, recipe = facts_of(recipe, texts), batch_of(recipe, room)
     precision = resolve_precision(recipe.train.precision)
     arguments = training_arguments(recipe, folder, len(train), precision, Perplexity.metric if dev else None)
