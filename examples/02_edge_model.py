@@ -4,10 +4,11 @@
         [--steps N] [--rows N] [--limit N]
 
 tokenizer   `spectra tokenizer train`: a unigram vocabulary of 8,000 pieces
-pretrained  `spectra pretrain`: masked LM from scratch, size nexus-mini, N steps of 32 sequences of 128 tokens
-student     `spectra distill`: from there, N steps on MiniLM's vectors of 64 pairs each; semantic and entity vectors
-            learn from the pairs besides, and the hash from the student's own vectors
-blank       the same student for as many steps from random weights: what pretraining is worth
+student     `spectra distill`: size nexus-mini, its words begin with MiniLM's vectors; N steps on MiniLM's vectors of 64
+            pairs each; semantic and entity vectors learn from the pairs besides, and the hash from its own vectors
+blank       the same from random weights: what that beginning is worth
+pretrained  `spectra pretrain`: masked LM from random weights, N steps of 32 sequences of 128 tokens
+late        the same student from there: what pretraining is worth
 edge        `spectra codes fit`: the student's hash, fitted to functions of the standard library
 teacher-edge  the same of MiniLM
 measured    `spectra eval`: STS-B dev, and code search in the standard library, beside MiniLM
@@ -109,19 +110,21 @@ def train(work: Path, steps: int) -> dict[str, dict[str, Any]]:
     length = [f"train.max_steps={steps}", f"train.evaluate_every={every}", f"train.checkpoint_every={every}"]
     tokenizer, fresh = work / "tokenizer", [f"model.size={SIZE}", f"model.tokenizer={work / 'tokenizer'}"]
     terms = [f"loss.terms.{name}.weight={weight}" for name, weight in TERMS.items()]
-    distil = ["distill", TEACHER, work / "learn.jsonl", "model.layers=null", *terms, *length, "train.max_length=64"]
+    distil = ["distill", TEACHER, work / "learn.jsonl", *terms, *length, "train.max_length=64"]
     done = {}
     done["tokenizer"] = stage(
         work, "tokenizer", "tokenizer", "train", work / "pretrain.jsonl", "--output", tokenizer,
         "--vocab-size", "8000", "--max-length", str(LENGTH),
     )  # fmt: skip
+    starts = {"student": fresh, "blank": [*fresh, "model.words=null"]}
+    for name, start in starts.items():
+        done[name] = stage(work, name, *distil, *start, "--output", work / name, resumed_by="train")
     done["pretrained"] = stage(
         work, "pretrained", "pretrain", *fresh, "--data", work / "pretrain.jsonl", *length, "train.batch=32",
         "train.lr=1e-3", "name=pretrained", f"output={work}", resumed_by="pretrain",
     )  # fmt: skip
-    starts = {"student": [f"model.start={work / 'pretrained' / 'model'}"], "blank": ["model.start=null", *fresh]}
-    for name, start in starts.items():
-        done[name] = stage(work, name, *distil, *start, "--output", work / name, resumed_by="train")
+    late = ["model.layers=null", f"model.start={work / 'pretrained' / 'model'}"]
+    done["late"] = stage(work, "late", *distil, *late, "--output", work / "late", resumed_by="train")
     for name, model in (("edge", work / "student" / "model"), ("teacher-edge", TEACHER)):
         words = ["codes", "fit", model, "--corpus", work / "functions.jsonl", "--output", work / name]
         done[name] = stage(work, name, *words)
@@ -132,7 +135,7 @@ def measure(work: Path, tasks: Sequence[str], limit: int) -> dict[str, Any]:
     """What `spectra eval` says of each model: the document that it writes."""
     path, note = work / "measured.document.json", work / "measured.json"
     if not note.exists():
-        others = [work / "blank" / "model", work / "pretrained" / "model", TEACHER]
+        others = [*(work / name / "model" for name in ("blank", "late", "pretrained")), TEACHER]
         words = [word for task in tasks for word in ("--task", task)]
         words += [word for other in others for word in ("--baseline", str(other))]
         _, seconds, memory = spectra("eval", work / "edge", *words, "--limit", str(limit), "--json", path)
@@ -155,7 +158,7 @@ def gains(done: dict[str, dict[str, Any]]) -> dict[str, str]:
         "tokenizer": f"{words['pieces']:,} pieces; pieces a word: {pieces}",
         "pretrained": f"held-out perplexity {before:,.0f} → {after:,.0f} in {masked['steps']} steps",
     }
-    for name in ("student", "blank"):
+    for name in ("student", "blank", "late"):
         said = done[name]["said"]
         # A stage that was resumed is told by `spectra train`, which compares nothing.
         alike = f"; agrees with MiniLM to {said['agreement']:.3f}, {said['speed']:.1f} × its speed"

@@ -86,12 +86,13 @@ def test_an_edge_model_from_texts_to_codes(tmp_path: Path, minilm: Path) -> None
     done = subprocess.run(command, cwd=tmp_path, env=nowhere, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     document = json.loads((tmp_path / "edge" / "results.json").read_text(encoding="utf-8"))
-    stages = ["tokenizer", "pretrained", "student", "blank", "edge", "teacher-edge", "measured"]
+    stages = ["tokenizer", "student", "blank", "pretrained", "late", "edge", "teacher-edge", "measured"]
     assert list(document) == stages
     assert all(one["seconds"] > 0 and one["memory_gb"] > 0.1 for one in document.values())
     assert document["pretrained"]["said"]["best"]["dev_perplexity"] < 8_000
     found = {row["system"] for row in document["measured"]["said"]["results"]}
-    assert found == {"edge", "blank/model", "pretrained/model", "sentence-transformers/all-MiniLM-L6-v2"}
+    others = {f"{name}/model" for name in ("blank", "late", "pretrained")}
+    assert found == {"edge", *others, "sentence-transformers/all-MiniLM-L6-v2"}
     model = sp.load(tmp_path / "edge" / "edge")
     vectors = model.encode(["open a file"], outputs=["semantic", "entity", "fast"])
     assert {name: value.shape for name, value in vectors.items()} == {

@@ -22,6 +22,9 @@ class ModelSection(Section):
         None, min_length=1, description="of the start keep these layers alone, 0 the lowest; none keeps all"
     )
     size: str | None = Field(None, description="a size preset, for training from scratch")
+    words: str | None = Field(
+        None, description="from scratch: a model whose vector of each piece of the vocabulary it begins with"
+    )
     tokenizer: str | None = Field(None, description="a folder or Hub name; none: the checkpoint's, or BERT's uncased")
     max_length: int | None = Field(None, gt=2, description="longest text in tokens; none keeps the checkpoint's")
     pooling: Literal["mean", "cls", "max", "mean_max", "attention", "entropy"] | None = Field(

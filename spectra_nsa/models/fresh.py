@@ -47,8 +47,8 @@ def fresh_config(
 
     Args:
         size: a preset's name.
-        tokenizer: folder or Hub name of a fast tokenizer; ``None`` for BERT's uncased one. Its size becomes the
-            vocabulary's.
+        tokenizer: folder or Hub name of a fast tokenizer; ``None`` for BERT's uncased one. Its ids decide the
+            size of the embedding.
         max_length: the longest text in tokens; ``None`` for the preset's.
         dropout: hidden and attention dropout; ``None`` for the config's default.
         **changes: other fields of `SpectraConfig`.
@@ -58,7 +58,8 @@ def fresh_config(
         changes |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     if max_length is not None:
         changes["max_length"] = max_length
-    fields = load_preset(size).model | {"vocab_size": len(words), "pad_token_id": words.pad_token_id} | changes
+    rows = max(words.get_vocab().values()) + 1  # some vocabularies have gaps
+    fields = load_preset(size).model | {"vocab_size": rows, "pad_token_id": words.pad_token_id} | changes
     return SpectraConfig(**fields), words
 
 

@@ -103,8 +103,13 @@ def token_vectors(teacher: Teacher, words: Sequence[int]) -> NDArray[np.float64]
 
 def principal(vectors_WE: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     """The leading principal components: (W, E) → (W, width)."""
+    return (vectors_WE - vectors_WE.mean(0)) @ principal_axes(vectors_WE, width)
+
+
+def principal_axes(vectors_WE: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """(E, width): their directions, the leading first."""
     centred_WE = vectors_WE - vectors_WE.mean(0)
-    return centred_WE @ np.linalg.eigh(centred_WE.T @ centred_WE)[1][:, ::-1][:, :width]
+    return np.linalg.eigh(centred_WE.T @ centred_WE)[1][:, ::-1][:, :width]
 
 
 def token_counts(tokenizer: Any, texts: Iterable[Sequence[str]], size: int) -> NDArray[np.int64]:
@@ -116,7 +121,7 @@ def token_counts(tokenizer: Any, texts: Iterable[Sequence[str]], size: int) -> N
     return counts_V
 
 
-def sif_weights(counts_W: NDArray[np.int64]) -> NDArray[np.float64]:
-    """a / (a + p), p of counts that are raised by one."""
+def sif_weights(counts_W: NDArray[np.int64], smooth: float = SMOOTH) -> NDArray[np.float64]:
+    """a / (a + p), p of counts that are raised by one; a is `smooth`."""
     share_W = (counts_W + 1) / (counts_W + 1).sum()
-    return SMOOTH / (SMOOTH + share_W)
+    return smooth / (smooth + share_W)

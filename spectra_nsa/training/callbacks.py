@@ -169,17 +169,18 @@ class FiniteGradients(TrainerCallback):
 class TrimMemory(TrainerCallback):
     """Gives the allocator's holes back when they have piled up: on the CPU, ever new shapes leave them.
 
-    What a step needs is learned from the step after each trim; a tenth more than that is holes.
+    What a step needs is learned from the steps that follow a trim, their mean; a tenth more than that is holes.
     """
 
     def __init__(self) -> None:
-        self.needed = 0.0
+        self.needed, self.trims = 0.0, 0
         self.trimmed = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         resident = resident_gb() or 0.0
         if self.trimmed:
-            self.needed = max(self.needed, resident)
+            self.trims += 1
+            self.needed += (resident - self.needed) / self.trims
         self.trimmed = resident > 1.1 * self.needed
         if self.trimmed:
             trim_heap()

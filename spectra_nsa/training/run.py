@@ -115,6 +115,7 @@ def _run(
     from spectra_nsa.training.rarity import fit_rarity
     from spectra_nsa.training.start import open_start
     from spectra_nsa.training.watching import check_data
+    from spectra_nsa.training.words import begin_with_words
 
     backup = backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
@@ -129,6 +130,8 @@ def _run(
             check_same(checkpoint, recipe, model, data)
     if given is None and processes.is_first():
         print(_opening(folder, recipe, data, step_of(checkpoint) if checkpoint else 0), file=sys.stderr, flush=True)
+    if recipe.model.words is not None:  # of a run that goes on, too: what is fitted to its start is the same then
+        begin_with_words(model, recipe.model.words, data.train.select_columns(data.columns))
     start = start_weights(model) if recipe.train.interpolate < 1 else None
     if checkpoint is None and recipe.model.entity is not False:
         fit_rarity(model, data.train.select_columns(data.columns))

@@ -24,6 +24,8 @@ def check_recipe(recipe: Recipe) -> None:
     """
     if recipe.pretrain is not None:
         raise UsageError("the recipe has a section pretrain: it is one for spectra pretrain. Leave the section out.")
+    if recipe.model.words is not None and recipe.model.start is not None:
+        raise UsageError("model.words is for a model from scratch; model.start has learnt words. Leave one out.")
     if recipe.train.interpolate < 1 and recipe.model.start is None:
         raise UsageError(
             "train.interpolate draws back to model.start, and there is none: leave it out, or name a start."

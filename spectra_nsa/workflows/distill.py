@@ -42,7 +42,8 @@ def student_recipe(
         source: pairs, triplets, scored pairs or texts.
         layers: how many of the teacher's; ``None`` for half.
         output: the run's folder.
-        values: ``key=value``, which win; a `model.size` makes a student of that shape from random weights.
+        values: ``key=value``, which win; a `model.size` makes a student of that shape that begins with the teacher's
+            words.
         say: called with a line on the layers. ``None`` for a plan, which chooses none: the highest stand for them.
 
     Raises:
@@ -66,6 +67,7 @@ def student_recipe(
         "output": str(output.parent),
         "model.start": None if own_shape else teacher,
         "model.layers": None if own_shape else list(range(count - wanted, count)),
+        "model.words": teacher if own_shape else None,
         "data.train": source,
         "distill.teachers": [teacher],
         "train.lr": RATE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import math
@@ -21,7 +22,7 @@ from spectra_nsa.core.files import write_json
 from spectra_nsa.core.memory import peak_memory_gb, release_memory
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.models.starter import starter_checkpoint
-from spectra_nsa.workflows.from_scratch import PRETRAINING, SHORTEST_FROM_SCRATCH, enough, pretrained_start, student_of
+from spectra_nsa.workflows.from_scratch import SHORTEST_FROM_SCRATCH, enough, own_vocabulary, student_of
 from spectra_nsa.workflows.quickstart_outputs import AllOutputs, measure_outputs, outputs_grid
 from spectra_nsa.workflows.search import remember_model, top_hits
 
@@ -97,8 +98,8 @@ def quickstart(
     Args:
         folder: where the run is written; ``None`` for the first free of runs/quickstart, runs/quickstart-2, ….
         minutes: about how long the whole command may take; training gets what the rest leaves.
-        from_scratch: trains a small model from random weights instead: a vocabulary of its own, pretraining on the
-            same texts, then the pairs and the checkpoint's vectors.
+        from_scratch: trains a small model of another shape instead: a vocabulary of its own that begins with the
+            checkpoint's words, then the pairs and the checkpoint's vectors.
         say: called with a line of progress at each stage.
 
     Raises:
@@ -156,12 +157,16 @@ def quickstart(
             f"{minutes:g} minutes are too few here: data and measuring take {clock.spent + measuring:.0f} s, which "
             f"leaves no time to train. Try --minutes {needed}."
         )
-    say(f"schedule   {available:.0f} s, at most one pass over the pairs in batches of {recipe.train.batch}")
     now = time.monotonic()
     if from_scratch:
         read = [text for column in ("anchor", "positive") for text in data.train[column]]
-        own, made = pretrained_start(read, out, deadline=now + PRETRAINING * available, say=say)
-        recipe, facts = student_of(recipe, own, start), facts | made
+        tokenizer, pieces = own_vocabulary(read, out)
+        say(f"vocabulary {pieces:,} pieces of its own; each begins with the vector that all-MiniLM-L6-v2 gives for it")
+        recipe, facts = student_of(recipe, tokenizer, start), facts | {"pieces": pieces}
+        data = dataclasses.replace(data, groups=None)
+        say(f"schedule   {available:.0f} s, of them the teacher's first, in batches of {recipe.train.batch}")
+    else:
+        say(f"schedule   {available:.0f} s, at most one pass over the pairs in batches of {recipe.train.batch}")
     result = train(recipe, data=data, deadline=now + available)
     if result.interrupted:
         say(f"stopped at step {result.steps}: a quickstart is not resumed, run it again")
@@ -247,7 +252,7 @@ def write_report(
     from spectra_nsa.core.results import environment
     from spectra_nsa.report.html import Report
 
-    scratch = "A small model from random weights, taught by all-MiniLM-L6-v2"
+    scratch = "A small model from scratch, taught by all-MiniLM-L6-v2"
     what = scratch if recipe.distill.teachers else "all-MiniLM-L6-v2"
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     watched = [{key: row[key] for key in row if key in _CURVES} for row in rows]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spectra_nsa.core.memory import release_memory
 from spectra_nsa.evaluation.systems import DenseSystem, Ranking, nearest
 from spectra_nsa.index.cascade import hamming_nearest, product_nearest
 
@@ -39,6 +40,7 @@ class AllOutputs(DenseSystem):
         shown = sys.stderr.isatty()
         with self._computing():
             found = encode(list(texts), outputs=OUTPUTS, batch_size=self.batch_size, show_progress_bar=shown)
+        release_memory()  # a ranking takes a matrix of all cosines next
         return {**found, "embedding": _unit(found["embedding"])}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from spectra_nsa.config.presets import Preset, load_preset
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.models import fresh
+from spectra_nsa.workflows import from_scratch
 from spectra_nsa.workflows import quickstart as command
-from spectra_nsa.workflows.from_scratch import enough, pretrained_start
+from spectra_nsa.workflows.from_scratch import enough
 from spectra_nsa.workflows.quickstart import quickstart
 from tests.builders import WORDS, bert_folder
 
@@ -46,6 +46,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fresh, "load_preset", tiny_preset)
     monkeypatch.setattr(command, "starter_checkpoint", lambda: (bert_folder(tmp_path, max_position_embeddings=128), ""))
     facts: dict[str, Any] = {"packages": 1, "removed": 0, "pairs": 400}
+    monkeypatch.setitem(from_scratch.LEARNING, "train.epochs", 1)
     monkeypatch.setattr(command, "_data", lambda: (rows(400, "packages"), rows(12, "stdlib"), facts))
 
 
@@ -53,29 +54,22 @@ def test_it_trains_a_model_of_its_own(small: None, tmp_path: Path) -> None:
     said: list[str] = []
     done = quickstart(tmp_path / "run", minutes=10, from_scratch=True, say=said.append)
     recipe = load_recipe(done.folder / "recipe.yaml")
-    assert recipe.model.start == str(done.folder / "pretrained" / "model") and recipe.distill.teachers
+    assert recipe.model.start is None and recipe.data.group is None
+    assert recipe.distill.teachers == [recipe.model.words]
     logged = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
     terms = {key for row in logged for key in row if key.startswith("distill_")}
     assert terms == {"distill_embedding"} | {f"distill_similarity_{size}" for size in (24, 16, 8)}
     model = sp.load(done.folder / "model")
     assert model.spectra.config.num_hidden_layers == 2 and model.spectra.config.norm == "pre"
     assert len(model.tokenizer) == done.facts["pieces"] < 8_000
-    before, after = done.facts["perplexity"]
-    assert done.facts["pretraining_steps"] > 1 and 1 < after < before
     systems = {row.system for row in done.evaluation.results}
     assert systems == {"quickstart", "all-MiniLM-L6-v2", "bm25"}
-    assert "A small model from random weights" in (done.folder / "report.html").read_text(encoding="utf-8")
+    assert "A small model from scratch" in (done.folder / "report.html").read_text(encoding="utf-8")
     assert any("pieces of its own" in line for line in said)
 
 
-def test_pretraining_ends_when_its_time_does(small: None, tmp_path: Path) -> None:
-    texts = [f"{one} {other} {third}" for one in WORDS for other in WORDS for third in WORDS]
-    _, facts = pretrained_start(texts, tmp_path, deadline=time.monotonic(), say=lambda line: None)
-    assert facts["pretraining_steps"] == 1
-
-
 def test_how_many_pairs_a_teacher_is_asked_about() -> None:
-    assert [enough(24_000, 10), enough(24_000, 1), enough(300, 10)] == [4_000, 1_000, 300]
+    assert [enough(24_000, 10), enough(24_000, 0.1), enough(300, 10)] == [10_000, 1_000, 300]
 
 
 @pytest.mark.parametrize("from_scratch", [False, True])
