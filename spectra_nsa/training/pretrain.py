@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 # Keys that mean nothing here; given one by name, a run would not be what its recipe says.
 UNUSED = (
     "loss", "data.group", "train.cached_batch", "train.shard", "train.fit_codes", "train.interpolate",
-    "model.matryoshka", "model.anchor", "model.bridge", "model.ranking", "model.anomaly", "watch.rows", "watch.every",
+    "model.matryoshka", "model.anchor", "model.bridge", "model.ranking", "model.anomaly", "model.words",
+    "watch.rows", "watch.every",
 )  # fmt: skip
 
 

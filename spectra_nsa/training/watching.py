@@ -78,7 +78,7 @@ def check_names(recipe: Recipe) -> None:
     also = recipe.pretrain.also if recipe.pretrain is not None else []
     for source in (source_of(data), *also, *([data.dev] if data.dev is not None and data.dev_rows else [])):
         check_source(source)
-    for name in (recipe.model.start, *recipe.distill.teachers):
+    for name in (recipe.model.start, recipe.model.words, *recipe.distill.teachers):
         if name is not None:
             named_folder(name)
     if recipe.model.tokenizer is not None:
