@@ -5,8 +5,9 @@
 
 Pretrains on public books, PEPs and RFCs, medical questions and answers, and the installed Python packages, `limit`
 rows of each; from a checkpoint where `--model` names one. Then trains on docstring → code pairs for equally many steps
-of the same batches from the pretrained model and from what it began with, and measures both on STS-B dev and CoSQA dev
-queries, BM25 and MiniLM as it is beside them. The differences have 95 % intervals over test items and seeds
+of the same batches from the pretrained model, from what it began with, and, where that was random weights, from those
+with MiniLM's words to begin with (`model.words`), and measures all on STS-B dev and CoSQA dev queries, BM25 and MiniLM
+as it is beside them. The differences have 95 % intervals over test items and seeds
 (`metrics/effects.py`). First of all, the padding of packed sequences beside that of other ways to batch.
 
 FOLDER of --data is $SPECTRA_DATA, or ../shared/data. What WORK (by default runs/pretrain) holds is not trained again:
@@ -43,7 +44,7 @@ from spectra_nsa.training.run import train
 
 LENGTH = 128
 METRICS = {"sts": "spearman", "retrieval": "ndcg@10"}
-STARTS = ("before", "pretrained")
+STARTS = ("before", "words", "pretrained")
 
 
 def recipe_of(options: argparse.Namespace, name: str, seed: int) -> Recipe:
@@ -130,7 +131,11 @@ def downstream(way: str, seed: int, options: argparse.Namespace, tasks: Sequence
     note = options.work / f"{name}.json"
     if not note.exists():
         before = {"model.start": options.model} if options.model else {"model.size": options.size}
-        start = before if way == "before" else {"model.start": str(options.work / f"pretrained-{seed}" / "model")}
+        start = {
+            "before": before,
+            "words": {**before, "model.words": str(starter_checkpoint()[0])},
+            "pretrained": {"model.start": str(options.work / f"pretrained-{seed}" / "model")},
+        }[way]
         flags = {
             **start, "model.max_length": LENGTH, "data.train": "python:installed", "data.limit": 2 * options.limit,
             "data.dev_rows": 0, "train.max_steps": options.pair_steps, "train.batch": 64, "train.seed": seed,
@@ -144,19 +149,19 @@ def downstream(way: str, seed: int, options: argparse.Namespace, tasks: Sequence
     return figures
 
 
-def effect(kind: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """What pretraining changes in one kind of task, over items and seeds."""
+def effect(way: str, kind: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """What another start changes in one kind of task, over items and seeds."""
 
     def draws(figures: dict[str, Any]) -> np.ndarray:
         arrays = [np.array(values) for values in figures[kind]["items"]]
         return correlation_draws(*arrays, method="spearman") if kind == "sts" else mean_draws(arrays[0])
 
-    pairs = list(zip(runs["pretrained"], runs["before"], strict=True))
+    pairs = list(zip(runs[way], runs["before"], strict=True))
     by_seed = [with_it[kind]["value"] - without[kind]["value"] for with_it, without in pairs]
     gap = np.mean([draws(with_it) - draws(without) for with_it, without in pairs], axis=0)
     found = part_effects({kind: by_seed}, {kind: gap}, len(pairs[0][0][kind]["items"][0]))[kind]
     low, high = found.ci
-    print(f"{kind}: pretrained − before {found.value:+.4f} ({low:+.4f} to {high:+.4f}), {found.n} items", flush=True)
+    print(f"{kind}: {way} − before {found.value:+.4f} ({low:+.4f} to {high:+.4f}), {found.n} items", flush=True)
     return {"value": found.value, "ci": found.ci, "seeds": found.seeds}
 
 
@@ -184,12 +189,13 @@ def main() -> None:
         figures = measured(system, tasks)
         show(name, figures)
         others[name] = {kind: found["value"] for kind, found in figures.items()}
-    curves, runs = [], {way: [] for way in STARTS}  # type: tuple[list[Any], dict[str, list[dict[str, Any]]]]
+    starts = [way for way in STARTS if way != "words" or options.model is None]
+    curves, runs = [], {way: [] for way in starts}  # type: tuple[list[Any], dict[str, list[dict[str, Any]]]]
     for seed in range(options.seeds):
         curves.append(pretrained(options, seed))
-        for way in STARTS:
+        for way in starts:
             runs[way].append(downstream(way, seed, options, tasks))
-    effects = {kind: effect(kind, runs) for kind in METRICS}
+    effects = {way: {kind: effect(way, kind, runs) for kind in METRICS} for way in starts[1:]}
     if options.json:
         values = {way: {kind: [one[kind]["value"] for one in found] for kind in METRICS} for way, found in runs.items()}
         facts = {"pretraining": curves, "systems": others | values, "effects": effects}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SMOOTH = 1e-4  # a: the frequency at which a token counts half
 _BATCH = 512
-_UNUSED = re.compile(r"\[unused\d+\]")
+UNUSED = re.compile(r"\[unused\d+\]")
 
 
 def static_model(teacher: Teacher, texts: Iterable[Sequence[str]], width: int) -> SentenceTransformer:
@@ -82,7 +82,7 @@ def words_of(teacher: Teacher) -> tuple[Tokenizer, list[int]]:
     own.no_truncation()
     special = set(tokenizer.all_special_ids)
     pieces = sorted(own.get_vocab().items(), key=lambda item: item[1])
-    return own, [number for piece, number in pieces if number not in special and not _UNUSED.fullmatch(piece)]
+    return own, [number for piece, number in pieces if number not in special and not UNUSED.fullmatch(piece)]
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ from torch import nn
 
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
-from spectra_nsa.models.static import principal_axes, sif_weights, token_counts
+from spectra_nsa.models.static import UNUSED, principal_axes, sif_weights, token_counts
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.models.vocabulary import pieces_of
 from spectra_nsa.training.teachers import teacher_vectors
@@ -50,8 +50,7 @@ def begin_with_words(model: SpectraSentenceTransformer, source: str, rows: Datas
         raise UsageError(
             f"model.words: pooling {model.spectra.config.pooling} takes no mean over tokens. Set model.pooling=mean."
         )
-    ids_W, vectors_WE, weights_W = processes.by_first(lambda: _words(model, source, rows))
-    _set(model.spectra, ids_W, vectors_WE, weights_W)
+    _set(model.spectra, *_words(model, source, rows))
 
 
 def _words(
@@ -61,9 +60,14 @@ def _words(
     from datasets import Dataset
     from tokenizers import Tokenizer
 
-    pieces = {number: piece.text for number, piece in enumerate(pieces_of(model.tokenizer)) if piece and piece.text}
+    pieces = {
+        number: piece.text
+        for number, piece in enumerate(pieces_of(model.tokenizer))
+        if piece and piece.text and not UNUSED.fullmatch(piece.text)
+    }
     texts = list(pieces.values())
-    known = teacher_vectors(open_teacher(source), Dataset.from_dict({_COLUMN: texts}), [_COLUMN])
+    with processes.first_before_others():
+        known = teacher_vectors(open_teacher(source), Dataset.from_dict({_COLUMN: texts}), [_COLUMN])
     own = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     own.no_padding()
     own.no_truncation()
