@@ -3,7 +3,7 @@
     python benchmarks/distill.py [--pairs 40000] [--layers 3] [--split dev|test] [--limit N] [--data FOLDER]
         [--work FOLDER] [--json FILE] [KEY=VALUE …]
 
-The students learn from the teacher's vectors alone. Up to half of the rows are general sentences (STS-B train and
+The students learn from the teacher's vectors alone. Up to a third of the rows are general sentences (STS-B train and
 WikiSplit train, two as they stand there; query well-formedness train, any two), the rest docstrings of the installed
 packages with their functions, without near-duplicates of the standard library's; of each text the first 400 characters.
 That the two texts of a row are near each other is nowhere said, but they meet in a batch, and so the student is shown
@@ -67,7 +67,7 @@ def write_pairs(path: Path, size: int, data: Path) -> None:
         texts = [found.dataset[column][:] for column in found.text_columns]
         general += zip(*texts, strict=True) if len(texts) > 1 else zip(texts[0][::2], texts[0][1::2], strict=False)
     random.Random(0).shuffle(general)
-    rows = general[: size // 2]
+    rows = general[: size // 3]
     pairs, test = environment_pairs("installed").dataset, environment_pairs("stdlib").dataset
     pairs = pairs.shuffle(seed=0).select(range(min(size - len(rows), len(pairs))))
     own = {column: list(pairs[column]) for column in ("anchor", "positive")}
