@@ -21,7 +21,11 @@ def distill_command(
         typer.Argument(metavar="[KEY=VALUE]...", help="Values of the student's recipe (with --static: data.…)."),
     ] = None,
     layers: Annotated[
-        int | None, typer.Option(min=1, help="How many of the teacher's layers it starts from; by default half.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many of the teacher's layers it starts from; by default half, or none with model.size=SIZE.",
+        ),
     ] = None,
     static: Annotated[bool, typer.Option("--static", help="No layers at all: a vector a token, without training.")] = (
         False
@@ -36,6 +40,9 @@ def distill_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Train a smaller student of a model, and say what it kept and how fast it is.
+
+    It starts from some of the model's layers; with model.size=small (or another size: spectra inspect small) it has a
+    shape of its own and begins with the model's words; with --static it has no layers.
 
     Example: spectra distill sentence-transformers/all-MiniLM-L6-v2 pairs.jsonl --layers 3 --output runs/student
     """
@@ -79,10 +86,11 @@ def _say(line: str) -> None:
 
 
 def _planned(plan: dict[str, Any]) -> str:
+    told = [(one, "texts") for one in plan["teachers"]] + ([(plan["words"], "pieces")] if plan["words"] else [])
     lines = [
-        f"{one['teacher']}: {one['texts']:,} texts, {one['to_encode']:,} of them to encode; "
+        f"{one['teacher']}: {one['texts']:,} {what}, {one['to_encode']:,} of them to encode; "
         f"{one['width']} numbers each, {one['bytes'] / 1e6:.1f} MB in the cache"
-        for one in plan["teachers"]
+        for one, what in told
     ]
     shape = f"of {plan['layers']} layers" if plan["layers"] else "of a shape of its own"
     lines.append(

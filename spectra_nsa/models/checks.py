@@ -45,8 +45,12 @@ def resolve_folder(folder_or_name: str | Path, *, revision: str | None = None) -
         ) from error
 
 
-def named_folder(folder_or_name: str | Path) -> Path | None:
+def named_folder(folder_or_name: str | Path, key: str | None = None) -> Path | None:
     """The local folder that is named, whole or not; ``None`` for what can only be a Hub name. The Hub is not asked.
+
+    Args:
+        folder_or_name: see above.
+        key: what named it, for the message; ``None`` where that is plain.
 
     Raises:
         SpectraError: it is neither, or a folder around a model, such as a run's.
@@ -58,8 +62,8 @@ def named_folder(folder_or_name: str | Path) -> Path | None:
         return path
     if path.exists() or not _may_be_of_the_hub(name):
         raise SpectraError(
-            f"{name} is not a model folder. Give the folder of a saved model, or a Hub name such as "
-            "sentence-transformers/all-MiniLM-L6-v2."
+            f"{f'{key}: ' if key else ''}{name} is not a model folder. Give the folder of a saved model, or a Hub name "
+            "such as sentence-transformers/all-MiniLM-L6-v2."
         )
     return None
 

@@ -115,7 +115,6 @@ def _run(
     from spectra_nsa.training.rarity import fit_rarity
     from spectra_nsa.training.start import open_start
     from spectra_nsa.training.watching import check_data
-    from spectra_nsa.training.words import begin_with_words
 
     backup = backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
@@ -128,10 +127,11 @@ def _run(
         model = open_start(recipe)
         if checkpoint is not None:
             check_same(checkpoint, recipe, model, data)
+        # Of a run that goes on, only for what is fitted to its start: how teachers' vectors are turned towards it.
+        if recipe.model.words is not None and (checkpoint is None or recipe.distill.teachers):
+            _begin_with(model, recipe.model.words, data, said=checkpoint is None)
     if given is None and processes.is_first():
         print(_opening(folder, recipe, data, step_of(checkpoint) if checkpoint else 0), file=sys.stderr, flush=True)
-    if recipe.model.words is not None:  # of a run that goes on, too: what is fitted to its start is the same then
-        begin_with_words(model, recipe.model.words, data.train.select_columns(data.columns))
     start = start_weights(model) if recipe.train.interpolate < 1 else None
     if checkpoint is None and recipe.model.entity is not False:
         fit_rarity(model, data.train.select_columns(data.columns))
@@ -140,6 +140,14 @@ def _run(
             clear(folder, checkpoint)
         write_recipe(folder, recipe)
     return _fit(recipe, folder, model, data, checkpoint, deadline, backup, start)
+
+
+def _begin_with(model: SpectraSentenceTransformer, source: str, data: TrainingData, *, said: bool) -> None:
+    from spectra_nsa.training.words import begin_with_words
+
+    pieces = begin_with_words(model, source, data.train.select_columns(data.columns))
+    if said and processes.is_first():
+        print(f"words: {pieces:,} pieces begin with what {source} gives for them", file=sys.stderr, flush=True)
 
 
 def _loaded(recipe: Recipe, quarantine: Path) -> TrainingData:

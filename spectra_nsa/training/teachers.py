@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 RULES = 1  # part of the key: raise it when the vectors of the same texts change
-KEPT = 8  # entries that stay on disk
+KEPT = 16  # entries that stay on disk, of texts and of vocabularies
 PART = 2_048  # texts that are encoded, and kept, together
 _AT_A_TIME = 10_000  # rows that are Python strings at once
 _VECTORS, _TEXTS, _FACTS = "vectors.f16", "texts.u64", "entry.json"

@@ -26,12 +26,24 @@ def check_recipe(recipe: Recipe) -> None:
         raise UsageError("the recipe has a section pretrain: it is one for spectra pretrain. Leave the section out.")
     if recipe.model.words is not None and recipe.model.start is not None:
         raise UsageError("model.words is for a model from scratch; model.start has learnt words. Leave one out.")
+    if recipe.model.words is not None and recipe.model.pooling is not None:
+        check_pooling(recipe.model.pooling, projected=True)
     if recipe.train.interpolate < 1 and recipe.model.start is None:
         raise UsageError(
             "train.interpolate draws back to model.start, and there is none: leave it out, or name a start."
         )
     check_reporters(recipe)
     check_terms(recipe)
+
+
+def check_pooling(name: str, *, projected: bool) -> None:
+    """That a model of this pooling can begin with words.
+
+    Raises:
+        UsageError: it takes no mean over tokens, or half of what it takes is none and no projection leaves that out.
+    """
+    if name in ("cls", "max") or (name == "mean_max" and not projected):
+        raise UsageError(f"model.words: pooling {name} takes no mean over tokens. Set model.pooling=mean.")
 
 
 def check_verb(resume: str | Path, verb: str) -> None:
@@ -78,9 +90,11 @@ def check_names(recipe: Recipe) -> None:
     also = recipe.pretrain.also if recipe.pretrain is not None else []
     for source in (source_of(data), *also, *([data.dev] if data.dev is not None and data.dev_rows else [])):
         check_source(source)
-    for name in (recipe.model.start, recipe.model.words, *recipe.distill.teachers):
+    for name in (recipe.model.start, *recipe.distill.teachers):
         if name is not None:
             named_folder(name)
+    if recipe.model.words is not None:
+        named_folder(recipe.model.words, "model.words")
     if recipe.model.tokenizer is not None:
         named_tokenizer(recipe.model.tokenizer, "model.tokenizer")
 

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spectra_nsa.core import processes
-from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.models.static import UNUSED, principal_axes, sif_weights, token_counts
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.models.vocabulary import pieces_of
 from spectra_nsa.training.teachers import teacher_vectors
+from spectra_nsa.training.watching import check_pooling
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 SAMPLE = 20_000  # rows whose tokens are counted
 LOUD = 8.0  # times as long as a random row: positions, which are random, say little beside it
 COMMON = 8  # times as frequent as the mean piece: what counts half
+TELLING = 1e-6  # a unit vector's distance from the mean below which it says nothing
+CENTRED, SHORT = 512, 64  # texts whose mean state is taken away, and how many tokens of each are read
 _COLUMN = "text"
 
 
-def begin_with_words(model: SpectraSentenceTransformer, source: str, rows: Dataset) -> None:
+def begin_with_words(model: SpectraSentenceTransformer, source: str, rows: Dataset) -> int:
     """Sets token embedding and semantic projection so that the model gives, about, weighted means of word vectors.
 
     That is what a static student of `source` gives (`models.static`), seen through layers that have learnt nothing and
@@ -42,43 +45,62 @@ def begin_with_words(model: SpectraSentenceTransformer, source: str, rows: Datas
         source: any model that `open_teacher` takes. What it gives for each piece alone is kept on the disk.
         rows: columns of texts such as the model is for; how often a piece occurs in them decides its weight.
 
+    Returns:
+        how many pieces begin with a vector.
+
     Raises:
         UsageError: the model's pooling is no mean over tokens.
-        SpectraError: the source cannot be opened.
+        SpectraError: the source cannot be opened, or gives one vector for all pieces.
     """
-    if model.spectra.config.pooling in ("cls", "max"):
-        raise UsageError(
-            f"model.words: pooling {model.spectra.config.pooling} takes no mean over tokens. Set model.pooling=mean."
-        )
-    _set(model.spectra, *_words(model, source, rows))
+    spectra = model.spectra
+    check_pooling(spectra.config.pooling, projected=not isinstance(spectra.semantic.projection, nn.Identity))
+    pieces = pieces_with_text(model)
+    texts = list(pieces.values())
+    if not texts:
+        raise SpectraError("model.words: the vocabulary has no piece with a text.")
+    with processes.first_before_others():
+        known = teacher_vectors(open_teacher(source), pieces_table(texts), [_COLUMN])
+    ids_W = np.fromiter(pieces, dtype=np.int64)
+    weights_W = sif_weights(_counts(model, rows)[ids_W], COMMON / len(ids_W))
+    _set(spectra, source, ids_W, known.of(texts, _COLUMN).astype(np.float64), weights_W)
+    _centre(model, rows)
+    return len(pieces)
 
 
-def _words(
-    model: SpectraSentenceTransformer, source: str, rows: Dataset
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """The ids of pieces with a text, the source's vector of each, and their weights."""
+def pieces_with_text(model: SpectraSentenceTransformer) -> dict[int, str]:
+    """Id → text of what the vocabulary holds beside special tokens, parts of characters, blanks and controls."""
+    found = enumerate(pieces_of(model.tokenizer))
+    return {
+        number: piece.text
+        for number, piece in found
+        if piece and piece.text.strip() and piece.text.isprintable() and not UNUSED.fullmatch(piece.text)
+    }
+
+
+def pieces_table(texts: list[str]) -> Dataset:
+    """The pieces as `teacher_vectors` and `planned` take them."""
     from datasets import Dataset
+
+    return Dataset.from_dict({_COLUMN: texts})
+
+
+def _counts(model: SpectraSentenceTransformer, rows: Dataset) -> NDArray[np.int64]:
+    """(V,): how often each token occurs in the rows."""
     from tokenizers import Tokenizer
 
-    pieces = {
-        number: piece.text
-        for number, piece in enumerate(pieces_of(model.tokenizer))
-        if piece and piece.text and not UNUSED.fullmatch(piece.text)
-    }
-    texts = list(pieces.values())
-    with processes.first_before_others():
-        known = teacher_vectors(open_teacher(source), Dataset.from_dict({_COLUMN: texts}), [_COLUMN])
     own = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
     own.no_padding()
     own.no_truncation()
-    ids_W = np.fromiter(pieces, dtype=np.int64)
-    counts_V = token_counts(own, rows[:SAMPLE].values(), model.spectra.config.vocab_size)
-    return ids_W, known.of(texts, _COLUMN).astype(np.float64), sif_weights(counts_V[ids_W], COMMON / len(ids_W))
+    return token_counts(own, rows[:SAMPLE].values(), model.spectra.config.vocab_size)
 
 
 @torch.no_grad()
 def _set(
-    spectra: SpectraModel, ids_W: NDArray[np.int64], vectors_WE: NDArray[np.float64], weights_W: NDArray[np.float64]
+    spectra: SpectraModel,
+    source: str,
+    ids_W: NDArray[np.int64],
+    vectors_WE: NDArray[np.float64],
+    weights_W: NDArray[np.float64],
 ) -> None:
     """A row is w·v, and at right angles to it what makes all rows equally long: a norm leaves the weight w there.
 
@@ -89,7 +111,10 @@ def _set(
     D, E = embedding.weight.shape[1], vectors_WE.shape[1]
     axes_EK = principal_axes(vectors_WE, min(E, D - 2))
     said_WK = (vectors_WE - vectors_WE.mean(0)) @ axes_EK * weights_W[:, None]
-    said_WK /= np.linalg.norm(said_WK, axis=1).max()
+    longest = np.linalg.norm(said_WK, axis=1).max()
+    if longest < TELLING:
+        raise SpectraError(f"model.words: {source} gives one vector for all {len(ids_W):,} pieces of the vocabulary.")
+    said_WK /= longest
     rest_W = np.sqrt(np.maximum(1 - (said_WK**2).sum(1), 0))
     head = spectra.semantic.projection
     basis_DK, rest_D = _seen(spectra, axes_EK) if isinstance(head, nn.Identity) else _any_basis(D, axes_EK.shape[1])
@@ -120,10 +145,34 @@ def _seen(spectra: SpectraModel, axes_EK: NDArray[np.float64]) -> tuple[NDArray[
     """The same where the pooled states are the embedding itself: as near as can be to the other model's axes if it is
     as wide, else leading components first; the rest is the last number, which the last norm is told to leave out."""
     D = spectra.config.hidden_size
-    encoder: Any = spectra.encoder
-    last = encoder.layers[-1].ffn_norm if spectra.config.norm == "post" else encoder.final_norm
-    last.weight[-1] = 0
+    _last_norm(spectra).weight[-1] = 0
     taken_D2 = np.linalg.qr(np.stack([np.eye(D)[-1], np.ones(D)], axis=1))[0]
     aim_DK = axes_EK if len(axes_EK) == D else np.eye(D, axes_EK.shape[1])
     left, _, right = np.linalg.svd(aim_DK - taken_D2 @ (taken_D2.T @ aim_DK), full_matrices=False)
     return left @ right, np.eye(D)[-1]
+
+
+def _last_norm(spectra: SpectraModel) -> nn.LayerNorm:
+    encoder: Any = spectra.encoder
+    last: nn.LayerNorm = encoder.layers[-1].ffn_norm if spectra.config.norm == "post" else encoder.final_norm
+    return last
+
+
+@torch.no_grad()
+def _centre(model: SpectraSentenceTransformer, rows: Dataset) -> None:
+    """Takes the mean state of some texts away, by the last norm's bias: what random layers add is nearly the same for
+    all texts, and would make all of them alike."""
+    spectra, training = model.spectra, model.training
+    model.eval()
+    texts = sorted((text for texts in zip(*rows[:CENTRED].values(), strict=True) for text in texts), key=len)
+    total_D, count = torch.zeros(spectra.config.hidden_size, device=spectra.device), 0
+    for start in range(0, len(texts), 64):
+        batch = model.tokenizer(
+            texts[start : start + 64], truncation=True, max_length=SHORT, padding=True, return_tensors="pt"
+        ).to(spectra.device)
+        states_BTD = spectra(batch["input_ids"], batch["attention_mask"], outputs=()).last_hidden_state.float()
+        mask_BT1 = batch["attention_mask"][..., None]
+        total_D += ((states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)).sum(0)
+        count += len(states_BTD)
+    _last_norm(spectra).bias.sub_(total_D / count)
+    model.train(training)

@@ -40,7 +40,7 @@ def student_recipe(
     Args:
         teacher: a Spectra model or a BERT-architecture checkpoint, by folder or Hub name.
         source: pairs, triplets, scored pairs or texts.
-        layers: how many of the teacher's; ``None`` for half.
+        layers: how many of the teacher's; ``None`` for half, or all of another `model.start`.
         output: the run's folder.
         values: ``key=value``, which win; a `model.size` makes a student of that shape that begins with the teacher's
             words.
@@ -55,19 +55,22 @@ def student_recipe(
     from spectra_nsa.models.layers import check_layers
     from spectra_nsa.training.place import check_free
 
-    load_recipe(None, values)  # a misspelt key does not wait for the teacher
+    asked = load_recipe(None, values).model  # a misspelt key does not wait for the teacher
     folder = resolve_folder(teacher)
-    check_folder(folder)
-    count = read_json(transformer_folder(folder) / "config.json")["num_hidden_layers"]
-    wanted = max(1, count // 2) if layers is None else layers
-    check_layers(wanted, count)
-    own_shape = any(value.startswith("model.size=") and value != "model.size=null" for value in values)
+    highest: list[int] | None = None
+    if asked.size is None:
+        check_folder(folder)
+        count = read_json(transformer_folder(folder) / "config.json")["num_hidden_layers"]
+        wanted = max(1, count // 2) if layers is None else layers
+        check_layers(wanted, count)
+        if asked.start is None or layers is not None:
+            highest = list(range(count - wanted, count))
     defaults: dict[str, Any] = {
         "name": output.name,
         "output": str(output.parent),
-        "model.start": None if own_shape else teacher,
-        "model.layers": None if own_shape else list(range(count - wanted, count)),
-        "model.words": teacher if own_shape else None,
+        "model.start": teacher if asked.size is None else None,
+        "model.layers": highest,
+        "model.words": None if asked.size is None else teacher,
         "data.train": source,
         "distill.teachers": [teacher],
         "train.lr": RATE,
@@ -78,8 +81,7 @@ def student_recipe(
     kept = recipe.model.layers
     if layers is not None and len(kept or []) != layers:
         raise UsageError(f"--layers {layers} and model.layers={kept} contradict each other: leave one out.")
-    given = any(value.startswith(("model.layers=", "model.start=")) for value in values)
-    if say is None or own_shape or given or wanted == count:
+    if say is None or highest is None or asked.layers is not None or asked.start is not None or wanted == count:
         return recipe
     chosen, near = _chosen(teacher, recipe, wanted)
     say(
@@ -107,8 +109,8 @@ def plan_distillation(recipe: Recipe) -> dict[str, Any]:
     """What a run by the recipe would do; the teachers are opened, nothing is encoded or trained.
 
     Returns:
-        layers (how many; ``None`` for a shape of its own), rows, quarantined (broken ones), steps, terms, and for each
-        teacher its texts, those still to encode, and their bytes.
+        layers (how many; ``None`` for all, or a shape of its own), rows, quarantined (broken ones), steps, terms, for
+        each teacher its texts, those still to encode, and their bytes, and the same of the words that it begins with.
 
     Raises:
         SpectraError: what `check_data` refuses.
@@ -117,11 +119,17 @@ def plan_distillation(recipe: Recipe) -> dict[str, Any]:
     from spectra_nsa.training.build import live_terms, steps_of
     from spectra_nsa.training.start import open_start
     from spectra_nsa.training.teachers import planned
-    from spectra_nsa.training.watching import check_data
+    from spectra_nsa.training.watching import check_data, check_recipe
+    from spectra_nsa.training.words import pieces_table, pieces_with_text
 
+    check_recipe(recipe)
     data = _data(recipe)
     check_data(recipe, data)
     student = open_start(recipe)
+    words = None
+    if recipe.model.words is not None:
+        pieces = pieces_table(list(pieces_with_text(student).values()))
+        words = planned(open_teacher(recipe.model.words), pieces, pieces.column_names)
     return {
         "layers": recipe.model.layers and len(recipe.model.layers),
         "parameters": sum(weight.numel() for weight in student.parameters()),
@@ -131,6 +139,7 @@ def plan_distillation(recipe: Recipe) -> dict[str, Any]:
         "steps": steps_of(recipe, len(data.train)),
         "terms": live_terms(recipe, data.train.column_names),
         "teachers": [planned(open_teacher(name), data.whole, data.columns) for name in recipe.distill.teachers],
+        "words": words,
     }
 
 

@@ -177,7 +177,7 @@ def quickstart(
     evaluation = combine([_measure(trained, task), baseline], [task])
     outputs = measure_outputs(trained, task, result.model.spectra.config.semantic_dims or [])
     answers = _answer(trained, test)
-    facts |= _facts(clock, result, recipe, origin, len(test))
+    facts |= _facts(clock, result, recipe, origin, rows=len(data.train), tested=len(test))
     document = evaluation.document(str(result.folder / "model"), quickstart=facts, outputs=outputs)
     write_json(result.folder / "results.json", document)
     write_report(result.folder, evaluation, facts, recipe, outputs)
@@ -230,10 +230,10 @@ def _answer(system: AllOutputs, test: Dataset) -> list[Answer]:
     ]
 
 
-def _facts(clock: _Clock, result: RunResult, recipe: Recipe, origin: str, tested: int) -> dict[str, Any]:
+def _facts(clock: _Clock, result: RunResult, recipe: Recipe, origin: str, *, rows: int, tested: int) -> dict[str, Any]:
     return {
         "weights": origin,
-        "trained_pairs": result.steps * recipe.train.batch,
+        "trained_pairs": min(result.steps * recipe.train.batch, rows),
         "test_pairs": tested,
         "steps": result.steps,
         "training_seconds": round(result.seconds, 1),
