@@ -13,12 +13,12 @@ from datasets import Dataset
 from safetensors.torch import load_file
 
 from spectra_nsa.config.recipe import load_recipe
-from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.seeds import set_seed
 from spectra_nsa.models.fresh import fresh_model
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.models.static import principal_axes, sif_weights
-from spectra_nsa.models.teacher import open_teacher
+from spectra_nsa.models.teacher import Teacher, open_teacher
 from spectra_nsa.training.run import train
 from spectra_nsa.training.words import COMMON, begin_with_words
 from tests.builders import WORDS
@@ -99,9 +99,44 @@ def test_rows_are_equally_long_and_padding_is_zero(start: Path) -> None:
 def test_what_it_cannot_begin_with(start: Path) -> None:
     with pytest.raises(UsageError, match=r"model\.words: pooling cls takes no mean"):
         begin_with_words(fresh(start, "small", pooling="cls"), str(start), ROWS)
+    with pytest.raises(UsageError, match="pooling mean_max"):
+        begin_with_words(fresh(start, "small", pooling="mean_max"), str(start), ROWS)
     with pytest.raises(UsageError, match=r"model\.start has learnt words"):
         train(load_recipe(None, [f"model.start={start}", f"model.words={start}", "data.train=python:stdlib",
                                  "data.limit=200"]))  # fmt: skip
+
+
+def test_states_have_no_mean(start: Path) -> None:
+    model = fresh(start, "mini")
+    rows = ROWS.select(range(100))
+    begin_with_words(model, str(start), rows)
+    z = model.encode(list(rows["text"]), normalize_embeddings=False)
+    assert np.linalg.norm(z.mean(0)) < 0.05 * np.linalg.norm(z, axis=1).mean()
+
+
+def test_a_source_that_tells_no_pieces_apart_is_refused(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = np.ones((1, 32)) / 32**0.5
+    monkeypatch.setattr(Teacher, "encode", lambda self, texts, column: same.repeat(len(texts), 0).astype(np.float32))
+    with pytest.raises(SpectraError, match=r"gives one vector for all \d+ pieces"):
+        begin_with_words(fresh(start, "small"), str(start), ROWS)
+
+
+def test_a_run_without_teachers_goes_on_without_the_source(start: Path, tmp_path: Path) -> None:
+    rows = [{"anchor": f"{a} {b}", "positive": f"{b} {a}"} for a in WORDS[:7] for b in WORDS[8:16]]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = tmp_path / "source"
+    shutil.copytree(start, source)
+    run = load_recipe(None, [
+        f"output={tmp_path / 'runs'}", "name=run", "model.size=small", f"model.tokenizer={start}",
+        f"model.words={source}", f"data.train={tmp_path / 'pairs.jsonl'}", "data.dev_rows=0", "train.batch=8",
+        "train.max_steps=2", "train.evaluate_every=2", "train.checkpoint_every=2",
+    ])  # fmt: skip
+    first = train(run)
+    shutil.rmtree(source)
+    more = train(load_recipe(first.folder / "recipe.yaml", ["train.max_steps=3"]), resume=first.folder)
+    assert more.first_step == 2 and more.steps == 3
 
 
 def test_a_resumed_run_ends_bit_identical(start: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -158,9 +159,25 @@ def test_a_student_of_a_shape_of_its_own(teacher: Path, pairs: Path, tmp_path: P
     words = ["distill", teacher, pairs, *keys, "train.batch=8", "loss.terms.entity.weight=1"]
     told = CliRunner().invoke(app, [*map(str, words), "--dry-run"], catch_exceptions=False)
     assert "student of a shape of its own: " in told.stdout
+    assert re.search(r": (\d+) pieces, \1 of them to encode", told.stdout)
     assert "loss: entity, distill_embedding, distill_similarity" in told.stdout
     facts = spectra(*words, "--output", tmp_path / "student", "train.max_steps=2")
     assert facts["layers"] is None and sp.load(facts["model"]).spectra.config.hidden_size == 128
+    refused = CliRunner().invoke(app, [*map(str, words), "model.pooling=cls", "--dry-run"])
+    assert isinstance(refused.exception, UsageError) and "Set model.pooling=mean" in str(refused.exception)
+
+
+def test_a_teacher_without_layers_has_students_of_other_shapes(teacher: Path, pairs: Path, tmp_path: Path) -> None:
+    facts = spectra("distill", teacher, pairs, "--static", "--dim", "8", "--output", tmp_path / "static")
+    keys = ["model.size=small", f"model.tokenizer={teacher}", "train.batch=8", "train.max_steps=2"]
+    again = spectra("distill", facts["model"], pairs, *keys, "--output", tmp_path / "student")
+    assert again["layers"] is None and again["steps"] == 2
+
+
+def test_another_start_keeps_its_layers(teacher: Path, pairs: Path, tmp_path: Path) -> None:
+    start = bert_folder(tmp_path, num_hidden_layers=3)
+    recipe = student_recipe(str(teacher), str(pairs), output=tmp_path / "run", values=[f"model.start={start}"])
+    assert recipe.model.layers is None and recipe.model.words is None
 
 
 @pytest.mark.parametrize("static", [False, True])
