@@ -58,8 +58,12 @@ def begin_with_words(model: SpectraSentenceTransformer, source: str, rows: Datas
     texts = list(pieces.values())
     if not texts:
         raise SpectraError("model.words: the vocabulary has no piece with a text.")
+    try:
+        teacher = open_teacher(source)
+    except SpectraError as error:
+        raise SpectraError(f"model.words: {error}") from error
     with processes.first_before_others():
-        known = teacher_vectors(open_teacher(source), pieces_table(texts), [_COLUMN])
+        known = teacher_vectors(teacher, pieces_table(texts), [_COLUMN])
     ids_W = np.fromiter(pieces, dtype=np.int64)
     weights_W = sif_weights(_counts(model, rows)[ids_W], COMMON / len(ids_W))
     _set(spectra, source, ids_W, known.of(texts, _COLUMN).astype(np.float64), weights_W)
