@@ -118,13 +118,13 @@ def train(work: Path, steps: int) -> dict[str, dict[str, Any]]:
     )  # fmt: skip
     starts = {"student": fresh, "blank": [*fresh, "model.words=null"]}
     for name, start in starts.items():
-        done[name] = stage(work, name, *distil, *start, "--output", work / name, resumed_by="train")
+        done[name] = stage(work, name, *distil, *start, "--output", work / name, resumed_by="distill")
     done["pretrained"] = stage(
         work, "pretrained", "pretrain", *fresh, "--data", work / "pretrain.jsonl", *length, "train.batch=32",
         "train.lr=1e-3", "name=pretrained", f"output={work}", resumed_by="pretrain",
     )  # fmt: skip
     late = ["model.layers=null", f"model.start={work / 'pretrained' / 'model'}"]
-    done["late"] = stage(work, "late", *distil, *late, "--output", work / "late", resumed_by="train")
+    done["late"] = stage(work, "late", *distil, *late, "--output", work / "late", resumed_by="distill")
     for name, model in (("edge", work / "student" / "model"), ("teacher-edge", TEACHER)):
         words = ["codes", "fit", model, "--corpus", work / "functions.jsonl", "--output", work / name]
         done[name] = stage(work, name, *words)
@@ -160,9 +160,8 @@ def gains(done: dict[str, dict[str, Any]]) -> dict[str, str]:
     }
     for name in ("student", "blank", "late"):
         said = done[name]["said"]
-        # A stage that was resumed is told by `spectra train`, which compares nothing.
-        alike = f"; agrees with MiniLM to {said['agreement']:.3f}, {said['speed']:.1f} × its speed"
-        told[name] = f"{said['steps']} steps" + (alike if "agreement" in said else "")
+        alike = f"agrees with MiniLM to {said['agreement']:.3f}, {said['speed']:.1f} × its speed"
+        told[name] = f"{said['steps']} steps; {alike}"
     for name in ("edge", "teacher-edge"):
         told[name] = f"of the ten nearest, among the first 100: {recall(done[name])}"
     return told | {"measured": "the table below"}

@@ -43,8 +43,8 @@ def test_a_stage_is_done_once_and_one_that_was_stopped_goes_on(
     (tmp_path / "student.json").unlink()
     (tmp_path / "student").mkdir()
     (tmp_path / "student" / "recipe.yaml").touch()
-    edge.stage(tmp_path, "student", "distill", "x", resumed_by="train")
-    assert called[1] == ["train", "--resume", str(tmp_path / "student"), "--json"]
+    edge.stage(tmp_path, "student", "distill", "x", resumed_by="distill")
+    assert called[1] == ["distill", "--resume", str(tmp_path / "student"), "--json"]
 
 
 def test_a_folder_of_other_options_is_refused(edge: Any, tmp_path: Path) -> None:

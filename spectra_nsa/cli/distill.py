@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spectra_nsa.cli.options import MaxSteps
 from spectra_nsa.core.errors import UsageError
 
+if TYPE_CHECKING:
+    from spectra_nsa.config.recipe import Recipe
+
 
 def distill_command(
-    teacher: Annotated[str, typer.Argument(help="The model to learn from: a folder or a Hub name.")],
-    source: Annotated[str, typer.Argument(help="What to learn on: pairs, triplets, scored pairs or texts.")],
+    teacher: Annotated[
+        str | None, typer.Argument(help="The model to learn from: a folder or a Hub name.", show_default=False)
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Argument(help="What to learn on: pairs, triplets, scored pairs or texts.", show_default=False),
+    ] = None,
     words: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Values of the student's recipe (with --static: data.…)."),
@@ -34,6 +43,9 @@ def distill_command(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows.")] = None,
     max_steps: MaxSteps = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")] = Path("runs/student"),
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Go on with a run that was stopped, then compare. No other words.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be encoded and trained, do nothing.")
     ] = False,
@@ -46,10 +58,20 @@ def distill_command(
 
     Example: spectra distill sentence-transformers/all-MiniLM-L6-v2 pairs.jsonl --layers 3 --output runs/student
     """
-    from spectra_nsa.cli.train import warn_of_no_better
     from spectra_nsa.training.watching import check_names
     from spectra_nsa.workflows import distill as work
 
+    if resume is not None:
+        if teacher is not None or layers is not None or static or dry_run:
+            raise UsageError(
+                "--resume goes on with a run by its own recipe: name the run alone, or change a key by spectra train "
+                "--resume RUN KEY=VALUE."
+            )
+        recipe = work.recipe_of(resume)
+        _run(recipe, lambda: work.distill(recipe, resume=resume), as_json)
+        return
+    if teacher is None or source is None:
+        raise UsageError("name a teacher and what to learn on: spectra distill TEACHER SOURCE (or --resume RUN).")
     if static and layers is not None:
         raise UsageError("--static trains nothing and has no layers: leave out --layers.")
     if dim is not None and not static:
@@ -68,16 +90,27 @@ def distill_command(
         shown = json.dumps({"schema": 1, **plan}) if as_json else _planned_static(plan) if static else _planned(plan)
         print(shown)
         return
+    _run(
+        recipe, lambda: work.distill_static(recipe, width=width, say=_say) if static else work.distill(recipe), as_json
+    )
+
+
+def _run(recipe: Recipe, work: Callable[[], dict[str, Any]], as_json: bool) -> None:
+    from spectra_nsa.cli.train import warn_of_no_better
+    from spectra_nsa.workflows.distill import folder_of
+
     try:
-        facts = work.distill_static(recipe, width=width, say=_say) if static else work.distill(recipe)
+        facts = work()
     except KeyboardInterrupt:  # before the first step
         facts = {"interrupted": True}
     if facts["interrupted"]:
-        again = (work.folder_of(recipe) / "recipe.yaml").exists()
-        remedy = f"Go on with: spectra train --resume {output}" if again else "Give the same command again."
+        folder = folder_of(recipe)
+        again = (folder / "recipe.yaml").exists()
+        remedy = f"Go on with: spectra distill --resume {folder}" if again else "Give the same command again."
         print(f"stopped. {remedy}", file=sys.stderr)
         raise typer.Exit(130)
     warn_of_no_better(facts.get("best", {}), facts.get("start", {}))
+    teacher = recipe.distill.teachers[0]
     print(json.dumps({"schema": 1, "teacher": teacher, **facts}) if as_json else _readable(teacher, facts))
 
 

@@ -143,8 +143,28 @@ def plan_distillation(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def distill(recipe: Recipe) -> dict[str, Any]:
+def recipe_of(run: Path) -> Recipe:
+    """The recipe of a run that was stopped, in the folder where it is now.
+
+    Raises:
+        SpectraError: there is no such run.
+        UsageError: it is no distillation.
+    """
+    from spectra_nsa.training.checkpoints import run_of
+
+    folder = run_of(run)
+    recipe = load_recipe(folder / "recipe.yaml", [], flags={"name": folder.name, "output": str(folder.parent)})
+    if not recipe.distill.teachers:
+        raise UsageError(f"{run} has no teacher: go on with it by spectra train --resume {run}.")
+    return recipe
+
+
+def distill(recipe: Recipe, *, resume: Path | None = None) -> dict[str, Any]:
     """Trains a student by the recipe and compares it with its first teacher.
+
+    Args:
+        recipe: what to do.
+        resume: a run of this recipe that was stopped, or one of its checkpoints; ``None`` for a new one.
 
     Returns:
         model (its folder), interrupted, steps, seconds; then, of a run that was not interrupted, quarantined, layers,
@@ -155,7 +175,7 @@ def distill(recipe: Recipe) -> dict[str, Any]:
 
     if not recipe.distill.teachers:
         raise UsageError("distill.teachers is empty: there is nobody to learn from.")
-    result = train(recipe)
+    result = train(recipe) if resume is None else train(resume=resume)
     facts: dict[str, Any] = {
         "model": str(result.folder / "model"),
         "interrupted": result.interrupted,

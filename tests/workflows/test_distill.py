@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import spectra_nsa as sp
 from spectra_nsa.cli.main import app
 from spectra_nsa.config.recipe import load_recipe
-from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.models.static import SMOOTH, static_model, token_vectors
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.workflows.distill import student_recipe
@@ -201,7 +201,22 @@ def test_stopped_before_its_first_step_it_names_the_command_that_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr("spectra_nsa.training.teaching.teacher_vectors", interrupt)
         run = CliRunner().invoke(app, words)
-    assert run.exit_code == 130 and f"spectra train --resume {tmp_path / 'run'}" in run.stderr
+    assert run.exit_code == 130 and f"spectra distill --resume {tmp_path / 'run'}" in run.stderr
     again = CliRunner().invoke(app, words)
     assert f"spectra train --resume {tmp_path / 'run'}" in str(again.exception)
-    assert spectra("train", "--resume", tmp_path / "run")["steps"] == 2
+    facts = spectra("distill", "--resume", tmp_path / "run")
+    assert facts["steps"] == 2 and facts["teacher"] == str(teacher) and facts["speed"] > 0
+
+
+def test_what_goes_on_takes_no_other_words(teacher: Path, pairs: Path, tmp_path: Path) -> None:
+    for words, said in (
+        ([str(teacher), "--resume", str(tmp_path)], "name the run alone"),
+        (["--resume", str(tmp_path)], "neither a run"),
+        ([str(teacher)], "TEACHER SOURCE"),
+    ):
+        refused = CliRunner().invoke(app, ["distill", *words])
+        assert isinstance(refused.exception, SpectraError) and said in str(refused.exception)
+    run = ["train", "--model", str(teacher), "--data", str(pairs), f"output={tmp_path}", "name=plain"]
+    spectra(*run, "train.max_steps=1", "train.batch=8")
+    refused = CliRunner().invoke(app, ["distill", "--resume", str(tmp_path / "plain")])
+    assert "has no teacher: go on with it by spectra train" in str(refused.exception)
