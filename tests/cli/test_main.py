@@ -29,7 +29,9 @@ FLAGS = {
         "words --size --model -m --data -d --epochs --max-steps --batch --max-length --name --seed --resume "
         "--gradient-checkpointing --dry-run --json"
     ),
-    "distill": "teacher source words --layers --static --dim --epochs --max-steps --output -o --resume --dry-run --json",
+    "distill": (
+        "teacher source words --layers --static --dim --epochs --max-steps --output -o --resume --dry-run --json"
+    ),
     "monitor": "run --once --every --json",
     "compare": "first second --html --json",
     "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit --columns --precision",
