@@ -142,21 +142,21 @@ def test_made_small_it_trains_saves_and_encodes(name: str, home: Path) -> None:
         }
 
 
-def test_the_edge_recipe_says_how_to_pretrain_first(home: Path) -> None:
+def test_the_edge_recipe_says_two_ways_to_begin(home: Path) -> None:
     head = "".join(re.findall(r"^#(.*\n)", recipe_path("nexus-240m").read_text(encoding="utf-8"), re.MULTILINE))
-    said = {
-        words[1]: words[2:]
-        for words in map(shlex.split, head.replace("\\\n", " ").splitlines())
-        if words[:1] == ["spectra"]
-    }
+    commands = [words for words in map(shlex.split, head.replace("\\\n", " ").splitlines()) if words[:1] == ["spectra"]]
+    *_, by_words, late = [words[2:] for words in commands if words[1] == "train"]
+    (first,) = [words[2:] for words in commands if words[1] == "pretrain"]
     few = ["train.max_steps=2", "train.batch=8", f"output={home}/runs"]
     flags = {"model.size": "nexus-240m", "data.train": str(home / "pairs.jsonl")}
-    assert said["pretrain"][:2] == ["--size", "nexus-240m"] and said["train"][0] == "nexus-240m.yaml"
-    base = pretrain(load_recipe(None, [*said["pretrain"][4:], *few], flags=flags))
+    assert first[:2] == ["--size", "nexus-240m"] and by_words[0] == late[0] == "nexus-240m.yaml"
+    base = pretrain(load_recipe(None, [*first[4:], *few], flags=flags))
     assert base.folder == home / "runs" / "base"
-    recipe = shipped("nexus-240m", *said["train"][1:], *few)
-    assert {"distill_embedding", "distill_similarity", "semantic", "entity"} <= set(
-        live_terms(recipe, ["anchor", "positive"])
-    )
-    student = train(recipe).model
-    assert (student.spectra.config.norm, len(student.tokenizer)) == ("pre", len(load_tokenizer("tokenizer")))
+    for name, words in (("words", by_words), ("late", late)):
+        recipe = shipped("nexus-240m", *words[1:], *few, f"name={name}")
+        assert (recipe.model.words is None, recipe.model.start is None) == (name == "late", name == "words")
+        assert {"distill_embedding", "distill_similarity", "semantic", "entity"} <= set(
+            live_terms(recipe, ["anchor", "positive"])
+        )
+        student = train(recipe).model
+        assert (student.spectra.config.norm, len(student.tokenizer)) == ("pre", len(load_tokenizer("tokenizer")))
