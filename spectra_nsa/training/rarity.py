@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,16 +38,22 @@ def fit_rarity(model: SpectraSentenceTransformer, rows: Dataset) -> None:
 
 @torch.no_grad()
 def _pooled(model: SpectraSentenceTransformer, texts: list[str]) -> torch.Tensor:
+    pool = model.spectra.entity.pool
+    return torch.cat([pool(states, mask, ids) for states, mask, ids in short_states(model, texts)])
+
+
+@torch.no_grad()
+def short_states(
+    model: SpectraSentenceTransformer, texts: list[str]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """What the encoder makes of texts' first tokens, shortest texts first: float32 states, mask and ids by batches."""
     spectra, training = model.spectra, model.training
     model.eval()
     texts = sorted(texts, key=len)
-    found = []
     for start in range(0, len(texts), 64):
         batch = model.tokenizer(
             texts[start : start + 64], truncation=True, max_length=SHORT, padding=True, return_tensors="pt"
         ).to(spectra.device)
         ids_BT, mask_BT = batch["input_ids"], batch["attention_mask"]
-        states_BTD = spectra(ids_BT, mask_BT, outputs=()).last_hidden_state
-        found.append(spectra.entity.pool(states_BTD.float(), mask_BT, ids_BT))
+        yield spectra(ids_BT, mask_BT, outputs=()).last_hidden_state.float(), mask_BT, ids_BT
     model.train(training)
-    return torch.cat(found)

@@ -17,6 +17,7 @@ from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.models.static import UNUSED, principal_axes, sif_weights, token_counts
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.models.vocabulary import pieces_of
+from spectra_nsa.training.rarity import short_states
 from spectra_nsa.training.teachers import teacher_vectors
 from spectra_nsa.training.watching import check_pooling
 
@@ -30,7 +31,7 @@ SAMPLE = 20_000  # rows whose tokens are counted
 LOUD = 8.0  # times as long as a random row: positions, which are random, say little beside it
 COMMON = 8  # times as frequent as the mean piece: what counts half
 TELLING = 1e-6  # a unit vector's distance from the mean below which it says nothing
-CENTRED, SHORT = 512, 64  # texts whose mean state is taken away, and how many tokens of each are read
+CENTRED = 512  # rows whose mean state is taken away
 _COLUMN = "text"
 
 
@@ -166,17 +167,11 @@ def _last_norm(spectra: SpectraModel) -> nn.LayerNorm:
 def _centre(model: SpectraSentenceTransformer, rows: Dataset) -> None:
     """Takes the mean state of some texts away, by the last norm's bias: what random layers add is nearly the same for
     all texts, and would make all of them alike."""
-    spectra, training = model.spectra, model.training
-    model.eval()
-    texts = sorted((text for texts in zip(*rows[:CENTRED].values(), strict=True) for text in texts), key=len)
-    total_D, count = torch.zeros(spectra.config.hidden_size, device=spectra.device), 0
-    for start in range(0, len(texts), 64):
-        batch = model.tokenizer(
-            texts[start : start + 64], truncation=True, max_length=SHORT, padding=True, return_tensors="pt"
-        ).to(spectra.device)
-        states_BTD = spectra(batch["input_ids"], batch["attention_mask"], outputs=()).last_hidden_state.float()
-        mask_BT1 = batch["attention_mask"][..., None]
-        total_D += ((states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)).sum(0)
-        count += len(states_BTD)
-    _last_norm(spectra).bias.sub_(total_D / count)
-    model.train(training)
+    texts = [text for texts in zip(*rows[:CENTRED].values(), strict=True) for text in texts]
+    means_ND = torch.cat(
+        [
+            (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            for states, mask, _ in short_states(model, texts)
+        ]
+    )
+    _last_norm(model.spectra).bias.sub_(means_ND.mean(0))
