@@ -62,7 +62,7 @@ def distill_command(
     from spectra_nsa.workflows import distill as work
 
     if resume is not None:
-        if teacher is not None or layers is not None or static or dry_run:
+        if any((teacher, layers, static, dim, epochs, max_steps, dry_run)):
             raise UsageError(
                 "--resume goes on with a run by its own recipe: name the run alone, or change a key by spectra train "
                 "--resume RUN KEY=VALUE."

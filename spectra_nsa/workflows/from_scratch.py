@@ -9,7 +9,7 @@ from spectra_nsa.config.recipe import Recipe, with_values
 
 SIZE = "nexus-mini"
 VOCABULARY, LENGTH = 8_000, 128
-READ = 8_000  # texts that the vocabulary is learnt from; more change little and take their time
+READ = 8_000  # texts at least, and not twice as many, that the vocabulary is learnt from: more take their time
 PAIRS_A_MINUTE = 1_000  # a teacher encodes twice as many texts in well under the time that is left
 SHORTEST_FROM_SCRATCH = 120  # seconds below which vocabulary and teacher leave nothing for the student
 # Batches of 32 mixed from all packages: a young model learns more from many steps than from hard negatives.

@@ -211,6 +211,7 @@ def test_stopped_before_its_first_step_it_names_the_command_that_goes_on(
 def test_what_goes_on_takes_no_other_words(teacher: Path, pairs: Path, tmp_path: Path) -> None:
     for words, said in (
         ([str(teacher), "--resume", str(tmp_path)], "name the run alone"),
+        (["--resume", str(tmp_path), "--max-steps", "3"], "name the run alone"),
         (["--resume", str(tmp_path)], "neither a run"),
         ([str(teacher)], "TEACHER SOURCE"),
     ):
