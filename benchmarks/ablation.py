@@ -22,7 +22,7 @@ from pathlib import Path
 from dev_packages import split_packages
 
 from spectra_nsa.models.starter import starter_checkpoint
-from spectra_nsa.workflows.quickstart import QUICKSTART_RECIPE
+from spectra_nsa.workflows.quickstart.run import QUICKSTART_RECIPE
 
 PARTS = (
     "spectral,conv,depth_mix,entity,attention_pooling,entropy_pooling,matryoshka,anchor-joined,bridge-joined,"

@@ -42,8 +42,8 @@ from scipy.stats import binomtest
 from spectra_nsa.core.files import write_json
 from spectra_nsa.core.results import environment
 from spectra_nsa.heads.anomaly import AnomalyHead
+from spectra_nsa.heads.fit_anomaly import fit_anomaly
 from spectra_nsa.metrics.detection import auroc, average_precision, false_positive_rate, paired_auroc_difference
-from spectra_nsa.models.fit_anomaly import fit_anomaly
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.models.starter import HUB_NAME
 from spectra_nsa.models.warm_start import open_model

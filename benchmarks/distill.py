@@ -40,7 +40,7 @@ from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.text.duplicates import near_duplicates
-from spectra_nsa.text.python_env import environment_pairs
+from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.text.sources import load_source
 
 GENERAL = ("stsb", "wiki_split", "query_wellformedness")

@@ -33,11 +33,11 @@ from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.config.sections import DataSection
 from spectra_nsa.core.results import environment
 from spectra_nsa.models.starter import starter_checkpoint
-from spectra_nsa.text.python_env import environment_pairs
-from spectra_nsa.training.build import build_trainer
-from spectra_nsa.training.data import TrainingData, load_training_data
-from spectra_nsa.training.start import open_start
-from spectra_nsa.training.tokens import token_rows
+from spectra_nsa.text.readers.python_env import environment_pairs
+from spectra_nsa.training.data.rows import TrainingData, load_training_data
+from spectra_nsa.training.data.token_cache import token_rows
+from spectra_nsa.training.init.start import open_start
+from spectra_nsa.training.loop.build import build_trainer
 
 BATCH, LENGTH, WARM_UP = 64, 128, 2
 

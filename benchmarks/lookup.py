@@ -1,4 +1,4 @@
-"""What one lookup of the token embedding a batch saves over one a pass (`models/length_groups.with_rows`), on a CPU.
+"""What one lookup of the token embedding a batch saves over one a pass (`models/length_batches.with_rows`), on a CPU.
 
     python benchmarks/lookup.py [--steps 12] [--length 128] [--batch 64] [--size NAME]
 
@@ -21,15 +21,15 @@ from transformers.trainer_utils import SaveStrategy
 
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.seeds import set_seed
-from spectra_nsa.models import length_groups
 from spectra_nsa.models.starter import starter_checkpoint
-from spectra_nsa.text.python_env import environment_pairs
-from spectra_nsa.training.build import build_trainer
-from spectra_nsa.training.data import TrainingData
-from spectra_nsa.training.rarity import fit_rarity
-from spectra_nsa.training.start import open_start
+from spectra_nsa.text.readers.python_env import environment_pairs
+from spectra_nsa.tokens import length_batches
+from spectra_nsa.training.data.rows import TrainingData
+from spectra_nsa.training.init.rarity import fit_rarity
+from spectra_nsa.training.init.start import open_start
+from spectra_nsa.training.loop.build import build_trainer
 
-ONCE = length_groups.with_rows
+ONCE = length_batches.with_rows
 WARM_UP = 2
 
 
@@ -42,7 +42,7 @@ class Turns(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         once = (state.global_step + self.first) % 2 == 0
-        length_groups.with_rows = ONCE if once else lambda features, table: list(features)
+        length_batches.with_rows = ONCE if once else lambda features, table: list(features)
         self.began = time.perf_counter(), time.process_time()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -37,11 +37,11 @@ from spectra_nsa.core.seeds import set_seed
 from spectra_nsa.losses.stack import NEEDS, SCORED
 from spectra_nsa.models.precision import resolve_precision
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
-from spectra_nsa.text.python_env import environment_pairs
-from spectra_nsa.training.build import build_trainer, live_terms
-from spectra_nsa.training.data import TrainingData
-from spectra_nsa.training.rarity import fit_rarity
-from spectra_nsa.training.start import open_start
+from spectra_nsa.text.readers.python_env import environment_pairs
+from spectra_nsa.training.data.rows import TrainingData
+from spectra_nsa.training.init.rarity import fit_rarity
+from spectra_nsa.training.init.start import open_start
+from spectra_nsa.training.loop.build import build_trainer, live_terms
 
 WARM_UP = 2
 EXTRA_TERMS = {"triplet": 0.1, "matryoshka_angular": 0.1, "spectral": 0.01}  # those that are off by default

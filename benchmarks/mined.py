@@ -42,12 +42,12 @@ from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.text.duplicates import near_duplicates
-from spectra_nsa.text.python_env import environment_pairs
+from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.text.sources import load_source
-from spectra_nsa.training.data import TrainingData
+from spectra_nsa.training.data.rows import TrainingData
 from spectra_nsa.training.run import train
-from spectra_nsa.workflows.mine import mine
-from spectra_nsa.workflows.quickstart import PER_PACKAGE, QUICKSTART_RECIPE
+from spectra_nsa.workflows.mine.run import mine
+from spectra_nsa.workflows.quickstart.run import PER_PACKAGE, QUICKSTART_RECIPE
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -60,7 +60,7 @@ def write_model(folder: Path, width: int) -> Path:
 
 
 def ours(source: str, model: str, output: str, rules: dict[str, Any]) -> dict[str, Any]:
-    from spectra_nsa.workflows.mine import mine
+    from spectra_nsa.workflows.mine.run import mine
 
     return mine(source, model, output, say=lambda line: print(line, file=sys.stderr, flush=True), **rules)
 

@@ -35,11 +35,11 @@ from spectra_nsa.evaluation.systems import DenseSystem, System
 from spectra_nsa.evaluation.tasks import tasks_from
 from spectra_nsa.metrics.bootstrap import correlation_draws, mean_draws
 from spectra_nsa.metrics.effects import part_effects
-from spectra_nsa.models.length_groups import Work
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.teacher import open_teacher
-from spectra_nsa.training.corpus import load_texts
-from spectra_nsa.training.pretrain import check_recipe, open_masked, packed, pretrain
+from spectra_nsa.tokens.length_batches import Work
+from spectra_nsa.training.data.documents import load_texts
+from spectra_nsa.training.jobs.masked_lm import check_recipe, open_masked, packed, pretrain
 from spectra_nsa.training.run import train
 
 LENGTH = 128

@@ -19,9 +19,9 @@ from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.evaluation.pairs import PairsTask
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.models.starter import starter_checkpoint
-from spectra_nsa.training.data import TrainingData
+from spectra_nsa.training.data.rows import TrainingData
 from spectra_nsa.training.run import train
-from spectra_nsa.workflows.quickstart import QUICKSTART_RECIPE
+from spectra_nsa.workflows.quickstart.run import QUICKSTART_RECIPE
 
 
 def main() -> None:

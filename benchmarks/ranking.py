@@ -28,8 +28,8 @@ from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.models.starter import HUB_NAME
 from spectra_nsa.models.warm_start import open_model
 from spectra_nsa.text.duplicates import near_duplicates
-from spectra_nsa.text.python_env import environment_pairs
-from spectra_nsa.workflows.quickstart import PER_PACKAGE
+from spectra_nsa.text.readers.python_env import environment_pairs
+from spectra_nsa.workflows.quickstart.run import PER_PACKAGE
 
 DEV_PACKAGES = {"networkx", "rich", "pip", "setuptools", "datasets", "fsspec"}
 BATCH = 64

@@ -35,9 +35,9 @@ from spectra_nsa.models.starter import HUB_NAME
 from spectra_nsa.models.warm_start import open_model
 from spectra_nsa.text.beir import load_beir
 from spectra_nsa.text.duplicates import near_duplicates
-from spectra_nsa.text.python_env import environment_pairs
+from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.text.rows import RetrievalSet
-from spectra_nsa.training.rarity import fit_rarity
+from spectra_nsa.training.init.rarity import fit_rarity
 
 BEIR = ("cosqa_retrieval_dev", "cranfield", "medline")
 NAMES = ("medquad", *BEIR, "stdlib", "names")

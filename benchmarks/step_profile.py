@@ -33,17 +33,17 @@ from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.results import environment
 from spectra_nsa.core.seeds import set_seed
 from spectra_nsa.losses.stack import LossStack
-from spectra_nsa.models import length_groups
-from spectra_nsa.models.length_groups import Work
 from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.models.precision import resolve_precision
 from spectra_nsa.models.starter import starter_checkpoint
-from spectra_nsa.text.python_env import environment_pairs
-from spectra_nsa.training.build import build_trainer
-from spectra_nsa.training.data import TrainingData
-from spectra_nsa.training.rarity import fit_rarity
-from spectra_nsa.training.start import open_start
-from spectra_nsa.training.trainer import SpectraTrainer
+from spectra_nsa.text.readers.python_env import environment_pairs
+from spectra_nsa.tokens import length_batches
+from spectra_nsa.tokens.length_batches import Work
+from spectra_nsa.training.data.rows import TrainingData
+from spectra_nsa.training.init.rarity import fit_rarity
+from spectra_nsa.training.init.start import open_start
+from spectra_nsa.training.loop.build import build_trainer
+from spectra_nsa.training.loop.trainer import SpectraTrainer
 
 WARM_UP = 3
 ALL = "all watched steps"
@@ -155,7 +155,7 @@ def mark(trainer: SpectraTrainer) -> None:
     LossStack._weighted = within("loss", LossStack._weighted)  # type: ignore[method-assign]
     LossStack._check_outputs = within("loss", LossStack._check_outputs)  # type: ignore[method-assign]
     for name in ("batch_of", "by_column", "passes_of"):
-        setattr(length_groups, name, within("batching", getattr(length_groups, name)))
+        setattr(length_batches, name, within("batching", getattr(length_batches, name)))
     accelerator: Any = trainer.accelerator
     accelerator.clip_grad_norm_ = within("clipping and checks", accelerator.clip_grad_norm_)
     for callback in trainer.callback_handler.callbacks:

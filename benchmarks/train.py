@@ -35,8 +35,8 @@ from spectra_nsa.losses.info_nce import InfoNCE
 from spectra_nsa.models.precision import resolve_precision
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.warm_start import warm_start
-from spectra_nsa.text.python_env import environment_pairs
-from spectra_nsa.training.trainer import SpectraTrainer
+from spectra_nsa.text.readers.python_env import environment_pairs
+from spectra_nsa.training.loop.trainer import SpectraTrainer
 
 BATCH, LENGTH, WARM_UP = 64, 128, 2
 

@@ -29,12 +29,12 @@ from spectra_nsa.evaluation.run import evaluate
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.evaluation.tasks import tasks_from
 from spectra_nsa.models.starter import starter_checkpoint
-from spectra_nsa.models.tokenizer_train import TokenizerSpec, train_tokenizer
 from spectra_nsa.models.vocabulary import with_vocabulary
 from spectra_nsa.models.warm_start import warm_start
 from spectra_nsa.text.corpus import Corpus
-from spectra_nsa.training.build import build_trainer
-from spectra_nsa.training.data import load_training_data
+from spectra_nsa.tokens.train import TokenizerSpec, train_tokenizer
+from spectra_nsa.training.data.rows import load_training_data
+from spectra_nsa.training.loop.build import build_trainer
 
 TEXTS = ("wiki_split/train.jsonl.gz", "stsb/train.jsonl.gz")
 WAYS = ("matched", "matched, others random", "random")

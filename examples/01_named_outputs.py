@@ -15,7 +15,7 @@ import spectra_nsa as sp
 from spectra_nsa.index.cascade import hamming_nearest
 from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.text.duplicates import near_duplicates
-from spectra_nsa.text.python_env import environment_pairs
+from spectra_nsa.text.readers.python_env import environment_pairs
 
 QUERIES = ["POP3 uidl", "gzip mtime", "getaddrinfo", "RFC 2822 date"]
 FUNCTION = "shutil.rmtree"

@@ -78,7 +78,7 @@ def stage(work: Path, name: str, *words: str | Path, resumed_by: str | None = No
 def write_texts(sources: Sequence[str], plain: Sequence[str], rows: int, limit: int, work: Path) -> None:
     """Writes `pretrain.jsonl` (texts), `learn.jsonl` (pairs, or texts where a source has none), `functions.jsonl`."""
     from spectra_nsa.text.duplicates import near_duplicates
-    from spectra_nsa.text.python_env import environment_pairs
+    from spectra_nsa.text.readers.python_env import environment_pairs
     from spectra_nsa.text.sources import load_source
 
     test = environment_pairs("stdlib").dataset

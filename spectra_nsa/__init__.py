@@ -17,7 +17,7 @@ _HOMES = {
     "export_bert": "spectra_nsa.models.bert_export",
     "similar_texts": "spectra_nsa.workflows.search",
     "load_source": "spectra_nsa.text.sources",
-    "mine": "spectra_nsa.workflows.mine",
+    "mine": "spectra_nsa.workflows.mine.run",
     "train": "spectra_nsa.training.run",
     "SpectraError": "spectra_nsa.core.errors",
 }
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from spectra_nsa.models.warm_start import warm_start
     from spectra_nsa.text.sources import load_source
     from spectra_nsa.training.run import train
-    from spectra_nsa.workflows.mine import mine
+    from spectra_nsa.workflows.mine.run import mine
     from spectra_nsa.workflows.search import similar_texts
 
 

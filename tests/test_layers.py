@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,3 +26,22 @@ def test_every_folder_of_the_package_has_its_layer() -> None:
     named = {name.strip() for layer in layers for name in layer.split("|")}
     folders = {path.parent.name for path in (ROOT / "spectra_nsa").glob("*/__init__.py")}
     assert folders <= named, f"without a layer in pyproject.toml: {folders - named}"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports inside functions count; those for type checking alone do not."""
+    graph = grimp.build_graph("spectra_nsa", exclude_type_checking_imports=True, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        raise AssertionError(f"import cycle: {' → '.join(reversed(error.args[1]))}") from error
+
+
+def test_no_folder_is_a_heap() -> None:
+    """At most 16 modules a folder (`cli` has one a verb), 300 lines a file."""
+    package = ROOT / "spectra_nsa"
+    folders = [path.parent for path in package.rglob("__init__.py")]
+    modules = {folder: [path for path in folder.glob("*.py") if path.name != "__init__.py"] for folder in folders}
+    crowded = {folder.name: len(files) for folder, files in modules.items() if len(files) > 16 and folder.name != "cli"}
+    assert not crowded

@@ -13,7 +13,7 @@ from spectra_nsa.cli.options import DryRun, JsonAtEnd, Words
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from spectra_nsa.workflows.ablate_plan import Plan
+    from spectra_nsa.workflows.ablate.plan import Plan
 
 
 def ablate_command(
@@ -56,7 +56,7 @@ def ablate_command(
     if markdown is not None and markdown.is_dir():
         raise UsageError(f"{markdown} is a folder: name a file to write.")
     from spectra_nsa.cli.train import read_recipe
-    from spectra_nsa.workflows.ablate_plan import Measures, make_plan
+    from spectra_nsa.workflows.ablate.plan import Measures, make_plan
 
     plan = make_plan(
         read_recipe(words or [], {"model.start": start, "data.train": data}),
@@ -94,7 +94,7 @@ def _list(as_json: bool) -> None:
 
 
 def _plan(plan: Plan, as_json: bool) -> None:
-    from spectra_nsa.workflows.ablate import plan_document
+    from spectra_nsa.workflows.ablate.run import plan_document
 
     facts = plan_document(plan)
     if as_json:
@@ -116,7 +116,7 @@ def _plan(plan: Plan, as_json: bool) -> None:
 
 def _run(plan: Plan, keep_models: bool) -> dict[str, Any]:
     from spectra_nsa.core.console import console
-    from spectra_nsa.workflows.ablate import ablate
+    from spectra_nsa.workflows.ablate.run import ablate
 
     err = console(stderr=True)
     try:

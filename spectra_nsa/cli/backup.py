@@ -26,7 +26,7 @@ def list_command(
 
     Example: spectra backup list /content/drive/MyDrive/spectra
     """
-    from spectra_nsa.training.restore import overview
+    from spectra_nsa.training.runs.restore import overview
 
     runs = overview(url)
     if as_json:
@@ -48,7 +48,7 @@ def restore_command(
 
     Example: spectra backup restore /content/drive/MyDrive/spectra/first --to runs/first
     """
-    from spectra_nsa.training.restore import restore
+    from spectra_nsa.training.runs.restore import restore
 
     facts: dict[str, Any] = restore(url, to)
     if as_json:

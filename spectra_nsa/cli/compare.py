@@ -57,7 +57,7 @@ def _runs(first: str, second: str, html: Path | None, as_json: bool) -> None:
 
 
 def _models(first: str, second: str, html: Path | None, as_json: bool) -> None:
-    from spectra_nsa.models.inspect import config_of, inspect_model
+    from spectra_nsa.models.size import config_of, inspect_model
     from spectra_nsa.report.compare import comparison_rows, differing
 
     if html is not None:

@@ -58,8 +58,8 @@ def distill_command(
 
     Example: spectra distill sentence-transformers/all-MiniLM-L6-v2 pairs.jsonl --layers 3 --output runs/student
     """
-    from spectra_nsa.training.watching import check_names
-    from spectra_nsa.workflows import distill as work
+    from spectra_nsa.training.checks import check_names
+    from spectra_nsa.workflows.distill import run as work
 
     if resume is not None:
         if any((teacher, layers, static, dim, epochs, max_steps, dry_run)):
@@ -97,7 +97,7 @@ def distill_command(
 
 def _run(recipe: Recipe, work: Callable[[], dict[str, Any]], as_json: bool) -> None:
     from spectra_nsa.cli.train import warn_of_no_better
-    from spectra_nsa.workflows.distill import folder_of
+    from spectra_nsa.workflows.distill.run import folder_of
 
     try:
         facts = work()

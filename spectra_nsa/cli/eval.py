@@ -69,7 +69,7 @@ def _check_writable(json: str | None, markdown: Path | None, html: Path | None) 
 
 def _systems(model: str, baselines: list[str], dim: int | None, precision: str) -> list[System]:
     """The opened systems; where two folders share their short name, the later one is called by its path."""
-    from spectra_nsa.evaluation.systems import open_system
+    from spectra_nsa.evaluation.open import open_system
 
     systems: list[System] = []
     for at, name in enumerate([model, *baselines]):

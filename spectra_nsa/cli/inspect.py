@@ -23,7 +23,7 @@ def inspect_command(
 
     Example: spectra inspect M456 --gpu H100
     """
-    from spectra_nsa.models.inspect import Workload, config_of, inspect_model
+    from spectra_nsa.models.size import Workload, config_of, inspect_model
 
     workload = Workload(rows=rows, epochs=epochs, batch=batch, gpu=gpu, checkpointing=gradient_checkpointing)
     facts = inspect_model(config_of(model), workload)

@@ -57,7 +57,7 @@ def mine_command(
     Example: spectra mine pairs.csv --model runs/mine/model --negatives 4 --relative-margin 0.05 --output mined.jsonl
     """
     from spectra_nsa.text.columns import parse_columns
-    from spectra_nsa.workflows.mine import mine
+    from spectra_nsa.workflows.mine.run import mine
 
     try:
         facts = mine(

@@ -15,7 +15,7 @@ from spectra_nsa.cli.train import ENDED_ALREADY, from_where, read_recipe
 
 if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
-    from spectra_nsa.training.pretrain import PretrainResult
+    from spectra_nsa.training.jobs.masked_lm import PretrainResult
 
 
 def pretrain_command(
@@ -54,8 +54,8 @@ def pretrain_command(
         "train.seed": seed,
         "train.gradient_checkpointing": gradient_checkpointing or None,
     }
-    from spectra_nsa.training.pretrain import check_recipe
-    from spectra_nsa.training.watching import check_names, check_verb
+    from spectra_nsa.training.checks import check_names, check_verb
+    from spectra_nsa.training.jobs.masked_lm import check_recipe
 
     if resume is not None:
         check_verb(resume, "pretrain")
@@ -71,11 +71,11 @@ def pretrain_command(
 def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     """Loads texts and model, packs, trains nothing."""
     from spectra_nsa.models.precision import resolve_precision
-    from spectra_nsa.training.build import steps_of
-    from spectra_nsa.training.checkpoints import first_step
-    from spectra_nsa.training.corpus import load_texts
-    from spectra_nsa.training.pretrain import batch_of, check_dev, open_masked, packed
-    from spectra_nsa.training.watching import check_reporters
+    from spectra_nsa.training.checks import check_reporters
+    from spectra_nsa.training.data.documents import load_texts
+    from spectra_nsa.training.jobs.masked_lm import batch_of, check_dev, open_masked, packed
+    from spectra_nsa.training.loop.build import steps_of
+    from spectra_nsa.training.runs.checkpoints import first_step
 
     check_reporters(recipe)
     began = first_step(resume)
@@ -119,7 +119,7 @@ def _readable(plan: dict[str, Any]) -> str:
 
 def _pretrain(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     from spectra_nsa.core.processes import is_first
-    from spectra_nsa.training.pretrain import pretrain
+    from spectra_nsa.training.jobs.masked_lm import pretrain
 
     result = pretrain(recipe, resume=resume)
     if result.interrupted:

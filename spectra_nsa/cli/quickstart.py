@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from spectra_nsa.workflows.quickstart import Quickstart
+    from spectra_nsa.workflows.quickstart.run import Quickstart
 
 SHOWN = ("ndcg@10", "mrr", "recall@1", "recall@10")
 
@@ -32,7 +32,7 @@ def quickstart_command(
     """
     from spectra_nsa.core.console import console
     from spectra_nsa.core.files import read_json
-    from spectra_nsa.workflows.quickstart import quickstart
+    from spectra_nsa.workflows.quickstart.run import quickstart
 
     out = console(stderr=True) if as_json else console()
     out.print("[bold]Spectra quickstart[/bold]: search Python code by what it does")
@@ -51,7 +51,7 @@ def quickstart_command(
 def _outputs(done: Quickstart) -> Table:
     from rich.table import Table
 
-    from spectra_nsa.workflows.quickstart_outputs import outputs_grid
+    from spectra_nsa.workflows.quickstart.outputs import outputs_grid
 
     header, rows = outputs_grid(done.outputs)
     table = Table(title="\nwhat one forward pass gives", title_justify="left")

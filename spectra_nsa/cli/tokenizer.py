@@ -51,8 +51,8 @@ def train_command(
 
     Example: spectra tokenizer train pairs.jsonl --output tokenizer --vocab-size 8000
     """
-    from spectra_nsa.models.tokenizer_train import TokenizerSpec
     from spectra_nsa.text.columns import parse_columns
+    from spectra_nsa.tokens.train import TokenizerSpec
     from spectra_nsa.workflows.tokenizer import train_tokenizer_on
 
     start = time.perf_counter()

@@ -75,7 +75,7 @@ def train_command(
         "anomaly": no_anomaly,
     }
     flags |= {f"model.{part}": False for part, is_off in off.items() if is_off}
-    from spectra_nsa.training.watching import check_names, check_recipe, check_verb
+    from spectra_nsa.training.checks import check_names, check_recipe, check_verb
 
     if resume is not None:
         check_verb(resume, "train")
@@ -117,7 +117,7 @@ def read_recipe(words: list[str], flags: dict[str, Any], resume: Path | None = N
     given = Path(files[0]) if files else None
     if resume is None:
         return read(given)
-    from spectra_nsa.training.checkpoints import run_of
+    from spectra_nsa.training.runs.checkpoints import run_of
 
     own = read(run_of(resume) / "recipe.yaml")
     if given is not None:
@@ -146,18 +146,18 @@ def _check_own(file: Path, given: Recipe, run: Path, own: Recipe) -> None:
 
 def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     """Loads data and shapes, trains nothing."""
-    from spectra_nsa.models.inspect import Workload, inspect_model
-    from spectra_nsa.training.checkpoints import first_step
-    from spectra_nsa.training.place import check_free
+    from spectra_nsa.models.size import Workload, inspect_model
+    from spectra_nsa.training.runs.checkpoints import first_step
+    from spectra_nsa.training.runs.folder import check_free
 
     began = first_step(resume)
     if recipe.name is not None and resume is None:
         check_free(Path(recipe.output) / recipe.name)
     from spectra_nsa.models.precision import resolve_precision
-    from spectra_nsa.training.build import live_terms, steps_of
-    from spectra_nsa.training.data import load_training_data
-    from spectra_nsa.training.start import planned_config
-    from spectra_nsa.training.watching import check_data
+    from spectra_nsa.training.checks import check_data
+    from spectra_nsa.training.data.rows import load_training_data
+    from spectra_nsa.training.init.start import planned_config
+    from spectra_nsa.training.loop.build import live_terms, steps_of
 
     config, length = planned_config(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
@@ -203,7 +203,7 @@ def _readable(plan: dict[str, Any]) -> str:
 
 def from_where(plan: Mapping[str, Any]) -> str:
     """Where a run that is resumed goes on, as a sentence and a blank; empty for a new one."""
-    from spectra_nsa.training.opening import going_on
+    from spectra_nsa.training.runs.messages import going_on
 
     if plan["first_step"] is None:
         return ""

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from spectra_nsa.core.errors import UsageError
+
 
 class Section(BaseModel):
     """A part of a recipe: closed and immutable."""
@@ -62,6 +64,17 @@ class DataSection(Section):
     group: str | None = Field(None, description="a column: batches are filled from rows that share it")
     dev: str | None = Field(None, description="a source for the dev metric; none holds rows of `train` out")
     dev_rows: int = Field(200, ge=0, description="rows of the dev set; 0 for no dev metric")
+
+    @property
+    def source(self) -> str:
+        """The source of the training rows.
+
+        Raises:
+            UsageError: none is named.
+        """
+        if self.train is None:
+            raise UsageError("nothing to train on: give --data SOURCE (a file, a Hub set, or python:installed).")
+        return self.train
 
 
 class Term(Section):

@@ -19,7 +19,7 @@ from sentence_transformers.base.losses.gradcache import RandContext
 from torch import Tensor, nn
 
 from spectra_nsa.losses.whole_batch import own_rows, whole_outputs
-from spectra_nsa.models.length_groups import Work, batch_of, by_column, evened, passes_of
+from spectra_nsa.tokens.length_batches import Work, batch_of, by_column, evened, passes_of
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ BROUGHT = (TEACHER, TARGET, SCORES)
 def embedding(student_ND: Tensor, target_ND: Tensor) -> Tensor:
     """Mean of 1 − cos(student, target): half the squared distance of the unit vectors (cf. Kim et al. 2023).
 
-    The target is the teacher's vector on the student's width by a fixed map (`training/teaching.py`), so that nothing
-    is learnt beside the student, and nothing has to be kept or thrown away.
+    The target is the teacher's vector on the student's width by a fixed map (`training/teacher/lookup.py`), so that
+    nothing is learnt beside the student, and nothing has to be kept or thrown away.
     """
     return 1 - F.cosine_similarity(student_ND, target_ND, dim=-1).mean()
 

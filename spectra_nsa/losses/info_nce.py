@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from torch import Tensor, nn
 
-from spectra_nsa.models.length_groups import embed_by_length
+from spectra_nsa.tokens.length_batches import embed_by_length
 
 
 class InfoNCE(nn.Module):

@@ -19,7 +19,7 @@ from spectra_nsa.losses.distill import BROUGHT, SCORES, TAUGHT, TEACHER, taught
 from spectra_nsa.losses.finite import NotFiniteError, agreed
 from spectra_nsa.losses.info_nce import InfoNCE
 from spectra_nsa.losses.whole_batch import sizes_of, whole_outputs, whole_scores
-from spectra_nsa.models.length_groups import Work, outputs_by_length
+from spectra_nsa.tokens.length_batches import Work, outputs_by_length
 
 if TYPE_CHECKING:
     from spectra_nsa.models.model import SpectraModel

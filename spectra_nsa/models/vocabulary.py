@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from spectra_nsa.models.model import SpectraForMaskedLM, SpectraModel
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, build
-from spectra_nsa.models.tokenizer_kinds import MARK
+from spectra_nsa.tokens.kinds import MARK
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _ROLES = (("pad",), ("unk",), ("cls", "bos"), ("sep", "eos"), ("mask",))

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.text.lines import read_lines
 from spectra_nsa.text.quarantine import Quarantine, file_name, printable
-from spectra_nsa.text.records import Record, read_records
+from spectra_nsa.text.readers.lines import read_lines
+from spectra_nsa.text.readers.records import Record, read_records
 from spectra_nsa.text.rows import Problem, RetrievalSet, TextSet
 from spectra_nsa.text.table import BadValue, document_text, text_value
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.text.lines import Line, read_lines
 from spectra_nsa.text.quarantine import KEPT
-from spectra_nsa.text.records import is_plain, text_record
+from spectra_nsa.text.readers.lines import Line, read_lines
+from spectra_nsa.text.readers.records import is_plain, text_record
 from spectra_nsa.text.rows import Problem
 
 if TYPE_CHECKING:

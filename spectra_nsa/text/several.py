@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.text.columns import layout
-from spectra_nsa.text.records import Record, read_records
+from spectra_nsa.text.readers.records import Record, read_records
 from spectra_nsa.text.rows import Problem
 
 PEEK = 100  # rows whose keys make up the columns of a file

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
-from spectra_nsa.text import beir, hub
+from spectra_nsa.text import beir
 from spectra_nsa.text.quarantine import Quarantine
-from spectra_nsa.text.records import FORMATS, PLAIN, Record, file_format, is_plain, read_records
+from spectra_nsa.text.readers import hub
+from spectra_nsa.text.readers.records import FORMATS, PLAIN, Record, file_format, is_plain, read_records
 from spectra_nsa.text.rows import Problem, TextSet
 from spectra_nsa.text.several import read_several
 from spectra_nsa.text.shelf import Shelf
@@ -198,7 +199,7 @@ def _from_hub(
 def _from_python(
     text: str, columns: Mapping[str, str] | None, split: str | None, limit: int | None, quarantine: Path | None
 ) -> TextSet:
-    from spectra_nsa.text.python_env import environment_pairs
+    from spectra_nsa.text.readers.python_env import environment_pairs
 
     if columns or split:
         raise UsageError(f"{text} has fixed columns (anchor, positive) and no splits: leave --columns and --split out.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spectra_nsa.core.errors import SpectraError, missing_extra
 from spectra_nsa.text.columns import MOST_NEGATIVES, Layout, layout
 from spectra_nsa.text.quarantine import Quarantine, printable
-from spectra_nsa.text.records import Record
+from spectra_nsa.text.readers.records import Record
 from spectra_nsa.text.rows import Problem, TextSet
 from spectra_nsa.text.several import PEEK
 from spectra_nsa.text.shape import Shape

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.seeds import set_seed
-from spectra_nsa.training.opening import opening
-from spectra_nsa.training.place import (
+from spectra_nsa.training.runs.folder import (
     backup_of,
     check_rows,
     finish_folder,
@@ -22,14 +21,15 @@ from spectra_nsa.training.place import (
     taken_back,
     write_recipe,
 )
+from spectra_nsa.training.runs.messages import opening
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
-    from spectra_nsa.training.backup import Backup, Tally
-    from spectra_nsa.training.data import TrainingData
-    from spectra_nsa.training.trainer import RunTrainer
+    from spectra_nsa.training.data.rows import TrainingData
+    from spectra_nsa.training.loop.trainer import RunTrainer
+    from spectra_nsa.training.runs.backup import Backup, Tally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def train(
         UsageError: a recipe or a run of `spectra pretrain`.
         SpectraError: unusable data, model, folder or checkpoint, or a checkpoint of another model or other data.
     """
-    from spectra_nsa.training.watching import check_recipe, check_verb
+    from spectra_nsa.training.checks import check_recipe, check_verb
 
     shard = processes.connect()
     if resume is not None:
@@ -109,12 +109,12 @@ def _run(
     *,
     resumed: bool,
 ) -> RunResult:
-    from spectra_nsa.training.checkpoints import clear, step_of
-    from spectra_nsa.training.continuity import check_same
-    from spectra_nsa.training.interpolation import start_weights
-    from spectra_nsa.training.rarity import fit_rarity
-    from spectra_nsa.training.start import open_start
-    from spectra_nsa.training.watching import check_data
+    from spectra_nsa.training.checks import check_data
+    from spectra_nsa.training.init.interpolation import start_weights
+    from spectra_nsa.training.init.rarity import fit_rarity
+    from spectra_nsa.training.init.start import open_start
+    from spectra_nsa.training.runs.checkpoints import clear, step_of
+    from spectra_nsa.training.runs.resume import check_same
 
     backup = backup_of(recipe, folder, new=checkpoint is None)
     set_seed(recipe.train.seed)
@@ -143,7 +143,7 @@ def _run(
 
 
 def _begin_with(model: SpectraSentenceTransformer, source: str, data: TrainingData, *, said: bool) -> None:
-    from spectra_nsa.training.words import begin_with_words
+    from spectra_nsa.training.init.words import begin_with_words
 
     pieces = begin_with_words(model, source, data.train.select_columns(data.columns))
     if said and processes.is_first():
@@ -152,7 +152,7 @@ def _begin_with(model: SpectraSentenceTransformer, source: str, data: TrainingDa
 
 def _loaded(recipe: Recipe, quarantine: Path) -> TrainingData:
     """The recipe's rows, the same in all processes; the first one writes the broken rows."""
-    from spectra_nsa.training.data import load_training_data
+    from spectra_nsa.training.data.rows import load_training_data
 
     aside = quarantine if processes.is_first() else None
     with processes.first_before_others():
@@ -161,7 +161,7 @@ def _loaded(recipe: Recipe, quarantine: Path) -> TrainingData:
 
 def _opening(folder: Path, recipe: Recipe, data: TrainingData, first_step: int) -> str:
     """What a run begins with, in a line."""
-    from spectra_nsa.training.build import steps_of
+    from spectra_nsa.training.loop.build import steps_of
 
     counted = [f"{len(data.train):,} rows"]
     if data.dev is not None:
@@ -184,11 +184,11 @@ def _fit(
     import torch
 
     from spectra_nsa.models.precision import resolve_precision
-    from spectra_nsa.training.build import build_trainer, shares_out
-    from spectra_nsa.training.callbacks import StopOnInterrupt
-    from spectra_nsa.training.checkpoints import step_of
-    from spectra_nsa.training.ending import closed, reason_of
-    from spectra_nsa.training.interpolation import draw_back
+    from spectra_nsa.training.init.interpolation import draw_back
+    from spectra_nsa.training.loop.build import build_trainer, shares_out
+    from spectra_nsa.training.loop.callbacks import StopOnInterrupt
+    from spectra_nsa.training.runs.checkpoints import step_of
+    from spectra_nsa.training.runs.ending import closed, reason_of
 
     model._model_card_text = None  # a saved model's card tells of its own training, not of this one
     trainer = build_trainer(recipe, folder, model, data, deadline, backup)
@@ -235,7 +235,7 @@ def _fit(
 
 def _fit_heads(recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData) -> None:
     from spectra_nsa.models.precision import resolve_precision
-    from spectra_nsa.training.head_fit import fit_heads_to_rows
+    from spectra_nsa.training.init.fit_heads import fit_heads_to_rows
 
     wanted = {"bridge": recipe.model.bridge, "anchors": recipe.model.anchor}
     if not any(wanted.values()) or not recipe.train.fit_codes:

@@ -15,7 +15,7 @@ from spectra_nsa.core.files import atomic_folder, check_replaceable
 
 if TYPE_CHECKING:
     from spectra_nsa.heads.bridge import HashBridge
-    from spectra_nsa.models.fit_codes import Pair
+    from spectra_nsa.heads.fit_codes import Pair
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
 HELD_OUT = 300  # queries that a fit is measured with, which it has not seen
@@ -46,7 +46,7 @@ def fit_codes_on(
         the folder, the numbers of texts and of queries held out, and recall of the ten nearest texts among the first
         100 by 64, 128 and 256 bits, symmetric and asymmetric, before and after, for the queries held out.
     """
-    from spectra_nsa.models.fit_codes import check_enough, fit_codes
+    from spectra_nsa.heads.fit_codes import check_enough, fit_codes
 
     target = _target(model, output)
     generator = random.Random(seed)
@@ -113,7 +113,7 @@ def fit_anomaly_on(
     Returns:
         the folder, and what the fit says of itself.
     """
-    from spectra_nsa.models.fit_anomaly import check_fit, fit_anomaly
+    from spectra_nsa.heads.fit_anomaly import check_fit, fit_anomaly
 
     target = _target(model, output)
     normal = _once(texts)
@@ -208,7 +208,7 @@ def _hashed(
     encoder: SpectraSentenceTransformer, texts: list[str], say: Callable[[str], None], *, query: bool = False
 ) -> Pair:
     """What is hashed, and the vectors whose cosine counts."""
-    from spectra_nsa.models.fit_codes import hashed_pair
+    from spectra_nsa.heads.fit_codes import hashed_pair
 
     entity = encoder.spectra.config.entity
     names = ("semantic", "entity", "embedding") if entity else ("semantic", "embedding")

@@ -15,7 +15,7 @@ from spectra_nsa.text.corpus import Corpus, sample_texts
 from spectra_nsa.text.shared import SharedColumns
 
 if TYPE_CHECKING:
-    from spectra_nsa.models.tokenizer_train import TokenizerSpec
+    from spectra_nsa.tokens.train import TokenizerSpec
 
 BASELINE = "bert-base-uncased"
 MOST = 5_000  # texts that a report looks at
@@ -61,8 +61,8 @@ def train_tokenizer_on(
         SpectraError: unusable texts, columns that fit no source, or too few pieces.
         UsageError: something else than a tokenizer stands at `output`.
     """
-    from spectra_nsa.models.tokenizer_kinds import KINDS
-    from spectra_nsa.models.tokenizer_train import check_tokenizer_folder, save_tokenizer, train_tokenizer
+    from spectra_nsa.tokens.kinds import KINDS
+    from spectra_nsa.tokens.train import check_tokenizer_folder, save_tokenizer, train_tokenizer
 
     check_tokenizer_folder(output)
     shared = SharedColumns(columns)
@@ -136,7 +136,7 @@ def _results(
     tokenizers: Mapping[str, Any], texts: Sequence[str], name: str, say: Callable[[str], None]
 ) -> list[Result]:
     from spectra_nsa.models.fresh import load_tokenizer
-    from spectra_nsa.models.tokenizer_report import measure_tokenizer
+    from spectra_nsa.tokens.report import measure_tokenizer
 
     measured = dict(tokenizers)
     try:

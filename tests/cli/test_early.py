@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from spectra_nsa.cli.main import app
 from spectra_nsa.cli.train import read_recipe
 from spectra_nsa.core.errors import UsageError
-from spectra_nsa.training.pretrain import check_recipe
+from spectra_nsa.training.jobs.masked_lm import check_recipe
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "scipy", "pyarrow")
 TASK = ["--task", "sts=pairs.jsonl"]

@@ -8,10 +8,11 @@ import pytest
 
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.evaluation.bm25 import BM25System
+from spectra_nsa.evaluation.open import open_system
 from spectra_nsa.evaluation.pairs import PairsTask
 from spectra_nsa.evaluation.run import evaluate
 from spectra_nsa.evaluation.sts import STSTask
-from spectra_nsa.evaluation.systems import DenseSystem, open_system
+from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.evaluation.tasks import tasks_from
 
 from .words import WordModel

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.evaluation import systems
 from spectra_nsa.evaluation.bm25 import BM25System, split_identifiers
-from spectra_nsa.evaluation.systems import DenseSystem, nearest, open_system
+from spectra_nsa.evaluation.open import open_system
+from spectra_nsa.evaluation.systems import DenseSystem, nearest
 
 from .words import WordModel
 

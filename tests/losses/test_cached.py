@@ -15,8 +15,8 @@ from spectra_nsa.config.sections import LossSection
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.losses import stack as stack_module
 from spectra_nsa.losses.stack import NEEDS, SCORED, LossStack, NotFiniteError
-from spectra_nsa.models import length_groups
-from spectra_nsa.models.length_groups import group_by_tokens
+from spectra_nsa.tokens import length_batches
+from spectra_nsa.tokens.length_batches import group_by_tokens
 
 COLUMNS = [
     ["open the file", "close a socket of the file and the list", "sort", "read text", "a model"],
@@ -96,7 +96,7 @@ def test_with_dropout_both_passes_draw_the_same_masks(
     make_bert: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = spectra(make_bert(), dropout=0.3)
-    monkeypatch.setattr(length_groups, "group_by_length", lambda lengths, _: group_by_tokens(lengths, TOKENS))
+    monkeypatch.setattr(length_batches, "group_by_length", lambda lengths, _: group_by_tokens(lengths, TOKENS))
     plain, wanted, _ = step(model, None)
     cached, found, _ = step(model, TOKENS)
     assert cached == pytest.approx(plain, abs=1e-5)

@@ -198,7 +198,7 @@ def test_every_part_learns_and_gates_move_faster(tmp_path: Path, make_bert: Call
         tmp_path, make_bert, "train.max_steps=50", "model.spectral=on", "model.depth_mix=on", "model.entity=on",
         "model.pooling=entropy", "train.lr=1e-3", "train.epochs=50",
     )  # fmt: skip
-    from spectra_nsa.training.start import open_start
+    from spectra_nsa.training.init.start import open_start
 
     start = open_start(recipe)
     before = {name: weight.detach().clone() for name, weight in start.spectra.named_parameters()}

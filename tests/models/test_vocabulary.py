@@ -14,8 +14,6 @@ from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
 import spectra_nsa as sp
 from spectra_nsa.models.masked_lm import warm_start_masked_lm
-from spectra_nsa.models.tokenizer_kinds import SPECIAL
-from spectra_nsa.models.tokenizer_train import TokenizerSpec, train_tokenizer
 from spectra_nsa.models.vocabulary import (
     Piece,
     Transfer,
@@ -25,6 +23,8 @@ from spectra_nsa.models.vocabulary import (
     same_tokenizer,
     with_vocabulary,
 )
+from spectra_nsa.tokens.kinds import SPECIAL
+from spectra_nsa.tokens.train import TokenizerSpec, train_tokenizer
 from tests.builders import WORDS
 from tests.models.test_masked_lm import bert_checkpoint
 

@@ -11,7 +11,7 @@ import pytest
 
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.text.corpus import Corpus, sample_texts
-from spectra_nsa.text.records import is_plain
+from spectra_nsa.text.readers.records import is_plain
 
 
 def test_lines_and_every_text_column_in_order_as_often_as_asked(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from spectra_nsa.core.cache import cache_folder, prune, publish
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.text import hub, several, shelf, store
+from spectra_nsa.text import several, shelf, store
+from spectra_nsa.text.readers import hub
 from spectra_nsa.text.rows import TextSet
 from spectra_nsa.text.sources import load_source
 

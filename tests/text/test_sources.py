@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.text import hub, store
+from spectra_nsa.text import store
+from spectra_nsa.text.readers import hub
 from spectra_nsa.text.sources import load_source
 
 

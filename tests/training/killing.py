@@ -41,7 +41,7 @@ def work(order: dict[str, Any], count: Any) -> None:
 
 
 def serve() -> None:
-    import spectra_nsa.training.build
+    import spectra_nsa.training.loop.build
     import spectra_nsa.training.run
     import spectra_nsa.workflows.search  # noqa: F401
 

@@ -23,8 +23,8 @@ from spectra_nsa.cli.train import _plan
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.config.sections import Terms
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.training.checkpoints import find_checkpoint
 from spectra_nsa.training.run import train
+from spectra_nsa.training.runs.checkpoints import find_checkpoint
 from tests.builders import WORDS
 
 

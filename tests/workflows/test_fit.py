@@ -16,8 +16,8 @@ import spectra_nsa as sp
 from spectra_nsa.cli.main import app
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.heads.bridge import HashBridge
-from spectra_nsa.models.fit_anomaly import fit_anomaly
-from spectra_nsa.models.fit_codes import fit_codes
+from spectra_nsa.heads.fit_anomaly import fit_anomaly
+from spectra_nsa.heads.fit_codes import fit_codes
 from spectra_nsa.workflows.fit import code_recall, excerpts, fit_codes_on
 from tests.builders import WORDS, bert_folder
 

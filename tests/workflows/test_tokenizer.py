@@ -9,7 +9,7 @@ import pytest
 
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.models.fresh import load_tokenizer
-from spectra_nsa.models.tokenizer_train import TokenizerSpec
+from spectra_nsa.tokens.train import TokenizerSpec
 from spectra_nsa.workflows import tokenizer as workflow
 from spectra_nsa.workflows.tokenizer import report_on, train_tokenizer_on
 from tests.builders import WORDS

@@ -1,0 +1,1 @@
+"""One source's bytes to records."""

@@ -1,0 +1,1 @@
+"""Tokenizers: kinds, training and reports; and batches of texts of similar length."""

@@ -1,0 +1,1 @@
+"""The rows a run trains on: read, tokenised once, packed and batched."""

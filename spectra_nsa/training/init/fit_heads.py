@@ -1,0 +1,87 @@
+"""Hash and anchors of a trained model, fitted once more when training ends (docs/model.md, section 5)."""
+
+from __future__ import annotations
+
+import random
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spectra_nsa.heads.bridge import BITS
+from spectra_nsa.heads.fit_anchors import fit_anchors
+from spectra_nsa.heads.fit_codes import SMALLEST, fit_codes, hashed_pair
+from spectra_nsa.models.precision import autocast
+from spectra_nsa.training.data.rows import SCORE
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from spectra_nsa.heads.fit_codes import Pair
+    from spectra_nsa.models.sentence import SpectraSentenceTransformer
+
+
+def fit_heads_to_rows(
+    model: SpectraSentenceTransformer, rows: Dataset, texts: int, *, bridge: bool, anchors: bool, seed: int,
+    precision: str,
+) -> bool:  # fmt: skip
+    """Fits hash and anchors to a sample of training texts, in place; the same model and rows give the same heads.
+
+    What they learned beside the encoder followed an encoder that moved, from one batch's neighbours at a time; this
+    sees the final one, and texts from all over the sample. For the hash the texts that are matched with an anchor are
+    documents and the anchors queries; the spectral anchors are fitted where there are such pairs.
+
+    Args:
+        model: as training left it.
+        rows: columns of texts, perhaps a score beside them.
+        texts: about how many, all columns together.
+        bridge: whether to fit the hash.
+        anchors: whether to fit the spectral anchors.
+        seed: of the sample and of the fit.
+        precision: of the encoding.
+
+    Returns:
+        whether there was something to fit and enough distinct documents; a line on stderr says so where those were few.
+    """
+    columns = [name for name in rows.column_names if name != SCORE]
+    anchors = anchors and {"anchor", "positive"} <= set(columns)
+    if not (bridge or anchors):
+        return False
+    count = min(len(rows), max(1, texts // len(columns)))
+    sample = rows.select(sorted(random.Random(seed).sample(range(len(rows)), count)))
+    matches = [name for name in columns if name != "anchor"]
+    documents = _distinct([text for name in matches for text in sample[name]])
+    if len(documents) < SMALLEST:
+        few = f"spectra: codes and anchors stay as trained: {len(documents)} training texts are too few"
+        remedy = "Train on more, fit them to a corpus (spectra codes fit), or set train.fit_codes=0 to be spared this"
+        print(f"{few} to fit {BITS} bits to ({SMALLEST} at least). {remedy}.", file=sys.stderr, flush=True)
+        return False
+    asked = _distinct(list(sample["anchor"])) if "anchor" in columns else []
+    scored = SCORE in rows.column_names  # then neither side is a document
+    found = _hashed(model, documents, precision, query=scored)
+    queries = _hashed(model, asked, precision, query=True) if asked else None
+    if bridge:
+        fit_codes(model.spectra.bridge, found, queries, seed=seed)
+    if anchors and queries is not None:
+        left, right = ({text: place for place, text in enumerate(side)} for side in (asked, documents))
+        pairs = [(a, b) for a, b in zip(sample["anchor"], sample["positive"], strict=True) if a in left and b in right]
+        D = model.spectra.anchors.anchors.in_features  # the entity part of what is hashed is left out
+        fit_anchors(
+            model.spectra.anchors,
+            queries[0][[left[a] for a, _ in pairs], :D],
+            found[0][[right[b] for _, b in pairs], :D],
+        )
+    return True
+
+
+def _distinct(texts: list[str]) -> list[str]:
+    return list(dict.fromkeys(text for text in texts if text.strip()))
+
+
+def _hashed(model: SpectraSentenceTransformer, texts: list[str], precision: str, *, query: bool) -> Pair:
+    entity = model.spectra.config.entity
+    names = ["semantic", "embedding", *(["entity"] if entity else [])]
+    encode = model.encode_query if query else model.encode_document
+    with autocast(model.device.type, precision):
+        found: dict[str, np.ndarray] = encode(texts, outputs=names)  # type: ignore[assignment]
+    return hashed_pair(found, entity=entity)

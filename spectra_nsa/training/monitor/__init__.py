@@ -1,0 +1,1 @@
+"""What is measured, logged and shown while a run trains."""

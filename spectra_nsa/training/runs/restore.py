@@ -1,0 +1,103 @@
+"""From a backup to a run that can be gone on with."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.files import atomic_folder
+from spectra_nsa.training.runs.backup_store import Store, runs_at
+
+
+def overview(address: str) -> list[dict[str, Any]]:
+    """The runs with backups at an address, each with its whole units.
+
+    Raises:
+        SpectraError: there are none, or the address cannot be read.
+    """
+    found = []
+    for store in _runs(address):
+        units = store.units()
+        newest: dict[str, Any] = next((units[name] for name in reversed(units) if name != "model"), {})
+        rows = [
+            {
+                "name": name,
+                "bytes": sum(entry["size"] for entry in manifest["files"].values()),
+                "best": name == f"step-{newest.get('best')}",
+            }
+            for name, manifest in units.items()
+        ]
+        found.append({"run": store.run, "address": store.address, "units": rows})
+    return found
+
+
+def restore(address: str, to: Path | None = None) -> dict[str, Any]:
+    """Brings a run back: its newest checkpoint that is whole, the best one before it, recipe, log and model.
+
+    A unit that is not what its manifest says is reported on standard error, and the one before is taken.
+
+    Args:
+        address: a run's, or one with a single run below it.
+        to: the run's new folder; ``None`` for `runs/NAME`.
+
+    Returns:
+        run (the folder), step, units (what was brought).
+
+    Raises:
+        UsageError: there are several runs.
+        SpectraError: there is none, no checkpoint of it is whole, or the folder holds a run already.
+    """
+    stores = _runs(address)
+    if len(stores) > 1:
+        named = ", ".join(store.address for store in stores)
+        raise UsageError(f"{address} holds several runs: name one of {named}.")
+    (store,) = stores
+    folder = to or Path("runs") / store.run
+    if folder.exists() and any(folder.iterdir()):
+        raise SpectraError(f"{folder} is not empty. Choose another folder: --to runs/NAME")
+    units = store.units()
+    steps = [name for name in units if name != "model"]
+    with atomic_folder(folder) as temporary:
+        for newest in reversed(steps):
+            if not _fetch(store, newest, units[newest], temporary):
+                for path in temporary.iterdir():
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                continue
+            best = f"step-{units[newest].get('best')}"
+            more = [name for name in (best, "model") if name != newest and name in units]
+            brought = [name for name in more if _aside(store, name, units[name], temporary)]
+            return {"run": str(folder), "step": units[newest]["step"], "units": [newest, *brought]}
+        raise SpectraError(f"{store.address}: no checkpoint is whole.")
+
+
+def _runs(address: str) -> list[Store]:
+    try:
+        stores = runs_at(address)
+    except SpectraError:
+        raise
+    except Exception as error:  # each backend has its own
+        raise SpectraError(f"{address} cannot be read: {type(error).__name__}: {error}") from error
+    if not stores:
+        raise SpectraError(f"{address} holds no backups. It should be what backup.to was, or a run's folder below it.")
+    return stores
+
+
+def _fetch(store: Store, name: str, manifest: dict[str, Any], folder: Path) -> bool:
+    try:
+        store.fetch(name, manifest, folder)
+    except SpectraError as error:
+        print(f"spectra: {error}; passing {name} over", file=sys.stderr, flush=True)
+        return False
+    return True
+
+
+def _aside(store: Store, name: str, manifest: dict[str, Any], folder: Path) -> bool:
+    """A unit beside the newest: the recipe and log that it brings are older, and stay out."""
+    files = {file: entry for file, entry in manifest["files"].items() if file.startswith(("checkpoints/", "model/"))}
+    if _fetch(store, name, {**manifest, "files": files}, folder):
+        return True
+    shutil.rmtree(folder / ("model" if name == "model" else f"checkpoints/{name}"), ignore_errors=True)
+    return False

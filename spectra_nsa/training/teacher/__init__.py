@@ -1,0 +1,1 @@
+"""Teachers for distillation: their vectors, computed once, and their lookup in a batch."""

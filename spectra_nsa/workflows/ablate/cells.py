@@ -1,0 +1,185 @@
+"""One cell of an ablation from one seed: trained, reopened, measured, and written down last.
+
+A cell is done when its `result.json` stands; the values of each item lie beside it in `items.npz`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.files import atomic_write, read_json, write_json
+from spectra_nsa.workflows.ablate.plan import REFERENCE, RESULT, Cell, Plan
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from spectra_nsa.evaluation.systems import System
+
+TRAINED, ITEMS = "trained.json", "items.npz"
+BASELINES = ("start", "bm25")
+_BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A system's figures.
+
+    Attributes:
+        facts: `result.json`.
+        items: ``KIND=NAME/metric`` → (n,) values, one an item.
+    """
+
+    facts: Mapping[str, Any]
+    items: Mapping[str, np.ndarray]
+
+    def value(self, task: str, name: str, metric: str) -> float | None:
+        """A figure; ``None`` where it is undefined."""
+        wanted = (task, name, metric)
+        found = [one["value"] for one in self.facts["results"] if (one["task"], one["name"], one["metric"]) == wanted]
+        return found[0] if found else None
+
+
+def read_measured(folder: Path, fingerprint: str) -> Measured | None:
+    """What was measured there; ``None`` where nothing has been yet.
+
+    Raises:
+        UsageError: it is of another recipe or of other tasks.
+    """
+    import numpy as np
+
+    if not (folder / RESULT).is_file():
+        return None
+    facts = read_json(folder / RESULT)
+    if facts.get("fingerprint") != fingerprint:
+        raise UsageError(
+            f"{folder} was measured for another recipe or other tasks. Delete it, give the part another name, or name "
+            "another folder: --output FOLDER."
+        )
+    with np.load(folder / ITEMS, allow_pickle=False) as kept:
+        return Measured(facts=facts, items={name: kept[name] for name in kept.files})
+
+
+def run_cell(plan: Plan, cell: Cell, seed: int, *, keep_models: bool) -> None:
+    """Trains and measures; goes on where it was stopped.
+
+    Raises:
+        KeyboardInterrupt: the training was interrupted; its checkpoint is kept.
+        UsageError: the run's folder holds another recipe.
+    """
+    from spectra_nsa.evaluation.open import open_system
+
+    run, recipe = plan.run_of(cell, seed), plan.recipe_of(cell, seed)
+    if not (run / TRAINED).is_file():
+        _train(plan, cell, seed)
+    began = time.monotonic()
+    system = open_system(run / "model", dim=plan.measures.dim)
+    facts = read_json(run / TRAINED) | {"cell": cell.name, "seed": seed, "fingerprint": plan.fingerprint(recipe)}
+    _measure(plan, run, system, facts | _cost(run, system, plan.texts), began)
+    clear_run(plan, cell, seed, keep_models=keep_models)
+
+
+def clear_run(plan: Plan, cell: Cell, seed: int, *, keep_models: bool) -> None:
+    """Deletes what a measured run needs no more: its checkpoints, and its model unless kept or the reference's."""
+    run = plan.run_of(cell, seed)
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    if not keep_models and cell.name != REFERENCE:
+        shutil.rmtree(run / "model", ignore_errors=True)
+
+
+def run_baselines(plan: Plan) -> dict[str, Measured]:
+    """The untouched start, where there is one, and BM25 where a task ranks."""
+    from spectra_nsa.core.seeds import set_seed
+    from spectra_nsa.evaluation.bm25 import BM25System
+    from spectra_nsa.evaluation.systems import DenseSystem
+    from spectra_nsa.training.init.start import open_start
+
+    fingerprint = plan.fingerprint(plan.recipe)
+    wanted = [plan.recipe.model.start is not None, any(task.kind in ("retrieval", "pairs") for task in plan.tasks)]
+    found = {}
+    for name, is_wanted in zip(BASELINES, wanted, strict=True):
+        folder = plan.folder / "baselines" / name
+        if is_wanted and read_measured(folder, fingerprint) is None:
+            set_seed(plan.recipe.train.seed)
+            system: System = BM25System()
+            if name == "start":
+                system = DenseSystem(name, open_start(plan.recipe).eval(), dim=plan.measures.dim)
+            _measure(plan, folder, system, {"cell": name, "fingerprint": fingerprint})
+        if is_wanted and (measured := read_measured(folder, fingerprint)) is not None:
+            found[name] = measured
+    return found
+
+
+def _train(plan: Plan, cell: Cell, seed: int) -> None:
+    from spectra_nsa.config.recipe import load_recipe
+    from spectra_nsa.core.memory import release_memory
+    from spectra_nsa.training.run import train
+
+    run, recipe = plan.run_of(cell, seed), plan.recipe_of(cell, seed)
+    begun = (run / "recipe.yaml").is_file()
+    if begun and plan.fingerprint(load_recipe(run / "recipe.yaml")) != plan.fingerprint(recipe):
+        raise UsageError(f"{run} is a run of another recipe. Delete it, or give the part another name.")
+    result = train(recipe, resume=run if begun else None)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    taken = result.steps - result.first_step
+    facts = {
+        "steps": result.steps,
+        "training_seconds": round(result.seconds, 2),
+        "seconds_per_step": result.seconds / taken if taken else None,  # nothing was left to do
+        "best": result.best,
+    }
+    write_json(run / TRAINED, facts)
+    del result
+    release_memory()
+
+
+def _cost(run: Path, system: System, texts: Sequence[str]) -> dict[str, Any]:
+    """Parameters, milliseconds a text, and the largest memory that the run logged."""
+    from spectra_nsa.evaluation.systems import DenseSystem
+    from spectra_nsa.report.runlog import MEMORY, read_run
+
+    assert isinstance(system, DenseSystem)
+    model = system.model
+    seconds = []
+    for _ in range(3):  # the first pass warms up
+        began = time.perf_counter()
+        model.encode(list(texts), batch_size=_BATCH, show_progress_bar=False)
+        seconds.append(time.perf_counter() - began)
+    rows = read_run(run).rows
+    peaks = {key: max(row[key] for row in rows if key in row) for key in MEMORY if any(key in row for row in rows)}
+    return {
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "ms_per_text": round(1000 * min(seconds[1:]) / len(texts), 4),
+        **peaks,
+    }
+
+
+def _measure(plan: Plan, folder: Path, system: System, facts: Mapping[str, Any], began: float | None = None) -> None:
+    """Measures on all tasks; `result.json` comes last. Its `seconds` are those of the training and since `began`."""
+    import numpy as np
+
+    from spectra_nsa.evaluation.run import evaluate
+
+    system.name = str(facts["cell"])
+    evaluation = evaluate([system], plan.tasks, progress=False)
+    items: dict[str, Any] = {
+        f"{kind}={name}/{metric}": np.asarray(values)
+        for (kind, name, _), outcome in evaluation.outcomes.items()
+        for metric, values in outcome.per_unit.items()
+    }
+    if not items and not any(facts["cell"] == name for name in BASELINES):
+        raise SpectraError(f"{folder}: nothing could be measured: {'; '.join(evaluation.notes)}.")
+    with atomic_write(folder / ITEMS, "wb") as file:
+        np.savez_compressed(file, **items)
+    results = [{"task": r.task, "name": r.name, "metric": r.metric, "value": r.value, "n": r.n}
+               for r in evaluation.results]  # fmt: skip
+    document = {"schema": 1, **facts, "results": results, "notes": evaluation.notes}
+    if began is not None:
+        document["seconds"] = round(facts["training_seconds"] + time.monotonic() - began, 2)
+    write_json(folder / RESULT, document)

@@ -1,0 +1,243 @@
+"""From the runs of an ablation to effects, costs and verdicts: the document that `ablation.json` holds."""
+
+from __future__ import annotations
+
+import datetime
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.results import environment
+from spectra_nsa.metrics.effects import Effect, holm, part_effects, pooled_variance, reach
+from spectra_nsa.workflows.ablate.cells import Measured
+from spectra_nsa.workflows.ablate.plan import HEADLINE, Cell, Plan
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Runs = Mapping[tuple[str, int], Measured]  # (cell's name, seed)
+LEVEL = 0.05
+_COSTS = ("seconds_per_step", "ms_per_text", "gpu_memory_gb", "parameters")  # memory_gb is of the process, all its runs
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A metric that parts are judged by."""
+
+    task: str
+    name: str
+    metric: str
+
+    @property
+    def key(self) -> str:
+        """Of the values of each item, but for Spearman's correlation, which has two arrays."""
+        return f"{self.task}={self.name}/{self.metric}"
+
+    def value(self, one: Measured) -> float:
+        found = one.value(self.task, self.name, self.metric)
+        if found is None:
+            raise SpectraError(
+                f"{self.metric} of {one.facts['cell']} on {self.name} is undefined: its cosines are all equal or no "
+                "numbers. A lower train.lr may help."
+            )
+        return found
+
+    def items(self, one: Measured) -> list[np.ndarray]:
+        names = ["cosine", "gold"] if self.task == "sts" else [self.metric]
+        return [one.items[f"{self.task}={self.name}/{name}"] for name in names]
+
+    def draws(self, one: Measured) -> np.ndarray:
+        """(R,) bootstrap draws of the figure, of the same items for every run."""
+        from spectra_nsa.metrics.bootstrap import correlation_draws, mean_draws
+
+        arrays = self.items(one)
+        return correlation_draws(*arrays, method=self.metric) if len(arrays) == 2 else mean_draws(arrays[0])
+
+
+def ablation_document(plan: Plan, runs: Runs, baselines: Mapping[str, Measured]) -> dict[str, Any]:
+    """Everything that was found; docs/measuring.md explains the fields.
+
+    Raises:
+        SpectraError: a figure is undefined, or the tasks' data changed between two runs.
+    """
+    reference = plan.cells[0].name
+    columns = [_Column(task.kind, task.name, HEADLINE[task.kind]) for task in plan.tasks]
+    changed = [cell for cell in plan.cells if cell.turn is not None]
+    _check_items(columns, runs)
+    same = {cell.name for cell in changed if _same(plan, cell, columns, runs, reference)}
+    judged = [cell for cell in changed if cell.name not in same]
+    effects = {column: _effects(plan, judged, column, runs, reference) for column in columns}
+    adjusted = iter(holm([one.p for found in effects.values() for one in found.values()]))
+    corrected = {column: {name: next(adjusted) for name in found} for column, found in effects.items()}
+    parts = []
+    for cell in changed:
+        found = [_effect_entry(column, effects[column][cell.name], corrected[column][cell.name])
+                 for column in columns if cell.name in effects[column]]  # fmt: skip
+        parts.append(_part_entry(plan, cell, found, runs, reference))
+    return {
+        "schema": 1,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "environment": environment(),
+        "recipe": plan.recipe.model_dump(mode="json", exclude={"name", "output"}),
+        "seeds": list(plan.seeds),
+        "steps": plan.steps,
+        "rows": plan.rows,
+        "tasks": list(plan.measures.tasks),
+        "limit": plan.measures.limit,
+        "dim": plan.measures.dim,
+        "metrics": [_metric_entry(plan, column, effects[column], runs, reference, baselines) for column in columns],
+        "parts": parts,
+        "cells": [_cell_entry(one, runs[reference, seed]) for (_, seed), one in runs.items()],
+        "notes": [*plan.notes, *dict.fromkeys(note for one in runs.values() for note in one.facts["notes"])],
+    }
+
+
+def _check_items(columns: Sequence[_Column], runs: Runs) -> None:
+    import numpy as np
+
+    first, *others = runs.values()
+    for column in columns:
+        for one in others:
+            arrays, known = column.items(one), column.items(first)
+            alike = len(arrays[0]) == len(known[0]) and all(map(np.array_equal, arrays[1:], known[1:]))
+            if not alike:
+                raise SpectraError(
+                    f"{column.name} has other items now than when {first.facts['cell']} was measured. Put the data "
+                    "back, or name another folder: --output FOLDER."
+                )
+
+
+def _same(plan: Plan, cell: Cell, columns: Sequence[_Column], runs: Runs, reference: str) -> bool:
+    """Whether a head that trains alone left every item as it was: then there is no effect to estimate."""
+    import numpy as np
+
+    assert cell.turn is not None
+    return cell.turn.apart and all(
+        np.array_equal(column.items(runs[cell.name, seed])[0], column.items(runs[reference, seed])[0])
+        for column in columns
+        for seed in plan.seeds
+    )
+
+
+def _effects(plan: Plan, cells: Sequence[Cell], column: _Column, runs: Runs, reference: str) -> dict[str, Effect]:
+    """cell → effect. Heads that train alone have a pool of their own: their seeds hardly vary."""
+    import numpy as np
+
+    draws = {(cell, seed): column.draws(runs[cell, seed])
+             for cell in (reference, *(one.name for one in cells)) for seed in plan.seeds}  # fmt: skip
+    found: dict[str, Effect] = {}
+    for apart in (False, True):
+        differences, mean_draws = {}, {}
+        for cell in cells:
+            assert cell.turn is not None
+            if cell.turn.apart != apart:
+                continue
+            sign = 1 if cell.turn.adds else -1
+            pairs = [((cell.name, seed), (reference, seed)) for seed in plan.seeds]
+            differences[cell.name] = [sign * (column.value(runs[a]) - column.value(runs[b])) for a, b in pairs]
+            mean_draws[cell.name] = sign * np.mean([draws[a] - draws[b] for a, b in pairs], axis=0)
+        n = len(column.items(runs[reference, plan.seeds[0]])[0])
+        found |= part_effects(differences, mean_draws, n)
+    return {cell.name: found[cell.name] for cell in cells}
+
+
+def _effect_entry(column: _Column, one: Effect, adjusted: float) -> dict[str, Any]:
+    return {
+        "task": column.task,
+        "name": column.name,
+        "metric": column.metric,
+        "value": one.value,
+        "ci": list(one.ci),
+        "p": one.p,
+        "p_holm": adjusted,
+        "seeds": list(one.seeds),
+        "sd": one.sd,
+        "se_items": one.items_variance**0.5,
+        "se_seeds": one.seeds_variance**0.5,
+        "df": one.df,
+        "n": one.n,
+    }
+
+
+def _part_entry(plan: Plan, cell: Cell, effects: list[dict[str, Any]], runs: Runs, reference: str) -> dict[str, Any]:
+    assert cell.turn is not None
+    return {
+        "part": cell.turn.part,
+        "says": cell.turn.says,
+        "cell": cell.name,
+        "changes": dict(cell.turn.values),
+        "apart": cell.turn.apart,
+        "same": not effects,
+        "cost": {key: _ratio(plan, cell, key, runs, reference) for key in _COSTS},
+        "effects": effects,
+        "verdict": verdict(effects, apart=cell.turn.apart),
+    }
+
+
+def verdict(effects: Sequence[Mapping[str, Any]], *, apart: bool) -> str:
+    """What the effects of a part amount to, in words; no effects are those of a head that left every item as it was."""
+    if not effects:
+        return "head alone: no gradient into the encoder, the same vectors by construction"
+    said = []
+    for word, sign in (("helps", 1), ("hurts", -1)):
+        found = [one["name"] for one in effects if one["p_holm"] < LEVEL and one["value"] * sign > 0]
+        if found:
+            said.append(word + (f" on {', '.join(found)}" if len(effects) > 1 else ""))
+    for one in effects:
+        if one["p_holm"] >= LEVEL:
+            on = f" on {one['name']}" if len(effects) > 1 else ""
+            largest = max(map(abs, one["ci"]))
+            said.append(
+                f"no difference seen larger than {largest:.4f}{on}"
+                if largest
+                else f"the same in every item{on}: too few steps or items to tell"
+            )
+    if apart:
+        said.append("head alone: only through train.clip, which cuts all gradients by their common norm")
+    return "; ".join(said)
+
+
+def _ratio(plan: Plan, cell: Cell, key: str, runs: Runs, reference: str) -> float | None:
+    """With the part over without it: the median over the seeds; ``None`` where it is not known."""
+    assert cell.turn is not None
+    pairs = [(runs[cell.name, seed].facts.get(key), runs[reference, seed].facts.get(key)) for seed in plan.seeds]
+    ratios = [(own / other) ** (1 if cell.turn.adds else -1) for own, other in pairs if own and other]
+    return round(statistics.median(ratios), 4) if ratios else None
+
+
+def _metric_entry(
+    plan: Plan,
+    column: _Column,
+    effects: Mapping[str, Effect],
+    runs: Runs,
+    reference: str,
+    baselines: Mapping[str, Measured],
+) -> dict[str, Any]:
+    values = [column.value(runs[reference, seed]) for seed in plan.seeds]
+    apart = {cell.name for cell in plan.cells if cell.turn and cell.turn.apart}
+    kept = {name: one for name, one in effects.items() if name not in apart} or dict(effects)
+    pooled = pooled_variance({name: one.seeds for name, one in kept.items()})
+    found = reach(list(kept.values())) if kept else None
+    if found and not found.smallest:  # where nothing moved, nothing is known of what would be seen
+        found = None
+    return {
+        "task": column.task,
+        "name": column.name,
+        "metric": column.metric,
+        "n": len(column.items(runs[reference, plan.seeds[0]])[0]),
+        "recipe": {"value": statistics.fmean(values), "seeds": values},
+        "baselines": {name: one.value(column.task, column.name, column.metric) for name, one in baselines.items()},
+        "pooled_sd": None if pooled is None else pooled**0.5,
+        "smallest": found and found.smallest,
+        "target": found and found.target,
+        "target_seeds": found and found.seeds,
+        "target_items": found and found.items,
+    }
+
+
+def _cell_entry(one: Measured, reference: Measured) -> dict[str, Any]:
+    facts = {key: value for key, value in one.facts.items() if key not in ("schema", "fingerprint", "notes")}
+    own, other = facts.get("seconds_per_step"), reference.facts.get("seconds_per_step")
+    return facts | {"time_of_reference": round(own / other, 4) if own and other else None}

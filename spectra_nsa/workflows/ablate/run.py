@@ -1,0 +1,124 @@
+"""`spectra ablate`: what each part of a recipe is worth, over several seeds, at equal length."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from spectra_nsa.core.files import atomic_write, held, write_json
+from spectra_nsa.workflows.ablate.cells import Measured, clear_run, read_measured, run_baselines, run_cell
+from spectra_nsa.workflows.ablate.effects import ablation_document
+from spectra_nsa.workflows.ablate.plan import Cell, Plan, keep_plan
+
+
+def ablate(plan: Plan, *, keep_models: bool = False, say: Callable[[str], None]) -> dict[str, Any]:
+    """Runs what has not run yet, and writes `ablation.json`, `ablation.md` and `report.html`.
+
+    All cells of a seed run before the next seed's, so that what stands after a while is a whole ablation of fewer
+    seeds.
+
+    Args:
+        plan: by `make_plan`.
+        keep_models: keep the weights of all cells; otherwise the reference's only.
+        say: called with a line of progress before each cell.
+
+    Returns:
+        What `ablation.json` holds.
+
+    Raises:
+        KeyboardInterrupt: the same call goes on where this one was stopped.
+        UsageError: another process is at work in the folder.
+    """
+    keep_plan(plan)
+    with held(plan.folder):
+        return _run(plan, keep_models, say)
+
+
+def _run(plan: Plan, keep_models: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    runs = [(cell, seed) for seed in plan.seeds for cell in plan.cells]
+    done = {(cell.name, seed): measured for cell, seed in runs if (measured := _measured(plan, cell, seed)) is not None}
+    if done:
+        say(f"{len(done)} of {len(runs)} runs are done already")
+    baselines = run_baselines(plan)
+    clock = _Clock([one.facts["seconds"] for one in done.values()])
+    for number, (cell, seed) in enumerate(runs, 1):
+        if (cell.name, seed) in done:
+            clear_run(plan, cell, seed, keep_models=True)  # what an earlier call kept is not this one's to delete
+            continue
+        say(f"[{number}/{len(runs)}] {cell.name}, seed {seed}{clock.left(len(runs) - len(done))}")
+        with clock:
+            run_cell(plan, cell, seed, keep_models=keep_models)
+        measured = _measured(plan, cell, seed)
+        assert measured is not None
+        done[cell.name, seed] = measured
+    document = ablation_document(plan, done, baselines)
+    _write(plan, document)
+    return document
+
+
+def _measured(plan: Plan, cell: Cell, seed: int) -> Measured | None:
+    return read_measured(plan.run_of(cell, seed), plan.fingerprint(plan.recipe_of(cell, seed)))
+
+
+class _Clock:
+    """How long runs took, those of an earlier call too."""
+
+    def __init__(self, seconds: list[float]) -> None:
+        self._seconds = seconds
+        self._began = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds.append(time.monotonic() - self._began)
+
+    def left(self, runs: int) -> str:
+        """What is left, and when it will be over; ``""`` before the first run."""
+        from spectra_nsa.report.frame import duration
+
+        if not self._seconds:
+            return ""
+        seconds = runs * statistics.mean(self._seconds)
+        over = datetime.datetime.now() + datetime.timedelta(seconds=seconds)
+        return f"; about {duration(seconds)} left, until {over:%H:%M}"
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """What `--dry-run` shows."""
+    return {
+        "schema": 1,
+        "folder": str(plan.folder),
+        "rows": plan.rows,
+        "steps": plan.steps,
+        "seeds": list(plan.seeds),
+        "runs": len(plan.cells) * len(plan.seeds),
+        "done": sum(
+            _measured(plan, cell, seed) is not None for cell, seed in itertools.product(plan.cells, plan.seeds)
+        ),
+        "tasks": list(plan.measures.tasks),
+        "cells": [
+            {
+                "cell": cell.name,
+                "part": cell.turn.part if cell.turn else None,
+                "says": cell.turn.says if cell.turn else "the recipe as it is",
+                "changes": dict(cell.turn.values) if cell.turn else {},
+                "apart": cell.turn.apart if cell.turn else False,
+            }
+            for cell in plan.cells
+        ],
+        "notes": plan.notes,
+    }
+
+
+def _write(plan: Plan, document: dict[str, Any]) -> None:
+    from spectra_nsa.report.ablation import ablation_markdown, ablation_page
+
+    write_json(plan.folder / "ablation.json", document)
+    with atomic_write(plan.folder / "ablation.md") as file:
+        file.write(ablation_markdown(document))
+    ablation_page(document).write(plan.folder / "report.html")

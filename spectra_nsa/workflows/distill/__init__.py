@@ -1,0 +1,1 @@
+"""Distillation of a model into a smaller one."""

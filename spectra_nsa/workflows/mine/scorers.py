@@ -1,0 +1,251 @@
+"""The models that mining searches and judges with: what their scores depend on, and their vectors, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectra_nsa.core.console import progress
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.memory import trim_heap
+from spectra_nsa.index.blocks import Blocks
+
+if TYPE_CHECKING:
+    from spectra_nsa.index.topk import Matrix, Own, Vectors
+    from spectra_nsa.text.pool import Pool, Texts
+
+    # The number of a block of anchors, and pairs of it → their scores.
+    Scorer = Callable[[int, Own], NDArray[np.float32]]
+
+Kind = Literal["dense", "sparse", "bm25", "cross"]
+KEPT = 6  # sets of vectors that stay on disk: two a model
+_PARTS = {".json", ".safetensors", ".bin", ".txt", ".model"}  # of a model folder, that vectors depend on
+_OTHER = {"onnx", "openvino"}
+_RULES = 1  # part of the key: raise it when what becomes of a text changes
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model by name, not yet opened.
+
+    Attributes:
+        name: the folder or Hub name, or ``"bm25"``.
+        kind: how it scores: cosine, inner product of sparse vectors, BM25, or both texts read together.
+        stamp: SHA-256 of what its scores depend on beside the texts.
+    """
+
+    name: str
+    kind: Kind
+    stamp: str
+
+    def scorer(self, pool: Pool) -> Scorer:
+        """Scores of single pairs; of a cross-encoder its logit through a sigmoid, from 0 to 1.
+
+        Raises:
+            SpectraError: the model cannot be opened, or the disk is full.
+        """
+        from spectra_nsa.index.topk import ROWS, pair_scores
+
+        if self.kind != "cross":
+            queries, documents = self.vectors(pool)
+            return lambda number, pairs: pair_scores(queries.block(number), documents, pairs)
+        model = _open_cross_encoder(self)
+
+        def score(number: int, pairs: Own) -> NDArray[np.float32]:
+            asked, answers = pool.queries.get(number * ROWS + pairs.query_P), pool.documents.get(pairs.document_P)
+            return model(list(zip(asked, answers, strict=True)))
+
+        return score
+
+    def vectors(self, pool: Pool) -> tuple[Vectors | Matrix, Vectors | Matrix]:
+        """The pool's anchors and documents; what an earlier or killed run has encoded is used again.
+
+        Raises:
+            SpectraError: the model cannot be opened, or the disk is full.
+        """
+        from spectra_nsa.index.topk import Matrix
+
+        if self.kind == "bm25":
+            from spectra_nsa.evaluation.bm25 import BM25System
+
+            rows = BM25System().sparse_rows(_every(pool.queries), _every(pool.documents))
+            return Matrix(rows[0]), Matrix(rows[1])
+        opened: list[Any] = []
+
+        def model() -> Any:
+            if not opened:
+                opened.append(open_encoder(self))
+            return opened[0]
+
+        return (
+            _kept(self, "queries", pool.queries, lambda texts: model().encode_query(texts)),
+            _kept(self, "documents", pool.documents, lambda texts: model().encode_document(texts)),
+        )
+
+
+def find_teacher(name: str, *, judge: bool = False) -> Teacher:
+    """Looks at what a user names, without opening it.
+
+    Args:
+        name: a folder, a Hub name or ``"bm25"``.
+        judge: whether it has single pairs to score only, which a cross-encoder does too.
+
+    Raises:
+        SpectraError: nothing is there, it is no model that scores texts, or a cross-encoder that is to search.
+    """
+    if name == "bm25":
+        from importlib.metadata import version
+
+        return Teacher(name, "bm25", hashlib.sha256(f"bm25 {version('bm25s')}".encode()).hexdigest())
+    from spectra_nsa.core.files import read_json
+    from spectra_nsa.models.checks import resolve_folder
+
+    folder = resolve_folder(name)
+    facts = folder / "config_sentence_transformers.json"
+    made_for = read_json(facts).get("model_type") if facts.is_file() else None
+    if made_for is None:  # cross-encoders of before version 5 do not say what they are
+        made_for = "CrossEncoder" if _classifies(folder) else "SentenceTransformer"
+    kinds: dict[str, Kind] = {"SentenceTransformer": "dense", "SparseEncoder": "sparse", "CrossEncoder": "cross"}
+    if made_for not in kinds:
+        raise SpectraError(f"{name} is a {made_for}; mining takes a SentenceTransformer, a SparseEncoder or bm25.")
+    if made_for == "CrossEncoder" and not judge:
+        raise SpectraError(
+            f"{name} is a CrossEncoder, too slow to search with: search with another, and --judge {name}."
+        )
+    return Teacher(name, kinds[made_for], _stamp(folder))
+
+
+def _classifies(folder: Path) -> bool:
+    """Whether a model reads texts and gives labels, as cross-encoders do."""
+    from spectra_nsa.core.files import read_json
+
+    config = folder / "config.json"
+    built = (read_json(config).get("architectures") or []) if config.is_file() else []
+    return any(str(name).endswith("ForSequenceClassification") for name in built)
+
+
+def _stamp(folder: Path) -> str:
+    from spectra_nsa.core.checksums import describe
+    from spectra_nsa.models.precision import resolve_precision
+
+    digest = hashlib.sha256(f"{_RULES} {resolve_precision('auto')}".encode())
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.suffix in _PARTS and path.is_file() and not _OTHER & set(name.parts):
+            digest.update(f"\0{name.as_posix()}\0{describe(path)['sha256']}".encode())
+    return digest.hexdigest()
+
+
+class Encoder:
+    """An open model: texts in, a block of vectors out, in bf16 where the processor has it."""
+
+    def __init__(self, model: Any, *, sparse: bool) -> None:
+        self.model, self.sparse = model, sparse
+
+    def encode_query(self, texts: list[str]) -> dict[str, Any]:
+        """The arrays of anchors, with the model's query prompt where it has one."""
+        return self._encode(self.model.encode_query, texts)
+
+    def encode_document(self, texts: list[str]) -> dict[str, Any]:
+        """The arrays of documents, with the model's document prompt where it has one."""
+        return self._encode(self.model.encode_document, texts)
+
+    def _encode(self, encode: Any, texts: list[str]) -> dict[str, Any]:
+        from spectra_nsa.models.precision import autocast, resolve_precision
+
+        with autocast(self.model.device.type, resolve_precision("auto")):
+            if not self.sparse:
+                found = encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+                return {"vectors": np.asarray(found, dtype=np.float32)}
+            found = encode(texts, batch_size=32, convert_to_sparse_tensor=True, show_progress_bar=False)
+        return _rows(found)
+
+
+def _rows(found: Any) -> dict[str, Any]:
+    """A sparse tensor as the arrays of CSR rows."""
+    from scipy.sparse import csr_matrix
+
+    from spectra_nsa.index.topk import pack
+
+    found = found.cpu().float().coalesce()
+    return pack(csr_matrix((found.values().numpy(), found.indices().numpy()), shape=tuple(found.shape)))
+
+
+def open_encoder(teacher: Teacher) -> Encoder:
+    """Opens a dense or sparse model.
+
+    Raises:
+        SpectraError: it cannot be opened.
+    """
+    if teacher.kind == "dense":
+        from spectra_nsa.evaluation.open import open_system
+        from spectra_nsa.evaluation.systems import DenseSystem
+
+        system = open_system(teacher.name)
+        assert isinstance(system, DenseSystem)
+        return Encoder(system.model, sparse=False)
+    from safetensors import SafetensorError
+    from sentence_transformers import SparseEncoder
+
+    import spectra_nsa.hf  # noqa: F401  our own masked-LM model may be inside
+    from spectra_nsa.models.checks import resolve_folder
+
+    try:
+        model = SparseEncoder(str(resolve_folder(teacher.name)), local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise SpectraError(f"{teacher.name} cannot be opened as a sparse encoder: {error}") from error
+    return Encoder(model, sparse=True)
+
+
+def _open_cross_encoder(teacher: Teacher) -> Callable[[list[tuple[str, str]]], NDArray[np.float32]]:
+    """Pairs of texts → their scores, from 0 to 1.
+
+    Raises:
+        SpectraError: it cannot be opened, or gives several labels.
+    """
+    from safetensors import SafetensorError
+    from sentence_transformers import CrossEncoder
+    from torch import nn
+
+    from spectra_nsa.models.checks import resolve_folder
+    from spectra_nsa.models.precision import autocast, resolve_precision
+
+    try:
+        folder = str(resolve_folder(teacher.name))
+        model = CrossEncoder(folder, local_files_only=True, model_kwargs={"use_safetensors": True})
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise SpectraError(f"{teacher.name} cannot be opened as a cross-encoder: {error}") from error
+    if model.num_labels != 1:
+        raise SpectraError(f"{teacher.name} gives {model.num_labels} labels; a judge gives one score.")
+
+    def score(pairs: list[tuple[str, str]]) -> NDArray[np.float32]:
+        with autocast(model.device.type, resolve_precision("auto")):
+            found = model.predict(pairs, batch_size=64, activation_fn=nn.Sigmoid(), show_progress_bar=False)
+        return np.asarray(found, dtype=np.float32)
+
+    return score
+
+
+def _kept(teacher: Teacher, side: str, texts: Texts, encode: Callable[[list[str]], dict[str, Any]]) -> Vectors:
+    from spectra_nsa.index.topk import ROWS, Vectors, blocks_of
+
+    key = hashlib.sha256(f"{teacher.stamp} {side} {texts.digest} {ROWS}".encode()).hexdigest()[:32]
+    blocks = Blocks("mining-vectors", key, keep=KEPT)
+    for number in progress(blocks.missing(blocks_of(len(texts))), label=f"encoding {side}"):
+        part = np.arange(number * ROWS, min((number + 1) * ROWS, len(texts)))
+        blocks.put(number, **encode(texts.get(part)))
+        trim_heap()  # batches of ever new shapes leave holes
+    return Vectors(blocks, len(texts))
+
+
+def _every(texts: Texts) -> Any:
+    from spectra_nsa.index.topk import ROWS
+
+    for start in range(0, len(texts), ROWS):
+        yield from texts.get(np.arange(start, min(start + ROWS, len(texts))))

@@ -1,0 +1,1 @@
+"""`spectra quickstart`: data, training, evaluation and a report in one command."""

@@ -1,0 +1,176 @@
+"""Packing: each document has the logits that it has alone, and masks are whole words that seed and epoch decide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spectra_nsa.models.config import SpectraConfig
+from spectra_nsa.models.model import SpectraForMaskedLM
+from spectra_nsa.tokens.length_batches import Work
+from spectra_nsa.training.data.documents import Documents
+from spectra_nsa.training.data.packing import IGNORED, Masking, Sequences, by_length, pack
+from spectra_nsa.training.loop.masked_lm_trainer import Order, Perplexity, guesses
+
+VOCABULARY, MASK = 50, 4
+SHAPE = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "intermediate_size": 64, "max_position_embeddings": 64}  # fmt: skip
+
+
+def documents(count: int = 40, seed: int = 0) -> Documents:
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, 15, size=count)
+    ids = generator.integers(5, VOCABULARY, size=lengths.sum()).astype(np.int32)
+    begins = generator.random(len(ids)) < 0.6
+    return Documents(ids=ids, begins=begins, ends=np.cumsum(lengths))
+
+
+def sequences(rate: float = 0.3, count: int = 40, seed: int = 0) -> Sequences:
+    masking = Masking(rate=rate, mask=MASK, plain=np.arange(5, VOCABULARY, dtype=np.int32))
+    return Sequences(documents(count), ([2], [3]), 24, masking, seed)
+
+
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=300), st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_packing_loses_nothing_and_overfills_nothing(lengths: list[int], seed: int) -> None:
+    packed = pack(lengths, 20, seed)
+    assert sorted(index for row in packed for index in row) == list(range(len(lengths)))
+    assert all(sum(lengths[index] for index in row) <= 20 for row in packed)
+    assert packed == pack(lengths, 20, seed)
+
+
+def test_packed_sequences_are_nearly_full() -> None:
+    lengths = np.random.default_rng(1).integers(3, 60, size=2000).tolist()
+    packed = pack(lengths, 128, 0)
+    assert sum(lengths) / (128 * len(packed)) > 0.97
+
+
+@pytest.mark.parametrize("position", ["absolute", "rope"])
+@pytest.mark.parametrize("mixer", [None, "spectral", "conv"])
+@pytest.mark.parametrize("ffn", ["gelu", "geglu"])
+def test_packed_logits_are_those_of_each_document_alone(position: str, mixer: str | None, ffn: str) -> None:
+    """No token attends to another document, and positions begin anew: for every kind of encoder."""
+    torch.manual_seed(0)
+    parts: dict[str, Any] = {"attention": "spectral", "mixer": mixer, "depth_mix": True} if mixer else {}
+    model = SpectraForMaskedLM(SpectraConfig(**SHAPE, position=position, ffn=ffn, **parts)).eval()
+    for gate in model.model.gates():
+        torch.nn.init.normal_(gate)
+    found = sequences()
+    rows = list(range(len(found)))
+    passes = found.batch(rows, 0, groups=3)
+    assert 1 < len(passes) <= 3
+    together, wanted = guesses(model, passes, "cpu")
+    alone = []
+    for one in passes:
+        for place in range(len(one["input_ids"])):
+            length = int(one["attention_mask"][place].sum())
+            ids, labels = one["input_ids"][place, :length], one["labels"][place, :length]
+            alone.append(model(ids[None]).logits[0][labels != IGNORED])
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=2e-5)
+    assert len(wanted) == len(together) > 20
+
+
+def test_as_few_passes_as_leave_little_padding() -> None:
+    assert len(by_length([16] * 9)) == 1
+    lengths = np.random.default_rng(0).integers(2, 128, size=60).tolist()
+    found = by_length(lengths)
+    padded = [sum(len(group) * max(lengths[at] for at in group) for group in split) for split in (found, [range(60)])]
+    assert padded[0] < 1.1 * sum(lengths) < padded[1] and 1 < len(found) <= 8
+    assert len(by_length(lengths, 2)) == 2
+
+
+def test_only_masked_tokens_reach_the_vocabulary() -> None:
+    torch.manual_seed(0)
+    model = SpectraForMaskedLM(SpectraConfig(**SHAPE)).eval()
+    seen: list[int] = []
+    model.lm_head.decoder.register_forward_hook(lambda *args: seen.append(args[2].shape[0]))
+    passes = sequences().batch(range(4), 0)
+    guesses(model, passes, "cpu")
+    assert seen == [sum(int((one["labels"] != IGNORED).sum()) for one in passes)]
+
+
+def flat(passes: list[dict[str, torch.Tensor]], name: str) -> torch.Tensor:
+    return torch.cat([one[name][one["attention_mask"].bool()] for one in passes])
+
+
+def test_masks_belong_to_seed_epoch_and_sequence() -> None:
+    found = sequences()
+    rows = list(range(len(found)))
+    one, again, later = (found.batch(rows, epoch) for epoch in (0, 0, 1))
+    assert torch.equal(flat(one, "input_ids"), flat(again, "input_ids"))
+    assert not torch.equal(flat(one, "labels"), flat(later, "labels"))
+    assert not torch.equal(flat(one, "labels"), flat(sequences(seed=0).batch(rows[::-1], 1), "labels"))
+    part = found.batch([rows[3]], 0)
+    inside = {tuple(row.tolist()) for row in _documents(one)}
+    assert {tuple(row.tolist()) for row in _documents(part)} <= inside, "whatever else is in the batch"
+
+
+def _documents(passes: list[dict[str, torch.Tensor]]) -> list[torch.Tensor]:
+    return [
+        ids[: int(mask.sum())]
+        for one in passes
+        for ids, mask in zip(one["input_ids"], one["attention_mask"], strict=True)
+    ]
+
+
+def test_whole_words_are_masked_in_the_shares_asked_for() -> None:
+    masking = Masking(rate=0.15, mask=MASK, plain=np.arange(5, VOCABULARY, dtype=np.int32))
+    generator = np.random.default_rng(0)
+    ids = generator.integers(5, VOCABULARY, size=200_000).astype(np.int32)
+    begins = generator.random(len(ids)) < 0.5
+    begins[0] = True
+    given, labels = masking(ids, begins, np.random.default_rng(1))
+    guessed = labels != IGNORED
+    inside = ~begins[1:]
+    assert (guessed[1:][inside] == guessed[:-1][inside]).all(), "a word is masked whole or not at all"
+    assert abs(guessed.mean() - 0.15) < 0.01
+    assert (labels[guessed] == ids[guessed]).all() and (given[~guessed] == ids[~guessed]).all()
+    assert abs((given[guessed] == MASK).mean() - 0.8) < 0.01
+    kept = (given[guessed] == ids[guessed]).mean()
+    assert abs(kept - (0.1 + 0.1 / 45)) < 0.01
+
+
+def test_a_sequence_always_has_something_to_guess() -> None:
+    found = sequences(rate=1e-9)
+    for row in range(len(found)):
+        assert any((one["labels"] != IGNORED).any() for one in found.batch([row], 0))
+
+
+def test_special_tokens_are_never_masked_and_work_is_counted() -> None:
+    found, work = sequences(rate=0.9), Work()
+    passes = found.batch(range(len(found)), 0, work=work)
+    assert work.texts == 40 and work.tokens == len(found.documents.ids) + 80
+    for one in passes:
+        ends = one["attention_mask"].sum(1) - 1
+        assert (one["input_ids"][:, 0] == 2).all() and (one["labels"][:, 0] == IGNORED).all()
+        rows = torch.arange(len(ends))
+        assert (one["input_ids"][rows, ends] == 3).all() and (one["labels"][rows, ends] == IGNORED).all()
+
+
+def test_the_perplexity_is_that_of_the_masked_tokens() -> None:
+    torch.manual_seed(0)
+    model = SpectraForMaskedLM(SpectraConfig(**SHAPE)).train()
+    found = sequences()
+    measure = Perplexity(found, "fp32")
+    (value,) = measure(model).values()
+    assert model.training and measure(model) == {"dev_perplexity": value}
+    losses = []
+    model.eval().requires_grad_(False)
+    for one in found.batch(range(len(found)), 0):
+        for ids, mask, labels in zip(one["input_ids"], one["attention_mask"], one["labels"], strict=True):
+            chances = model(ids[None], mask[None]).logits[0].double().log_softmax(-1)
+            losses += [-float(chances[at, label]) for at, label in enumerate(labels) if label != IGNORED]
+    assert value == pytest.approx(np.exp(np.mean(losses)), rel=1e-4)
+
+
+def test_every_epoch_has_another_order() -> None:
+    order = Order(50, 0)
+    before = list(order)
+    assert sorted(before) == list(range(50)) and list(order) == before
+    order.set_epoch(1)
+    assert list(order) != before

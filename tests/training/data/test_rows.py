@@ -1,0 +1,48 @@
+"""Training and dev rows are kept apart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from spectra_nsa.config.sections import DataSection
+from spectra_nsa.training.data.rows import load_training_data
+
+
+@pytest.mark.parametrize("at_a_time", [7, 10_000])
+def test_no_text_of_the_dev_rows_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
+    monkeypatch.setattr("spectra_nsa.training.data.rows._AT_A_TIME", at_a_time)
+    rows = [{"anchor": f"a{i // 2}", "positive": f"p{i}"} for i in range(60)]  # each anchor stands twice
+    path = tmp_path / "d.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    data = load_training_data(DataSection(train=str(path), dev_rows=10), seed=3, quarantine=None)
+    assert data.dev is not None and len(data.dev) == 10 and data.dev_kind == "pairs"
+    assert not set(data.train["anchor"]) & set(data.dev["anchor"])
+    assert not set(data.train["positive"]) & set(data.dev["positive"])
+    assert data.train.column_names == ["anchor", "positive"]
+    held_out = set(data.dev["anchor"])
+    assert set(data.train["positive"]) == {row["positive"] for row in rows if row["anchor"] not in held_out}
+
+
+def test_scored_pairs_can_be_trained_on(tmp_path: Path) -> None:
+    rows = [{"sentence1": f"a{i // 2}", "sentence2": f"b{i}", "score": i % 6} for i in range(40)]
+    (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = load_training_data(DataSection(train=str(tmp_path / "s.jsonl"), dev_rows=10), seed=3, quarantine=None)
+    assert data.scored and data.columns == ["sentence1", "sentence2"] and data.dev_kind == "scored"
+    assert data.train.column_names == ["sentence1", "sentence2", "score"] and max(data.train["score"]) == 1
+    assert data.dev is not None and len(data.dev) == 10
+    held_out = {text for name in data.columns for text in data.dev[name]}
+    assert not held_out & {text for name in data.columns for text in data.train[name]}
+
+
+def test_scored_pairs_can_watch_a_run(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text("\n".join(json.dumps({"anchor": f"a{i}", "positive": f"p{i}"}) for i in range(9)))
+    (tmp_path / "s.jsonl").write_text(
+        "\n".join(json.dumps({"sentence1": f"a{i}", "sentence2": f"b{i}", "score": i / 9}) for i in range(9))
+    )
+    section = DataSection(train=str(tmp_path / "d.jsonl"), dev=str(tmp_path / "s.jsonl"), dev_rows=5)
+    data = load_training_data(section, seed=0, quarantine=None)
+    assert data.dev_kind == "scored" and len(data.train) == 9
+    assert data.dev is not None and len(data.dev) == pytest.approx(5)

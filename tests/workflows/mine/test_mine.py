@@ -1,0 +1,467 @@
+"""Mining from a file to a file: what is found, what is set aside, and that a killed run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import CrossEncoder
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+import spectra_nsa as sp
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.index import topk
+from spectra_nsa.index.blocks import Blocks
+from spectra_nsa.models import precision
+from spectra_nsa.workflows.mine import scorers as teachers
+from tests.builders import WORDS, bert_folder
+
+# Anchor i asks for one animal; its positive names it, and the documents around it share ever fewer of its words.
+ROWS = [
+    {"anchor": "red cat food", "positive": "red cat food for old cats"},
+    {"anchor": "red dog food", "positive": "red dog food for old dogs"},
+    {"anchor": "blue bird seed", "positive": "blue bird seed in bags"},
+    {"anchor": "red cat food", "positive": "what a red cat eats"},
+    {"anchor": "green frog pond", "positive": "green frog pond with a fence"},
+]
+Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Write:
+    def write(rows: list[dict[str, Any]] = ROWS, name: str = "pairs.jsonl") -> Path:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bert_folder(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bert_folder(tmp_path_factory.mktemp("other"), seed=1)
+
+
+def many(count: int = 60) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(WORDS, 8)) for _ in range(2 * count)]
+    return [{"anchor": one, "positive": two} for one, two in zip(texts[:count], texts[count:], strict=True)]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_bm25_finds_the_documents_that_share_words(pairs: Write, tmp_path: Path) -> None:
+    facts = sp.mine(pairs(), "bm25", tmp_path / "mined.jsonl", scores=True)
+    cat, dog, again = read(tmp_path / "mined.jsonl")
+    assert cat["negative"] == again["negative"] == "red dog food for old dogs", "never the anchor's other positive"
+    assert dog["negative"] == "red cat food for old cats"
+    assert cat["scores"][0] > cat["scores"][1] > 0
+    assert (cat["positive"], again["positive"]) == (ROWS[0]["positive"], ROWS[3]["positive"])
+    rest = read(tmp_path / "mined.incomplete.jsonl")
+    assert [row["anchor"] for row in rest] == ["blue bird seed", "green frog pond"], "they share no word with others"
+    assert facts["counts"]["written"] == 3 and facts["counts"]["without"] == 2
+    assert facts["set_aside"] == str(tmp_path / "mined.incomplete.jsonl")
+    said = json.loads((tmp_path / "mined.jsonl.meta.json").read_text())
+    assert said["counts"] == facts["counts"] and said["model"]["name"] == "bm25" and said["rules"]["range_max"] == 10
+    assert said["columns"] == ["anchor", "positive", "negative", "scores"] and "torch" in said["environment"]
+
+
+def test_near_duplicates_of_a_positive_or_the_anchor_are_no_negatives(pairs: Write, tmp_path: Path) -> None:
+    words = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu"
+    corpus = pairs([{"text": text} for text in (f"{words} xi", words.upper(), "alpha  ASKED", "beta alone")], "c.jsonl")
+    source = pairs([{"anchor": "alpha asked", "positive": words}, {"anchor": "beta", "positive": "other text"}])
+    facts = sp.mine(source, "bm25", tmp_path / "mined.jsonl", corpus=corpus, incomplete="keep")
+    rows = {row["anchor"]: row["negative"] for row in read(tmp_path / "mined.jsonl")}
+    assert rows["beta"] == "beta alone"
+    assert "alpha asked" not in rows, "all that share a word with it say the same"
+    assert facts["counts"]["documents"] == 5, "the copy in capitals is the positive itself"
+    assert facts["counts"]["dropped"]["duplicate"] == 2
+
+
+def test_it_agrees_with_sentence_transformers(
+    pairs: Write, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.util import mine_hard_negatives
+
+    monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: False)
+    rows = [*many(), {"anchor": many()[0]["anchor"], "positive": "the socket of a model"}]
+    rule = {"range_max": 61, "max_score": 0.99, "relative_margin": 0.001}
+    sp.mine(pairs(rows), model, tmp_path / "mined.jsonl", negatives=3, scores=True, **rule)
+    theirs = mine_hard_negatives(
+        Dataset.from_list(rows), SentenceTransformer(str(model), device="cpu"), num_negatives=3, verbose=False,
+        output_format="n-tuple", output_scores=True, **rule,
+    )  # fmt: skip
+    ours = {(row["anchor"], row["positive"]): row for row in read(tmp_path / "mined.jsonl")}
+    assert len(ours) == len(theirs) > 20
+    for row in theirs:
+        mine = ours[row["anchor"], row["positive"]]
+        assert [mine[f"negative{n}"] for n in ("", "_2", "_3")] == [row[f"negative_{n}"] for n in (1, 2, 3)]
+        assert mine["scores"] == pytest.approx(row["scores"], abs=1e-5)
+
+
+def test_the_judge_keeps_what_it_scores_below_the_positive(
+    pairs: Write, tmp_path: Path, model: Path, other: Path
+) -> None:
+    source = pairs(many())
+    facts = sp.mine(source, model, tmp_path / "mined.jsonl", judge=other, negatives=2, incomplete="keep")
+    assert facts["counts"]["dropped"]["judge"] > 0
+    assert facts["counts"]["written"] > 10
+    judge = sp.warm_start(other)
+    for row in read(tmp_path / "mined.jsonl"):
+        texts = [row["positive"], row["negative"], row["negative_2"]]
+        scores = judge.encode(texts, normalize_embeddings=True) @ judge.encode(row["anchor"], normalize_embeddings=True)
+        assert scores[1:].max() <= scores[0] + 5e-3  # bf16
+
+
+def cross_encoder(folder: Path, around: Path, labels: int = 1) -> Path:
+    """A cross-encoder of random weights, saved as those of before sentence-transformers 5 are: with no word on it."""
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(around)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64,
+        max_position_embeddings=64, num_labels=labels, initializer_range=0.5,
+    )  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_cross_encoder_judges_and_its_scores_are_written(
+    pairs: Write, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: False)
+    monkeypatch.setattr(topk, "ROWS", 32)
+    monkeypatch.setattr("spectra_nsa.workflows.mine.candidates.ROWS", 32)
+    monkeypatch.setattr("spectra_nsa.workflows.mine.candidates.READ_AT_ONCE", 8)
+    judge = cross_encoder(tmp_path / "judge", model)
+    source, options = pairs(many()), {"judge": judge, "negatives": 2, "range_max": 12, "scores": True}
+    planned = sp.mine(source, model, tmp_path / "mined.jsonl", dry_run=True, **options)
+    assert planned["pairs_to_judge"] == 60 * (12 + 1) and planned["judge"]["kind"] == "cross"
+    facts = sp.mine(source, model, tmp_path / "mined.jsonl", **options)
+    assert facts["counts"]["dropped"]["judge"] > 0
+    opened, rows = CrossEncoder(str(judge)), read(tmp_path / "mined.jsonl")
+    assert len(rows) > 20
+    for row in rows:
+        texts = [(row["anchor"], row[name]) for name in ("positive", "negative", "negative_2")]
+        scores = opened.predict(texts, activation_fn=torch.nn.Sigmoid())
+        assert row["scores"] == pytest.approx(scores.tolist(), abs=1e-5)
+        assert scores[1:].max() <= scores[0] + 1e-5
+    assert sp.mine(source, model, tmp_path / "again.jsonl", dry_run=True, **options)["pairs_to_judge"] == 0
+
+
+def test_a_cross_encoder_does_not_search_and_has_one_score(pairs: Write, tmp_path: Path, model: Path) -> None:
+    judge = cross_encoder(tmp_path / "judge", model)
+    with pytest.raises(SpectraError, match="--judge"):
+        sp.mine(pairs(), judge, tmp_path / "mined.jsonl")
+    three = cross_encoder(tmp_path / "three", model, labels=3)
+    with pytest.raises(SpectraError, match="3 labels"):
+        sp.mine(pairs(), "bm25", tmp_path / "mined.jsonl", judge=three)
+
+
+def test_rules_that_contradict_each_other_are_refused_at_once(tmp_path: Path) -> None:
+    for rules, words in (({"judge_ratio": 0.9}, "--judge-ratio"), ({"max_score": 0.2, "min_score": 0.5}, "between")):
+        with pytest.raises(UsageError, match=words):
+            sp.mine(tmp_path / "absent.jsonl", "bm25", tmp_path / "mined.jsonl", **rules)
+
+
+def test_rows_with_fewer_are_set_aside_or_repeat_theirs(pairs: Write, tmp_path: Path) -> None:
+    rows = [*ROWS, {"anchor": "yellow cow food", "positive": "food of a yellow cow"}]
+    sp.mine(pairs(rows), "bm25", tmp_path / "a.jsonl", negatives=3, incomplete="keep", scores=True)
+    kept = {row["anchor"]: row for row in read(tmp_path / "a.jsonl")}
+    cat = kept["red cat food"]
+    assert cat["negative"] == cat["negative_3"] != cat["negative_2"]
+    assert len(cat["scores"]) == 4 and cat["scores"][1] == cat["scores"][3]
+    assert {row["anchor"] for row in read(tmp_path / "a.incomplete.jsonl")} == {"blue bird seed", "green frog pond"}
+    facts = sp.mine(pairs(rows), "bm25", tmp_path / "a.jsonl", negatives=2)
+    assert facts["counts"]["incomplete"] == 0 and "negative_3" not in read(tmp_path / "a.jsonl")[0]
+    with pytest.raises(SpectraError, match="the most is 3"):
+        sp.mine(pairs(rows), "bm25", tmp_path / "b.jsonl", negatives=4)
+    assert not list(tmp_path.glob("b*")) and not list(tmp_path.glob(".b*"))
+
+
+def test_the_file_of_set_aside_rows_goes_when_there_are_none(pairs: Write, tmp_path: Path) -> None:
+    sp.mine(pairs(), "bm25", tmp_path / "a.jsonl")
+    assert (tmp_path / "a.incomplete.jsonl").is_file()
+    sp.mine(pairs(ROWS[:2]), "bm25", tmp_path / "a.jsonl")
+    assert not (tmp_path / "a.incomplete.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["mined.jsonl", "mined.parquet"])
+def test_our_reader_and_margin_mse_take_what_was_written(pairs: Write, tmp_path: Path, model: Path, name: str) -> None:
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+    from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
+    from sentence_transformers.sentence_transformer.losses import MarginMSELoss
+
+    sp.mine(pairs(many(12)), model, tmp_path / name, negatives=2, scores=True)
+    found = sp.load_source(tmp_path / name)
+    assert (found.kind, found.roles) == ("triplets", ("anchor", "positive", "negative", "negative_2"))
+    assert [len(scores) for scores in found.dataset["scores"]] == [3] * 12
+    student = SentenceTransformer(str(model), device="cpu")
+    arguments = Arguments(
+        output_dir=str(tmp_path / "run"), max_steps=1, use_cpu=True, report_to="none", save_strategy="no",
+        per_device_train_batch_size=12, learning_rate=0.0, logging_steps=1,
+    )  # fmt: skip
+    trainer = SentenceTransformerTrainer(
+        model=student, args=arguments, train_dataset=found.dataset, loss=MarginMSELoss(student)
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] < 1e-3, "the teacher itself has nothing to learn from its scores"
+
+
+@pytest.mark.parametrize("name", ["mined.jsonl", "mined.parquet"])
+def test_columns_of_the_source_are_kept_if_named(pairs: Write, tmp_path: Path, name: str) -> None:
+    rows = [
+        row | {"negative": "an old one", "scores": [0.5, 0.1], "topic": f"topic {number}", "year": 2000 + number}
+        for number, row in enumerate(ROWS)
+    ]
+    facts = sp.mine(pairs(rows), "bm25", tmp_path / name, range_max=4, keep=["topic", "year"])
+    found = sp.load_source(tmp_path / name).dataset
+    assert json.loads(Path(facts["meta"]).read_text())["columns"] == found.column_names
+    assert found.column_names == ["anchor", "positive", "negative", "topic", "year"]
+    by_pair = {(row["anchor"], row["positive"]): (row["topic"], row["year"]) for row in rows}
+    assert len(found) >= 3
+    for row in found:
+        assert (row["topic"], row["year"]) == by_pair[row["anchor"], row["positive"]]
+        assert row["negative"] != "an old one"
+    sp.mine(pairs(rows), "bm25", tmp_path / name, range_max=4)
+    assert sp.load_source(tmp_path / name).dataset.column_names == ["anchor", "positive", "negative"]
+    with pytest.raises(UsageError, match="topic"):
+        sp.mine(pairs(rows), "bm25", tmp_path / name, keep=["topics"])
+    with pytest.raises(UsageError, match="scores"):
+        sp.mine(pairs(rows), "bm25", tmp_path / name, keep=["scores"])
+
+
+def test_without_a_candidate_no_rule_is_blamed(pairs: Write, tmp_path: Path) -> None:
+    rows = [{"anchor": "red cat", "positive": "red cats"}, {"anchor": "Red cat", "positive": "a cat"}]
+    with pytest.raises(SpectraError, match="no candidate"):
+        sp.mine(pairs(rows), "bm25", tmp_path / "mined.jsonl")
+
+
+def test_a_corpus_adds_candidates(pairs: Write, tmp_path: Path) -> None:
+    corpus = pairs([{"text": "blue bird seed of another kind"}, {"text": "frog"}], "corpus.jsonl")
+    sp.mine(pairs(), "bm25", tmp_path / "mined.jsonl", corpus=corpus)
+    found = {row["anchor"]: row["negative"] for row in read(tmp_path / "mined.jsonl")}
+    assert found["blue bird seed"] == "blue bird seed of another kind" and found["green frog pond"] == "frog"
+
+
+def test_a_sparse_encoder_mines_by_inner_product(pairs: Write, tmp_path: Path) -> None:
+    from sentence_transformers import SparseEncoder
+
+    folder = sparse_folder(tmp_path)
+    rows = many(20)
+    sp.mine(pairs(rows), folder, tmp_path / "mined.jsonl", scores=True)
+    encoder = SparseEncoder(str(folder), device="cpu")
+    documents = encoder.encode_document([row["positive"] for row in rows]).to_dense().numpy()
+    anchors = encoder.encode_query([row["anchor"] for row in rows]).to_dense().numpy()
+    found = read(tmp_path / "mined.jsonl")
+    assert len(found) == 20
+    for number, row in enumerate(found):
+        products = documents @ anchors[number]
+        others = np.delete(products, number)
+        assert row["scores"] == pytest.approx([products[number], others.max()], rel=0.05)  # bf16
+
+
+def sparse_folder(folder: Path) -> Path:
+    """A SPLADE encoder around a random masked language model."""
+    import torch
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sparse_encoder.modules import SpladePooling
+    from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig
+
+    start = bert_folder(folder / "start")
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    AutoModelForMaskedLM.from_config(config).save_pretrained(folder / "mlm")
+    tokenizer.save_pretrained(folder / "mlm")
+    modules = [Transformer(str(folder / "mlm"), transformer_task="fill-mask"), SpladePooling("max")]
+    SparseEncoder(modules=modules, device="cpu").save_pretrained(str(folder / "sparse"))
+    return folder / "sparse"
+
+
+class Died(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", range(1, 14, 3))
+def test_a_run_that_dies_goes_on_and_ends_the_same(
+    moment: int, pairs: Write, tmp_path: Path, model: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topk, "ROWS", 16)
+    monkeypatch.setattr("spectra_nsa.workflows.mine.candidates.ROWS", 16)
+    source, options = pairs(many()), {"judge": other, "sampling": "random", "negatives": 2, "incomplete": "keep"}
+    sp.mine(source, model, tmp_path / "whole.jsonl", **options)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "fresh"))
+    put, done = Blocks.put, 0
+
+    def dies(self: Blocks, number: int, **arrays: Any) -> None:
+        nonlocal done
+        done += 1
+        if done == moment:
+            raise Died
+        put(self, number, **arrays)
+
+    monkeypatch.setattr(Blocks, "put", dies)
+    with pytest.raises(Died):
+        sp.mine(source, model, tmp_path / "mined.jsonl", **options)
+    assert not (tmp_path / "mined.jsonl").exists()
+    total, done = 4 * 6, 100  # anchors, documents, hits; the judge's likewise
+    sp.mine(source, model, tmp_path / "mined.jsonl", **options)
+    assert done - 100 == total - (moment - 1), "what was done is not done again"
+    assert (tmp_path / "mined.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_a_killed_process_goes_on(pairs: Write, tmp_path: Path, model: Path) -> None:
+    """SIGKILL from within, after the second block of hits; then the same command again."""
+    code = """
+import os, signal, sys
+from spectra_nsa.index import topk
+from spectra_nsa.workflows.mine import candidates
+from spectra_nsa.index.blocks import Blocks
+import spectra_nsa as sp
+topk.ROWS = candidates.ROWS = 16
+source, model, output, deadly = sys.argv[1:]
+put, done = Blocks.put, []
+def watched(self, number, **arrays):
+    put(self, number, **arrays)
+    done.append(number)
+    if "index_BK" in arrays and number == 1 and deadly == "yes":
+        os.kill(os.getpid(), signal.SIGKILL)
+Blocks.put = watched
+sp.mine(source, model, output)
+print(len(done))
+"""
+
+    def run(output: str, deadly: str, home: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, str(pairs(many())), str(model), str(tmp_path / output), deadly]
+        variables = os.environ | {"XDG_CACHE_HOME": str(tmp_path / home)}
+        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=200)
+
+    whole = run("whole.jsonl", "no", "one")
+    assert whole.returncode == 0, whole.stderr
+    assert run("mined.jsonl", "yes", "two").returncode == -9
+    assert not (tmp_path / "mined.jsonl").exists()
+    rest = run("mined.jsonl", "no", "two")
+    assert (whole.stdout.strip(), rest.stdout.strip()) == ("12", "2"), rest.stderr
+    assert (tmp_path / "mined.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+def test_other_rules_use_the_same_vectors_and_hits(
+    pairs: Write, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pairs(many())
+    sp.mine(source, model, tmp_path / "a.jsonl", range_max=20)
+    planned = sp.mine(source, model, tmp_path / "b.jsonl", range_max=20, dry_run=True)
+    assert (planned["blocks_to_search"], planned["blocks"]) == (0, 1) and not (tmp_path / "b.jsonl").exists()
+    monkeypatch.setattr(teachers, "open_encoder", lambda teacher: pytest.fail("opened again"))
+    first = read(tmp_path / "a.jsonl")
+    sp.mine(source, model, tmp_path / "b.jsonl", range_max=20, range_min=1)
+    assert all(a["negative"] != b["negative"] for a, b in zip(first, read(tmp_path / "b.jsonl"), strict=True))
+    sp.mine(source, model, tmp_path / "c.jsonl", range_max=30)  # searched again, from the same vectors
+    assert read(tmp_path / "c.jsonl") == first
+
+
+def test_the_model_s_weights_are_part_of_the_key(model: Path, other: Path) -> None:
+    one, two = teachers.find_teacher(str(model)), teachers.find_teacher(str(other))
+    assert one.stamp != two.stamp and one.stamp == teachers.find_teacher(str(model)).stamp
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"output": "mined.csv"}, UsageError, ".jsonl"),
+        ({"output": "."}, UsageError, ".jsonl"),
+        ({"output": "pairs.jsonl"}, UsageError, "would be lost"),
+        ({"incomplete": "kepp"}, UsageError, "Did you mean 'keep'"),
+        ({"num_negatives": 2}, UsageError, "Did you mean 'negatives'"),
+        ({"model": "./nowhere"}, SpectraError, "not a model folder"),
+        ({"source": "gone.jsonl"}, SpectraError, "does not exist"),
+        ({"max_score": -1e9}, SpectraError, "max_score"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(
+    options: dict[str, Any], kind: type[Exception], said: str, pairs: Write, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    pairs()
+    monkeypatch.chdir(tmp_path)
+    given = {"source": "pairs.jsonl", "model": "bm25", "output": "mined.jsonl"} | options
+    with pytest.raises(kind, match=said):
+        sp.mine(**given)
+    assert {path.name for path in tmp_path.iterdir()} <= {"pairs.jsonl", "cache"}
+
+
+def test_other_kinds_of_rows_and_models_are_refused(pairs: Write, tmp_path: Path) -> None:
+    labelled = pairs([{"text": "a", "label": "x"}, {"text": "b", "label": "y"}], "labelled.jsonl")
+    with pytest.raises(SpectraError, match="mining needs pairs"):
+        sp.mine(labelled, "bm25", tmp_path / "m.jsonl")
+    with pytest.raises(SpectraError, match="one document"):
+        sp.mine(pairs(ROWS[:1]), "bm25", tmp_path / "m.jsonl")
+    (tmp_path / "cross").mkdir()
+    (tmp_path / "cross" / "config_sentence_transformers.json").write_text('{"model_type": "CrossEncoder"}')
+    with pytest.raises(SpectraError, match="is a CrossEncoder"):
+        sp.mine(pairs(), str(tmp_path / "cross"), tmp_path / "m.jsonl")
+
+
+def test_repeated_rows_are_counted_and_triplets_told(pairs: Write, tmp_path: Path) -> None:
+    lines: list[str] = []
+    rows = [row | {"negative": "none"} for row in [*ROWS, ROWS[0], ROWS[1]]]
+    facts = sp.mine(pairs(rows), "bm25", tmp_path / "m.jsonl", say=lines.append)
+    assert facts["counts"]["repeated"] == 2 and facts["counts"]["written"] == 3
+    assert any("2 rows repeat" in line for line in lines) and any("not used" in line for line in lines)
+
+
+def test_broken_rows_are_set_aside_with_line_and_reason(pairs: Write, tmp_path: Path) -> None:
+    source = pairs()
+    source.write_text("no json\n" + source.read_text())
+    facts = sp.mine(source, "bm25", tmp_path / "mined.jsonl")
+    (note,) = [note for note in facts["notes"] if "broken" in note]
+    assert "line 1: not JSON" in note and str(tmp_path / "mined.quarantine") in note
+    (row,) = [json.loads(line) for file in (tmp_path / "mined.quarantine").iterdir() for line in file.open()]
+    assert row["line"] == 1 and row["raw"] == "no json\n"
+
+
+def test_a_beir_folder_is_mined_by_its_judgements_among_its_corpus(tmp_path: Path) -> None:
+    folder = tmp_path / "task"
+    (folder / "qrels").mkdir(parents=True)
+    documents = {"d1": "red cat food", "d2": "red dog food", "d3": "blue bird seed", "d4": "", "d5": "red cat toys"}
+    lines = [json.dumps({"_id": key, "title": "", "text": text}) for key, text in documents.items()]
+    (folder / "corpus.jsonl").write_text("\n".join(lines))
+    asked = {"q1": "food for a red cat", "q2": "toys for a red cat"}
+    lines = [json.dumps({"_id": key, "text": text}) for key, text in asked.items()]
+    (folder / "queries.jsonl").write_text("\n".join([*lines, "no json"]))
+    (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\nq1\td4\t1\n")
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq2\td5\t1\n")
+    facts = sp.mine(folder, "bm25", tmp_path / "mined.jsonl")
+    (row,) = read(tmp_path / "mined.jsonl")
+    assert (row["anchor"], row["positive"]) == (asked["q1"], documents["d1"])
+    assert row["negative"] in (documents["d2"], documents["d5"]) and "split train" in " ".join(facts["notes"])
+    (aside,) = (tmp_path / "mined.quarantine").glob("*beir*")
+    assert str(aside) in " ".join(facts["notes"]) and "line 3: not JSON" in " ".join(facts["notes"])
+    sp.mine(folder, "bm25", tmp_path / "test.jsonl", split="test")
+    assert [row["anchor"] for row in read(tmp_path / "test.jsonl")] == [asked["q2"]]
