@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from spectra_nsa.core.precision import autocast
 from spectra_nsa.encoder.encoder import Encoder
 from spectra_nsa.encoder.spec import EncoderSpec
-from spectra_nsa.models.precision import autocast
 
 PLAIN = EncoderSpec(
     vocab_size=100, hidden_size=384, layers=2, heads=12, ffn_size=1536, hidden_dropout=0.0, attention_dropout=0.0

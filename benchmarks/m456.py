@@ -32,10 +32,10 @@ from transformers.trainer_utils import SaveStrategy
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.config.shipped import recipe_names, recipe_path
 from spectra_nsa.core.memory import peak_memory_gb, release_memory
+from spectra_nsa.core.precision import resolve_precision
 from spectra_nsa.core.results import environment
 from spectra_nsa.core.seeds import set_seed
 from spectra_nsa.losses.stack import NEEDS, SCORED
-from spectra_nsa.models.precision import resolve_precision
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.training.data.rows import TrainingData

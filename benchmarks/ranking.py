@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.core.seeds import set_seed
 from spectra_nsa.evaluation.bm25 import BM25System
 from spectra_nsa.evaluation.ranked import DEPTH, ranking_figures
@@ -23,7 +24,6 @@ from spectra_nsa.evaluation.systems import nearest
 from spectra_nsa.heads.ranking import RankingHead
 from spectra_nsa.losses import terms
 from spectra_nsa.metrics.bootstrap import paired_difference
-from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.models.starter import HUB_NAME
 from spectra_nsa.models.warm_start import open_model

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
+from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.evaluation.bm25 import BM25System
 from spectra_nsa.evaluation.ranked import DEPTH, ranking_figures
 from spectra_nsa.evaluation.slices import rare_term_slice
@@ -29,7 +30,6 @@ from spectra_nsa.evaluation.systems import Ranking, nearest
 from spectra_nsa.metrics.bootstrap import paired_difference
 from spectra_nsa.metrics.kernels import linear_cka
 from spectra_nsa.metrics.ranking import judged_queries
-from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.models.starter import HUB_NAME
 from spectra_nsa.models.warm_start import open_model

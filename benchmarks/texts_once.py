@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from spectra_nsa.core.files import atomic_write
+from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.core.seeds import set_seed
 from spectra_nsa.heads.fit_codes import fit_codes, hashed_pair
 from spectra_nsa.index.cascade import unpack_signs
-from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, load
 from spectra_nsa.models.starter import sha256
 from spectra_nsa.models.warm_start import open_model

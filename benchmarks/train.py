@@ -30,9 +30,9 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from transformers import TrainerCallback
 
+from spectra_nsa.core.precision import resolve_precision
 from spectra_nsa.core.results import environment
 from spectra_nsa.losses.info_nce import InfoNCE
-from spectra_nsa.models.precision import resolve_precision
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.warm_start import warm_start
 from spectra_nsa.text.readers.python_env import environment_pairs

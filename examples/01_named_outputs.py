@@ -12,8 +12,8 @@ import sys
 import numpy as np
 
 import spectra_nsa as sp
+from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.index.cascade import hamming_nearest
-from spectra_nsa.models.precision import autocast, resolve_precision
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.readers.python_env import environment_pairs
 

@@ -47,7 +47,7 @@ def encode_command(
         _check_output(output, len(names))
     import numpy as np
 
-    from spectra_nsa.models.precision import autocast, resolve_precision
+    from spectra_nsa.core.precision import autocast, resolve_precision
     from spectra_nsa.models.warm_start import open_model
 
     encoder = open_model(model)

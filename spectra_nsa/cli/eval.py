@@ -44,9 +44,9 @@ def evaluate_command(
     if not task:
         raise UsageError(f"eval needs at least one --task: {_KINDS}.")
     _check_writable(json, markdown, html)
+    from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.evaluation.run import evaluate
     from spectra_nsa.evaluation.tasks import tasks_from
-    from spectra_nsa.models.precision import resolve_precision
     from spectra_nsa.text.columns import parse_columns
 
     tasks, notes = tasks_from(task, limit=limit, columns=None if columns is None else parse_columns(columns))

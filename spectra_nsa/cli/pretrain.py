@@ -70,7 +70,7 @@ def pretrain_command(
 
 def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     """Loads texts and model, packs, trains nothing."""
-    from spectra_nsa.models.precision import resolve_precision
+    from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.training.checks import check_reporters
     from spectra_nsa.training.data.documents import load_texts
     from spectra_nsa.training.jobs.masked_lm import batch_of, check_dev, open_masked, packed

@@ -153,7 +153,7 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     began = first_step(resume)
     if recipe.name is not None and resume is None:
         check_free(Path(recipe.output) / recipe.name)
-    from spectra_nsa.models.precision import resolve_precision
+    from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.training.checks import check_data
     from spectra_nsa.training.data.rows import load_training_data
     from spectra_nsa.training.init.start import planned_config

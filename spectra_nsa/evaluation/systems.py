@@ -100,7 +100,7 @@ class DenseSystem:
     def _computing(self) -> AbstractContextManager[None]:
         if self.precision == "fp32":
             return contextlib.nullcontext()
-        from spectra_nsa.models.precision import autocast, resolve_precision
+        from spectra_nsa.core.precision import autocast, resolve_precision
 
         return autocast(self.model.device.type, resolve_precision(self.precision))
 

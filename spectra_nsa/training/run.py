@@ -183,7 +183,7 @@ def _fit(
 ) -> RunResult:
     import torch
 
-    from spectra_nsa.models.precision import resolve_precision
+    from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.training.init.interpolation import draw_back
     from spectra_nsa.training.loop.build import build_trainer, shares_out
     from spectra_nsa.training.loop.callbacks import StopOnInterrupt
@@ -234,7 +234,7 @@ def _fit(
 
 
 def _fit_heads(recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData) -> None:
-    from spectra_nsa.models.precision import resolve_precision
+    from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.training.init.fit_heads import fit_heads_to_rows
 
     wanted = {"bridge": recipe.model.bridge, "anchors": recipe.model.anchor}

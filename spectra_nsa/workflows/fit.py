@@ -195,7 +195,7 @@ def _encoded(
     *,
     query: bool = False,
 ) -> dict[str, np.ndarray]:
-    from spectra_nsa.models.precision import autocast, resolve_precision
+    from spectra_nsa.core.precision import autocast, resolve_precision
 
     say(f"encoding {len(texts):,} {'queries' if query else 'texts'}")
     encode = encoder.encode_query if query else encoder.encode_document

@@ -87,7 +87,7 @@ def last_model() -> str:
 
 def encode_corpus(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np.ndarray:
     """(N, D) unit vectors of documents, in bf16 where the processor has it (cosine to fp32 about 0.9999)."""
-    from spectra_nsa.models.precision import autocast, resolve_precision
+    from spectra_nsa.core.precision import autocast, resolve_precision
 
     with autocast(model.device.type, resolve_precision("auto")):
         return model.encode_document(
@@ -97,7 +97,7 @@ def encode_corpus(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np
 
 def encode_codes(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np.ndarray:
     """(N, 32) packed bits of documents, in the precision of `encode_corpus`."""
-    from spectra_nsa.models.precision import autocast, resolve_precision
+    from spectra_nsa.core.precision import autocast, resolve_precision
 
     with autocast(model.device.type, resolve_precision("auto")):
         return model.encode_document(list(texts), outputs=["fast"])["fast"]

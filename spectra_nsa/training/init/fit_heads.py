@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spectra_nsa.core.precision import autocast
 from spectra_nsa.heads.bridge import BITS
 from spectra_nsa.heads.fit_anchors import fit_anchors
 from spectra_nsa.heads.fit_codes import SMALLEST, fit_codes, hashed_pair
-from spectra_nsa.models.precision import autocast
 from spectra_nsa.training.data.rows import SCORE
 
 if TYPE_CHECKING:

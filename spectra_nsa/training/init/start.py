@@ -23,7 +23,7 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
     Raises:
         UsageError: `model.layers` without a start, or with layers that it has not.
     """
-    from spectra_nsa.models.layers import keep_layers
+    from spectra_nsa.training.init.layers import keep_layers
 
     section = recipe.model
     if section.layers is not None and section.start is None:

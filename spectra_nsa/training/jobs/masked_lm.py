@@ -244,7 +244,7 @@ def build_pretrainer(
     deadline: float | None = None,
 ) -> Pretrainer:
     """Everything that `go_on` needs; nothing has run yet. The arguments are `build_trainer`'s."""
-    from spectra_nsa.models.precision import resolve_precision
+    from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.models.size import flops_per_token
     from spectra_nsa.training.loop.build import training_arguments
     from spectra_nsa.training.loop.callbacks import Deadline

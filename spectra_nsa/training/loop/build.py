@@ -15,9 +15,9 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.precision import resolve_precision
 from spectra_nsa.losses.distill import SCORES, TAUGHT, TEACHER
 from spectra_nsa.losses.stack import NEEDS, LossStack, apt
-from spectra_nsa.models.precision import resolve_precision
 from spectra_nsa.training.data.rows import SCORE
 from spectra_nsa.training.data.token_cache import token_rows
 from spectra_nsa.training.loop.callbacks import BackUp, Deadline, FiniteGradients, Restore, StackClock, TrimMemory

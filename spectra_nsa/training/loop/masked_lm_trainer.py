@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from spectra_nsa.core import processes
+from spectra_nsa.core.precision import autocast
 from spectra_nsa.losses.stack import NotFiniteError
 from spectra_nsa.models.masked_lm import save_masked_lm
 from spectra_nsa.models.model import SpectraForMaskedLM
-from spectra_nsa.models.precision import autocast
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.tokens.length_batches import Work
 from spectra_nsa.training.data.packing import IGNORED, Sequences

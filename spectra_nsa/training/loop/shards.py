@@ -18,8 +18,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from spectra_nsa.core import processes
+from spectra_nsa.core.precision import autocast
 from spectra_nsa.models.model import SpectraModel
-from spectra_nsa.models.precision import autocast
 
 if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer

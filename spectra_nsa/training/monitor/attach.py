@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.core.precision import resolve_precision
 from spectra_nsa.core.results import environment
-from spectra_nsa.models.precision import resolve_precision
 from spectra_nsa.models.size import flops_per_token
 from spectra_nsa.report.runlog import MetricsTail
 from spectra_nsa.training.loop.callbacks import MetricsLog, Patience

@@ -10,7 +10,7 @@ from sentence_transformers.sentence_transformer.evaluation import (
     InformationRetrievalEvaluator,
 )
 
-from spectra_nsa.models.precision import autocast
+from spectra_nsa.core.precision import autocast
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from sentence_transformers.util import batch_to_device
 
+from spectra_nsa.core.precision import autocast
 from spectra_nsa.metrics.health import anchor_health, bit_health, embedding_health
-from spectra_nsa.models.precision import autocast
 from spectra_nsa.training.data.rows import SCORE, TrainingData
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from spectra_nsa.core.checksums import describe
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import atomic_write, read_json, write_json
-from spectra_nsa.models.precision import autocast, resolve_precision
+from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.models.teacher import Teacher
 
 if TYPE_CHECKING:

@@ -52,7 +52,7 @@ def student_recipe(
     """
     from spectra_nsa.core.files import read_json
     from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder
-    from spectra_nsa.models.layers import check_layers
+    from spectra_nsa.training.init.layers import check_layers
     from spectra_nsa.training.runs.folder import check_free
 
     asked = load_recipe(None, values).model  # a misspelt key does not wait for the teacher
@@ -93,9 +93,9 @@ def student_recipe(
 
 def _chosen(teacher: str, recipe: Recipe, layers: int) -> tuple[list[int], float]:
     """The layers that `best_layers` chooses by texts of the recipe's data."""
-    from spectra_nsa.models.layers import best_layers
-    from spectra_nsa.models.precision import autocast, resolve_precision
+    from spectra_nsa.core.precision import autocast, resolve_precision
     from spectra_nsa.models.warm_start import open_model
+    from spectra_nsa.training.init.layers import best_layers
 
     data = _data(recipe)
     rows = data.train.select(range(0, len(data.train), max(1, len(data.train) // CHOSEN_BY)))
@@ -283,7 +283,7 @@ def distill_static(recipe: Recipe, *, width: int, say: Callable[[str], None]) ->
 
 def _beside(teacher: Teacher, student: Any, data: TrainingData, recipe: Recipe) -> dict[str, Any]:
     """The dev metric of both and what `compared` gives, in the number format of training."""
-    from spectra_nsa.models.precision import autocast, resolve_precision
+    from spectra_nsa.core.precision import autocast, resolve_precision
 
     precision = resolve_precision(recipe.train.precision)
     dev = _dev(data, {"teacher": teacher.model, "student": student}, precision)

@@ -82,7 +82,7 @@ def mine(
     check_output(target, str(source), incomplete)
     _check_names([source, corpus], [model, judge])
     from spectra_nsa.core.memory import peak_memory_gb
-    from spectra_nsa.models.precision import resolve_precision
+    from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.workflows.mine.candidates import Candidates, Judgements, choose
     from spectra_nsa.workflows.mine.scorers import find_teacher
 

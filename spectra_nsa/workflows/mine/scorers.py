@@ -132,7 +132,7 @@ def _classifies(folder: Path) -> bool:
 
 def _stamp(folder: Path) -> str:
     from spectra_nsa.core.checksums import describe
-    from spectra_nsa.models.precision import resolve_precision
+    from spectra_nsa.core.precision import resolve_precision
 
     digest = hashlib.sha256(f"{_RULES} {resolve_precision('auto')}".encode())
     for path in sorted(folder.rglob("*")):
@@ -157,7 +157,7 @@ class Encoder:
         return self._encode(self.model.encode_document, texts)
 
     def _encode(self, encode: Any, texts: list[str]) -> dict[str, Any]:
-        from spectra_nsa.models.precision import autocast, resolve_precision
+        from spectra_nsa.core.precision import autocast, resolve_precision
 
         with autocast(self.model.device.type, resolve_precision("auto")):
             if not self.sparse:
@@ -213,8 +213,8 @@ def _open_cross_encoder(teacher: Teacher) -> Callable[[list[tuple[str, str]]], N
     from sentence_transformers import CrossEncoder
     from torch import nn
 
+    from spectra_nsa.core.precision import autocast, resolve_precision
     from spectra_nsa.models.checks import resolve_folder
-    from spectra_nsa.models.precision import autocast, resolve_precision
 
     try:
         folder = str(resolve_folder(teacher.name))

@@ -18,10 +18,10 @@ import spectra_nsa as sp
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.cache import cache_folder
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.models.layers import best_layers, keep_layers
 from spectra_nsa.models.teacher import Teacher, open_teacher
 from spectra_nsa.training.checks import check_terms
 from spectra_nsa.training.data.rows import load_training_data
+from spectra_nsa.training.init.layers import best_layers, keep_layers
 from spectra_nsa.training.init.start import open_start
 from spectra_nsa.training.run import train
 from spectra_nsa.training.teacher import vectors as teachers
