@@ -44,6 +44,7 @@ def search_command(
     if not query.strip():
         raise UsageError("the query is empty.")
     from spectra_nsa.cli.encode import read_named_texts
+    from spectra_nsa.models.checks import resolve_folder
     from spectra_nsa.models.warm_start import open_model
     from spectra_nsa.workflows.search import cached_documents, code_hits, top_hits
 
@@ -51,15 +52,16 @@ def search_command(
     own = shared_columns(columns)
     texts, names = read_named_texts(corpus, own)
     own.check()
-    encoder = open_model(model)
+    folder = resolve_folder(model)
+    encoder = open_model(folder)
     if bits is not None:
         scoring: Scoring = "symmetric" if symmetric else "asymmetric"
         if not encoder.spectra.config.codes_fitted:
             print(f"spectra: warning: {model}'s codes are fitted to no corpus: spectra codes fit.", file=sys.stderr)
-        hits = code_hits(encoder, model, query, texts, k, bits=bits, candidates=candidates, scoring=scoring)
+        hits = code_hits(encoder, folder, query, texts, k, bits=bits, candidates=candidates, scoring=scoring)
     else:
         vector = encoder.encode_query(query, normalize_embeddings=True)
-        hits = top_hits(cached_documents(encoder, model, texts) @ vector, texts, k)
+        hits = top_hits(cached_documents(encoder, folder, texts) @ vector, texts, k)
     if as_json:
         found = [
             {"rank": rank, "index": h.index, "score": h.score, "name": names.get(h.text), "text": h.text}

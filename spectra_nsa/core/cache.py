@@ -1,48 +1,208 @@
-"""Where files are kept that can be made again: `$XDG_CACHE_HOME/spectra-nsa`, else `~/.cache/spectra-nsa`."""
+"""The cache: results that can be computed again, in `$XDG_CACHE_HOME/spectra-nsa`, else `~/.cache/spectra-nsa`.
+
+An entry is a folder `KIND/KEY`. Its key is a digest of the facts that decide its content, such as checksums; a name as
+a user typed it is never one of them. An entry is complete or absent, a damaged one counts as absent, and of each kind
+the entries used last are kept. If the cache cannot be written to, a folder that lasts as long as the process replaces
+it.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
+import hashlib
+import json
 import os
 import shutil
+import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from spectra_nsa.core.checksums import describe, file_stamp, settled
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.files import read_json, write_json
 
-_LEFT = 24 * 3600  # seconds after which an unfinished folder belongs to nobody
+_ENTRY = "entry.json"
+_ABANDONED = 24 * 3600  # seconds after which an unfinished folder belongs to no running process
+_VERIFIED = 64_000_000  # bytes up to which a file's SHA-256 is checked when an entry is read, and not its size alone
+_REMEMBERED = 4_000_000  # bytes from which a file's SHA-256 is remembered
+_CHECKSUMS = 256  # files whose SHA-256 is remembered
 
 
 def cache_folder(kind: str) -> Path:
-    """Where one kind of files, or one file, lies; it need not exist yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spectra-nsa" / kind
+    """Returns where one kind of files, or one file, is kept; it need not exist yet."""
+    return _root(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / kind
 
 
-def new_folder(place: Path) -> Path:
-    """An empty folder beside `place`, to be filled and published there.
+@functools.cache
+def _root(home: str) -> Path:
+    root = Path(home).expanduser() / "spectra-nsa"
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    if existing.is_dir() and os.access(existing, os.W_OK):
+        return root
+    temporary, process = tempfile.mkdtemp(prefix="spectra-nsa-"), os.getpid()
+    print(
+        f"spectra: warning: the cache {root} cannot be written to, so nothing is kept for the next command. "
+        "Set XDG_CACHE_HOME to a folder that can.",
+        file=sys.stderr,
+        flush=True,
+    )
 
-    Raises:
-        SpectraError: it cannot be made.
+    def remove() -> None:
+        if os.getpid() == process:  # forked processes run this too
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    atexit.register(remove)
+    return Path(temporary)
+
+
+def cannot_keep(folder: Path, error: OSError) -> SpectraError:
+    """Returns the error for a cache whose disk is full."""
+    return SpectraError(
+        f"cannot write to {folder}: {error.strerror or error}. Free some space there, or set XDG_CACHE_HOME to a "
+        "folder on a larger disk."
+    )
+
+
+class Cache:
+    """The entries of one kind.
+
+    Args:
+        kind: the name of their folder.
+        keep: how many entries stay on disk.
     """
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp"))
-    except OSError as error:
-        raise SpectraError(
-            f"cannot keep files in {place.parent}: {error.strerror or error}. Large training data needs about its own "
-            "size on a disk: set XDG_CACHE_HOME to a folder with that much room."
-        ) from error
+
+    def __init__(self, kind: str, *, keep: int) -> None:
+        self.kind, self.keep = kind, keep
+
+    @property
+    def folder(self) -> Path:
+        """Where the entries are."""
+        return cache_folder(self.kind)
+
+    def entry(self, **facts: Any) -> Entry:
+        """Returns the entry of named facts, which JSON can hold; it need not exist yet."""
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return Entry(self, self.folder / digest[:32])
+
+    def entries(self) -> list[Entry]:
+        """Returns the entries on disk, by key."""
+        return [Entry(self, path) for path in sorted(self.folder.glob("[!.]*"))]
+
+    def prune(self) -> None:
+        """Deletes the entries used least recently beyond `keep`, and what killed processes left unfinished."""
+        paths = list(self.folder.glob("[!.]*"))
+        for path in [path for path in paths if path.is_file()]:  # an older version kept files
+            path.unlink(missing_ok=True)
+        folders = [path for path in paths if path.is_dir()]
+        for path in sorted(folders, key=_last_used, reverse=True)[self.keep :]:
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.glob(".*"):
+            if time.time() - max(map(_last_used, [path, *path.glob("*")]), default=0) > _ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
 
 
-def publish(temporary: Path, final: Path) -> None:
-    """Gives a finished folder its name; what stood there, also what another process puts there meanwhile, goes.
+class Entry:
+    """One entry of a cache.
 
-    A process that has files of the old folder open keeps them.
+    Attributes:
+        folder: its files, once it is complete.
     """
+
+    def __init__(self, cache: Cache, folder: Path) -> None:
+        self.cache, self.folder = cache, folder
+
+    @property
+    def parts(self) -> Path:
+        """A folder for partial work, which a killed process leaves to the next one; `commit` deletes it."""
+        return self.folder.with_name(f".{self.folder.name}.parts")
+
+    def read(self, **expected: Any) -> dict[str, Any] | None:
+        """Returns the facts given to `commit` and marks the entry as used.
+
+        Files of up to 64 MB are compared by SHA-256, larger ones by size.
+
+        Args:
+            **expected: facts that the entry must have.
+
+        Returns:
+            ``None`` if there is no entry, or one that is damaged or has other facts.
+        """
+        try:
+            stored = read_json(self.folder / _ENTRY)
+            facts: dict[str, Any] = stored["facts"]
+            if any(facts[name] != value for name, value in expected.items()):
+                return None
+            for name, file in stored["files"].items():
+                path = self.folder / name
+                if path.stat().st_size != file["size"]:
+                    return None
+                if file["size"] <= _VERIFIED and describe(path) != file:
+                    return None
+        except (SpectraError, OSError, KeyError, TypeError, AttributeError):
+            return None
+        self.touch()
+        return facts
+
+    def sha256(self, name: str) -> str:
+        """Returns the SHA-256 that a file of a complete entry was committed with."""
+        return str(read_json(self.folder / _ENTRY)["files"][name]["sha256"])
+
+    def touch(self) -> None:
+        """Marks the entry as used."""
+        with contextlib.suppress(OSError):
+            os.utime(self.folder)
+
+    @contextlib.contextmanager
+    def draft(self) -> Iterator[Path]:
+        """Yields an empty folder to be filled and given to `commit`; it is deleted if it is not.
+
+        Raises:
+            SpectraError: it cannot be created, or the disk is full while it is filled.
+        """
+        try:
+            self.cache.folder.mkdir(parents=True, exist_ok=True)
+            folder = tempfile.mkdtemp(dir=self.cache.folder, prefix=f".{self.folder.name}.", suffix=".tmp")
+        except OSError as error:
+            raise cannot_keep(self.cache.folder, error) from error
+        try:
+            yield Path(folder)
+        except OSError as error:
+            raise cannot_keep(self.cache.folder, error) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(self, draft: Path, facts: Mapping[str, Any]) -> None:
+        """Makes a filled draft the entry, in place of any older one, and prunes the cache.
+
+        A process that has files of the older entry open keeps them.
+
+        Args:
+            draft: a folder that `draft` gave.
+            facts: what `read` returns, as JSON can hold it.
+        """
+        files = {path.name: describe(path, sync=True) for path in sorted(draft.iterdir())}
+        write_json(draft / _ENTRY, {"facts": dict(facts), "files": files})
+        _replace(self.folder, draft)
+        shutil.rmtree(self.parts, ignore_errors=True)
+        self.cache.prune()
+
+    def amend(self, facts: Mapping[str, Any]) -> None:
+        """Replaces the facts of a complete entry; does nothing if the cache cannot be written to."""
+        with contextlib.suppress(SpectraError, OSError):
+            stored = read_json(self.folder / _ENTRY)
+            write_json(self.folder / _ENTRY, stored | {"facts": dict(facts)})
+
+
+def _replace(final: Path, draft: Path) -> None:
+    """Renames a folder, whatever is there, also what another process puts there meanwhile."""
     for _ in range(10):
         try:
-            temporary.rename(final)
+            draft.rename(final)
             return
         except OSError:
             if not final.exists():
@@ -51,21 +211,36 @@ def publish(temporary: Path, final: Path) -> None:
             with contextlib.suppress(OSError):  # another process has moved it
                 final.rename(old / final.name)
             shutil.rmtree(old, ignore_errors=True)
-    temporary.rename(final)
+    draft.rename(final)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Deletes all but the `keep` entries that were used last, and what killed processes left unfinished."""
-    entries = [path for path in folder.glob("[!.]*") if path.is_dir()]
-    for path in sorted(entries, key=_used, reverse=True)[keep:]:
-        shutil.rmtree(path, ignore_errors=True)
-    for path in folder.glob(".*"):
-        if time.time() - max(map(_used, [path, *path.glob("*")]), default=0) > _LEFT:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _used(path: Path) -> float:
+def _last_used(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:  # another process deletes it
         return 0.0
+
+
+def remembered_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file; that of a large file is remembered while size, times and inode stay the same.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    stamp = file_stamp(path)
+    if stamp[0] < _REMEMBERED:
+        return str(describe(path)["sha256"])
+    memory, name = cache_folder("checksums.json"), str(path.resolve())
+    known: dict[str, Any] = {}
+    with contextlib.suppress(SpectraError, OSError):
+        stored = read_json(memory)
+        known = stored if isinstance(stored, dict) else {}
+    if known.get(name, [None])[0] == stamp:
+        return str(known[name][1])
+    digest = str(describe(path)["sha256"])
+    if settled(stamp) and file_stamp(path) == stamp:
+        known.pop(name, None)
+        kept = dict(list(known.items())[1 - _CHECKSUMS :]) | {name: [stamp, digest]}
+        with contextlib.suppress(SpectraError, OSError):
+            write_json(memory, kept)
+    return digest

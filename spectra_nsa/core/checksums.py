@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ from spectra_nsa.core.files import read_json, write_json
 MANIFEST = "manifest.json"
 SCHEMA = 1
 _CHUNK = 1 << 20
+FRESH = 2.0  # seconds within which a file may change without a new time of change
 
 
 def sha256_of(file: IO[bytes]) -> str:
@@ -105,6 +107,29 @@ def damage(folder: Path) -> str | None:
         if found["sha256"] != said["sha256"]:
             return f"{name} has another SHA-256 than when it was written"
     return None
+
+
+def file_stamp(path: Path) -> list[int]:
+    """Returns size, times of change (of content and of inode, in ns) and inode of a file.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+
+
+def settled(stamp: Sequence[int]) -> bool:
+    """Returns whether a file's stamp is so old that a later change would show in it."""
+    return time.time_ns() - max(stamp[1:3]) > FRESH * 1e9
+
+
+def texts_sha256(texts: Iterable[str]) -> str:
+    """Returns the SHA-256 of texts in their order."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(f"{len(text)} {text}".encode())
+    return digest.hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -64,7 +64,7 @@ class Vectors:
     def block(self, number: int) -> Any:
         """One block, dense or sparse."""
         found = self.blocks.get(number)
-        assert found is not None, f"{self.blocks.place} was deleted while it was in use"
+        assert found is not None, f"{self.blocks.folder} was deleted while it was in use"
         return found["vectors"] if "vectors" in found else unpack(found)
 
     def groups(self) -> Iterator[tuple[int, Any]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spectra_nsa.core.cache import remembered_sha256
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import read_json
 from spectra_nsa.models.starter import HUB_NAME, starter_checkpoint
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
 SUPPORTED = ("bert", "spectra_nsa")
 _OF_A_MODEL = ("config.json", "modules.json", "0_Transformer", "tokenizer.json")
+_DECISIVE = {".safetensors", ".bin", ".json", ".txt", ".model"}
+_RUNTIMES = {"onnx", "openvino"}
 EXAMPLES = "all-MiniLM-L6/L12, BGE v1.5, E5 v2, GTE v1, BERT"
 
 
@@ -129,6 +134,20 @@ def check_folder(folder: Path) -> str:
 
         _check_names(folder, shapes, SpectraConfig.from_pretrained(folder))
     return kind
+
+
+def model_checksum(folder: Path) -> str:
+    """Returns the SHA-256 of what decides a model's vectors: weights, tokenizer, modules, prompts.
+
+    The same files elsewhere have the same one. Graphs of other runtimes (`onnx`, `openvino`) do not count.
+    """
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in _DECISIVE and path.is_file() and not _RUNTIMES & set(path.relative_to(folder).parts)
+    )
+    facts = [[path.relative_to(folder).as_posix(), remembered_sha256(path)] for path in files]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def transformer_folder(folder: Path) -> Path:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectra_nsa.core.checksums import describe
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import read_json
-from spectra_nsa.models.checks import SUPPORTED, resolve_folder, transformer_folder
+from spectra_nsa.models.checks import SUPPORTED, model_checksum, resolve_folder, transformer_folder
 
 if TYPE_CHECKING:
     import numpy as np
     from sentence_transformers import SentenceTransformer
-
-_DECIDE = (".safetensors", ".bin", ".json", ".txt", ".model")  # endings of files that decide the vectors
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ def open_teacher(name: str | Path) -> Teacher:
     kind = read_json(config).get("model_type") if config.is_file() else None
     model = open_model(folder) if kind in SUPPORTED else _stock(folder, str(name))
     model.eval()
-    return Teacher(str(name), _checksum(folder), model)
+    return Teacher(str(name), model_checksum(folder), model)
 
 
 def _stock(folder: Path, name: str) -> SentenceTransformer:
@@ -93,9 +89,3 @@ def _stock(folder: Path, name: str) -> SentenceTransformer:
         return SentenceTransformer(str(folder), local_files_only=True, model_kwargs={"use_safetensors": True})
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise SpectraError(f"{name} cannot be opened as a sentence-transformers model: {error}") from error
-
-
-def _checksum(folder: Path) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.suffix in _DECIDE and path.is_file())
-    facts = [[path.relative_to(folder).as_posix(), describe(path)["sha256"]] for path in files]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

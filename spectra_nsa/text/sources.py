@@ -151,7 +151,7 @@ def _build(
             return TextSet(
                 name=name, kind=facts["kind"], dataset=dataset, quarantined=refused.count,
                 quarantine_file=refused.path, problems=tuple(refused.first), notes=tuple(facts["notes"]),
-                digest=facts["rows_file"]["sha256"],
+                digest=shelf.digest,
             )  # fmt: skip
         return build(
             records, name=name, file=source, columns=columns, limit=limit, quarantine=refused, shelf=shelf,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectra_nsa.core.cache import cannot_keep
 from spectra_nsa.core.errors import SpectraError, missing_extra
 
 if TYPE_CHECKING:
@@ -173,10 +174,7 @@ class ArrowFile:
             raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> SpectraError:
-        return SpectraError(
-            f"cannot write to {self.path.parent}: {error.strerror or error}. "
-            "Make room there, or set XDG_CACHE_HOME to a folder with more."
-        )
+        return cannot_keep(self.path.parent, error)
 
 
 def _read(path: Path) -> Iterator[pa.RecordBatch]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spectra_nsa.core.cache import cache_folder
+from spectra_nsa.core.cache import Cache, cache_folder
+from spectra_nsa.core.checksums import texts_sha256
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import atomic_write, write_json
+from spectra_nsa.core.files import write_json
 
 if TYPE_CHECKING:
     from spectra_nsa.index.cascade import Scoring
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
-KEPT = 8  # corpora whose vectors stay on disk
+VECTORS = Cache("vectors", keep=8)
+RULES = 1  # part of the key: raise it when the vectors of the same texts change
+_FILE = "vectors.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,7 @@ def last_model() -> str:
 
 
 def encode_corpus(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np.ndarray:
-    """(N, D) unit vectors of documents, in bf16 where the processor has it (cosine to fp32 about 0.9999)."""
+    """Returns (N, D) unit vectors of documents, in bf16 if the processor has it (cosine to fp32 about 0.9999)."""
     from spectra_nsa.core.precision import autocast, resolve_precision
 
     with autocast(model.device.type, resolve_precision("auto")):
@@ -96,7 +99,7 @@ def encode_corpus(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np
 
 
 def encode_codes(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np.ndarray:
-    """(N, 32) packed bits of documents, in the precision of `encode_corpus`."""
+    """Returns (N, 32) packed bits of documents, in the precision of `encode_corpus`."""
     from spectra_nsa.core.precision import autocast, resolve_precision
 
     with autocast(model.device.type, resolve_precision("auto")):
@@ -105,7 +108,7 @@ def encode_codes(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np.
 
 def code_hits(
     model: SpectraSentenceTransformer,
-    name: str,
+    folder: Path,
     query: str,
     texts: Sequence[str],
     k: int,
@@ -114,49 +117,56 @@ def code_hits(
     candidates: int,
     scoring: Scoring,
 ) -> list[Hit]:
-    """The k best by the code cascade (docs/model.md, section 5): see `Cascade.search` for the arguments."""
+    """Returns the k best texts by the code cascade (docs/model.md, section 5); see `Cascade.search`."""
     from spectra_nsa.index.cascade import build_cascade
 
     found = model.encode_query([query], outputs=["embedding", "fast_logits"])
     unit = found["embedding"] / np.linalg.norm(found["embedding"], axis=1, keepdims=True)
-    cascade = build_cascade(cached_documents(model, name, texts), cached_codes(model, name, texts), bits=bits)
-    scores, places = cascade.search(unit, found["fast_logits"], k, candidates=candidates, scoring=scoring)
-    return [Hit(index=int(i), score=float(s), text=texts[i]) for i, s in zip(places[0], scores[0], strict=True)]
+    cascade = build_cascade(cached_documents(model, folder, texts), cached_codes(model, folder, texts), bits=bits)
+    scores, rows = cascade.search(unit, found["fast_logits"], k, candidates=candidates, scoring=scoring)
+    return [Hit(index=int(i), score=float(s), text=texts[i]) for i, s in zip(rows[0], scores[0], strict=True)]
 
 
-def cached_documents(model: SpectraSentenceTransformer, name: str, texts: Sequence[str]) -> np.ndarray:
-    """`encode_corpus`, kept on disk until the model or the texts change.
+def cached_documents(model: SpectraSentenceTransformer, folder: Path, texts: Sequence[str]) -> np.ndarray:
+    """Returns `encode_corpus`, kept on disk until the model or the texts change.
 
     Args:
         model: the open model.
-        name: its folder or Hub name.
+        folder: its files.
         texts: the corpus.
     """
-    return _kept("", name, texts, lambda: encode_corpus(model, texts))
+    return _cached("embedding", model, folder, texts, lambda: encode_corpus(model, texts))
 
 
-def cached_codes(model: SpectraSentenceTransformer, name: str, texts: Sequence[str]) -> np.ndarray:
-    """(N, 32) uint8, the 256 bits of each document, kept like `cached_documents`."""
-    return _kept("codes\0", name, texts, lambda: encode_codes(model, texts))
+def cached_codes(model: SpectraSentenceTransformer, folder: Path, texts: Sequence[str]) -> np.ndarray:
+    """Returns (N, 32) uint8, the 256 bits of each document, kept like `cached_documents`."""
+    return _cached("fast", model, folder, texts, lambda: encode_codes(model, texts))
 
 
-def _kept(kind: str, name: str, texts: Sequence[str], make: Callable[[], np.ndarray]) -> np.ndarray:
-    weights = Path(name) / "model.safetensors"
-    stamp = weights.stat() if weights.is_file() else None
-    key = hashlib.sha256(
-        f"{kind}{Path(name).resolve() if stamp else name}\0{stamp and (stamp.st_mtime_ns, stamp.st_size)}".encode()
+def _cached(
+    output: str, model: SpectraSentenceTransformer, folder: Path, texts: Sequence[str], make: Callable[[], np.ndarray]
+) -> np.ndarray:
+    from spectra_nsa.core.precision import resolve_precision
+    from spectra_nsa.models.checks import model_checksum
+
+    entry = VECTORS.entry(
+        rules=RULES,
+        output=output,
+        model=model_checksum(folder),
+        prompts=[model.prompts.get("document"), model.prompts.get(model.default_prompt_name or "")],
+        max_seq_length=model.max_seq_length,
+        precision=resolve_precision("auto"),
+        device=model.device.type,
+        texts=texts_sha256(texts),
     )
-    for text in texts:
-        key.update(b"\0" + text.encode())
-    path = cache_folder("vectors") / f"{key.hexdigest()[:32]}.npy"
-    if path.is_file():
-        try:
-            return np.load(path, allow_pickle=False)
-        except (OSError, ValueError):
-            path.unlink(missing_ok=True)  # a damaged cache is made anew
+    if entry.read(rows=len(texts)) is not None:
+        with contextlib.suppress(OSError, ValueError):
+            return np.load(entry.folder / _FILE, allow_pickle=False)
     vectors = make()
-    with atomic_write(path, "wb") as file:
-        np.save(file, vectors)
-    for old in sorted(path.parent.glob("*.npy"), key=lambda found: found.stat().st_mtime)[:-KEPT]:
-        old.unlink(missing_ok=True)
+    try:
+        with entry.draft() as draft:
+            np.save(draft / _FILE, vectors)
+            entry.commit(draft, {"rows": len(vectors)})
+    except SpectraError as error:
+        print(f"spectra: warning: the vectors are not kept for the next search: {error}", file=sys.stderr)
     return vectors

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from spectra_nsa.core.cache import Cache
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.index import topk
 from spectra_nsa.index.blocks import Blocks
@@ -24,7 +25,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def stored(rows: np.ndarray, name: str, *, sparse: bool) -> Vectors | Matrix:
     """The rows in blocks of 4."""
-    blocks = Blocks("vectors", name, keep=9)
+    blocks = Blocks(Cache("vectors", keep=9).entry(name=name))
     for number in range(topk.blocks_of(len(rows))):
         part = rows[number * 4 : number * 4 + 4]
         blocks.put(number, **(pack(csr_matrix(part)) if sparse else {"vectors": part}))
@@ -65,26 +66,15 @@ def test_scores_of_pairs(sparse: bool) -> None:
 
 
 def test_a_damaged_block_counts_as_missing(tmp_path: Path) -> None:
-    blocks = Blocks("kind", "key", keep=2)
+    blocks = Blocks(Cache("kind", keep=2).entry(name="key"))
     for number in range(3):
         blocks.put(number, values=np.arange(100) + number)
-    (middle,) = blocks.place.glob("*1.npz")
+    (middle,) = blocks.folder.glob("*1.npz")
     data = bytearray(middle.read_bytes())
     data[len(data) // 2] ^= 255
     middle.write_bytes(data)
     assert blocks.missing(4) == [1, 3]
-    assert Blocks("kind", "key", keep=2).get(2)["values"][0] == 2  # type: ignore[index]
-
-
-def test_the_keys_used_last_stay(tmp_path: Path) -> None:
-    import os
-
-    for age, key in enumerate("abc"):
-        one = Blocks("kind", key, keep=9)
-        one.put(0, values=np.zeros(1))
-        os.utime(one.place, (1000 - age, 1000 - age))  # a is the newest of them
-    Blocks("kind", "c", keep=2)
-    assert sorted(path.name for path in (tmp_path / "spectra-nsa" / "kind").iterdir()) == ["a", "c"]
+    assert Blocks(Cache("kind", keep=2).entry(name="key")).get(2)["values"][0] == 2  # type: ignore[index]
 
 
 def test_a_full_disk_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,4 +83,4 @@ def test_a_full_disk_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(SpectraError, match="XDG_CACHE_HOME"):
-        Blocks("kind", "key", keep=2).put(0, values=np.zeros(1))
+        Blocks(Cache("kind", keep=2).entry(name="key")).put(0, values=np.zeros(1))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from spectra_nsa.core.cache import cache_folder, prune, publish
+from spectra_nsa.core import checksums
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.text import several, shelf, store
 from spectra_nsa.text.readers import hub
@@ -31,7 +31,7 @@ BAD = {"query": " ", "document": "d", "negatives": ["n"]}
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(shelf, "_FRESH", 0.0)
+    monkeypatch.setattr(checksums, "FRESH", 0.0)
     return tmp_path / "cache" / "spectra-nsa" / "rows"
 
 
@@ -149,15 +149,17 @@ def test_nothing_is_left_of_a_reading_that_fails(write, cache, on_disk):
     assert not list(cache.iterdir())
 
 
-def test_a_cache_without_room_says_what_to_do(write, tmp_path, monkeypatch, on_disk):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+def test_a_full_disk_is_told_with_its_remedy(write, monkeypatch, on_disk):
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.OSFile", full)
     with pytest.raises(SpectraError, match="XDG_CACHE_HOME"):
         load_source(write("a.jsonl", ROWS))
 
 
 def test_rows_outlive_their_entry(write, cache, on_disk, monkeypatch):
-    monkeypatch.setattr(shelf, "KEPT", 2)
+    monkeypatch.setattr(shelf.ROWS, "keep", 2)
     found = [load_source(write(f"{i}.jsonl", [*ROWS, *ROWS[: i + 1]])) for i in range(4)]
     assert len(list(cache.iterdir())) == 2
     assert [one.dataset[300]["anchor"] for one in found] == ["q0"] * 4
@@ -186,28 +188,3 @@ def test_hub_sets_are_kept_by_their_files(tmp_path, monkeypatch, on_disk, readin
     monkeypatch.setattr(hub, "_records", counted)
     first, again = load_source("org/name"), load_source("org/name")
     assert facts(first) == facts(again) and len(calls) == 2 and len(read) == 1
-
-
-def test_unfinished_folders_of_killed_processes_go_after_a_day(tmp_path):
-    for name, age in (("old", 2), ("new", 0)):
-        folder = tmp_path / f".{name}.tmp"
-        folder.mkdir()
-        (folder / "rows.arrow").write_text("x")
-        for path in (folder / "rows.arrow", folder):
-            os.utime(path, (path.stat().st_mtime - age * 86_400,) * 2)
-    prune(tmp_path, 1)
-    assert [path.name for path in tmp_path.iterdir()] == [".new.tmp"]
-
-
-def test_publish_replaces_what_is_there(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / f".{name}").mkdir()
-        (tmp_path / f".{name}" / "file").write_text(name)
-        publish(tmp_path / f".{name}", tmp_path / "final")
-    assert [path.name for path in tmp_path.rglob("*")] == ["final", "file"]
-    assert (tmp_path / "final" / "file").read_text() == "b"
-
-
-def test_the_cache_folder(monkeypatch):
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder("rows") == Path("~/.cache/spectra-nsa/rows").expanduser()

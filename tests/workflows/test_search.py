@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import spectra_nsa as sp
+from spectra_nsa.models.checks import resolve_folder
 from spectra_nsa.workflows import search
 from tests.builders import bert_folder
 
@@ -38,20 +45,127 @@ def test_nothing_to_search_is_refused(model: sp.SpectraSentenceTransformer, cand
         sp.similar_texts("open", candidates, model, k=k)
 
 
-def test_vectors_are_kept_until_model_or_texts_change(
-    model: sp.SpectraSentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def encodings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """An empty cache, and the sizes of the corpora that were really encoded."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    model.save_pretrained(str(tmp_path / "m"))
-    first = search.cached_documents(model, str(tmp_path / "m"), TEXTS)
-    monkeypatch.setattr(search, "encode_corpus", lambda *_: pytest.fail("encoded again"))
-    assert np.array_equal(search.cached_documents(model, str(tmp_path / "m"), TEXTS), first)
-    for damaged in (tmp_path / "cache" / "spectra-nsa" / "vectors").glob("*.npy"):
+    sizes: list[int] = []
+    encode = search.encode_corpus
+
+    def counted(model: Any, texts: Any) -> np.ndarray:
+        sizes.append(len(texts))
+        return encode(model, texts)
+
+    monkeypatch.setattr(search, "encode_corpus", counted)
+    return sizes
+
+
+def saved(model: sp.SpectraSentenceTransformer, folder: Path) -> Path:
+    model.save_pretrained(str(folder))
+    return folder
+
+
+def test_vectors_are_kept_until_the_texts_change(
+    model: sp.SpectraSentenceTransformer, tmp_path: Path, encodings: list[int]
+) -> None:
+    folder = saved(model, tmp_path / "m")
+    first = search.cached_documents(model, folder, TEXTS)
+    assert np.array_equal(search.cached_documents(model, folder, TEXTS), first) and encodings == [4]
+    for damaged in (tmp_path / "cache" / "spectra-nsa" / "vectors").glob("*/*.npy"):
         damaged.write_bytes(b"x")
-    monkeypatch.setattr(search, "encode_corpus", lambda *_: first)
-    assert np.array_equal(search.cached_documents(model, str(tmp_path / "m"), TEXTS), first)
-    monkeypatch.setattr(search, "encode_corpus", lambda *_: first[:1])
-    assert len(search.cached_documents(model, str(tmp_path / "m"), [*TEXTS, "more"])) == 1
+    assert np.array_equal(search.cached_documents(model, folder, TEXTS), first) and encodings == [4, 4]
+    assert len(search.cached_documents(model, folder, [*TEXTS, "more"])) == 5
+    assert not np.array_equal(search.cached_documents(model, folder, TEXTS[::-1]), first)
+    assert search.cached_codes(model, folder, TEXTS).shape == (4, 32) and encodings == [4, 4, 5, 4]
+
+
+def test_the_same_name_in_two_folders_is_two_models(
+    tmp_path: Path, encodings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = []
+    for number in range(2):
+        here = tmp_path / str(number)
+        bert = bert_folder(here / "bert", seed=number)
+        saved(sp.warm_start(bert), here / "m")
+        monkeypatch.chdir(here)
+        vectors.append(search.cached_documents(sp.load("m"), Path("m"), TEXTS))
+    assert len(encodings) == 2 and not np.allclose(*vectors)
+
+
+def sharded(folder: Path, scale: float) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    files = {name: f"model-0000{1 + at % 2}-of-00002.safetensors" for at, name in enumerate(names)}
+    for file in set(files.values()):
+        save_file({name: scale * weights[name] for name in names if files[name] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+
+
+def pickled(folder: Path, scale: float) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save({name: scale * value for name, value in weights.items()}, folder / "pytorch_model.bin")
+
+
+def prompted(folder: Path, scale: float) -> None:
+    file = folder / "config_sentence_transformers.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"prompts": {"document": f"text {scale} "}}))
+
+
+def tokenized(folder: Path, scale: float) -> None:
+    file = folder / "tokenizer.json"
+    file.write_text(file.read_text().replace('"file"', f'"{"f" * round(4 * scale)}"'))
+
+
+@pytest.mark.parametrize("change", [sharded, pickled, prompted, tokenized])
+def test_what_decides_the_vectors_decides_the_key(
+    tmp_path: Path, encodings: list[int], change: Callable[[Path, float], None]
+) -> None:
+    """Of two folders that differ in one thing each has its own vectors, under whatever name."""
+    first, second = (bert_folder(tmp_path / name) for name in ("first", "second"))
+    change(first, 1.0)
+    change(second, 1.5)
+    folder = tmp_path / "m"
+    for source, expected in ((first, 1), (second, 2), (first, 2)):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(source, folder)
+        search.cached_documents(sp.warm_start(folder), folder, TEXTS)
+        assert len(encodings) == expected
+
+
+def test_a_hub_name_is_known_by_its_snapshot(
+    tmp_path: Path, encodings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of a snapshot are links; another revision under the same name is another model."""
+    snapshots = []
+    for number in range(2):
+        blobs = bert_folder(tmp_path / "blobs" / str(number), seed=number)
+        snapshots.append(tmp_path / "snapshots" / str(number))
+        for path in blobs.rglob("*"):
+            link = snapshots[-1] / path.relative_to(blobs)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_file():
+                link.symlink_to(path)
+    for at, expected in ((0, 1), (1, 2), (0, 2)):
+        monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, at=at, **__: str(snapshots[at]))
+        folder = resolve_folder("org/name")
+        search.cached_documents(sp.warm_start(folder), folder, TEXTS)
+        assert len(encodings) == expected
+
+
+def test_a_disk_that_is_full_costs_the_next_search_only(
+    model: sp.SpectraSentenceTransformer, tmp_path: Path, encodings: list[int], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    folder = saved(model, tmp_path / "m")
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    assert search.cached_documents(model, folder, TEXTS).shape[0] == 4
+    assert "No space left on device" in capsys.readouterr().err
 
 
 def test_the_last_run_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,6 @@ is one, into several; nothing is thrown away.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +17,18 @@ import tokenizers
 from numpy.typing import NDArray
 
 from spectra_nsa.core import processes
-from spectra_nsa.core.cache import cache_folder
+from spectra_nsa.core.cache import Cache
+from spectra_nsa.core.checksums import texts_sha256
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.text.sources import load_source
-from spectra_nsa.training.data.token_cache import mapped, written
+from spectra_nsa.training.data.token_cache import read_tokens, write_tokens
 
 if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
 
 RULES = 1  # part of the key: raise it when what is written changes
+TOKENS = Cache("pretraining", keep=8)
 _AT_A_TIME = 500  # texts
 
 
@@ -109,11 +109,8 @@ def load_texts(recipe: Recipe, *, quarantine: Path | None) -> Texts:
     train = [text for row in rows for text in row if text not in unseen]
     if not train:
         raise SpectraError(f"{section.train} leaves no text to train on once {len(dev)} are held out: give it more.")
-    digest = hashlib.sha256()
-    for text in train:
-        digest.update(f"{len(text)} {text}".encode())
     left_out = sum(len(row) for row in rows) - len(train)
-    return Texts(train=train, dev=dev, quarantined=quarantined, left_out=left_out, digest=digest.hexdigest())
+    return Texts(train=train, dev=dev, quarantined=quarantined, left_out=left_out, digest=texts_sha256(train))
 
 
 def _rows(
@@ -157,11 +154,9 @@ def documents_of(texts: Sequence[str], tokenizer: Any, longest: int, digest: str
     if digest is None:
         batches: Any = _batches(texts, plain)
     else:
-        facts = [RULES, digest, plain.to_str(), tokenizers.__version__]
-        key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-        place = cache_folder("pretraining") / key
+        entry = TOKENS.entry(rules=RULES, texts=digest, tokenizer=plain.to_str(), version=tokenizers.__version__)
         with processes.first_before_others():
-            rows = mapped(place) or written(place, _batches(texts, plain))
+            rows = read_tokens(entry) or write_tokens(entry, _batches(texts, plain))
         batches = rows.with_format("arrow").iter(10_000)
     return _cut(batches, longest)
 

@@ -6,13 +6,9 @@ same `preprocess`, and its ids are kept without their padding.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,11 +21,8 @@ from datasets import Dataset
 from sentence_transformers.base.data_collator import BaseDataCollator
 
 from spectra_nsa.core import processes
-from spectra_nsa.core.cache import cache_folder, new_folder, prune, publish
-from spectra_nsa.core.checksums import describe
+from spectra_nsa.core.cache import Cache, Entry
 from spectra_nsa.core.console import progress
-from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import read_json, write_json
 from spectra_nsa.text.store import ArrowFile
 from spectra_nsa.training.data.rows import SCORE, TrainingData
 
@@ -37,8 +30,8 @@ if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
 RULES = 1  # part of the key: raise it when what is written changes
-KEPT = 8  # sets of token ids that stay on disk
-_FILE, _FACTS = "tokens.arrow", "entry.json"
+TOKENS = Cache("tokens", keep=8)
+_FILE = "tokens.arrow"
 _AT_A_TIME = 500  # texts
 _PROBE = 64  # rows that are tokenised both ways before anything is trusted
 
@@ -111,9 +104,9 @@ def token_rows(
         return None
     if data.stored is None:
         return Dataset(pa.Table.from_batches(_batches(data.train, stock, kind))), collator
-    place = cache_folder("tokens") / _key(data.stored.digest, columns, model, stock)
+    entry = TOKENS.entry(**_facts(data.stored.digest, columns, model, stock))
     with processes.first_before_others():
-        rows = mapped(place) or _written(place, data.stored.rows, stock, kind)
+        rows = read_tokens(entry) or _write(entry, data.stored.rows, stock, kind)
     rows = rows if data.stored.places is None else rows.select(data.stored.places)
     return rows, collator
 
@@ -143,53 +136,54 @@ def _alike(ours: Mapping[str, Any], stock: Mapping[str, Any]) -> bool:
     )
 
 
-def _key(digest: str, columns: Sequence[str], model: SpectraSentenceTransformer, stock: BaseDataCollator) -> str:
-    """A name for the ids by all that decides them: rows, tokenizer, lengths, prompts, versions."""
+def _facts(
+    digest: str, columns: Sequence[str], model: SpectraSentenceTransformer, stock: BaseDataCollator
+) -> dict[str, Any]:
+    """Returns all that decides the ids: rows, tokenizer, lengths, prompts, versions."""
     tokenizer = model.tokenizer
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
     for passing in ("truncation", "padding"):  # those of the last call
         parts.pop(passing)
-    sides = (tokenizer.truncation_side, tokenizer.model_max_length, model.max_seq_length)
-    versions = (tokenizers.__version__, transformers.__version__, sentence_transformers.__version__)
-    facts = [RULES, digest, list(columns), parts, sides, stock.max_length, stock.prompts, versions]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    return {
+        "rules": RULES,
+        "rows": digest,
+        "columns": list(columns),
+        "tokenizer": parts,
+        "truncation": [tokenizer.truncation_side, tokenizer.model_max_length, model.max_seq_length, stock.max_length],
+        "prompts": stock.prompts,
+        "versions": [tokenizers.__version__, transformers.__version__, sentence_transformers.__version__],
+    }
 
 
-def mapped(place: Path) -> Dataset | None:
-    """The ids of an earlier run; ``None`` where there are none, or not all."""
-    try:
-        entry = read_json(place / _FACTS)
-        if (place / _FILE).stat().st_size != entry["size"]:
-            return None
-        rows = Dataset.from_file(str(place / _FILE))
-        os.utime(place)
-        return rows if len(rows) == entry["rows"] else None
-    except (SpectraError, OSError, ValueError, KeyError, TypeError):  # pyarrow's errors are ValueErrors
+def _write(entry: Entry, rows: Dataset, stock: BaseDataCollator, kind: type) -> Dataset:
+    return write_tokens(entry, _batches(rows, stock, kind))
+
+
+def read_tokens(entry: Entry) -> Dataset | None:
+    """Returns the ids of an earlier run, mapped; ``None`` if there are none, or they are damaged."""
+    facts = entry.read()
+    if facts is None:
         return None
+    try:
+        rows = Dataset.from_file(str(entry.folder / _FILE))
+    except (OSError, ValueError):  # pyarrow's errors are ValueErrors
+        return None
+    return rows if len(rows) == facts["rows"] else None
 
 
-def _written(place: Path, rows: Dataset, stock: BaseDataCollator, kind: type) -> Dataset:
-    return written(place, _batches(rows, stock, kind))
-
-
-def written(place: Path, batches: Iterator[pa.RecordBatch]) -> Dataset:
-    """Keeps batches, of which there is at least one, for later runs.
+def write_tokens(entry: Entry, batches: Iterator[pa.RecordBatch]) -> Dataset:
+    """Keeps batches, of which there is at least one, for later runs, and returns them mapped.
 
     Raises:
-        SpectraError: there is no room for them.
+        SpectraError: the disk is full.
     """
-    temporary = new_folder(place)
-    try:
+    with entry.draft() as draft:
         first = next(batches)
-        rows = first.num_rows
-        file = ArrowFile(temporary / _FILE, first.schema)
+        rows = 0
+        file = ArrowFile(draft / _FILE, first.schema)
         for batch in itertools.chain([first], batches):
-            rows += batch.num_rows if batch is not first else 0
+            rows += batch.num_rows
             file.write(batch)
         file.close()
-        write_json(temporary / _FACTS, {"rows": rows} | describe(temporary / _FILE, sync=True))
-        publish(temporary, place)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    prune(place.parent, KEPT)
-    return Dataset.from_file(str(place / _FILE))
+        entry.commit(draft, {"rows": rows})
+    return Dataset.from_file(str(entry.folder / _FILE))

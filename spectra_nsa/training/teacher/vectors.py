@@ -8,35 +8,29 @@ stopped goes on with the next part.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_nsa.core.cache import cache_folder, new_folder, prune, publish
-from spectra_nsa.core.checksums import describe
+from spectra_nsa.core.cache import Cache, Entry, cannot_keep
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import atomic_write, read_json, write_json
+from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.models.teacher import Teacher
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-RULES = 1  # part of the key: raise it when the vectors of the same texts change
-KEPT = 16  # entries that stay on disk, of texts and of vocabularies
+RULES = 2  # part of the key: raise it when the vectors of the same texts change
+VECTORS = Cache("teachers", keep=16)  # of texts and of vocabularies
 PART = 2_048  # texts that are encoded, and kept, together
 _AT_A_TIME = 10_000  # rows that are Python strings at once
-_VECTORS, _TEXTS, _FACTS = "vectors.f16", "texts.u64", "entry.json"
+_VECTORS, _TEXTS = "vectors.f16", "texts.u64"
 
 
 @dataclass(frozen=True)
@@ -138,50 +132,54 @@ def teacher_vectors(teacher: Teacher, rows: Dataset, columns: Sequence[str]) -> 
     """
     manners = {column: teacher.manner(column) for column in columns}
     texts = distinct_texts(rows, manners)
-    place = _place(teacher, texts)
-    if (vectors := _mapped(place, texts, teacher.width)) is None:
-        _write(place, teacher, texts, rows, list(columns))
-        vectors = _mapped(place, texts, teacher.width)
+    entry = _entry(teacher, texts)
+    if (vectors := _mapped(entry, texts, teacher.width)) is None:
+        _write(entry, teacher, texts, rows, list(columns))
+        vectors = _mapped(entry, texts, teacher.width)
     assert vectors is not None
     return Vectors(texts.digests, vectors, manners)
 
 
 def planned(teacher: Teacher, rows: Dataset, columns: Sequence[str]) -> dict[str, Any]:
-    """What `teacher_vectors` would have to do: texts in all and still to encode, width, bytes on the disk."""
+    """Returns what `teacher_vectors` would do: texts in all and still to encode, width, bytes on the disk."""
     texts = distinct_texts(rows, {column: teacher.manner(column) for column in columns})
-    place = _place(teacher, texts)
-    whole = _mapped(place, texts, teacher.width) is not None
-    parts = _parts(place)
-    known = [] if whole else _known(place.parent, teacher, texts)
-    todo = sum(len(part) for part in _in_parts(texts, known) if not (parts / _name(texts, part)).is_file())
+    entry = _entry(teacher, texts)
+    complete = _mapped(entry, texts, teacher.width) is not None
+    known = [] if complete else _known(teacher, texts)
+    todo = sum(len(part) for part in _in_parts(texts, known) if not (entry.parts / _name(texts, part)).is_file())
     return {
         "teacher": teacher.name,
         "width": teacher.width,
         "texts": len(texts.digests),
-        "to_encode": 0 if whole else todo,
+        "to_encode": 0 if complete else todo,
         "bytes": 2 * teacher.width * len(texts.digests),
     }
 
 
-def _place(teacher: Teacher, texts: Texts) -> Path:
-    digest = hashlib.sha256(_stamp(teacher).encode() + texts.digests.astype("<u8").tobytes())
-    return cache_folder("teachers") / digest.hexdigest()[:32]
+def _entry(teacher: Teacher, texts: Texts) -> Entry:
+    digest = hashlib.sha256(texts.digests.astype("<u8").tobytes()).hexdigest()
+    return VECTORS.entry(texts=digest, **_decisive(teacher))
 
 
-def _stamp(teacher: Teacher) -> str:
-    """What a vector depends on beside its text and prompt."""
-    facts = [RULES, teacher.checksum, teacher.model.max_seq_length, resolve_precision("auto")]
-    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
+def _decisive(teacher: Teacher) -> dict[str, Any]:
+    """Returns what a vector depends on beside its text and prompt."""
+    return {
+        "rules": RULES,
+        "model": teacher.checksum,
+        "max_seq_length": teacher.model.max_seq_length,
+        "precision": resolve_precision("auto"),
+    }
 
 
-def _known(folder: Path, teacher: Teacher, texts: Texts) -> list[_Known]:
-    """What other entries hold of these texts, each text once."""
+def _known(teacher: Teacher, texts: Texts) -> list[_Known]:
+    """Returns what other entries hold of these texts, each text once."""
     open_N, found = np.ones(len(texts.digests), dtype=bool), []
-    for place in sorted(folder.glob("[!.]*")):
-        if (vectors := _whole(place, _stamp(teacher))) is None:
+    for entry in VECTORS.entries():
+        if (facts := entry.read(**_decisive(teacher))) is None:
             continue
         try:
-            theirs = np.fromfile(place / _TEXTS, dtype="<u8").astype(np.uint64)
+            theirs = np.fromfile(entry.folder / _TEXTS, dtype="<u8").astype(np.uint64)
+            vectors = _memory_map(entry, facts)
         except OSError:  # another process deletes it
             continue
         at = np.minimum(np.searchsorted(theirs, texts.digests), len(theirs) - 1)
@@ -202,32 +200,14 @@ def _in_parts(texts: Texts, known: Sequence[_Known]) -> list[NDArray[np.int64]]:
     return [order[start : start + PART] for start in range(0, len(order), PART)]
 
 
-def _mapped(place: Path, texts: Texts, width: int) -> NDArray[np.float16] | None:
-    """The vectors of an earlier run; ``None`` where there are none, or not all."""
-    vectors = _whole(place)
-    if vectors is None or vectors.shape != (len(texts.digests), width):
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(place)
-    return vectors
+def _mapped(entry: Entry, texts: Texts, width: int) -> NDArray[np.float16] | None:
+    """Returns the vectors of an earlier run; ``None`` if there are none, or they are damaged."""
+    facts = entry.read(shape=[len(texts.digests), width])
+    return None if facts is None else _memory_map(entry, facts)
 
 
-def _whole(place: Path, stamp: str | None = None) -> NDArray[np.float16] | None:
-    """An entry's vectors, mapped; ``None`` where it is none, is damaged, or has another stamp than this one."""
-    try:
-        entry = read_json(place / _FACTS)
-        rows, width = entry["shape"]
-        if stamp is not None and entry["stamp"] != stamp:
-            return None
-        if describe(place / _TEXTS) != entry["texts"] or (place / _VECTORS).stat().st_size != 2 * rows * width:
-            return None
-        return np.memmap(place / _VECTORS, dtype=np.float16, mode="r", shape=(rows, width))
-    except (SpectraError, OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _parts(place: Path) -> Path:
-    return place.with_name(f".{place.name}.parts")
+def _memory_map(entry: Entry, facts: Mapping[str, Any]) -> NDArray[np.float16]:
+    return np.memmap(entry.folder / _VECTORS, dtype=np.float16, mode="r", shape=tuple(facts["shape"]))
 
 
 def _name(texts: Texts, part: NDArray[np.int64]) -> str:
@@ -235,8 +215,8 @@ def _name(texts: Texts, part: NDArray[np.int64]) -> str:
     return f"{hashlib.sha256(texts.digests[part].tobytes()).hexdigest()[:32]}.npy"
 
 
-def _write(place: Path, teacher: Teacher, texts: Texts, rows: Dataset, columns: list[str]) -> None:
-    known, parts = _known(place.parent, teacher, texts), _parts(place)
+def _write(entry: Entry, teacher: Teacher, texts: Texts, rows: Dataset, columns: list[str]) -> None:
+    known, parts = _known(teacher, texts), entry.parts
     todo = _in_parts(texts, known)
     for part in progress(todo, label=f"{teacher.name}: {sum(map(len, todo)):,} texts"):
         if not (parts / _name(texts, part)).is_file():
@@ -245,27 +225,17 @@ def _write(place: Path, teacher: Teacher, texts: Texts, rows: Dataset, columns: 
                 with atomic_write(parts / _name(texts, part), "wb") as file:
                     np.save(file, found)
             except OSError as error:
-                raise _no_room(parts, error) from error
-    temporary = new_folder(place)
-    try:
+                raise cannot_keep(parts, error) from error
+    with entry.draft() as draft:
         shape = (len(texts.digests), teacher.width)
-        vectors = np.memmap(temporary / _VECTORS, dtype=np.float16, mode="w+", shape=shape)
+        vectors = np.memmap(draft / _VECTORS, dtype=np.float16, mode="w+", shape=shape)
         for one in known:
             vectors[one.places] = one.vectors[one.at]
         for part in todo:
             vectors[part] = np.load(parts / _name(texts, part))
         vectors.flush()
-        texts.digests.astype("<u8").tofile(temporary / _TEXTS)
-        facts = {"shape": list(shape), "texts": describe(temporary / _TEXTS, sync=True), "teacher": teacher.name}
-        facts["stamp"] = _stamp(teacher)
-        write_json(temporary / _FACTS, facts)
-        publish(temporary, place)
-    except OSError as error:
-        raise _no_room(place, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(parts, ignore_errors=True)
-    prune(place.parent, KEPT)
+        texts.digests.astype("<u8").tofile(draft / _TEXTS)
+        entry.commit(draft, {"shape": list(shape), "teacher": teacher.name, **_decisive(teacher)})
 
 
 def _encoded(
@@ -282,10 +252,3 @@ def _encoded(
     if not np.isfinite(found).all():
         raise SpectraError(f"the teacher {teacher.name} gives vectors with NaN or infinity: nothing is learnt from it.")
     return found
-
-
-def _no_room(place: Path, error: OSError) -> SpectraError:
-    return SpectraError(
-        f"cannot write to {place.parent}: {error.strerror or error}. Make room there, or set XDG_CACHE_HOME to a "
-        "folder with more."
-    )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from spectra_nsa.core.cache import Cache
 from spectra_nsa.core.console import progress
 from spectra_nsa.index.blocks import Blocks
 from spectra_nsa.index.topk import ROWS, Found, Own, blocks_of, top_k
@@ -16,7 +17,7 @@ from spectra_nsa.text.negatives import Bools, Floats, Ints, Rules, allowed, chos
 from spectra_nsa.text.pool import Pool
 from spectra_nsa.workflows.mine.scorers import Teacher
 
-KEPT = 12  # searches whose hits stay on disk
+HITS = Cache("mining-hits", keep=12)
 READ_AT_ONCE = 128  # anchors whose candidates a cross-encoder reads between two saves
 SAME = 0.8  # the Jaccard similarity of near-duplicates, as in `spectra data preview`
 
@@ -52,11 +53,15 @@ class Candidates:
         self.pool, self.teacher = pool, teacher
         self.depth = min(depth, len(pool.documents))
         self.count = blocks_of(len(pool.queries))
-        texts = f"{pool.queries.digest} {pool.documents.digest}"
-        digest = hashlib.sha256(f"{teacher.stamp} {texts} {self.depth} {ROWS}".encode())
-        digest.update(pool.own_query_P.tobytes() + pool.own_document_P.tobytes())
-        self.key = digest.hexdigest()[:32]
-        self.blocks = Blocks("mining-hits", self.key, keep=KEPT)
+        self.facts = {
+            "model": teacher.stamp,
+            "queries": pool.queries.digest,
+            "documents": pool.documents.digest,
+            "pairs": hashlib.sha256(pool.own_query_P.tobytes() + pool.own_document_P.tobytes()).hexdigest(),
+            "depth": self.depth,
+            "rows": ROWS,
+        }
+        self.blocks = Blocks(HITS.entry(**self.facts))
 
     def run(self) -> None:
         """Searches what is not there yet."""
@@ -83,8 +88,7 @@ class Judgements:
         self.candidates, self.judge = candidates, judge
         self.size = min(READ_AT_ONCE, ROWS) if judge.kind == "cross" else ROWS
         self.count = -(-len(candidates.pool.queries) // self.size)
-        key = hashlib.sha256(f"{candidates.key} {judge.stamp} {self.size}".encode()).hexdigest()[:32]
-        self.blocks = Blocks("mining-hits", key, keep=KEPT)
+        self.blocks = Blocks(HITS.entry(**candidates.facts, judge=judge.stamp, size=self.size))
 
     def pairs(self) -> int:
         """How many pairs are still to be scored, at the most."""
@@ -172,5 +176,5 @@ def _least(own: Own, scores_P: Floats, size: int) -> Floats:
 
 def _present(blocks: Blocks, number: int) -> dict[str, Any]:
     found = blocks.get(number)
-    assert found is not None, f"{blocks.place} was deleted while it was in use"
+    assert found is not None, f"{blocks.folder} was deleted while it was in use"
     return found

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from spectra_nsa.core.cache import Cache
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.memory import trim_heap
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     Scorer = Callable[[int, Own], NDArray[np.float32]]
 
 Kind = Literal["dense", "sparse", "bm25", "cross"]
-KEPT = 6  # sets of vectors that stay on disk: two a model
-_PARTS = {".json", ".safetensors", ".bin", ".txt", ".model"}  # of a model folder, that vectors depend on
-_OTHER = {"onnx", "openvino"}
+VECTORS = Cache("mining-vectors", keep=6)  # two a model
 _RULES = 1  # part of the key: raise it when what becomes of a text changes
 
 
@@ -131,15 +130,11 @@ def _classifies(folder: Path) -> bool:
 
 
 def _stamp(folder: Path) -> str:
-    from spectra_nsa.core.checksums import describe
     from spectra_nsa.core.precision import resolve_precision
+    from spectra_nsa.models.checks import model_checksum
 
-    digest = hashlib.sha256(f"{_RULES} {resolve_precision('auto')}".encode())
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.suffix in _PARTS and path.is_file() and not _OTHER & set(name.parts):
-            digest.update(f"\0{name.as_posix()}\0{describe(path)['sha256']}".encode())
-    return digest.hexdigest()
+    facts = f"{_RULES} {resolve_precision('auto')} {model_checksum(folder)}"
+    return hashlib.sha256(facts.encode()).hexdigest()
 
 
 class Encoder:
@@ -235,8 +230,7 @@ def _open_cross_encoder(teacher: Teacher) -> Callable[[list[tuple[str, str]]], N
 def _kept(teacher: Teacher, side: str, texts: Texts, encode: Callable[[list[str]], dict[str, Any]]) -> Vectors:
     from spectra_nsa.index.topk import ROWS, Vectors, blocks_of
 
-    key = hashlib.sha256(f"{teacher.stamp} {side} {texts.digest} {ROWS}".encode()).hexdigest()[:32]
-    blocks = Blocks("mining-vectors", key, keep=KEPT)
+    blocks = Blocks(VECTORS.entry(model=teacher.stamp, side=side, texts=texts.digest, rows=ROWS))
     for number in progress(blocks.missing(blocks_of(len(texts))), label=f"encoding {side}"):
         part = np.arange(number * ROWS, min((number + 1) * ROWS, len(texts)))
         blocks.put(number, **encode(texts.get(part)))

@@ -118,8 +118,8 @@ def test_ids_are_kept_under_what_decides_them(
 ) -> None:
     model = warm_start(make_bert(prompts=PROMPTS))
     made = []
-    real = tokens._written
-    monkeypatch.setattr(tokens, "_written", lambda *arguments: made.append(1) or real(*arguments))
+    real = tokens._write
+    monkeypatch.setattr(tokens, "_write", lambda *arguments: made.append(1) or real(*arguments))
 
     def entries(pairs: Path = pairs, **options: Any) -> int:
         model.encode(["passing settings of the tokenizer"])
