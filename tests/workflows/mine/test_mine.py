@@ -17,10 +17,10 @@ from sentence_transformers import CrossEncoder
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
 import spectra_nsa as sp
+from spectra_nsa.core import precision
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.index import topk
 from spectra_nsa.index.blocks import Blocks
-from spectra_nsa.models import precision
 from spectra_nsa.workflows.mine import scorers as teachers
 from tests.builders import WORDS, bert_folder
 
