@@ -31,17 +31,17 @@ from transformers.trainer_utils import SaveStrategy
 
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.config.shipped import recipe_names, recipe_path
+from spectra_nsa.config.terms import TERM_FACTS, live_terms
 from spectra_nsa.core.memory import peak_memory_gb, release_memory
 from spectra_nsa.core.precision import resolve_precision
 from spectra_nsa.core.results import environment
 from spectra_nsa.core.seeds import set_seed
-from spectra_nsa.losses.stack import NEEDS, SCORED
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.training.data.rows import TrainingData
 from spectra_nsa.training.init.rarity import fit_rarity
 from spectra_nsa.training.init.start import open_start
-from spectra_nsa.training.loop.build import build_trainer, live_terms
+from spectra_nsa.training.loop.build import build_trainer
 
 WARM_UP = 2
 EXTRA_TERMS = {"triplet": 0.1, "matryoshka_angular": 0.1, "spectral": 0.01}  # those that are off by default
@@ -93,6 +93,11 @@ def triplets(rows: int) -> Dataset:
     )
 
 
+def _terms() -> list[str]:
+    """The terms of triplets, without distillation."""
+    return [name for name, facts in TERM_FACTS.items() if "triplets" in facts.rows and not facts.learns_from]
+
+
 def recipe_of(options: argparse.Namespace, steps: int, log_every: int) -> Recipe:
     """The size's recipe with every term on and nothing saved, measured or watched beside the steps."""
     shipped = options.size.lower() in recipe_names()
@@ -105,7 +110,7 @@ def recipe_of(options: argparse.Namespace, steps: int, log_every: int) -> Recipe
     }  # fmt: skip
     changes += [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in values.items()]
     recipe = load_recipe(recipe_path(options.size) if shipped else None, changes, flags={"model.size": options.size})
-    missing = set(NEEDS) - set(SCORED) - set(live_terms(recipe, ["anchor", "positive", "negative"]))
+    missing = set(_terms()) - set(live_terms(recipe, ["anchor", "positive", "negative"]))
     assert not missing, f"terms that are off: {missing}"
     return recipe
 
@@ -139,7 +144,7 @@ def main() -> None:
     precision = resolve_precision(options.precision)
     kept = "activations kept" if options.keep_activations else "gradient checkpointing"
     print(f"{options.size}, {size:.1f} M parameters, {precision}, {where}")
-    print(f"{len(set(NEEDS) - set(SCORED))} terms, batch {options.batch} × {options.accumulation}, {kept}", flush=True)
+    print(f"{len(_terms())} terms, batch {options.batch} × {options.accumulation}, {kept}", flush=True)
     lines = run(recipe, model, rows)
     timed = lines.rows[WARM_UP:] or lines.rows
     middle = {key: float(np.median([row[key] for row in timed])) for key in MEDIANS}

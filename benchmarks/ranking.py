@@ -22,7 +22,7 @@ from spectra_nsa.evaluation.bm25 import BM25System
 from spectra_nsa.evaluation.ranked import DEPTH, ranking_figures
 from spectra_nsa.evaluation.systems import nearest
 from spectra_nsa.heads.ranking import RankingHead
-from spectra_nsa.losses import terms
+from spectra_nsa.losses.terms.hard_negatives import ranking
 from spectra_nsa.metrics.bootstrap import paired_difference
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.models.starter import HUB_NAME
@@ -72,7 +72,7 @@ def trained(anchor_ND: torch.Tensor, positive_ND: torch.Tensor, negatives: list[
         rows = torch.randint(len(anchor_ND), (BATCH,))
         columns = [head(vectors[rows]) for vectors in (anchor_ND, positive_ND, positive_ND[hard])]
         optimizer.zero_grad()
-        terms.ranking(columns[0], columns[1], columns[2:], TEMPERATURE).backward()
+        ranking(columns[0], columns[1], columns[2:], TEMPERATURE).backward()
         optimizer.step()
         schedule.step()
     return head.eval()

@@ -30,9 +30,10 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from transformers import TrainerCallback
 
+from spectra_nsa.config.sections import LossSection
 from spectra_nsa.core.precision import resolve_precision
 from spectra_nsa.core.results import environment
-from spectra_nsa.losses.info_nce import InfoNCE
+from spectra_nsa.losses.stack import LossStack
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.warm_start import warm_start
 from spectra_nsa.text.readers.python_env import environment_pairs
@@ -74,7 +75,8 @@ def pairs_per_second(system: str, start: Path, rows: Dataset, steps: int, folder
         ours = warm_start(
             start, max_seq_length=LENGTH, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
         )
-        loss = InfoNCE(ours, temperature=0.05, sizes=[384], both_directions=False)
+        section = LossSection(temperature=0.05, both_directions=False)
+        loss = LossStack(ours, section, active=["semantic"], sizes=[384])
         trainer = SpectraTrainer(model=ours, args=arguments, train_dataset=rows, loss=loss, callbacks=[times])
     else:
         config = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}

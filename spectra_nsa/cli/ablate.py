@@ -86,11 +86,13 @@ def _list(as_json: bool) -> None:
     from spectra_nsa.config.parts import PARTS
 
     if as_json:
-        print(json.dumps({"schema": 1, "parts": {name: part.says for name, part in PARTS.items()}}, ensure_ascii=False))
+        print(
+            json.dumps({"schema": 1, "parts": {name: part.about for name, part in PARTS.items()}}, ensure_ascii=False)
+        )
         return
     width = max(map(len, PARTS))
     for name, part in PARTS.items():
-        print(f"{name:<{width}}  {part.says}")
+        print(f"{name:<{width}}  {part.about}")
 
 
 def _plan(plan: Plan, as_json: bool) -> None:

@@ -153,11 +153,12 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     began = first_step(resume)
     if recipe.name is not None and resume is None:
         check_free(Path(recipe.output) / recipe.name)
+    from spectra_nsa.config.terms import live_terms
     from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.training.checks import check_data
     from spectra_nsa.training.data.rows import load_training_data
     from spectra_nsa.training.init.start import planned_config
-    from spectra_nsa.training.loop.build import live_terms, steps_of
+    from spectra_nsa.training.loop.build import steps_of
 
     config, length = planned_config(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from spectra_nsa.config.terms import TERM_FACTS, TermFacts
 from spectra_nsa.core.errors import UsageError
 
 
@@ -77,53 +78,62 @@ class DataSection(Section):
         return self.train
 
 
-class Term(Section):
+class TermSection(Section):
     """One term of the loss."""
 
-    weight: float = Field(0.0, ge=0, allow_inf_nan=False)
-    start: int = Field(0, ge=0, description="the step from which it counts")
-    ramp: int = Field(0, ge=0, description="steps over which its weight rises")
-    joined: bool = Field(True, description="off: a head's term trains the head alone, not the encoder")
+    weight: float = Field(0.0, ge=0, allow_inf_nan=False, description="factor of the term; 0 turns it off")
+    start: int = Field(0, ge=0, description="first step at which the term counts")
+    ramp: int = Field(0, ge=0, description="steps over which the weight rises from 0")
+    joined: bool = Field(True, description="false: a head's term trains only the head, not the encoder")
 
 
-class MarginTerm(Term):
+class MarginTermSection(TermSection):
     """A term with a margin."""
 
-    margin: float = Field(gt=0, allow_inf_nan=False, description="how far apart texts have to be that do not match")
+    margin: float = Field(gt=0, allow_inf_nan=False, description="how far apart texts that do not match have to be")
 
 
-class Terms(Section):
-    """The terms by name; docs/model.md, section 7, says what each is."""
+class _TermsBase(Section):
+    """The terms by name (docs/model.md, section 7)."""
 
     @model_validator(mode="before")
     @classmethod
-    def _beside_the_terms_own(cls, values: Any) -> Any:
-        """What a term's entry leaves out is that term's default: a weight alone does not join a head."""
+    def _fill_from_defaults(cls, values: Any) -> Any:
+        """Completes a term's entry from that term's own defaults: setting a weight does not join a head."""
         if not isinstance(values, Mapping):
             return values
-        own = {name: field.default.model_dump() for name, field in cls.model_fields.items()}
+        defaults = {name: field.default.model_dump() for name, field in cls.model_fields.items()}
         return {
-            name: {**own[name], **term} if name in own and isinstance(term, Mapping) else term
+            name: {**defaults[name], **term} if name in defaults and isinstance(term, Mapping) else term
             for name, term in values.items()
         }
 
-    semantic: Term = Term(weight=1.0)
-    cosent: Term = Term(weight=1.0)
-    angle: Term = Term()
-    cosine: Term = Term()
-    contrastive: MarginTerm = MarginTerm(margin=0.5)
-    triplet: MarginTerm = MarginTerm(margin=0.2)
-    matryoshka_angular: Term = Term()
-    spectral: Term = Term()
-    ranking: Term = Term(weight=1.0, joined=False)
-    anchor: Term = Term(weight=1.0, joined=False)
-    fast: Term = Term(weight=0.1, joined=False)
-    bridge: Term = Term(weight=1.0, joined=False)
-    entity: Term = Term(weight=1.0, joined=False)
-    anomaly: Term = Term(weight=1.0, joined=False)
-    distill_embedding: Term = Term(weight=1.0)
-    distill_similarity: Term = Term(weight=1.0)
-    margin_mse: Term = Term()
+    def __getitem__(self, name: str) -> TermSection:
+        """Returns a term's settings."""
+        term: TermSection = getattr(self, name)
+        return term
+
+
+def _term_field(facts: TermFacts) -> tuple[type[TermSection], Any]:
+    values: dict[str, Any] = {"weight": facts.weight, "joined": facts.joined}
+    if facts.margin is None:
+        return TermSection, Field(TermSection(**values), description=facts.about)
+    return MarginTermSection, Field(MarginTermSection(**values, margin=facts.margin), description=facts.about)
+
+
+if TYPE_CHECKING:
+
+    class TermsSection(_TermsBase):
+        def __getattr__(self, name: str) -> TermSection: ...
+
+else:  # one field for each term
+    TermsSection = create_model(
+        "TermsSection",
+        __base__=_TermsBase,
+        __doc__=_TermsBase.__doc__,
+        __module__=__name__,
+        **{name: _term_field(facts) for name, facts in TERM_FACTS.items()},
+    )
 
 
 class LossSection(Section):
@@ -131,7 +141,7 @@ class LossSection(Section):
 
     temperature: float = Field(0.05, gt=0)
     temperature_start: float | None = Field(None, gt=0, description="falls from here on a half cosine; none: constant")
-    terms: Terms = Terms()
+    terms: TermsSection = TermsSection()
     both_directions: bool = Field(True, description="also from document to query")
 
 

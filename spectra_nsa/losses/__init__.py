@@ -1,1 +1,1 @@
-"""One term a file. Losses own no parameters: what learns lives in the model, so that a checkpoint holds all of it."""
+"""The loss stack and its terms. Losses own no parameters: what learns is in the model, and in its checkpoints."""

@@ -1,4 +1,4 @@
-"""Numbers that are none: found in one process, they stop the step in all."""
+"""A guard against NaN and infinity: found in one process, they stop the step in all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class NotFiniteError(Exception):
 
 @contextlib.contextmanager
 def agreed() -> Iterator[None]:
-    """Lets no process go on where the block found a number that is none in another.
+    """Raises in every process if the block finds a value that is not finite in one of them.
 
     Raises:
         NotFiniteError: in this process or in another.

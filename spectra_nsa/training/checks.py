@@ -7,6 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.terms import (
+    MARGIN_SCORES,
+    ROW_KINDS,
+    TERM_FACTS,
+    distillation_inputs,
+    live_terms,
+    row_kind,
+)
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 if TYPE_CHECKING:
@@ -99,55 +107,45 @@ def check_names(recipe: Recipe) -> None:
 
 
 def check_terms(recipe: Recipe) -> None:
-    """That a term which a recipe asks for by name has something to learn from.
+    """Checks that each term that a recipe turns on has its distillation inputs, and that scores have a term.
 
     Raises:
-        UsageError: `margin_mse` has no scores, or scores have no `margin_mse`.
+        UsageError: such as `margin_mse` without scores, or scores without `margin_mse`.
     """
-    wanted, section = recipe.loss.terms.margin_mse.weight > 0, recipe.distill
-    if wanted and not (section.teachers or section.scores):
+    provided = distillation_inputs(recipe)
+    weighted = [facts for name, facts in TERM_FACTS.items() if recipe.loss.terms[name].weight > 0]
+    for facts in weighted:
+        turned_on = facts.learns_from and facts.weight == 0
+        if turned_on and not any(name in provided for name in facts.learns_from):
+            raise UsageError(f"loss.terms.{facts.name} has nothing to learn from: {facts.remedy}.")
+    learners = [facts.name for facts in TERM_FACTS.values() if MARGIN_SCORES in facts.learns_from]
+    if recipe.distill.scores and not any(facts.name in learners for facts in weighted):
         raise UsageError(
-            "loss.terms.margin_mse learns from scores, and there are none: set distill.scores=[…] (columns of the "
-            "data, such as the one of spectra mine --scores) or distill.teachers=[…]."
+            f"distill.scores is set, but the term that learns from it is off: set loss.terms.{learners[0]}.weight=1."
         )
-    if section.scores and not wanted:
-        raise UsageError("distill.scores are for a term that is off: set loss.terms.margin_mse.weight=1.")
 
 
 def check_data(recipe: Recipe, data: TrainingData) -> None:
-    """That the rows are such that what a recipe asks for can be done with them.
+    """Checks that what a recipe asks for can be done with the rows.
 
     Raises:
-        UsageError: a term that is off by itself was asked for and has nothing to say of such rows, no term has, or
-            `train.patience` waits for a dev metric, and there is none.
-        SpectraError: `distill.scores` cannot be learnt from.
+        UsageError: a term that is off by default was turned on and does not apply to such rows, no term applies, or
+            `train.patience` waits for a dev metric that does not exist.
+        SpectraError: `distill.scores` cannot be used.
     """
-    from spectra_nsa.config.sections import Terms
-    from spectra_nsa.training.loop.build import live_terms
     from spectra_nsa.training.teacher.lookup import check_scores
 
     live = live_terms(recipe, data.train.column_names)
-    rows = "pairs with a score" if data.scored else ("single texts", "pairs", "triplets")[min(len(data.columns), 3) - 1]
-    for name, field in Terms.model_fields.items():
-        asked = getattr(recipe.loss.terms, name).weight > 0 and field.default.weight == 0
-        if asked and name not in live:
-            raise UsageError(f"loss.terms.{name} has nothing to learn from {rows}: it needs {_needs(name)}.")
+    rows = ROW_KINDS[row_kind(len(data.columns), data.scored)]
+    for name, facts in TERM_FACTS.items():
+        turned_on = recipe.loss.terms[name].weight > 0 and facts.weight == 0
+        if turned_on and name not in live:
+            raise UsageError(f"loss.terms.{name} has nothing to learn from {rows}: it needs {facts.needed_rows}.")
     if not live:
-        raise UsageError(f"no term of the loss has anything to learn from {rows}: give one a weight that has.")
+        raise UsageError(f"no term of the loss applies to {rows}: give a weight to one that does.")
     if data.scores is not None:
         check_scores(data.scores, data.columns, recipe.distill.scores or [])
     if recipe.train.patience is not None and data.dev is None:
         raise UsageError(
             "train.patience waits for a better dev metric, and there is none: set data.dev_rows or data.dev."
         )
-
-
-def _needs(term: str) -> str:
-    """The rows that a term learns from, in words."""
-    from spectra_nsa.losses.stack import SCORED
-
-    if term in SCORED:
-        return "pairs with a score (sentence1, sentence2, score)"
-    if term in ("triplet", "margin_mse"):
-        return "hard negatives (anchor, positive, negative; spectra mine finds them)"
-    return "pairs of two texts"

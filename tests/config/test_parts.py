@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
-from spectra_nsa.config.parts import PARTS, Held, own_part, turn, turned
+from spectra_nsa.config.parts import PARTS, custom_variant, variant_of
 from spectra_nsa.config.recipe import Recipe, load_recipe, with_values
-from spectra_nsa.config.sections import ModelSection, Terms
+from spectra_nsa.config.sections import ModelSection
+from spectra_nsa.config.terms import TERM_FACTS
+from spectra_nsa.config.variants import RecipeFacts, apply_variant
 from spectra_nsa.core.errors import UsageError
 
-BARE = Held(
-    path="none", depth_mix=False, entity=False, pooling="mean", dropout=0.0, sizes=3, fixed=False, negatives=True
+BARE = RecipeFacts(
+    path="none", depth_mix=False, entity=False, pooling="mean", dropout=0.0, sizes=3, saved=False, rows="triplets"
 )
-# What a warm start has after a part was turned on, as the plan would read it from the model.
+# The facts of a warm start with the part turned on, as the plan would read them from the model.
 GAINED: dict[str, dict[str, Any]] = {
     "spectral": {"path": "spectral"}, "conv": {"path": "conv"}, "depth_mix": {"depth_mix": True},
     "entity": {"entity": True}, "attention_pooling": {"pooling": "attention"},
@@ -23,59 +25,58 @@ GAINED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-# Those that need teachers.
-TAUGHT = load_recipe(None, ["distill.teachers=[one]"])
+WITH_TEACHER = load_recipe(None, ["distill.teachers=[one]"])
 
 
 def recipe_for(name: str) -> Recipe:
-    return TAUGHT if name in ("distill_embedding", "distill_similarity", "margin_mse") else Recipe()
+    return WITH_TEACHER if name in TERM_FACTS and TERM_FACTS[name].learns_from else Recipe()
 
 
-def held(name: str) -> Held:
+def facts_for(name: str) -> RecipeFacts:
     if name in ("cosent", "angle", "cosine", "contrastive"):
-        return replace(BARE, scored=True)
+        return replace(BARE, rows="scored")
     return replace(BARE, path="spectral") if name == "gate_lr" else BARE
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_part_turned_twice_is_as_it_was(name: str) -> None:
+def test_a_part_switched_twice_is_as_it_was(name: str) -> None:
     recipe = recipe_for(name)
-    once = turn(name, recipe, held(name))
-    changed = turned(recipe, once)
+    once = variant_of(name, recipe, facts_for(name))
+    changed = apply_variant(recipe, once)
     assert changed != recipe
-    after = replace(held(name), **GAINED.get(name, {}))
-    back = turn(name, changed, after)
+    after = replace(facts_for(name), **GAINED.get(name, {}))
+    back = variant_of(name, changed, after)
     assert back.adds is not once.adds and back.part == once.part == name
-    assert once.cell == f"{'with' if once.adds else 'without'}-{name}"
-    again = turned(changed, back)
-    assert turn(name, again, held(name)).adds is once.adds, "turned back, it can be turned over as at first"
+    assert once.name == f"{'with' if once.adds else 'without'}-{name}"
+    again = apply_variant(changed, back)
+    assert variant_of(name, again, facts_for(name)).adds is once.adds, "switched back, it can be switched again"
 
 
 def test_every_switch_of_the_recipe_is_in_the_catalogue() -> None:
     keys = set()
     for name in PARTS:
         for recipe in (recipe_for(name), with_values(recipe_for(name), {"model.spectral": True})):
-            keys |= set(turn(name, recipe, held(name)).values)
+            keys |= set(variant_of(name, recipe, facts_for(name)).values)
     switches = [name for name, field in ModelSection.model_fields.items() if "bool" in str(field.annotation)]
     assert {f"model.{name}" for name in switches} <= keys
-    heads = [name for name in Terms.model_fields if not getattr(Terms(), name).joined and name != "anomaly"]
+    heads = [name for name, facts in TERM_FACTS.items() if not facts.joined and name != "anomaly"]
     assert {f"loss.terms.{name}.joined" for name in heads} <= keys
-    off = [name for name in Terms.model_fields if getattr(Terms(), name).weight == 0]
+    off = [name for name, facts in TERM_FACTS.items() if facts.weight == 0]
     assert {f"loss.terms.{name}.weight" for name in off} <= keys
 
 
 @pytest.mark.parametrize(
     ("name", "words", "has", "said"),
     [
-        ("ranking", [], {"negatives": False}, "column negative"),
-        ("ranking-joined", [], {"negatives": False}, "column negative"),
-        ("triplet", [], {"negatives": False}, "column negative"),
-        ("anchor", [], {"scored": True}, "Give pairs"),
-        ("both_directions", [], {"scored": True}, "Give pairs"),
-        ("entity_term", [], {"scored": True}, "Give pairs"),
-        ("angle", [], {}, "sentence1, sentence2 and score"),
-        ("spectral", [], {"fixed": True}, "saved model"),
-        ("entity", [], {"fixed": True}, "saved model"),
+        ("ranking", [], {"rows": "pairs"}, "columns anchor, positive, negative"),
+        ("ranking-joined", [], {"rows": "pairs"}, "columns anchor, positive, negative"),
+        ("triplet", [], {"rows": "pairs"}, "columns anchor, positive, negative"),
+        ("anchor", [], {"rows": "scored"}, "Give pairs"),
+        ("both_directions", [], {"rows": "scored"}, "Give pairs"),
+        ("entity_term", [], {"rows": "scored"}, "Give pairs"),
+        ("angle", [], {}, "sentence1, sentence2, score"),
+        ("spectral", [], {"saved": True}, "saved model"),
+        ("entity", [], {"saved": True}, "saved model"),
         ("matryoshka", [], {"sizes": 1}, "semantic_dims"),
         ("matryoshka_angular", ["model.matryoshka=false"], {}, "model.matryoshka=true"),
         ("anchor", ["loss.terms.anchor.weight=0"], {}, "loss.terms.anchor.weight=1"),
@@ -83,7 +84,7 @@ def test_every_switch_of_the_recipe_is_in_the_catalogue() -> None:
         ("entity_term", ["model.entity=false"], {}, "model.entity=null"),
         ("gate_lr", [], {}, "model.spectral=true"),
         ("distill_similarity", [], {}, "distill.teachers=[MODEL]"),
-        ("margin_mse", ["distill.teachers=[one]"], {"negatives": False}, "column negative"),
+        ("margin_mse", ["distill.teachers=[one]"], {"rows": "pairs"}, "columns anchor, positive, negative"),
         ("spektral", [], {}, "Did you mean 'spectral'"),
     ],
 )
@@ -91,34 +92,35 @@ def test_what_makes_no_sense_is_refused_with_the_remedy(
     name: str, words: list[str], has: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(UsageError) as error:
-        turn(name, load_recipe(None, words), replace(BARE, **has))
+        variant_of(name, load_recipe(None, words), replace(BARE, **has))
     assert name in str(error.value) and said in str(error.value)
 
 
-def test_a_head_is_alone_until_it_is_joined() -> None:
+def test_a_head_is_detached_until_it_is_joined() -> None:
     joined = with_values(Recipe(), {"loss.terms.bridge.joined": True})
-    assert turn("anchor", Recipe(), BARE).apart and turn("bridge", joined, BARE).apart  # fast still holds the logits
+    assert variant_of("anchor", Recipe(), BARE).detached
+    assert variant_of("bridge", joined, BARE).detached  # `fast` still holds the logits
     both = with_values(joined, {"loss.terms.fast.joined": True})
-    assert not turn("bridge", both, BARE).apart
-    assert turn("entity_term", Recipe(), BARE).apart
-    assert not turn("entity_term", Recipe(), replace(BARE, entity=True)).apart
-    assert not turn("anchor-joined", Recipe(), BARE).apart
+    assert not variant_of("bridge", both, BARE).detached
+    assert variant_of("entity_term", Recipe(), BARE).detached
+    assert not variant_of("entity_term", Recipe(), replace(BARE, entity=True)).detached
+    assert not variant_of("anchor-joined", Recipe(), BARE).detached
 
 
-def test_conv_and_spectral_take_each_others_place() -> None:
+def test_conv_and_spectral_replace_each_other() -> None:
     recipe = Recipe()
-    assert turn("conv", recipe, replace(BARE, path="spectral")).values == {
+    assert variant_of("conv", recipe, replace(BARE, path="spectral")).values == {
         "model.spectral": True,
         "model.mixer": "conv",
     }
-    assert turn("spectral", recipe, replace(BARE, path="spectral")).values == {"model.spectral": False}
-    assert turn("spectral", recipe, replace(BARE, path="conv")).values["model.mixer"] == "spectral"
+    assert variant_of("spectral", recipe, replace(BARE, path="spectral")).values == {"model.spectral": False}
+    assert variant_of("spectral", recipe, replace(BARE, path="conv")).values["model.mixer"] == "spectral"
 
 
-def test_a_part_of_ones_own() -> None:
-    one = own_part("hot:loss.temperature=0.1,model.semantic_dims=[32, 16],train.lr=1e-3")
+def test_a_custom_part() -> None:
+    one = custom_variant("hot:loss.temperature=0.1,model.semantic_dims=[32, 16],train.lr=1e-3")
     assert one.values == {"loss.temperature": 0.1, "model.semantic_dims": [32, 16], "train.lr": 1e-3}
-    assert one.cell == "with-hot" and turned(Recipe(), one).train.lr == 1e-3
+    assert one.name == "with-hot" and apply_variant(Recipe(), one).train.lr == 1e-3
 
 
 @pytest.mark.parametrize(
@@ -127,12 +129,12 @@ def test_a_part_of_ones_own() -> None:
         ("hot", "NAME:key=value"),
         ("a/b:train.lr=1", "NAME:key=value"),
         ("anchor:train.lr=1", "catalogue"),
-        ("x:train.seed=4", "train.seed is the same"),
-        ("x:backup.to=there", "backup.to is the same"),
+        ("x:train.seed=4", "train.seed has to be the same"),
+        ("x:backup.to=there", "backup.to has to be the same"),
         ("x:train.l=4", "part x.*Did you mean 'train.lr'"),
-        ("x:train.lr=1e-4", "has already"),
+        ("x:train.lr=1e-4", "the recipe has train.lr=1e-4 already"),
     ],
 )
-def test_bad_parts_of_ones_own(text: str, said: str) -> None:
+def test_bad_custom_parts(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        turned(Recipe(), own_part(text))
+        apply_variant(Recipe(), custom_variant(text))

@@ -16,11 +16,12 @@ import spectra_nsa as sp
 from spectra_nsa.config.presets import Preset, load_preset
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.config.shipped import FOLDER, recipe_names, recipe_path
+from spectra_nsa.config.terms import live_terms
 from spectra_nsa.models import fresh
 from spectra_nsa.models.fresh import load_tokenizer
 from spectra_nsa.text.readers import hub
 from spectra_nsa.training.jobs.masked_lm import pretrain
-from spectra_nsa.training.loop.build import live_terms, steps_of
+from spectra_nsa.training.loop.build import steps_of
 from spectra_nsa.training.run import train
 from tests.builders import WORDS, bert_folder
 

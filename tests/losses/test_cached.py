@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import torch
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.config.sections import LossSection
+from spectra_nsa.config.terms import TERM_FACTS
 from spectra_nsa.core.errors import UsageError
-from spectra_nsa.losses import stack as stack_module
-from spectra_nsa.losses.stack import NEEDS, SCORED, LossStack, NotFiniteError
+from spectra_nsa.losses.stack import LossStack, NotFiniteError
 from spectra_nsa.tokens import length_batches
 from spectra_nsa.tokens.length_batches import group_by_tokens
 
@@ -24,8 +25,10 @@ COLUMNS = [
     ["query a document", "vector of a model", "token", "write the list", "the a of"],
 ]
 TOKENS = 24
-EVERY = {name: {"weight": 0.5, "joined": True} for name in NEEDS}
-MIXED = {name: {"weight": 0.5, "joined": place % 2 == 0} for place, name in enumerate(NEEDS)}
+TERMS = [name for name, facts in TERM_FACTS.items() if not facts.learns_from]
+MATCHING = [name for name in TERMS if "triplets" in TERM_FACTS[name].rows]
+EVERY = {name: {"weight": 0.5, "joined": True} for name in TERMS}
+MIXED = {name: {"weight": 0.5, "joined": place % 2 == 0} for place, name in enumerate(TERMS)}
 Gradients = dict[str, torch.Tensor]
 
 
@@ -55,9 +58,7 @@ def step(
     labels: torch.Tensor | None = None,
 ) -> tuple[dict[str, float], Gradients, LossStack]:
     model.zero_grad()
-    loss = LossStack(
-        model, LossSection.model_validate({"terms": terms}), active=list(NEEDS), sizes=[32, 16], cached=cached
-    )
+    loss = LossStack(model, LossSection.model_validate({"terms": terms}), active=TERMS, sizes=[32, 16], cached=cached)
     loss.gradient_norms = {} if norms else None
     for _ in range(times):
         torch.manual_seed(1)
@@ -120,7 +121,7 @@ def test_scale_and_accumulation_reach_every_gradient(model: Any) -> None:
 
 def test_gradient_norms_are_those_of_a_plain_step(model: Any) -> None:
     plain, cached = (step(model, tokens, norms=True)[2].gradient_norms for tokens in (None, TOKENS))
-    assert plain is not None and len(plain) == len(NEEDS) - len(SCORED) + 1
+    assert plain is not None and len(plain) == len(MATCHING) + 1
     assert cached == pytest.approx(plain, rel=1e-4)
 
 
@@ -141,7 +142,7 @@ def test_bf16_autocast_is_entered_again(model: Any, monkeypatch: pytest.MonkeyPa
 
     exact = step(model, None)[1]
     monkeypatch.setattr(type(model), "forward", watched)
-    loss = LossStack(model, LossSection.model_validate({"terms": EVERY}), active=list(NEEDS), sizes=[32], cached=TOKENS)
+    loss = LossStack(model, LossSection.model_validate({"terms": EVERY}), active=TERMS, sizes=[32], cached=TOKENS)
     model.zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
         values = loss([model.preprocess(column) for column in COLUMNS])
@@ -172,7 +173,7 @@ def test_without_gradients_there_is_only_a_loss(model: Any) -> None:
 
 
 def step_values(model: Any) -> dict[str, torch.Tensor]:
-    loss = LossStack(model, LossSection(), active=list(NEEDS), sizes=[32], cached=TOKENS)
+    loss = LossStack(model, LossSection(), active=TERMS, sizes=[32], cached=TOKENS)
     return loss([model.preprocess(column) for column in COLUMNS[:2]])
 
 
@@ -185,7 +186,7 @@ def test_what_is_not_finite_is_named_and_leaves_no_gradient(model: Any) -> None:
 
 
 def test_a_term_that_needs_more_than_outputs_is_refused(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack_module, "BEYOND_OUTPUTS", ("spectral",))
+    monkeypatch.setitem(TERM_FACTS, "spectral", replace(TERM_FACTS["spectral"], cacheable=False))
     with pytest.raises(UsageError, match=r"'spectral'.*loss.terms.spectral.weight=0"):
         step(model, TOKENS)
     step(model, None)

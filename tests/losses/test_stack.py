@@ -14,14 +14,21 @@ from sentence_transformers.util import pairwise_angle_sim, pairwise_cos_sim
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.config.sections import LossSection
+from spectra_nsa.config.terms import TERM_FACTS, RowKind
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.losses.stack import MATCHES, NEEDS, SCORED, LossStack, NotFiniteError
+from spectra_nsa.losses.stack import LossStack, NotFiniteError
 from spectra_nsa.training.run import train
 from tests.builders import WORDS
 
 ANCHORS = ["open the file", "close a socket", "sort a list", "read text"]
 POSITIVES = ["file open", "socket close", "list sort", "text read"]
 NEGATIVES = ["query a document", "vector of a model", "token", "write"]
+TERMS = [name for name, facts in TERM_FACTS.items() if not facts.learns_from]
+SCORED = [name for name in TERMS if TERM_FACTS[name].rows == {"scored"}]
+
+
+def terms_of(rows: RowKind) -> set[str]:
+    return {name for name in TERMS if rows in TERM_FACTS[name].rows}
 
 
 @pytest.fixture
@@ -33,7 +40,7 @@ def model(make_bert: Callable[..., Path]) -> Any:
 
 def stack_of(model: Any, terms: dict[str, Any] | None = None, **options: Any) -> LossStack:
     section = LossSection.model_validate({"terms": terms or {}, **options})
-    return LossStack(model, section, active=list(NEEDS), sizes=[32, 16])
+    return LossStack(model, section, active=TERMS, sizes=[32, 16])
 
 
 def features(model: Any, *columns: list[str]) -> list[dict[str, Any]]:
@@ -58,25 +65,27 @@ def test_temperature_falls_on_a_half_cosine(model: Any) -> None:
 
 
 def test_all_terms_of_pairs_and_of_triplets(model: Any) -> None:
-    every = {name: {"weight": 1.0} for name in NEEDS}
+    every = {name: {"weight": 1.0} for name in TERMS}
     pairs = stack_of(model, every)(features(model, ANCHORS, POSITIVES))
-    assert set(pairs) == {"semantic_32", "semantic_16", *NEEDS} - {"semantic", "triplet", "ranking", *SCORED}
+    assert set(pairs) == {"semantic_32", "semantic_16", *terms_of("pairs")} - {"semantic"}
+    assert not {"triplet", "ranking", *SCORED} & set(pairs)
     triplets = stack_of(model, every)(features(model, ANCHORS, POSITIVES, NEGATIVES))
     assert set(triplets) == set(pairs) | {"triplet", "ranking"}
     assert all(torch.isfinite(value) and value.requires_grad for value in triplets.values())
 
 
 def test_terms_of_scored_pairs(model: Any) -> None:
-    every = {name: {"weight": 1.0} for name in NEEDS}
+    every = {name: {"weight": 1.0} for name in TERMS}
     found = stack_of(model, every)(features(model, ANCHORS, POSITIVES), torch.tensor([0.1, 0.9, 0.5, 1.0]))
     sizes = {f"{name}_{size}" for name in SCORED for size in (32, 16)}
-    assert set(found) == sizes | (set(NEEDS) - set(SCORED) - set(MATCHES))
+    assert set(found) == sizes | (terms_of("scored") - set(SCORED))
+    assert set(found) - sizes == {"matryoshka_angular", "spectral", "fast", "bridge", "anomaly"}
     assert all(torch.isfinite(value) and value.requires_grad for value in found.values())
 
 
 @pytest.mark.parametrize("name", SCORED)
 def test_scored_terms_fall_where_similarities_follow_the_scores(model: Any, name: str) -> None:
-    stack = stack_of(model, {term: {"weight": float(term == name)} for term in NEEDS})
+    stack = stack_of(model, {term: {"weight": float(term == name)} for term in TERMS})
     columns, scores = features(model, ANCHORS, POSITIVES), torch.tensor([0.0, 1.0, 0.2, 0.8], dtype=torch.float64)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     losses = []
@@ -96,7 +105,7 @@ def test_scored_terms_fall_where_similarities_follow_the_scores(model: Any, name
 @pytest.mark.parametrize("name", ["ranking", "anchor", "fast", "bridge", "entity", "anomaly"])
 @pytest.mark.parametrize("joined", [False, True], ids=["alone", "joined"])
 def test_a_heads_term_reaches_the_encoder_only_when_joined(model: Any, name: str, joined: bool) -> None:
-    only = {term: {"weight": float(term == name), "joined": joined} for term in NEEDS}
+    only = {term: {"weight": float(term == name), "joined": joined} for term in TERMS}
     values = stack_of(model, only)(features(model, ANCHORS, POSITIVES, NEGATIVES))
     values[name].backward()
     heads = ("entity", "ranking", "anchors", "bridge", "anomaly")
@@ -108,11 +117,15 @@ def test_a_heads_term_reaches_the_encoder_only_when_joined(model: Any, name: str
 
 def test_default_heads_leave_the_embeddings_gradient_alone(model: Any) -> None:
     gradients = []
-    for terms in ({}, {name: {"weight": 0.0} for name in NEEDS if name != "semantic"}):
+    for terms in ({}, {name: {"weight": 0.0} for name in TERMS if name != "semantic"}):
         model.zero_grad()
         sum(stack_of(model, terms)(features(model, ANCHORS, POSITIVES)).values()).backward()
         gradients.append([weight.grad.clone() for weight in model.spectra.encoder.parameters()])
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*gradients, strict=True))
+
+
+def test_the_stack_owns_no_parameters(model: Any) -> None:
+    assert {id(weight) for weight in stack_of(model).parameters()} == {id(weight) for weight in model.parameters()}
 
 
 def test_gradient_norms_are_measured_for_every_term(model: Any) -> None:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 import spectra_nsa as sp
 from spectra_nsa.cli.train import _plan
 from spectra_nsa.config.recipe import Recipe, load_recipe
-from spectra_nsa.config.sections import Terms
+from spectra_nsa.config.sections import TermsSection
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.training.run import train
 from spectra_nsa.training.runs.checkpoints import find_checkpoint
@@ -308,6 +308,6 @@ def test_a_loss_that_the_rows_have_nothing_for_is_refused_before_the_run_begins(
 def test_a_loss_of_no_terms_is_refused(tmp_path: Path, start: Path) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in PAIR_ROWS), encoding="utf-8")
-    silent = [f"loss.terms.{name}.weight=0" for name in Terms.model_fields]
+    silent = [f"loss.terms.{name}.weight=0" for name in TermsSection.model_fields]
     with pytest.raises(UsageError, match="no term of the loss"):
         train(recipe_of(tmp_path, start, data, "data.dev_rows=0", *silent))

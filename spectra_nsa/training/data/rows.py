@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectra_nsa.config.sections import DataSection, DistillSection
+from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.text.sources import load_source
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TRAINABLE = ("pairs", "triplets", "scored")
-SCORE = "score"
 _AT_A_TIME = 10_000  # rows that are Python strings at once
 
 
@@ -69,12 +69,12 @@ class TrainingData:
     @property
     def columns(self) -> list[str]:
         """The columns of `train` that hold texts."""
-        return [name for name in self.train.column_names if name != SCORE]
+        return [name for name in self.train.column_names if name != SCORE_COLUMN]
 
     @property
     def scored(self) -> bool:
         """Whether the rows are pairs with a score."""
-        return SCORE in self.train.column_names
+        return SCORE_COLUMN in self.train.column_names
 
 
 def load_training_data(

@@ -20,11 +20,12 @@ import transformers
 from datasets import Dataset
 from sentence_transformers.base.data_collator import BaseDataCollator
 
+from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core import processes
 from spectra_nsa.core.cache import Cache, Entry
 from spectra_nsa.core.console import progress
 from spectra_nsa.text.store import ArrowFile
-from spectra_nsa.training.data.rows import SCORE, TrainingData
+from spectra_nsa.training.data.rows import TrainingData
 
 if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
@@ -57,8 +58,8 @@ class TokenCollator(BaseDataCollator):
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = {}
-        if SCORE in features[0]:
-            batch["label"] = torch.tensor([row[SCORE] for row in features])
+        if SCORE_COLUMN in features[0]:
+            batch["label"] = torch.tensor([row[SCORE_COLUMN] for row in features])
         for column, pattern in self.patterns.items():
             ids = [torch.tensor(row[column], dtype=torch.int64) for row in features]
             for name, value in pattern.items():
@@ -116,7 +117,7 @@ def _batches(rows: Dataset, stock: BaseDataCollator, kind: type) -> Iterator[pa.
         part = rows[start : start + _AT_A_TIME]
         yield pa.record_batch(
             {
-                column: pa.array(values) if column == SCORE else _ids(preprocessed(stock, column, values), kind)
+                column: pa.array(values) if column == SCORE_COLUMN else _ids(preprocessed(stock, column, values), kind)
                 for column, values in part.items()
             }
         )

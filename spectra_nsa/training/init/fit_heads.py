@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core.precision import autocast
 from spectra_nsa.heads.bridge import BITS
 from spectra_nsa.heads.fit_anchors import fit_anchors
 from spectra_nsa.heads.fit_codes import SMALLEST, fit_codes, hashed_pair
-from spectra_nsa.training.data.rows import SCORE
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,7 +43,7 @@ def fit_heads_to_rows(
     Returns:
         whether there was something to fit and enough distinct documents; a line on stderr says so where those were few.
     """
-    columns = [name for name in rows.column_names if name != SCORE]
+    columns = [name for name in rows.column_names if name != SCORE_COLUMN]
     anchors = anchors and {"anchor", "positive"} <= set(columns)
     if not (bridge or anchors):
         return False
@@ -57,7 +57,7 @@ def fit_heads_to_rows(
         print(f"{few} to fit {BITS} bits to ({SMALLEST} at least). {remedy}.", file=sys.stderr, flush=True)
         return False
     asked = _distinct(list(sample["anchor"])) if "anchor" in columns else []
-    scored = SCORE in rows.column_names  # then neither side is a document
+    scored = SCORE_COLUMN in rows.column_names  # then neither side is a document
     found = _hashed(model, documents, precision, query=scored)
     queries = _hashed(model, asked, precision, query=True) if asked else None
     if bridge:

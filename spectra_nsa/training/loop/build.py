@@ -13,12 +13,11 @@ from sentence_transformers.base.sampler import BatchSamplers
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.config.terms import active_terms, live_terms
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.precision import resolve_precision
-from spectra_nsa.losses.distill import SCORES, TAUGHT, TEACHER
-from spectra_nsa.losses.stack import NEEDS, LossStack, apt
-from spectra_nsa.training.data.rows import SCORE
+from spectra_nsa.losses.stack import LossStack
 from spectra_nsa.training.data.token_cache import token_rows
 from spectra_nsa.training.loop.callbacks import BackUp, Deadline, FiniteGradients, Restore, StackClock, TrimMemory
 from spectra_nsa.training.loop.trainer import SpectraTrainer
@@ -90,7 +89,7 @@ def _loss(recipe: Recipe, model: SpectraSentenceTransformer) -> LossStack:
         groups=recipe.train.length_groups,
         cached=recipe.train.cached_batch,
         together=shares_out(recipe),
-        taught_at=recipe.distill.temperature,
+        distill_temperature=recipe.distill.temperature,
     )
 
 
@@ -119,33 +118,6 @@ def shares_out(recipe: Recipe) -> bool:
     if resolve_precision(recipe.train.precision) == "fp16":
         raise UsageError("train.shard: fp16 does not work with it. Set train.precision=bf16 or fp32.")
     return True
-
-
-def active_terms(recipe: Recipe) -> list[str]:
-    """The terms whose part is not turned off."""
-    section = recipe.model
-    on = {
-        "matryoshka_angular": section.matryoshka,
-        "ranking": section.ranking,
-        "anchor": section.anchor,
-        "fast": section.bridge,
-        "bridge": section.bridge,
-        "entity": section.entity is not False,
-        "anomaly": section.anomaly,
-    }
-    return [name for name in (*NEEDS, *TAUGHT) if on.get(name, True)]
-
-
-def live_terms(recipe: Recipe, columns: Sequence[str]) -> list[str]:
-    """The terms that take part in training on rows of these columns."""
-    weighted = [name for name in active_terms(recipe) if getattr(recipe.loss.terms, name).weight > 0]
-    texts = [name for name in columns if name != SCORE]
-    brought = {TEACHER: recipe.distill.teachers, SCORES: recipe.distill.scores}
-    return [
-        name
-        for name in weighted
-        if apt(name, len(texts), SCORE in columns, [what for what, given in brought.items() if given])
-    ]
 
 
 def column_prompts(prompts: Mapping[str, str | None], columns: Sequence[str]) -> dict[str, str]:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from sentence_transformers.util import batch_to_device
 
+from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core.precision import autocast
 from spectra_nsa.metrics.health import anchor_health, bit_health, embedding_health
-from spectra_nsa.training.data.rows import SCORE, TrainingData
+from spectra_nsa.training.data.rows import TrainingData
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -88,13 +89,13 @@ class HealthSample:
 def _distinct_pairs(source: Dataset, rows: int, seed: int) -> tuple[list[str], list[str]]:
     """Up to `rows` pairs drawn without replacement, no anchor twice; of scored pairs those with the highest scores."""
     drawn = source.select(sorted(np.random.default_rng(seed).permutation(len(source))[: 4 * rows].tolist()))
-    scored = SCORE in source.column_names
+    scored = SCORE_COLUMN in source.column_names
     if "text" in source.column_names:  # a text is its own match
         one = other = "text"
     else:
         one, other = ("sentence1", "sentence2") if scored else ("anchor", "positive")
     pairs: dict[str, str] = {}
-    for row in sorted(drawn, key=lambda row: -row[SCORE]) if scored else drawn:
+    for row in sorted(drawn, key=lambda row: -row[SCORE_COLUMN]) if scored else drawn:
         if len(pairs) < rows:
             pairs.setdefault(row[one], row[other])
     return list(pairs), list(pairs.values())

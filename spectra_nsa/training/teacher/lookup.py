@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sentence_transformers.base.data_collator import BaseDataCollator
 
 from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.config.terms import MARGIN_SCORES, TARGET_VECTORS, TEACHER_VECTORS
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.losses.distill import SCORES, TARGET, TEACHER
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.training.teacher.vectors import Vectors, digests_of, places_of, teacher_vectors
 
@@ -75,10 +75,10 @@ class Teaching:
             if self.teachers:
                 teacher_BE = self.vectors(texts[column], column)
                 target_BD = teacher_BE if self.map_ED is None else teacher_BE @ self.map_ED
-                found[f"{column}_{TEACHER}"] = torch.from_numpy(teacher_BE)
-                found[f"{column}_{TARGET}"] = torch.from_numpy(target_BD)
+                found[f"{column}_{TEACHER_VECTORS}"] = torch.from_numpy(teacher_BE)
+                found[f"{column}_{TARGET_VECTORS}"] = torch.from_numpy(target_BD)
             if self.scores is not None and column != columns[0]:
-                found[f"{column}_{SCORES}"] = torch.from_numpy(self.scores.of(texts[columns[0]], texts[column]))
+                found[f"{column}_{MARGIN_SCORES}"] = torch.from_numpy(self.scores.of(texts[columns[0]], texts[column]))
         return found
 
 

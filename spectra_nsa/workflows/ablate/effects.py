@@ -64,7 +64,7 @@ def ablation_document(plan: Plan, runs: Runs, baselines: Mapping[str, Measured])
     """
     reference = plan.cells[0].name
     columns = [_Column(task.kind, task.name, HEADLINE[task.kind]) for task in plan.tasks]
-    changed = [cell for cell in plan.cells if cell.turn is not None]
+    changed = [cell for cell in plan.cells if cell.variant is not None]
     _check_items(columns, runs)
     same = {cell.name for cell in changed if _same(plan, cell, columns, runs, reference)}
     judged = [cell for cell in changed if cell.name not in same]
@@ -113,8 +113,8 @@ def _same(plan: Plan, cell: Cell, columns: Sequence[_Column], runs: Runs, refere
     """Whether a head that trains alone left every item as it was: then there is no effect to estimate."""
     import numpy as np
 
-    assert cell.turn is not None
-    return cell.turn.apart and all(
+    assert cell.variant is not None
+    return cell.variant.detached and all(
         np.array_equal(column.items(runs[cell.name, seed])[0], column.items(runs[reference, seed])[0])
         for column in columns
         for seed in plan.seeds
@@ -131,10 +131,10 @@ def _effects(plan: Plan, cells: Sequence[Cell], column: _Column, runs: Runs, ref
     for apart in (False, True):
         differences, mean_draws = {}, {}
         for cell in cells:
-            assert cell.turn is not None
-            if cell.turn.apart != apart:
+            assert cell.variant is not None
+            if cell.variant.detached != apart:
                 continue
-            sign = 1 if cell.turn.adds else -1
+            sign = 1 if cell.variant.adds else -1
             pairs = [((cell.name, seed), (reference, seed)) for seed in plan.seeds]
             differences[cell.name] = [sign * (column.value(runs[a]) - column.value(runs[b])) for a, b in pairs]
             mean_draws[cell.name] = sign * np.mean([draws[a] - draws[b] for a, b in pairs], axis=0)
@@ -162,17 +162,17 @@ def _effect_entry(column: _Column, one: Effect, adjusted: float) -> dict[str, An
 
 
 def _part_entry(plan: Plan, cell: Cell, effects: list[dict[str, Any]], runs: Runs, reference: str) -> dict[str, Any]:
-    assert cell.turn is not None
+    assert cell.variant is not None
     return {
-        "part": cell.turn.part,
-        "says": cell.turn.says,
+        "part": cell.variant.part,
+        "says": cell.variant.about,
         "cell": cell.name,
-        "changes": dict(cell.turn.values),
-        "apart": cell.turn.apart,
+        "changes": dict(cell.variant.values),
+        "apart": cell.variant.detached,
         "same": not effects,
         "cost": {key: _ratio(plan, cell, key, runs, reference) for key in _COSTS},
         "effects": effects,
-        "verdict": verdict(effects, apart=cell.turn.apart),
+        "verdict": verdict(effects, apart=cell.variant.detached),
     }
 
 
@@ -201,9 +201,9 @@ def verdict(effects: Sequence[Mapping[str, Any]], *, apart: bool) -> str:
 
 def _ratio(plan: Plan, cell: Cell, key: str, runs: Runs, reference: str) -> float | None:
     """With the part over without it: the median over the seeds; ``None`` where it is not known."""
-    assert cell.turn is not None
+    assert cell.variant is not None
     pairs = [(runs[cell.name, seed].facts.get(key), runs[reference, seed].facts.get(key)) for seed in plan.seeds]
-    ratios = [(own / other) ** (1 if cell.turn.adds else -1) for own, other in pairs if own and other]
+    ratios = [(own / other) ** (1 if cell.variant.adds else -1) for own, other in pairs if own and other]
     return round(statistics.median(ratios), 4) if ratios else None
 
 
@@ -216,7 +216,7 @@ def _metric_entry(
     baselines: Mapping[str, Measured],
 ) -> dict[str, Any]:
     values = [column.value(runs[reference, seed]) for seed in plan.seeds]
-    apart = {cell.name for cell in plan.cells if cell.turn and cell.turn.apart}
+    apart = {cell.name for cell in plan.cells if cell.variant and cell.variant.detached}
     kept = {name: one for name, one in effects.items() if name not in apart} or dict(effects)
     pooled = pooled_variance({name: one.seeds for name, one in kept.items()})
     found = reach(list(kept.values())) if kept else None

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectra_nsa.config.parts import PARTS, Held, Turn, own_part, turn, turned
+from spectra_nsa.config.parts import PARTS, custom_variant, variant_of
 from spectra_nsa.config.recipe import Recipe, with_values
+from spectra_nsa.config.terms import row_kind
+from spectra_nsa.config.variants import RecipeFacts, Variant, apply_variant
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.core.files import read_json, write_json
@@ -31,12 +33,12 @@ class Cell:
 
     Attributes:
         name: `REFERENCE`, ``"without-X"`` or ``"with-X"``.
-        turn: the part; ``None`` for the reference.
+        variant: what differs from the reference; ``None`` for the reference.
         recipe: of the first seed.
     """
 
     name: str
-    turn: Turn | None
+    variant: Variant | None
     recipe: Recipe
 
 
@@ -120,7 +122,7 @@ def make_plan(
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
     tasks, notes = tasks_from(measures.tasks, limit=measures.limit)
     rows = len(data.train)
-    cells = _cells(recipe, held_by(recipe, data), parts, own, rows, notes)
+    cells = _cells(recipe, recipe_facts(recipe, data), parts, own, rows, notes)
     one, other = data.columns[:2]
     first = data.train[: _TEXTS // 2]
     return Plan(
@@ -137,23 +139,22 @@ def make_plan(
     )
 
 
-def held_by(recipe: Recipe, data: TrainingData) -> Held:
+def recipe_facts(recipe: Recipe, data: TrainingData) -> RecipeFacts:
     """What the recipe's model and data have."""
     from spectra_nsa.models.checks import check_folder, resolve_folder
     from spectra_nsa.training.init.start import planned_config
 
     config, _ = planned_config(recipe)
     start = recipe.model.start
-    return Held(
+    return RecipeFacts(
         path=config.mixer if config.attention == "spectral" else "none",
         depth_mix=config.depth_mix,
         entity=config.entity,
         pooling=config.pooling,
         dropout=config.hidden_dropout_prob,
         sizes=len(config.semantic_dims or []),
-        fixed=start is not None and check_folder(resolve_folder(start)) != "bert",
-        negatives=len(data.columns) > 2,
-        scored=data.scored,
+        saved=start is not None and check_folder(resolve_folder(start)) != "bert",
+        rows=row_kind(len(data.columns), data.scored),
     )
 
 
@@ -199,9 +200,9 @@ def _check_parts(recipe: Recipe, parts: Sequence[str], own: Sequence[str]) -> No
     names = [name for name in parts if name != "all"]
     if unknown := [name for name in names if name not in PARTS]:
         raise unknown_name("part", unknown[0], PARTS)
-    for one in map(own_part, own):
-        turned(recipe, one)
-        names.append(one.part)
+    for variant in map(custom_variant, own):
+        apply_variant(recipe, variant)
+        names.append(variant.part)
     if not names and "all" not in parts:
         raise UsageError("nothing to ablate: give --parts spectral,anchor,… (spectra ablate --list-parts), or --part.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -246,35 +247,35 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str 
 
 
 def _cells(
-    recipe: Recipe, held: Held, parts: Sequence[str], own: Sequence[str], rows: int, notes: list[str]
+    recipe: Recipe, facts: RecipeFacts, parts: Sequence[str], own: Sequence[str], rows: int, notes: list[str]
 ) -> list[Cell]:
     """The reference and a cell a part; of `all` those that make sense, the others becoming notes."""
-    cells = [Cell(name=REFERENCE, turn=None, recipe=recipe)]
+    cells = [Cell(name=REFERENCE, variant=None, recipe=recipe)]
     for name in PARTS if "all" in parts else parts:
         try:
-            cells.append(_cell(turn(name, recipe, held), recipe, rows))
+            cells.append(_cell(variant_of(name, recipe, facts), recipe, rows))
         except SpectraError as error:
             if "all" not in parts:
                 raise
             notes.append(f"left out: {str(error).rstrip('.')}")
-    return cells + [_cell(own_part(text), recipe, rows) for text in own]
+    return cells + [_cell(custom_variant(text), recipe, rows) for text in own]
 
 
-def _cell(one: Turn, recipe: Recipe, rows: int) -> Cell:
+def _cell(variant: Variant, recipe: Recipe, rows: int) -> Cell:
     """The recipe with a part turned over: it takes as many steps, and its model can be built."""
     from spectra_nsa.training.init.start import planned_config
     from spectra_nsa.training.loop.build import steps_of
 
-    changed = turned(recipe, one)
+    changed = apply_variant(recipe, variant)
     steps, own_steps = steps_of(recipe, rows), steps_of(changed, rows)
     if own_steps != steps:
         raise UsageError(
-            f"part {one.part} changes the number of steps from {steps} to {own_steps}, and cells are compared at equal "
-            "length. Set train.max_steps for all."
+            f"part {variant.part} changes the number of steps from {steps} to {own_steps}, and cells are "
+            "compared at equal length. Set train.max_steps for all."
         )
-    if any(key.startswith("model.") for key in one.values):
+    if any(key.startswith("model.") for key in variant.values):
         try:
             planned_config(changed)
         except SpectraError as error:
-            raise type(error)(f"part {one.part}: {error}") from error
-    return Cell(name=one.cell, turn=one, recipe=changed)
+            raise type(error)(f"part {variant.part}: {error}") from error
+    return Cell(name=variant.name, variant=variant, recipe=changed)

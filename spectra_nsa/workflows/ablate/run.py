@@ -104,10 +104,10 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "cells": [
             {
                 "cell": cell.name,
-                "part": cell.turn.part if cell.turn else None,
-                "says": cell.turn.says if cell.turn else "the recipe as it is",
-                "changes": dict(cell.turn.values) if cell.turn else {},
-                "apart": cell.turn.apart if cell.turn else False,
+                "part": cell.variant.part if cell.variant else None,
+                "says": cell.variant.about if cell.variant else "the recipe as it is",
+                "changes": dict(cell.variant.values) if cell.variant else {},
+                "apart": cell.variant.detached if cell.variant else False,
             }
             for cell in plan.cells
         ],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.terms import TERM_FACTS, live_terms
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ ROUNDS = 3  # of encoding them, by turns
 CHOSEN_BY = 256  # rows whose texts decide which layers a student has
 RATE = 5e-4
 _AT_A_TIME = 10_000
-# A student learns from its teacher alone unless the recipe says otherwise.
-_SILENT = ("semantic", "cosent", "ranking", "anchor", "fast", "bridge", "entity", "anomaly")
 
 
 def student_recipe(
@@ -75,7 +74,8 @@ def student_recipe(
         "distill.teachers": [teacher],
         "train.lr": RATE,
     }
-    silent = {f"loss.terms.{name}.weight": 0.0 for name in _SILENT}
+    # A student learns only from its teacher unless the recipe says otherwise.
+    silent = {f"loss.terms.{name}.weight": 0.0 for name, facts in TERM_FACTS.items() if not facts.learns_from}
     recipe = load_recipe(None, values, flags=defaults | silent)
     check_free(folder_of(recipe))
     kept = recipe.model.layers
@@ -119,7 +119,7 @@ def plan_distillation(recipe: Recipe) -> dict[str, Any]:
     from spectra_nsa.training.checks import check_data, check_recipe
     from spectra_nsa.training.init.start import open_start
     from spectra_nsa.training.init.words import pieces_table, pieces_with_text
-    from spectra_nsa.training.loop.build import live_terms, steps_of
+    from spectra_nsa.training.loop.build import steps_of
     from spectra_nsa.training.teacher.vectors import planned
 
     check_recipe(recipe)

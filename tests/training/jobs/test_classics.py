@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from spectra_nsa.cli.main import app
 from spectra_nsa.config.recipe import load_recipe
-from spectra_nsa.config.sections import Terms
+from spectra_nsa.config.sections import TermsSection
 from spectra_nsa.training.run import train
 from tests.builders import WORDS
 
@@ -56,7 +56,7 @@ def words(tmp_path: Path) -> Path:
 def test_a_classic_loss_alone_goes_down(term: str, words: Path, tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in ROWS[term]()), encoding="utf-8")
-    silent = [f"loss.terms.{name}.weight=0" for name in Terms.model_fields if name != term]
+    silent = [f"loss.terms.{name}.weight=0" for name in TermsSection.model_fields if name != term]
     keys = [
         "model.size=small", f"model.tokenizer={words}", "model.matryoshka=false", f"data.train={data}",
         "data.dev_rows=0", f"loss.terms.{term}.weight=1", "train.max_steps=15", "train.batch=8", "train.log_every=1",

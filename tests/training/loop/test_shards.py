@@ -22,9 +22,10 @@ from torch.distributed.tensor import DTensor
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.config.sections import LossSection
+from spectra_nsa.config.terms import TERM_FACTS
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
-from spectra_nsa.losses.stack import NEEDS, LossStack
+from spectra_nsa.losses.stack import LossStack
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.tokens.length_batches import outputs_by_length, passes_of
 from spectra_nsa.training.loop.build import shares_out
@@ -74,7 +75,7 @@ def one_step(start: Path, case: str, rows: slice, *, shard: bool) -> dict[str, A
     if shard:
         Shards(model, precision)
     section = LossSection.model_validate({"terms": more.get("terms", TERMS)})
-    loss = LossStack(model, section, active=list(NEEDS), sizes=[32, 16], together=shard, **cut)
+    loss = LossStack(model, section, active=TERM_FACTS, sizes=[32, 16], together=shard, **cut)
     loss.gradient_norms = {}
     features = [model.preprocess(column[rows]) for column in TEXTS[:columns]]
     whole_layers: list[int] = []

@@ -210,9 +210,9 @@ def test_every_part_builds_or_says_why_not(home: Path, tmp_path: Path) -> None:
     plan = plan_of(home, tmp_path / "out", parts=["all"])
     left_out = [note for note in plan.notes if note.startswith("left out")]
     assert len(plan.cells) - 1 + len(left_out) == len(PARTS)
-    assert len(left_out) == 8 and "gate_lr" in left_out[-1]
-    assert all("have no scores" in note for note in left_out[:4])
-    assert all("no teacher" in note or "no hard negatives" in note for note in left_out[4:-1])
+    assert len(left_out) == 8 and "gate_lr" in left_out[0]
+    assert all("give pairs with a score" in note.lower() for note in left_out[1:5])
+    assert all("nothing to learn from" in note for note in left_out[5:])
     assert len({cell.recipe.to_yaml() for cell in plan.cells}) == len(plan.cells)
     assert not (tmp_path / "out").exists(), "a plan writes nothing"
 

@@ -1,0 +1,77 @@
+"""A variant of a recipe: the values that switch one of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spectra_nsa.config.recipe import Recipe, with_values
+from spectra_nsa.config.terms import RowKind
+from spectra_nsa.core.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeFacts:
+    """What a recipe's model and data have where the recipe itself leaves it open.
+
+    Attributes:
+        path: what stands beside attention: ``"none"``, ``"spectral"`` or ``"conv"``.
+        depth_mix: whether the model mixes depths.
+        entity: whether the entity vector is in `embedding`.
+        pooling: its kind.
+        dropout: of the hidden states.
+        sizes: the number of Matryoshka sizes.
+        saved: whether the recipe starts from a saved model, whose parts cannot be changed.
+        rows: the kind of training rows.
+    """
+
+    path: str
+    depth_mix: bool
+    entity: bool
+    pooling: str
+    dropout: float
+    sizes: int
+    saved: bool
+    rows: RowKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A recipe's values with one part switched.
+
+    Attributes:
+        part: its name.
+        about: what it is, in a line.
+        adds: whether the variant has the part; otherwise the recipe has it.
+        values: the recipe's keys that change, dotted.
+        detached: whether the part is a head that trains alone: no gradient of it reaches the encoder.
+    """
+
+    part: str
+    about: str
+    adds: bool
+    values: Mapping[str, Any]
+    detached: bool = False
+
+    @property
+    def name(self) -> str:
+        """``"with-PART"`` or ``"without-PART"``."""
+        return f"{'with' if self.adds else 'without'}-{self.part}"
+
+
+# Returns whether a recipe has the part, and the values that switch it.
+Switch = Callable[[Recipe, RecipeFacts], tuple[bool, dict[str, Any]]]
+Condition = Callable[[Recipe, RecipeFacts], bool]
+
+
+def apply_variant(recipe: Recipe, variant: Variant) -> Recipe:
+    """Returns the recipe with the variant's values.
+
+    Raises:
+        UsageError: a key that does not exist, a value of the wrong kind, or nothing changes.
+    """
+    changed = with_values(recipe, variant.values, where=f"part {variant.part}")
+    if changed == recipe:
+        raise UsageError(f"part {variant.part}: the recipe has {variant.about} already.")
+    return changed
