@@ -26,10 +26,10 @@ from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 
 
 class Recipe(Section):
-    """A whole run."""
+    """A complete training run."""
 
-    name: str | None = Field(None, description="the run's folder under `output`; none makes one from the time")
-    output: str = "runs"
+    name: str | None = Field(None, description="the run's folder under `output`; null makes one from date and time")
+    output: str = Field("runs", description="the folder of all runs")
     model: ModelSection = ModelSection()
     data: DataSection = DataSection()
     loss: LossSection = LossSection()
@@ -37,7 +37,7 @@ class Recipe(Section):
     train: TrainSection = TrainSection()
     watch: WatchSection = WatchSection()
     backup: BackupSection = BackupSection()
-    pretrain: PretrainSection | None = Field(None, description="masked-LM pretraining; none: training on pairs")
+    pretrain: PretrainSection | None = Field(None, description="masked-LM pretraining; null for training on pairs")
 
     @field_validator("name", mode="before")
     @classmethod

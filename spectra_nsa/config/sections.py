@@ -18,53 +18,93 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    """Where the model comes from."""
+    """The model: where it starts from, and its parts."""
 
-    start: str | None = Field(None, description="warm start: a folder or a Hub name of a BERT-architecture checkpoint")
+    start: str | None = Field(
+        None, description="warm start: a folder or Hub name of a BERT-architecture checkpoint or a saved model"
+    )
     layers: list[Annotated[int, Field(ge=0)]] | None = Field(
-        None, min_length=1, description="of the start keep these layers alone, 0 the lowest; none keeps all"
+        None, min_length=1, description="layers of the start to keep, 0 the lowest; null keeps all"
     )
-    size: str | None = Field(None, description="a size preset, for training from scratch")
+    size: str | None = Field(None, description="train from scratch: a size preset")
     words: str | None = Field(
-        None, description="from scratch: a model whose vector of each piece of the vocabulary it begins with"
+        None,
+        description=(
+            "from scratch: a folder or Hub name of a model that encodes each vocabulary piece; the token "
+            "embedding starts from these vectors"
+        ),
     )
-    tokenizer: str | None = Field(None, description="a folder or Hub name; none: the checkpoint's, or BERT's uncased")
-    max_length: int | None = Field(None, gt=2, description="longest text in tokens; none keeps the checkpoint's")
+    tokenizer: str | None = Field(
+        None,
+        description=(
+            "folder or Hub name of a fast tokenizer; in a warm start it replaces the vocabulary; null keeps "
+            "the checkpoint's, or BERT's uncased one from scratch"
+        ),
+    )
+    max_length: int | None = Field(
+        None,
+        gt=2,
+        description="longest text in tokens, longer ones are cut; null keeps the checkpoint's or the preset's",
+    )
     pooling: Literal["mean", "cls", "max", "mean_max", "attention", "entropy"] | None = Field(
-        None, description="none keeps the checkpoint's"
+        None, description="how token states become one vector; null keeps the checkpoint's or the preset's"
     )
     semantic_dims: list[Annotated[int, Field(gt=0)]] | None = Field(
-        None, min_length=1, description="Matryoshka sizes, largest first"
+        None, min_length=1, description="Matryoshka sizes, largest first; null derives them from the width"
     )
     position: Literal["absolute", "rope"] | None = Field(
-        None, description="from scratch: learned places or rotary ones; none keeps the preset's"
+        None, description="from scratch: learned or rotary positions; null keeps the preset's; a start has its own"
     )
-    spectral: bool | None = Field(None, description="the entropy-gated second path; none keeps the model's")
-    mixer: Literal["spectral", "conv"] | None = Field(None, description="what that path is; none keeps the model's")
-    spectral_dim: int | None = Field(None, gt=0, description="its width; none keeps the model's")
-    entropy_every: int | None = Field(None, gt=0, description="attention entropy in every so-many-th layer")
-    depth_mix: bool | None = Field(None, description="states of dyadic depths in the last; none keeps the model's")
+    spectral: bool | None = Field(
+        None, description="the entropy-gated second path beside attention; null keeps the model's"
+    )
+    mixer: Literal["spectral", "conv"] | None = Field(
+        None, description="what the second path computes; null keeps the model's"
+    )
+    spectral_dim: int | None = Field(None, gt=0, description="width of the second path; null keeps the model's")
+    entropy_every: int | None = Field(
+        None,
+        gt=0,
+        description=(
+            "measure attention entropy in the top layer and in every N-th layer below it; null keeps the model's"
+        ),
+    )
+    depth_mix: bool | None = Field(None, description="mix states of lower layers into the last; null keeps the model's")
     entity: bool | None = Field(
-        None, description="the entity vector in `embedding`; none keeps the model's; off trains no entity head either"
+        None,
+        description=(
+            "add the entity vector to `embedding`; null keeps the model's and trains the head beside it; "
+            "false trains no entity head"
+        ),
     )
-    matryoshka: bool = Field(True, description="train the smaller sizes in semantic_dims too")
+    matryoshka: bool = Field(True, description="train the smaller sizes of `model.semantic_dims` too")
     anchor: bool = Field(True, description="train the anchors")
     bridge: bool = Field(True, description="train the hash")
-    ranking: bool = Field(True, description="train the ranking vector, where there are hard negatives")
-    anomaly: bool = Field(True, description="train the anomaly head's prototypes")
-    dropout: float | None = Field(0.0, ge=0, lt=1, description="hidden and attention dropout; none keeps the model's")
+    ranking: bool = Field(True, description="train the ranking vector; needs rows with hard negatives")
+    anomaly: bool = Field(True, description="train the prototypes of the anomaly head")
+    dropout: float | None = Field(
+        0.0, ge=0, lt=1, description="hidden and attention dropout; null keeps the checkpoint's"
+    )
 
 
 class DataSection(Section):
-    """What it learns from."""
+    """The data that the model learns from."""
 
-    train: str | None = Field(None, description="a source: a file, a Hub set, or python:installed")
-    columns: dict[str, str] | None = Field(None, description="role: column, where the names are not recognised")
-    split: str | None = Field(None, description="the split of a Hub set")
-    limit: int | None = Field(None, gt=0, description="at most so many rows")
-    group: str | None = Field(None, description="a column: batches are filled from rows that share it")
-    dev: str | None = Field(None, description="a source for the dev metric; none holds rows of `train` out")
-    dev_rows: int = Field(200, ge=0, description="rows of the dev set; 0 for no dev metric")
+    train: str | None = Field(
+        None, description="the source to train on: a file, a folder, a Hub dataset or `python:installed`"
+    )
+    columns: dict[str, str] | None = Field(None, description="ROLE: COLUMN, for column names that are not recognized")
+    split: str | None = Field(None, description="split of a Hub dataset or of a folder; null takes train")
+    limit: int | None = Field(None, gt=0, description="maximum number of rows; null reads all")
+    group: str | None = Field(
+        None, description="a column: each batch is filled from rows that share its value; null mixes all rows"
+    )
+    dev: str | None = Field(
+        None, description="a source for the dev metric, pairs or scored pairs; null holds out rows of `data.train`"
+    )
+    dev_rows: int = Field(
+        200, ge=0, description="rows of the dev set, at most a quarter of the data if held out; 0 for no dev metric"
+    )
 
     @property
     def source(self) -> str:
@@ -139,22 +179,36 @@ else:  # one field for each term
 class LossSection(Section):
     """The loss stack."""
 
-    temperature: float = Field(0.05, gt=0)
-    temperature_start: float | None = Field(None, gt=0, description="falls from here on a half cosine; none: constant")
+    temperature: float = Field(0.05, gt=0, description="temperature that cosines are divided by")
+    temperature_start: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "start of the temperature, which falls to `loss.temperature` on a half cosine; null keeps it constant"
+        ),
+    )
     terms: TermsSection = TermsSection()
-    both_directions: bool = Field(True, description="also from document to query")
+    both_directions: bool = Field(True, description="also train the direction from document to query")
 
 
 class DistillSection(Section):
-    """What it learns from besides: the vectors of other models."""
+    """Distillation: other models whose vectors the student learns."""
 
-    teachers: list[str] = Field([], description="model folders or Hub names; none: the distillation terms are silent")
-    weights: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
-        None, description="of each teacher's cosines in their mean; none: all alike"
+    teachers: list[str] = Field(
+        [],
+        description="folders or Hub names of the models to learn from; if empty, the distillation terms are inactive",
     )
-    temperature: float = Field(0.05, gt=0, description="of the similarity distributions that are compared")
+    weights: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
+        None, description="weight of each teacher in the mean of their cosines; null weights them equally"
+    )
+    temperature: float = Field(0.05, gt=0, description="temperature of the similarity distributions that are compared")
     scores: list[str] | None = Field(
-        None, min_length=1, description="columns of scores, or one of lists: the positive's first; none: the teachers'"
+        None,
+        min_length=1,
+        description=(
+            "columns of scores for `margin_mse`: the positive's, then one for each negative, or one column of "
+            "lists; null takes the teachers' cosines"
+        ),
     )
 
     @model_validator(mode="after")
@@ -165,41 +219,73 @@ class DistillSection(Section):
 
 
 class TrainSection(Section):
-    """How it learns."""
+    """The optimization: steps, batches, precision, checkpoints."""
 
-    epochs: float = Field(1, gt=0, allow_inf_nan=False)
-    max_steps: int | None = Field(None, gt=0, description="stop after so many steps; overrides epochs")
-    batch: int = Field(64, gt=1, description="pairs a step: each text's negatives are the other pairs' texts")
-    max_length: int | None = Field(None, gt=2, description="cut texts to so many tokens in training only")
-    accumulation: int = Field(1, gt=0, description="batches a step; does not add negatives")
-    lr: float = Field(1e-4, gt=0)
-    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    epochs: float = Field(1, gt=0, allow_inf_nan=False, description="passes over the data; fractions are fine")
+    max_steps: int | None = Field(
+        None, gt=0, description="stop after this many steps, whatever `train.epochs` says; null trains all epochs"
+    )
+    batch: int = Field(
+        64,
+        gt=1,
+        description="pairs in a batch, over all processes: an anchor's negatives are the other pairs' positives",
+    )
+    max_length: int | None = Field(
+        None, gt=2, description="cut texts to this many tokens in training only; null cuts them at the model's length"
+    )
+    accumulation: int = Field(
+        1, gt=0, description="batches in a step; they do not see each other, so this adds no negatives"
+    )
+    lr: float = Field(1e-4, gt=0, description="peak learning rate (AdamW)")
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = Field(
+        "linear", description="how the learning rate falls after the warm-up"
+    )
     warmup: float = Field(0.08, ge=0, lt=1, description="share of the steps in which the learning rate rises")
-    weight_decay: float = Field(0.01, ge=0)
-    gate_lr: float = Field(50.0, gt=0, description="learning rate of the zero-start gates, as a multiple of lr")
-    clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 where it is fast")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
+    gate_lr: float = Field(50.0, gt=0, description="learning rate of the zero-start gates, as a multiple of `train.lr`")
+    clip: float = Field(1.0, gt=0, description="largest gradient norm; larger gradients are scaled down to it")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="number format of the computation; auto takes bf16 if the hardware computes it fast"
+    )
     length_groups: int | None = Field(
-        None, gt=0, description="forward passes a batch, texts of like length together; none takes about 16 texts each"
+        None,
+        gt=0,
+        description=(
+            "forward passes for a batch, texts of similar length together; null takes about one for 16 texts, "
+            "1 pads as usual"
+        ),
     )
     cached_batch: int | None = Field(
-        None, gt=0, description="tokens a forward pass, run twice: a batch of any size in the memory of one pass"
+        None,
+        gt=0,
+        description=(
+            "tokens in a forward pass, each pass run twice (GradCache): a batch of any size in the memory of "
+            "one pass; null turns it off"
+        ),
     )
-    gradient_checkpointing: bool = False
-    shard: bool = Field(False, description="several processes share the encoder's weights and optimiser out (FSDP)")
-    seed: int = Field(0, ge=0)
-    log_every: int = Field(10, gt=0)
+    gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
+    shard: bool = Field(
+        False, description="shard the encoder's weights, gradients and optimizer state over the processes (FSDP)"
+    )
+    seed: int = Field(0, ge=0, description="seed of everything random")
+    log_every: int = Field(10, gt=0, description="steps between lines of `metrics.jsonl`; the last step has one too")
     checkpoint_every: int = Field(500, gt=0, description="steps between checkpoints")
-    evaluate_every: int = Field(500, gt=0, description="steps between dev evaluations; divides checkpoint_every")
-    keep_checkpoints: int = Field(2, gt=0)
-    patience: int | None = Field(None, gt=0, description="stop after so many dev evaluations without a new best")
+    evaluate_every: int = Field(
+        500, gt=0, description="steps between dev metrics; must divide `train.checkpoint_every`"
+    )
+    keep_checkpoints: int = Field(2, gt=0, description="checkpoints that stay; the best is always among them")
+    patience: int | None = Field(
+        None, gt=0, description="stop after this many dev metrics in a row without a new best; null trains to the end"
+    )
     interpolate: float = Field(
-        1.0, gt=0, le=1, description="share of what the encoder learned that is kept; the rest is the start (WiSE-FT)"
+        1.0, gt=0, le=1, description="share of what the encoder learned that is kept, the rest is the start (WiSE-FT)"
     )
     fit_codes: int = Field(
-        4000, ge=0, description="training texts codes and anchors are fitted to at the end; 0: as trained"
+        4000,
+        ge=0,
+        description="training texts that hash and anchors are fitted to at the end; 0 leaves them as trained",
     )
-    report_to: list[Literal["tensorboard", "wandb"]] = Field([], description="also log there")
+    report_to: list[Literal["tensorboard", "wandb"]] = Field([], description="other places to log to")
 
     @model_validator(mode="after")
     def _evaluate_before_each_checkpoint(self) -> TrainSection:
@@ -218,25 +304,29 @@ class TrainSection(Section):
 
 
 class WatchSection(Section):
-    """How its health is watched."""
+    """The health measures and warnings."""
 
-    every: int | None = Field(None, gt=0, description="steps between health measures; none: train.evaluate_every")
-    rows: int = Field(128, ge=0, description="pairs that they look at; 0 for no measures")
-    warmup: int = Field(5000, ge=0, description="steps before anything is warned of; at most a fifth of the run")
+    every: int | None = Field(
+        None, gt=0, description="steps between health measures; null takes `train.evaluate_every`"
+    )
+    rows: int = Field(128, ge=0, description="pairs that the health measures look at; 0 for none")
+    warmup: int = Field(5000, ge=0, description="steps before the first warning, at most a fifth of the run")
 
 
 class BackupSection(Section):
-    """Copies of the run elsewhere."""
+    """Copies of the run in another place."""
 
-    to: str | None = Field(None, description="a folder or an fsspec address; none makes no copies")
+    to: str | None = Field(None, description="a folder or fsspec address for copies of the run; null makes none")
     every: int = Field(6, gt=0, description="checkpoints between copies")
-    keep: int = Field(2, gt=0, description="checkpoints that stay there, the best besides")
-    wait: float = Field(600, ge=0, allow_inf_nan=False, description="seconds to wait for the last copy at the end")
+    keep: int = Field(2, gt=0, description="checkpoints that stay there, besides the best")
+    wait: float = Field(600, ge=0, allow_inf_nan=False, description="seconds to wait at the end for the last copy")
 
 
 class PretrainSection(Section):
     """Masked-LM pretraining; a recipe with this section is one for `spectra pretrain`."""
 
-    mask_rate: float = Field(0.15, gt=0, lt=1, description="share of the words whose tokens are guessed")
-    also: list[str] = Field([], description="sources beside data.train")
-    batch_tokens: int | None = Field(None, gt=0, description="tokens a step; takes the place of train.batch")
+    mask_rate: float = Field(0.15, gt=0, lt=1, description="share of the words that are masked")
+    also: list[str] = Field([], description="sources beside `data.train`")
+    batch_tokens: int | None = Field(
+        None, gt=0, description="tokens in a step, instead of `train.batch`; null counts sequences"
+    )

@@ -1,0 +1,192 @@
+"""The parts of the reference that come from the code: recipe keys, commands, the Python interface.
+
+``python docs/generate.py recipe`` (or ``cli``, ``python``) prints one of them as Markdown.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+import spectra_nsa
+from spectra_nsa.cli.main import app
+from spectra_nsa.config.recipe import Recipe
+
+Row = Sequence[str]
+
+
+def recipe_reference() -> str:
+    """Returns every key of a recipe: a table for the top level and one for each section."""
+    own = {name: field for name, field in Recipe.model_fields.items() if _section(field.annotation) is None}
+    parts = ["## Top level", _keys("", own)]
+    for name, field in Recipe.model_fields.items():
+        section = _section(field.annotation)
+        if section is not None:
+            parts += _section_reference(name, section)
+    return "\n\n".join(parts)
+
+
+def cli_reference() -> str:
+    """Returns every verb with its usage, arguments and options, as `--help` describes them."""
+    parts = []
+    for name, command in _commands(typer.main.get_command(app), "spectra"):
+        words = " ".join(_metavar(parameter) for parameter in command.params if _is_argument(parameter))
+        parts += [f"## {name}", *_help(command.help or ""), f"```\n{name} {words} [OPTIONS]\n```".replace("  ", " ")]
+        arguments = [[f"`{_metavar(p)}`", p.help or ""] for p in command.params if _is_argument(p)]
+        options = [
+            [_flags(p), _default(p.default), p.help or ""]
+            for p in command.params
+            if not _is_argument(p) and "--help" not in p.opts
+        ]
+        if arguments:
+            parts.append(_table(["argument", "meaning"], arguments))
+        if options:
+            parts.append(_table(["option", "default", "meaning"], options))
+    return "\n\n".join(parts)
+
+
+def python_reference() -> str:
+    """Returns a mkdocstrings directive for each public name of the package."""
+    names = sorted((name for name in spectra_nsa.__all__ if not name.startswith("_")), key=str.lower)
+    return "\n\n".join(f"::: spectra_nsa.{name}" for name in names)
+
+
+PARTS: dict[str, Callable[[], str]] = {"recipe": recipe_reference, "cli": cli_reference, "python": python_reference}
+
+
+def _section_reference(name: str, section: type[BaseModel]) -> Iterator[str]:
+    """Yields a section's heading, its docstring and its tables; sections inside it follow."""
+    yield f"## {name}"
+    yield (section.__doc__ or "").split("\n\n")[0].strip()
+    plain = {key: field for key, field in section.model_fields.items() if _section(field.annotation) is None}
+    inner = {key: _section(field.annotation) for key, field in section.model_fields.items() if key not in plain}
+    yield _keys(f"{name}.", plain)
+    for key, below in inner.items():
+        assert below is not None
+        if all(isinstance(field.default, BaseModel) for field in below.model_fields.values()):
+            yield f"### {name}.{key}"
+            yield (below.__doc__ or "").split("\n\n")[0].strip()
+            yield _defaults_table(f"{name}.{key}.", below)
+        else:
+            yield from _section_reference(f"{name}.{key}", below)
+
+
+def _keys(prefix: str, fields: dict[str, FieldInfo]) -> str:
+    rows = [
+        [
+            f"`{prefix}{key}`",
+            _type(field.annotation),
+            _value(field.get_default(call_default_factory=True)),
+            field.description or "",
+        ]
+        for key, field in fields.items()
+    ]
+    return _table(["key", "type", "default", "meaning"], rows)
+
+
+def _defaults_table(prefix: str, section: type[BaseModel]) -> str:
+    """Returns the defaults of entries that share their keys, one row for each entry, and what the keys mean."""
+    entries = {name: field.default for name, field in section.model_fields.items()}
+    keys: dict[str, FieldInfo] = {}
+    for entry in entries.values():
+        for key, field in type(entry).model_fields.items():
+            keys.setdefault(key, field)
+    rows = [
+        [
+            f"`{prefix}{name}`",
+            *(_value(getattr(entry, key)) if hasattr(entry, key) else "" for key in keys),
+            section.model_fields[name].description or "",
+        ]
+        for name, entry in entries.items()
+    ]
+    meanings = [f"- `{key}`: {field.description}" for key, field in keys.items() if field.description]
+    return _table(["entry", *(f"`.{key}`" for key in keys), "meaning"], rows) + "\n\n" + "\n".join(meanings)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """Returns the section that a field holds, ``None`` if the field is a value."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _type(annotation: Any) -> str:
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if annotation is NoneType:
+        return "null"
+    if origin in (Union, UnionType):
+        return ", ".join(_type(kind) for kind in inside)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inside)
+    if origin is Annotated:
+        return _type(inside[0])
+    if origin is list:
+        return f"list of {_type(inside[0])}"
+    if origin is dict:
+        return f"{_type(inside[0])}: {_type(inside[1])}"
+    names = {"str": "text", "int": "integer", "float": "number", "bool": "true, false"}
+    return names.get(annotation.__name__, annotation.__name__)
+
+
+def _value(value: Any) -> str:
+    if value is None or value is PydanticUndefined:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def _is_argument(parameter: Any) -> bool:
+    return parameter.param_type_name == "argument"
+
+
+def _metavar(parameter: Any) -> str:
+    return parameter.metavar or parameter.name.upper()
+
+
+def _flags(parameter: Any) -> str:
+    names = [*parameter.opts, *parameter.secondary_opts]
+    shown = f" {parameter.metavar}" if parameter.metavar else ""
+    return ", ".join(f"`{name}{shown}`" for name in sorted(names, key=len, reverse=True))
+
+
+def _default(value: Any) -> str:
+    if value is None or value is False or value == () or value == [] or callable(value):
+        return ""
+    return f"`{_value(getattr(value, 'value', value))}`"
+
+
+def _help(text: str) -> list[str]:
+    """Returns a command's help as Markdown; an example becomes a block of code."""
+    blocks = []
+    for paragraph in text.replace("\b", "").split("\n\n"):
+        joined = " ".join(paragraph.split())
+        if joined.startswith("Example: "):
+            joined = "```bash\n" + joined.removeprefix("Example: ") + "\n```"
+        blocks.append(joined)
+    return blocks
+
+
+def _table(columns: Row, rows: Sequence[Row]) -> str:
+    cells = [
+        [" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in [columns, ["---"] * len(columns), *rows]
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+
+
+if __name__ == "__main__":
+    print(PARTS[sys.argv[1]]())
