@@ -5,10 +5,8 @@ Legend: Q queries, N documents, D width, k hits a query.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -72,37 +70,34 @@ class DenseSystem:
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """Texts → (Q, D) float32 unit rows, with the model's query prompt where it has one."""
-        return self._encode(self.model.encode_query, texts)
+        return self._encode("query", texts)
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
         """Texts → (N, D) float32 unit rows, with the model's document prompt where it has one."""
-        return self._encode(self.model.encode_document, texts)
+        return self._encode("document", texts)
 
     def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
         """The k nearest documents of each query by cosine."""
         return nearest(self.encode_queries(queries), self.encode_documents(documents), k)
 
-    def _encode(self, encode: Any, texts: Sequence[str]) -> np.ndarray:
+    def _encode(self, role: str, texts: Sequence[str]) -> np.ndarray:
         import numpy as np
+
+        from spectra_nsa.models.encode import encode_role
 
         if not texts:
             return np.zeros((0, self.dim or self.model.get_embedding_dimension() or 1), dtype=np.float32)
-        with self._computing():
-            vectors = encode(
-                list(texts),
-                batch_size=self.batch_size,
-                normalize_embeddings=True,
-                truncate_dim=self.dim,
-                show_progress_bar=sys.stderr.isatty(),
-            )
+        vectors = encode_role(
+            self.model,
+            texts,
+            role,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            normalize_embeddings=True,
+            truncate_dim=self.dim,
+            show_progress_bar=sys.stderr.isatty(),
+        )
         return np.asarray(vectors, dtype=np.float32)
-
-    def _computing(self) -> AbstractContextManager[None]:
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        from spectra_nsa.core.precision import autocast, resolve_precision
-
-        return autocast(self.model.device.type, resolve_precision(self.precision))
 
 
 def nearest(queries: np.ndarray, documents: np.ndarray, k: int) -> Ranking:

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.models.checks import check_folder, resolve_folder
 from spectra_nsa.models.config import SpectraConfig
+from spectra_nsa.models.encode import encode_texts, shorten
 from spectra_nsa.models.model import OUTPUTS, SpectraModel
 from spectra_nsa.models.registration import register
 
@@ -82,7 +83,6 @@ class SpectraSentenceTransformer(SentenceTransformer):
             kwargs["normalize_embeddings"] = True
         return super().encode(inputs, *args, **kwargs)
 
-    @torch.inference_mode()
     def _encode_outputs(
         self,
         inputs: Any,
@@ -105,22 +105,14 @@ class SpectraSentenceTransformer(SentenceTransformer):
         prompt = self._resolve_prompt(prompt, prompt_name)
         truncate_dim = truncate_dim if truncate_dim is not None else self.truncate_dim
         self.eval()
-        order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
-        pieces: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
-        for start in range(0, len(order), batch_size):
-            batch = [texts[index] for index in order[start : start + batch_size]]
+
+        def compute(batch: list[str]) -> dict[str, torch.Tensor]:
             features = batch_to_device(self.preprocess(batch, prompt=prompt), self.device)
-            out = self.spectra(**{name: features[name] for name in _INPUTS if name in features}, outputs=outputs)
-            for name in outputs:
-                value = _shorten(out[name], truncate_dim) if name in ("embedding", "semantic") else out[name]
-                pieces[name].append(value.cpu().numpy())
-        inverse = np.argsort(order)
-        arrays = {name: np.concatenate(parts)[inverse] if parts else np.array([]) for name, parts in pieces.items()}
+            found = self.spectra(**{name: features[name] for name in _INPUTS if name in features}, outputs=outputs)
+            return shorten({name: found[name] for name in outputs}, truncate_dim)
+
+        arrays = encode_texts(texts, compute, outputs, batch_size=batch_size)
         return {name: array[0] for name, array in arrays.items()} if single else arrays
-
-
-def _shorten(vectors_BD: torch.Tensor, size: int | None) -> torch.Tensor:
-    return vectors_BD if size is None else torch.nn.functional.normalize(vectors_BD[:, :size], dim=-1)
 
 
 def build(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import read_json
@@ -46,15 +46,16 @@ class Teacher:
         apart = role if type(self.model[0]).__name__ == "Router" else ""
         return json.dumps([apart, prompts.get(role) or usual])
 
-    def encode(self, texts: Sequence[str], column: str) -> np.ndarray:
-        """(N, E) float32 unit vectors of a column's texts, with the prompt of their role."""
+    def encode(self, texts: Sequence[str], column: str, precision: str = "fp32") -> np.ndarray:
+        """Returns (N, E) float32 unit vectors of a column's texts, with the prompt of their role."""
         import numpy as np
 
-        role = role_of(column)
-        encode: Any = getattr(self.model, f"encode_{role}") if role else self.model.encode
-        return np.asarray(
-            encode(list(texts), normalize_embeddings=True, batch_size=64, show_progress_bar=False), dtype=np.float32
+        from spectra_nsa.models.encode import encode_role
+
+        vectors = encode_role(
+            self.model, texts, role_of(column), precision=precision, normalize_embeddings=True, batch_size=64
         )
+        return np.asarray(vectors, dtype=np.float32)
 
 
 def role_of(column: str) -> str:

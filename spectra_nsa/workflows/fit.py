@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from spectra_nsa.core.errors import SpectraError, UsageError
@@ -47,6 +46,7 @@ def fit_codes_on(
         100 by 64, 128 and 256 bits, symmetric and asymmetric, before and after, for the queries held out.
     """
     from spectra_nsa.heads.fit_codes import check_enough, fit_codes
+    from spectra_nsa.training.init.fit_heads import hash_inputs
 
     target = _target(model, output)
     generator = random.Random(seed)
@@ -54,11 +54,13 @@ def fit_codes_on(
     check_enough(len(documents))
     documents = generator.sample(documents, ENOUGH) if len(documents) > ENOUGH else documents
     encoder = _opened(model)
-    found = _hashed(encoder, documents, say)
+    say(f"encoding {len(documents):,} texts")
+    found = hash_inputs(encoder, documents, "document", "auto")
     asked = _once(queries) if queries is not None else excerpts(documents, generator)
     if len(asked) >= 4:
         asked = generator.sample(asked, min(len(asked), ENOUGH))
-        unseen = _hashed(encoder, asked, say, query=True)
+        say(f"encoding {len(asked):,} queries")
+        unseen = hash_inputs(encoder, asked, "query", "auto")
     else:  # texts too short to have excerpts stand for queries themselves
         rows = torch.tensor(generator.sample(range(len(documents)), len(documents)))
         unseen = (found[0][rows], found[1][rows])
@@ -114,12 +116,16 @@ def fit_anomaly_on(
         the folder, and what the fit says of itself.
     """
     from spectra_nsa.heads.fit_anomaly import check_fit, fit_anomaly
+    from spectra_nsa.models.encode import encode_role
 
     target = _target(model, output)
     normal = _once(texts)
     check_fit(len(normal), prototypes, level)
     encoder = _opened(model)
-    semantic = torch.from_numpy(_encoded(encoder, normal, ("semantic",), say)["semantic"])
+    say(f"encoding {len(normal):,} texts")
+    semantic = torch.from_numpy(
+        encode_role(encoder, normal, "document", precision="auto", outputs=["semantic"])["semantic"]
+    )
     fit = fit_anomaly(semantic, prototypes=prototypes, level=level, seed=seed)
     config = encoder.spectra.config
     config.anomaly_method = fit.head.method
@@ -185,34 +191,6 @@ def _opened(model: str) -> SpectraSentenceTransformer:
     from spectra_nsa.models.warm_start import open_model
 
     return open_model(model)
-
-
-def _encoded(
-    encoder: SpectraSentenceTransformer,
-    texts: list[str],
-    outputs: tuple[str, ...],
-    say: Callable[[str], None],
-    *,
-    query: bool = False,
-) -> dict[str, np.ndarray]:
-    from spectra_nsa.core.precision import autocast, resolve_precision
-
-    say(f"encoding {len(texts):,} {'queries' if query else 'texts'}")
-    encode = encoder.encode_query if query else encoder.encode_document
-    with autocast(encoder.device.type, resolve_precision("auto")):
-        found: dict[str, np.ndarray] = encode(texts, outputs=outputs)  # type: ignore[assignment]
-    return found
-
-
-def _hashed(
-    encoder: SpectraSentenceTransformer, texts: list[str], say: Callable[[str], None], *, query: bool = False
-) -> Pair:
-    """What is hashed, and the vectors whose cosine counts."""
-    from spectra_nsa.heads.fit_codes import hashed_pair
-
-    entity = encoder.spectra.config.entity
-    names = ("semantic", "entity", "embedding") if entity else ("semantic", "embedding")
-    return hashed_pair(_encoded(encoder, texts, names, say, query=query), entity=entity)
 
 
 def _watch(say: Callable[[str], None]) -> Callable[[int, float], None]:

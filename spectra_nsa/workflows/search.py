@@ -90,20 +90,17 @@ def last_model() -> str:
 
 def encode_corpus(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np.ndarray:
     """Returns (N, D) unit vectors of documents, in bf16 if the processor has it (cosine to fp32 about 0.9999)."""
-    from spectra_nsa.core.precision import autocast, resolve_precision
+    from spectra_nsa.models.encode import encode_role
 
-    with autocast(model.device.type, resolve_precision("auto")):
-        return model.encode_document(
-            list(texts), normalize_embeddings=True, show_progress_bar=sys.stderr.isatty() and len(texts) > 500
-        )
+    shown = sys.stderr.isatty() and len(texts) > 500
+    return encode_role(model, texts, "document", precision="auto", normalize_embeddings=True, show_progress_bar=shown)
 
 
 def encode_codes(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np.ndarray:
     """Returns (N, 32) packed bits of documents, in the precision of `encode_corpus`."""
-    from spectra_nsa.core.precision import autocast, resolve_precision
+    from spectra_nsa.models.encode import encode_role
 
-    with autocast(model.device.type, resolve_precision("auto")):
-        return model.encode_document(list(texts), outputs=["fast"])["fast"]
+    return encode_role(model, texts, "document", precision="auto", outputs=["fast"])["fast"]
 
 
 def code_hits(

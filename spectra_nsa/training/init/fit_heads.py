@@ -6,13 +6,11 @@ import random
 import sys
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from spectra_nsa.config.terms import SCORE_COLUMN
-from spectra_nsa.core.precision import autocast
 from spectra_nsa.heads.bridge import BITS
 from spectra_nsa.heads.fit_anchors import fit_anchors
 from spectra_nsa.heads.fit_codes import SMALLEST, fit_codes, hashed_pair
+from spectra_nsa.models.encode import encode_role
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,8 +56,8 @@ def fit_heads_to_rows(
         return False
     asked = _distinct(list(sample["anchor"])) if "anchor" in columns else []
     scored = SCORE_COLUMN in rows.column_names  # then neither side is a document
-    found = _hashed(model, documents, precision, query=scored)
-    queries = _hashed(model, asked, precision, query=True) if asked else None
+    found = hash_inputs(model, documents, "query" if scored else "document", precision)
+    queries = hash_inputs(model, asked, "query", precision) if asked else None
     if bridge:
         fit_codes(model.spectra.bridge, found, queries, seed=seed)
     if anchors and queries is not None:
@@ -78,10 +76,8 @@ def _distinct(texts: list[str]) -> list[str]:
     return list(dict.fromkeys(text for text in texts if text.strip()))
 
 
-def _hashed(model: SpectraSentenceTransformer, texts: list[str], precision: str, *, query: bool) -> Pair:
+def hash_inputs(model: SpectraSentenceTransformer, texts: list[str], role: str, precision: str) -> Pair:
+    """Returns what the hash of texts is computed from, and the vectors whose cosine counts; see `hashed_pair`."""
     entity = model.spectra.config.entity
     names = ["semantic", "embedding", *(["entity"] if entity else [])]
-    encode = model.encode_query if query else model.encode_document
-    with autocast(model.device.type, precision):
-        found: dict[str, np.ndarray] = encode(texts, outputs=names)  # type: ignore[assignment]
-    return hashed_pair(found, entity=entity)
+    return hashed_pair(encode_role(model, texts, role, precision=precision, outputs=names), entity=entity)

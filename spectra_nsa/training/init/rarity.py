@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from spectra_nsa.models.encode import batches, shortest_first
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -49,11 +51,9 @@ def short_states(
     """What the encoder makes of texts' first tokens, shortest texts first: float32 states, mask and ids by batches."""
     spectra, training = model.spectra, model.training
     model.eval()
-    texts = sorted(texts, key=len)
-    for start in range(0, len(texts), 64):
-        batch = model.tokenizer(
-            texts[start : start + 64], truncation=True, max_length=SHORT, padding=True, return_tensors="pt"
-        ).to(spectra.device)
-        ids_BT, mask_BT = batch["input_ids"], batch["attention_mask"]
+    for _, batch in batches(texts, 64, shortest_first(texts)):
+        features = model.tokenizer(batch, truncation=True, max_length=SHORT, padding=True, return_tensors="pt")
+        features = features.to(spectra.device)
+        ids_BT, mask_BT = features["input_ids"], features["attention_mask"]
         yield spectra(ids_BT, mask_BT, outputs=()).last_hidden_state.float(), mask_BT, ids_BT
     model.train(training)

@@ -14,6 +14,7 @@ from sentence_transformers.util import batch_to_device
 from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core.precision import autocast
 from spectra_nsa.metrics.health import anchor_health, bit_health, embedding_health
+from spectra_nsa.models.encode import encode_texts, shortest_first
 from spectra_nsa.training.data.rows import TrainingData
 
 if TYPE_CHECKING:
@@ -64,25 +65,22 @@ class HealthSample:
         self, model: SpectraSentenceTransformer, texts: list[str], prompt: str
     ) -> tuple[dict[str, np.ndarray], dict[int, float]]:
         """Named outputs, rows in the order of the texts, and entropies by layer, counted from 1."""
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        pieces: dict[str, list[np.ndarray]] = {name: [] for name in _OUTPUTS}
         sums: dict[int, float] = {}
         tokens = 0
-        for start in range(0, len(order), _BATCH):
-            batch = [texts[index] for index in order[start : start + _BATCH]]
+
+        def compute(batch: list[str]) -> dict[str, torch.Tensor]:
+            nonlocal tokens
             features = batch_to_device(model.preprocess(batch, prompt=model.prompts.get(prompt) or None), model.device)
             given = {name: features[name] for name in _INPUTS if name in features}
             out = model.spectra(**given, outputs=_OUTPUTS, output_hidden_states=True)
-            for name in _OUTPUTS:
-                value = out[name] if name == "fast" else out[name].float()  # packed bits stay bytes
-                pieces[name].append(value.cpu().numpy())
             mask_BT = given["attention_mask"].bool()
             tokens += int(mask_BT.sum())
             for layer, entropy_BHT in enumerate(out.entropies, start=1):
                 if entropy_BHT is not None:
                     sums[layer] = sums.get(layer, 0.0) + float(entropy_BHT.float().mean(1)[mask_BT].sum())
-        inverse = np.argsort(order)
-        arrays = {name: np.concatenate(parts)[inverse] for name, parts in pieces.items()}
+            return {name: out[name] if name == "fast" else out[name].float() for name in _OUTPUTS}  # bits stay bytes
+
+        arrays = encode_texts(texts, compute, _OUTPUTS, batch_size=_BATCH, order=shortest_first(texts))
         return arrays, {layer: total / tokens for layer, total in sums.items()}
 
 

@@ -20,7 +20,7 @@ from spectra_nsa.core.cache import Cache, Entry, cannot_keep
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import atomic_write
-from spectra_nsa.core.precision import autocast, resolve_precision
+from spectra_nsa.core.precision import resolve_precision
 from spectra_nsa.models.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -247,8 +247,7 @@ def _encoded(
         here = np.flatnonzero(texts.columns[which] == place)
         if len(here):
             own = rows.select_columns([column]).select(texts.rows[which[here]])[column]
-            with autocast(teacher.model.device.type, resolve_precision("auto")):
-                found[here] = teacher.encode(list(own), column)
+            found[here] = teacher.encode(list(own), column, "auto")
     if not np.isfinite(found).all():
         raise SpectraError(f"the teacher {teacher.name} gives vectors with NaN or infinity: nothing is learnt from it.")
     return found

@@ -145,21 +145,20 @@ class Encoder:
 
     def encode_query(self, texts: list[str]) -> dict[str, Any]:
         """The arrays of anchors, with the model's query prompt where it has one."""
-        return self._encode(self.model.encode_query, texts)
+        return self._encode("query", texts)
 
     def encode_document(self, texts: list[str]) -> dict[str, Any]:
         """The arrays of documents, with the model's document prompt where it has one."""
-        return self._encode(self.model.encode_document, texts)
+        return self._encode("document", texts)
 
-    def _encode(self, encode: Any, texts: list[str]) -> dict[str, Any]:
-        from spectra_nsa.core.precision import autocast, resolve_precision
+    def _encode(self, role: str, texts: list[str]) -> dict[str, Any]:
+        from spectra_nsa.models.encode import encode_role
 
-        with autocast(self.model.device.type, resolve_precision("auto")):
-            if not self.sparse:
-                found = encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
-                return {"vectors": np.asarray(found, dtype=np.float32)}
-            found = encode(texts, batch_size=32, convert_to_sparse_tensor=True, show_progress_bar=False)
-        return _rows(found)
+        if self.sparse:
+            options = {"batch_size": 32, "convert_to_sparse_tensor": True}
+            return _rows(encode_role(self.model, texts, role, precision="auto", **options))
+        found = encode_role(self.model, texts, role, precision="auto", batch_size=64, normalize_embeddings=True)
+        return {"vectors": np.asarray(found, dtype=np.float32)}
 
 
 def _rows(found: Any) -> dict[str, Any]:

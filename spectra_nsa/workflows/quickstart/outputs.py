@@ -5,7 +5,6 @@ Legend: Q queries, N documents, D width, B bits.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +28,16 @@ class AllOutputs(DenseSystem):
     documents: dict[str, np.ndarray]
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        self.queries = self._outputs(self.model.encode_query, texts)
+        self.queries = self._outputs("query", texts)
         return self.queries["embedding"]
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        self.documents = self._outputs(self.model.encode_document, texts)
+        self.documents = self._outputs("document", texts)
         return self.documents["embedding"]
 
-    def _outputs(self, encode: Any, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        shown = sys.stderr.isatty()
-        with self._computing():
-            found = encode(list(texts), outputs=OUTPUTS, batch_size=self.batch_size, show_progress_bar=shown)
+    def _outputs(self, role: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        options = {"outputs": OUTPUTS, "batch_size": self.batch_size, "precision": self.precision}
+        found = encode_role(self.model, texts, role, **options)
         release_memory()  # a ranking takes a matrix of all cosines next
         return {**found, "embedding": _unit(found["embedding"])}
 

@@ -1,0 +1,104 @@
+"""Texts through a model: the one loop over batches, and the one way in which a role's texts are encoded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spectra_nsa.core.precision import autocast, resolve_precision
+
+SHORTENED = ("embedding", "semantic")  # the outputs whose prefixes are vectors of their own
+
+
+def longest_first(texts: Sequence[str]) -> NDArray[np.int64]:
+    """Returns the positions of texts, those with the most characters first, equal ones in their order."""
+    return np.argsort([-len(text) for text in texts], kind="stable")
+
+
+def shortest_first(texts: Sequence[str]) -> NDArray[np.int64]:
+    """Returns the positions of texts, those with the fewest characters first, equal ones in their order."""
+    return np.argsort([len(text) for text in texts], kind="stable")
+
+
+def batches(
+    texts: Sequence[str], size: int, order: NDArray[np.int64] | None = None
+) -> Iterator[tuple[NDArray[np.int64], list[str]]]:
+    """Yields texts in batches, and their positions.
+
+    Args:
+        texts: all of them.
+        size: texts of a batch.
+        order: the positions in the order in which batches take them; ``None`` for `longest_first`, which shows at once
+            if the largest batch needs too much memory.
+    """
+    order = longest_first(texts) if order is None else order
+    for start in range(0, len(order), size):
+        positions = order[start : start + size]
+        yield positions, [texts[position] for position in positions]
+
+
+@torch.inference_mode()
+def encode_texts(
+    texts: Sequence[str],
+    compute: Callable[[list[str]], Mapping[str, Tensor]],
+    names: Sequence[str],
+    *,
+    batch_size: int,
+    order: NDArray[np.int64] | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Returns named outputs of all texts, in the order of the texts.
+
+    Args:
+        texts: in any order.
+        compute: maps a batch of B texts to tensors by name, each (B, …).
+        names: of the outputs to keep.
+        batch_size: texts of a batch.
+        order: see `batches`. The outputs' last bits depend on it, as on `batch_size`.
+
+    Returns:
+        (N, …) by name; (0,) without texts.
+    """
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    taken: list[NDArray[np.int64]] = []
+    for positions, batch in batches(texts, batch_size, order):
+        outputs = compute(batch)
+        taken.append(positions)
+        for name in names:
+            parts[name].append(outputs[name].cpu().numpy())
+    if not taken:
+        return {name: np.array([]) for name in names}
+    inverse = np.argsort(np.concatenate(taken))
+    return {name: np.concatenate(arrays)[inverse] for name, arrays in parts.items()}
+
+
+def shorten(outputs: Mapping[str, Tensor], size: int | None) -> dict[str, Tensor]:
+    """Cuts `embedding` and `semantic` to their first numbers and normalizes them again; ``None`` keeps all."""
+    if size is None:
+        return dict(outputs)
+    return {
+        name: torch.nn.functional.normalize(value[:, :size], dim=-1) if name in SHORTENED else value
+        for name, value in outputs.items()
+    }
+
+
+def encode_role(model: Any, texts: Sequence[str], role: str, *, precision: str = "fp32", **options: Any) -> Any:
+    """Encodes texts as a role's, in a number format.
+
+    Args:
+        model: any sentence-transformers model.
+        texts: of that role.
+        role: ``"query"`` or ``"document"``, for the prompt and the route of that name; ``""`` for texts that are
+            neither.
+        precision: see `resolve_precision`.
+        **options: of the model's `encode`, such as `batch_size` or `outputs`.
+    """
+    encode = getattr(model, f"encode_{role}") if role else model.encode
+    chosen = resolve_precision(precision)
+    with contextlib.nullcontext() if chosen == "fp32" else autocast(model.device.type, chosen):
+        return encode(list(texts), **({"show_progress_bar": False} | options))
