@@ -13,6 +13,7 @@ import numpy as np
 from spectra_nsa.core.memory import release_memory
 from spectra_nsa.evaluation.systems import DenseSystem, Ranking, nearest
 from spectra_nsa.index.cascade import hamming_nearest, product_nearest
+from spectra_nsa.models.encode import encode_role
 
 if TYPE_CHECKING:
     from spectra_nsa.evaluation.pairs import PairsTask
@@ -36,8 +37,9 @@ class AllOutputs(DenseSystem):
         return self.documents["embedding"]
 
     def _outputs(self, role: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        options = {"outputs": OUTPUTS, "batch_size": self.batch_size, "precision": self.precision}
-        found = encode_role(self.model, texts, role, **options)
+        found = encode_role(
+            self.model, texts, role, precision=self.precision, outputs=OUTPUTS, batch_size=self.batch_size
+        )
         release_memory()  # a ranking takes a matrix of all cosines next
         return {**found, "embedding": _unit(found["embedding"])}
 

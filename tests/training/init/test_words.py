@@ -118,7 +118,7 @@ def test_a_source_that_tells_no_pieces_apart_is_refused(
     start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     same = np.ones((1, 32)) / 32**0.5
-    monkeypatch.setattr(Teacher, "encode", lambda self, texts, column: same.repeat(len(texts), 0).astype(np.float32))
+    monkeypatch.setattr(Teacher, "encode", lambda self, texts, *_: same.repeat(len(texts), 0).astype(np.float32))
     with pytest.raises(SpectraError, match=r"gives one vector for all \d+ pieces"):
         begin_with_words(fresh(start, "small"), str(start), ROWS)
 
