@@ -24,9 +24,9 @@ from spectra_nsa.evaluation.systems import nearest
 from spectra_nsa.heads.ranking import RankingHead
 from spectra_nsa.losses.terms.hard_negatives import ranking
 from spectra_nsa.metrics.bootstrap import paired_difference
+from spectra_nsa.models.open import open_model
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.models.starter import HUB_NAME
-from spectra_nsa.models.warm_start import open_model
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.workflows.quickstart.run import PER_PACKAGE

@@ -30,9 +30,9 @@ from spectra_nsa.evaluation.systems import Ranking, nearest
 from spectra_nsa.metrics.bootstrap import paired_difference
 from spectra_nsa.metrics.kernels import linear_cka
 from spectra_nsa.metrics.ranking import judged_queries
+from spectra_nsa.models.open import open_model
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.models.starter import HUB_NAME
-from spectra_nsa.models.warm_start import open_model
 from spectra_nsa.text.beir import load_beir
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.readers.python_env import environment_pairs

@@ -48,7 +48,7 @@ def encode_command(
     import numpy as np
 
     from spectra_nsa.core.precision import autocast, resolve_precision
-    from spectra_nsa.models.warm_start import open_model
+    from spectra_nsa.models.open import open_model
 
     encoder = open_model(model)
     check_dim(encoder, dim)
@@ -96,7 +96,7 @@ def similarity_command(
 
     Example: spectra similarity runs/quickstart/model "open a file" "read the contents of a path"
     """
-    from spectra_nsa.models.warm_start import open_model
+    from spectra_nsa.models.open import open_model
 
     encoder = open_model(model)
     check_dim(encoder, dim)

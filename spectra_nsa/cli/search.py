@@ -45,7 +45,7 @@ def search_command(
         raise UsageError("the query is empty.")
     from spectra_nsa.cli.encode import read_named_texts
     from spectra_nsa.models.checks import resolve_folder
-    from spectra_nsa.models.warm_start import open_model
+    from spectra_nsa.models.open import open_model
     from spectra_nsa.workflows.search import cached_documents, code_hits, top_hits
 
     began = time.monotonic()

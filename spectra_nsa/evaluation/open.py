@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.evaluation.systems import DenseSystem
 
 if TYPE_CHECKING:
@@ -28,8 +26,10 @@ def open_system(name_or_folder: str | Path, *, dim: int | None = None, precision
         from spectra_nsa.evaluation.bm25 import BM25System
 
         return BM25System()
+    from spectra_nsa.models.open import DENSE, open_model
+
     name = _short_name(name_or_folder)
-    model = _open_model(name_or_folder)
+    model = open_model(name_or_folder, accept=DENSE, convert=False)
     return DenseSystem(name if dim is None else f"{name}@{dim}", model, dim=dim, precision=precision)
 
 
@@ -40,27 +40,3 @@ def _short_name(name_or_folder: str | Path) -> str:
         return str(name_or_folder)
     path = path.resolve()
     return f"{path.parent.name}/{path.name}" if path.name in ("model", "final", "best") else path.name
-
-
-def _open_model(name_or_folder: str | Path) -> Any:
-    """Our own models by our loader; any other by sentence-transformers, from local files only."""
-    from spectra_nsa.core.files import read_json
-    from spectra_nsa.models.checks import resolve_folder
-    from spectra_nsa.models.sentence import load
-
-    folder = resolve_folder(name_or_folder)
-    config = folder / "config.json"
-    if config.is_file() and read_json(config).get("model_type") == "spectra_nsa":
-        return load(folder)
-    if not config.is_file() and not (folder / "modules.json").is_file():
-        raise SpectraError(f"{folder} has neither config.json nor modules.json: it is not a model folder.")
-    import transformers
-    from safetensors import SafetensorError
-    from sentence_transformers import SentenceTransformer
-
-    if not sys.stderr.isatty():
-        transformers.utils.logging.disable_progress_bar()
-    try:
-        return SentenceTransformer(str(folder), local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise SpectraError(f"{name_or_folder} cannot be opened as a sentence-transformers model: {error}") from error

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import read_json
-from spectra_nsa.models.checks import SUPPORTED, model_checksum, resolve_folder, transformer_folder
+from spectra_nsa.models.open import DENSE, find_model, open_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,21 +70,5 @@ def open_teacher(name: str | Path) -> Teacher:
     Raises:
         SpectraError: nothing is there, or it cannot be opened.
     """
-    from spectra_nsa.models.warm_start import open_model
-
-    folder = resolve_folder(name)
-    config = transformer_folder(folder) / "config.json"
-    kind = read_json(config).get("model_type") if config.is_file() else None
-    model = open_model(folder) if kind in SUPPORTED else _stock(folder, str(name))
-    model.eval()
-    return Teacher(str(name), model_checksum(folder), model)
-
-
-def _stock(folder: Path, name: str) -> SentenceTransformer:
-    from safetensors import SafetensorError
-    from sentence_transformers import SentenceTransformer
-
-    try:
-        return SentenceTransformer(str(folder), local_files_only=True, model_kwargs={"use_safetensors": True})
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise SpectraError(f"{name} cannot be opened as a sentence-transformers model: {error}") from error
+    found = find_model(name, accept=DENSE)
+    return Teacher(found.name, found.checksum, open_model(found).eval())

@@ -16,7 +16,7 @@ from spectra_nsa.models.bert_adapter import config_from_bert, encoder_from_bert,
 from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder, weight_shapes
 from spectra_nsa.models.config import SpectraConfig, default_dims
 from spectra_nsa.models.model import SpectraModel
-from spectra_nsa.models.sentence import SpectraSentenceTransformer, build, load
+from spectra_nsa.models.sentence import SpectraSentenceTransformer, build
 
 OPTIONS = (
     "spectral",
@@ -80,12 +80,6 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
         default_prompt_name=source.default_prompt_name,
         similarity=source.similarity_fn_name,
     )
-
-
-def open_model(folder_or_name: str | Path, **kwargs: Any) -> SpectraSentenceTransformer:
-    """Opens a saved Spectra model, or warm-starts a BERT-architecture checkpoint."""
-    folder = resolve_folder(folder_or_name)
-    return warm_start(folder) if check_folder(folder) == "bert" else load(folder, **kwargs)
 
 
 def _read_modules(source: SentenceTransformer, checkpoint: str) -> tuple[dict[str, Any], Dense | None]:

@@ -188,7 +188,7 @@ def _once(texts: Sequence[str]) -> list[str]:
 
 
 def _opened(model: str) -> SpectraSentenceTransformer:
-    from spectra_nsa.models.warm_start import open_model
+    from spectra_nsa.models.open import open_model
 
     return open_model(model)
 

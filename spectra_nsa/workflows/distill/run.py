@@ -94,7 +94,7 @@ def student_recipe(
 def _chosen(teacher: str, recipe: Recipe, layers: int) -> tuple[list[int], float]:
     """The layers that `best_layers` chooses by texts of the recipe's data."""
     from spectra_nsa.core.precision import autocast, resolve_precision
-    from spectra_nsa.models.warm_start import open_model
+    from spectra_nsa.models.open import open_model
     from spectra_nsa.training.init.layers import best_layers
 
     data = _data(recipe)

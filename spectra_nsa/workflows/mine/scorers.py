@@ -102,31 +102,15 @@ def find_teacher(name: str, *, judge: bool = False) -> Teacher:
         from importlib.metadata import version
 
         return Teacher(name, "bm25", hashlib.sha256(f"bm25 {version('bm25s')}".encode()).hexdigest())
-    from spectra_nsa.core.files import read_json
-    from spectra_nsa.models.checks import resolve_folder
+    from spectra_nsa.models.open import DENSE, find_model
 
-    folder = resolve_folder(name)
-    facts = folder / "config_sentence_transformers.json"
-    made_for = read_json(facts).get("model_type") if facts.is_file() else None
-    if made_for is None:  # cross-encoders of before version 5 do not say what they are
-        made_for = "CrossEncoder" if _classifies(folder) else "SentenceTransformer"
-    kinds: dict[str, Kind] = {"SentenceTransformer": "dense", "SparseEncoder": "sparse", "CrossEncoder": "cross"}
-    if made_for not in kinds:
-        raise SpectraError(f"{name} is a {made_for}; mining takes a SentenceTransformer, a SparseEncoder or bm25.")
-    if made_for == "CrossEncoder" and not judge:
+    found = find_model(name, accept=(*DENSE, "sparse", "cross"))
+    if found.kind == "cross" and not judge:
         raise SpectraError(
-            f"{name} is a CrossEncoder, too slow to search with: search with another, and --judge {name}."
+            f"{name} is a cross-encoder, too slow to search with: search with another, and --judge {name}."
         )
-    return Teacher(name, kinds[made_for], _stamp(folder))
-
-
-def _classifies(folder: Path) -> bool:
-    """Whether a model reads texts and gives labels, as cross-encoders do."""
-    from spectra_nsa.core.files import read_json
-
-    config = folder / "config.json"
-    built = (read_json(config).get("architectures") or []) if config.is_file() else []
-    return any(str(name).endswith("ForSequenceClassification") for name in built)
+    kinds: dict[str, Kind] = {"sparse": "sparse", "cross": "cross"}
+    return Teacher(name, kinds.get(found.kind, "dense"), _stamp(found.folder))
 
 
 def _stamp(folder: Path) -> str:
@@ -177,24 +161,10 @@ def open_encoder(teacher: Teacher) -> Encoder:
     Raises:
         SpectraError: it cannot be opened.
     """
-    if teacher.kind == "dense":
-        from spectra_nsa.evaluation.open import open_system
-        from spectra_nsa.evaluation.systems import DenseSystem
+    from spectra_nsa.models.open import DENSE, open_model
 
-        system = open_system(teacher.name)
-        assert isinstance(system, DenseSystem)
-        return Encoder(system.model, sparse=False)
-    from safetensors import SafetensorError
-    from sentence_transformers import SparseEncoder
-
-    import spectra_nsa.hf  # noqa: F401  our own masked-LM model may be inside
-    from spectra_nsa.models.checks import resolve_folder
-
-    try:
-        model = SparseEncoder(str(resolve_folder(teacher.name)), local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise SpectraError(f"{teacher.name} cannot be opened as a sparse encoder: {error}") from error
-    return Encoder(model, sparse=True)
+    model = open_model(teacher.name, accept=(*DENSE, "sparse"), convert=False)
+    return Encoder(model, sparse=teacher.kind == "sparse")
 
 
 def _open_cross_encoder(teacher: Teacher) -> Callable[[list[tuple[str, str]]], NDArray[np.float32]]:
@@ -203,18 +173,12 @@ def _open_cross_encoder(teacher: Teacher) -> Callable[[list[tuple[str, str]]], N
     Raises:
         SpectraError: it cannot be opened, or gives several labels.
     """
-    from safetensors import SafetensorError
-    from sentence_transformers import CrossEncoder
     from torch import nn
 
     from spectra_nsa.core.precision import autocast, resolve_precision
-    from spectra_nsa.models.checks import resolve_folder
+    from spectra_nsa.models.open import open_model
 
-    try:
-        folder = str(resolve_folder(teacher.name))
-        model = CrossEncoder(folder, local_files_only=True, model_kwargs={"use_safetensors": True})
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise SpectraError(f"{teacher.name} cannot be opened as a cross-encoder: {error}") from error
+    model = open_model(teacher.name, accept=("cross",))
     if model.num_labels != 1:
         raise SpectraError(f"{teacher.name} gives {model.num_labels} labels; a judge gives one score.")
 
