@@ -53,20 +53,20 @@ def model_kind(folder: Path) -> Kind:
     Raises:
         SpectraError: it holds none.
     """
+    library = folder / "config_sentence_transformers.json"
+    made_for = read_json(library).get("model_type") if library.is_file() else None
+    if made_for in _CLASSES:
+        return _CLASSES[made_for]
     config, modules = transformer_folder(folder) / "config.json", folder / "modules.json"
     if not config.is_file() and not modules.is_file():
         if (folder / "adapter_config.json").is_file():
             return "adapter"
         raise SpectraError(f"{folder} has neither config.json nor modules.json: it is not a model folder.")
     facts = read_json(config) if config.is_file() else {}
-    library = folder / "config_sentence_transformers.json"
-    made_for = read_json(library).get("model_type") if library.is_file() else None
     if made_for is None:  # cross-encoders of before version 5 do not say what they are
         classes = [str(name) for name in facts.get("architectures") or []]
         if not modules.is_file() and any(name.endswith("ForSequenceClassification") for name in classes):
             return "cross"
-    elif made_for in _CLASSES:
-        return _CLASSES[made_for]
     if facts.get("model_type") == "spectra_nsa":
         return "spectra"
     return "bert" if facts.get("model_type") == "bert" else "sentence"
@@ -80,7 +80,7 @@ def find_model(name: str | Path, *, accept: Sequence[Kind] = SPECTRA) -> ModelFo
         accept: the kinds that the caller can use.
 
     Raises:
-        SpectraError: nothing is there, it is damaged, or it is of another kind.
+        SpectraError: nothing is there, or it is of another kind.
     """
     folder = resolve_folder(name)
     kind = model_kind(folder)

@@ -52,9 +52,10 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
 
 
 def _opened(recipe: Recipe) -> SpectraSentenceTransformer:
-    from spectra_nsa.models.checks import check_folder, resolve_folder
+    from spectra_nsa.models.checks import check_folder
     from spectra_nsa.models.config import check_length
     from spectra_nsa.models.fresh import fresh_model
+    from spectra_nsa.models.open import SPECTRA, find_model
     from spectra_nsa.models.sentence import load
     from spectra_nsa.models.warm_start import warm_start
 
@@ -67,7 +68,7 @@ def _opened(recipe: Recipe) -> SpectraSentenceTransformer:
             dropout=section.dropout,
             **_parts(recipe, fresh=True),
         )
-    folder = resolve_folder(section.start)
+    folder = find_model(section.start, accept=(*SPECTRA, "cross")).folder  # a cross-encoder has an encoder too
     if check_folder(folder) == "bert":
         if section.position == "rope":
             raise SpectraError(

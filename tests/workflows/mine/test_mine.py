@@ -424,7 +424,7 @@ def test_other_kinds_of_rows_and_models_are_refused(pairs: Write, tmp_path: Path
         sp.mine(pairs(ROWS[:1]), "bm25", tmp_path / "m.jsonl")
     (tmp_path / "cross").mkdir()
     (tmp_path / "cross" / "config_sentence_transformers.json").write_text('{"model_type": "CrossEncoder"}')
-    with pytest.raises(SpectraError, match="is a CrossEncoder"):
+    with pytest.raises(SpectraError, match="is a cross-encoder"):
         sp.mine(pairs(), str(tmp_path / "cross"), tmp_path / "m.jsonl")
 
 
