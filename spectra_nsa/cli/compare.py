@@ -57,14 +57,14 @@ def _runs(first: str, second: str, html: Path | None, as_json: bool) -> None:
 
 
 def _models(first: str, second: str, html: Path | None, as_json: bool) -> None:
-    from spectra_nsa.models.size import config_of, inspect_model
+    from spectra_nsa.models.size import inspect_model, spec_of
     from spectra_nsa.report.compare import comparison_rows, differing
 
     if html is not None:
         raise UsageError("--html draws the curves of two runs; two models have none.")
     kept = ("parameters", "flops_per_token", "memory_gb", "parts", "shape")
     one, other = (
-        {key: value for key, value in inspect_model(config_of(name)).items() if key in kept} for name in (first, second)
+        {key: value for key, value in inspect_model(spec_of(name)).items() if key in kept} for name in (first, second)
     )
     facts: dict[str, Any] = {
         "schema": 1,

@@ -23,10 +23,10 @@ def inspect_command(
 
     Example: spectra inspect M456 --gpu H100
     """
-    from spectra_nsa.models.size import Workload, config_of, inspect_model
+    from spectra_nsa.models.size import Workload, inspect_model, spec_of
 
     workload = Workload(rows=rows, epochs=epochs, batch=batch, gpu=gpu, checkpointing=gradient_checkpointing)
-    facts = inspect_model(config_of(model), workload)
+    facts = inspect_model(spec_of(model), workload)
     if as_json:
         print(json.dumps(facts, indent=2))
         return

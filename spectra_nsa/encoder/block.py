@@ -5,10 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from spectra_nsa.encoder.context import BatchContext
+from spectra_nsa.encoder.part import EncoderPart
+from spectra_nsa.encoder.signals import Signals
 
 
-class Block(nn.Module):
-    """The parts of a layer; the kinds below say in which order they work.
+class Block(EncoderPart):
+    """The parts of a layer; the subclasses define their order.
 
     Args:
         attention: see `encoder.attention`.
@@ -30,18 +32,20 @@ class Block(nn.Module):
 class PostNormBlock(Block):
     """x ← norm(x + part(x)) for attention, then for the feed-forward network (BERT)."""
 
-    def forward(self, x_BTD: Tensor, context: BatchContext) -> tuple[Tensor, Tensor | None]:
-        """The new states, and the attention's entropy (B, H, T) where it is measured."""
-        mixed_BTD, entropy_BHT = self.attention(x_BTD, context)
+    def forward(self, x_BTD: Tensor, context: BatchContext) -> tuple[Tensor, Signals]:
+        """Returns the new states and the signals of both parts."""
+        mixed_BTD, signals = self.attention(x_BTD, context)
         x_BTD = self.attention_norm(x_BTD + self.dropout(mixed_BTD))
-        return self.ffn_norm(x_BTD + self.dropout(self.ffn(x_BTD))), entropy_BHT
+        fed_BTD, more = self.ffn(x_BTD, context)
+        return self.ffn_norm(x_BTD + self.dropout(fed_BTD)), signals.merged(more)
 
 
 class PreNormBlock(Block):
     """x ← x + part(norm(x)) for attention, then for the feed-forward network."""
 
-    def forward(self, x_BTD: Tensor, context: BatchContext) -> tuple[Tensor, Tensor | None]:
-        """The new states, and the attention's entropy (B, H, T) where it is measured."""
-        mixed_BTD, entropy_BHT = self.attention(self.attention_norm(x_BTD), context)
+    def forward(self, x_BTD: Tensor, context: BatchContext) -> tuple[Tensor, Signals]:
+        """Returns the new states and the signals of both parts."""
+        mixed_BTD, signals = self.attention(self.attention_norm(x_BTD), context)
         x_BTD = x_BTD + self.dropout(mixed_BTD)
-        return x_BTD + self.dropout(self.ffn(self.ffn_norm(x_BTD))), entropy_BHT
+        fed_BTD, more = self.ffn(self.ffn_norm(x_BTD), context)
+        return x_BTD + self.dropout(fed_BTD), signals.merged(more)

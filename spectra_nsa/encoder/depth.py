@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from spectra_nsa.encoder.gates import Gate
+from spectra_nsa.encoder.kinds import mixed_depths
 
 
 class DepthMixing(nn.Module):
@@ -18,7 +19,7 @@ class DepthMixing(nn.Module):
 
     def __init__(self, layers: int) -> None:
         super().__init__()
-        self.below = tuple(2**j for j in range(layers.bit_length()))
+        self.below = mixed_depths(layers)
         self.gates = nn.ModuleList(Gate() for _ in self.below)
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:

@@ -4,59 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from spectra_nsa.encoder.attention import PlainAttention, SpectralAttention
-from spectra_nsa.encoder.block import PostNormBlock, PreNormBlock
+from spectra_nsa.encoder.block import Block
 from spectra_nsa.encoder.context import make_context
 from spectra_nsa.encoder.depth import DepthMixing
 from spectra_nsa.encoder.embeddings import Embeddings
-from spectra_nsa.encoder.ffn import GegluFFN, GeluFFN
+from spectra_nsa.encoder.kinds import ATTENTIONS, FFNS, NORMS
+from spectra_nsa.encoder.part import EncoderPart
+from spectra_nsa.encoder.signals import Signals
 from spectra_nsa.encoder.spec import EncoderSpec
-
-# A new kind of part is one class and one line here; the block does not change.
-ATTENTION: dict[str, Callable[[EncoderSpec, bool], nn.Module]] = {
-    "plain": PlainAttention,
-    "spectral": SpectralAttention,
-}
-FFN: dict[str, Callable[[EncoderSpec], nn.Module]] = {"gelu": GeluFFN, "geglu": GegluFFN}
-BLOCK: dict[str, type[nn.Module]] = {"post": PostNormBlock, "pre": PreNormBlock}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """What the encoder gives.
+    """An encoder's output.
 
     Attributes:
         states: `layers` + 1 tensors (B, T, D): after the embeddings and after each block; the last has depth mixing
             and the final norm.
-        entropies: of each layer's attention, (B, H, T) in [0, 1]; ``None`` where it is not measured.
+        signals: what each layer reports, lowest first.
     """
 
     states: list[Tensor]
-    entropies: list[Tensor | None]
+    signals: list[Signals]
 
 
-def build_block(spec: EncoderSpec, layer: int) -> nn.Module:
-    """One layer, counted from 0, with the parts that the spec names."""
+def build_block(spec: EncoderSpec, layer: int) -> Block:
+    """Builds a layer, counted from 0, with the parts that the spec names."""
     norms = (
         nn.LayerNorm(spec.hidden_size, eps=spec.norm_eps),
         nn.LayerNorm(spec.hidden_size, eps=spec.norm_eps),
     )
-    return BLOCK[spec.norm](
-        ATTENTION[spec.attention](spec, spec.measures_entropy(layer)), FFN[spec.ffn](spec), norms, spec.hidden_dropout
-    )
+    attention = ATTENTIONS[spec.attention].load()(spec, spec.measures_entropy(layer))
+    block: Block = NORMS[spec.norm].load()(attention, FFNS[spec.ffn].load()(spec), norms, spec.hidden_dropout)
+    return block
 
 
-class Encoder(nn.Module):
+class Encoder(EncoderPart):
     """Token ids to hidden states (docs/model.md, section 1).
 
     Args:
         spec: the encoder's shape.
     """
+
+    new_parts = ("depth",)
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
@@ -65,9 +61,9 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(build_block(spec, layer) for layer in range(spec.layers))
         self.final_norm = nn.LayerNorm(spec.hidden_size, eps=spec.norm_eps) if spec.norm == "pre" else nn.Identity()
         self.depth = DepthMixing(spec.layers) if spec.depth_mix else None
-        # transformers' switch for gradient checkpointing sets these two.
+        # transformers sets these two when gradient checkpointing is turned on.
         self.gradient_checkpointing = False
-        self._gradient_checkpointing_func: Callable[..., Any] = checkpoint
+        self._gradient_checkpointing_func: Callable[..., Any] = partial(checkpoint, use_reentrant=False)
 
     def forward(
         self,
@@ -77,7 +73,7 @@ class Encoder(nn.Module):
         positions_BT: Tensor | None = None,
         tokens_BTD: Tensor | None = None,
     ) -> Encoded:
-        """The hidden states of every depth.
+        """Returns the hidden states of every depth and the signals of every layer.
 
         Args:
             ids_BT: token ids.
@@ -96,15 +92,15 @@ class Encoder(nn.Module):
         )
         x_BTD = self.embeddings(context, ids_BT, segments_BT, tokens_BTD)
         states = [x_BTD]
-        entropies = []
+        signals = []
         for layer in self.layers:
             if self.gradient_checkpointing and self.training:
-                x_BTD, entropy_BHT = self._gradient_checkpointing_func(layer, x_BTD, context)
+                x_BTD, reported = self._gradient_checkpointing_func(layer, x_BTD, context)
             else:
-                x_BTD, entropy_BHT = layer(x_BTD, context)
+                x_BTD, reported = layer(x_BTD, context)
             states.append(x_BTD)
-            entropies.append(entropy_BHT)
+            signals.append(reported)
         if self.depth is not None:
             x_BTD = self.depth(states)
         states[-1] = self.final_norm(x_BTD)
-        return Encoded(states=states, entropies=entropies)
+        return Encoded(states=states, signals=signals)

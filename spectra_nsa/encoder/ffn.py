@@ -1,4 +1,7 @@
-"""Feed-forward networks. Every kind maps (..., D) to (..., D), token by token."""
+"""Feed-forward networks.
+
+Every kind maps states (B, T, D) to (B, T, D) given the batch context, and reports its signals.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from spectra_nsa.encoder.context import BatchContext
+from spectra_nsa.encoder.part import EncoderPart
+from spectra_nsa.encoder.signals import NO_SIGNALS, Signals
 from spectra_nsa.encoder.spec import EncoderSpec
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -17,7 +23,7 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class GeluFFN(nn.Module):
+class GeluFFN(EncoderPart):
     """W_down act(W_up x), as in BERT."""
 
     def __init__(self, spec: EncoderSpec) -> None:
@@ -26,11 +32,11 @@ class GeluFFN(nn.Module):
         self.down = nn.Linear(spec.ffn_size, spec.hidden_size)
         self.activation = ACTIVATION_FUNCTIONS[spec.activation]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.activation(self.up(x)))
+    def forward(self, x_BTD: Tensor, context: BatchContext) -> tuple[Tensor, Signals]:
+        return self.down(self.activation(self.up(x_BTD))), NO_SIGNALS
 
 
-class GegluFFN(nn.Module):
+class GegluFFN(EncoderPart):
     """W_down (act(W_gate x) ⊙ W_up x) (Shazeer 2020, GLU Variants), without biases; gate and up are one matrix."""
 
     def __init__(self, spec: EncoderSpec) -> None:
@@ -39,6 +45,6 @@ class GegluFFN(nn.Module):
         self.down = nn.Linear(spec.ffn_size, spec.hidden_size, bias=False)
         self.activation = ACTIVATION_FUNCTIONS[spec.activation]
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(self.activation(gate) * up)
+    def forward(self, x_BTD: Tensor, context: BatchContext) -> tuple[Tensor, Signals]:
+        gate_BTF, up_BTF = self.gate_up(x_BTD).chunk(2, dim=-1)
+        return self.down(self.activation(gate_BTF) * up_BTF), NO_SIGNALS

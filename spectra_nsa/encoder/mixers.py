@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 
 from spectra_nsa.encoder.context import BatchContext
 from spectra_nsa.encoder.gates import Starts
+from spectra_nsa.encoder.kinds import CONV_WIDTH, POINTS
 from spectra_nsa.encoder.spec import EncoderSpec
-from spectra_nsa.encoder.waves import POINTS
 
 STEEPEST = 0.95  # the largest |β| at the start; tanh never reaches 1
 GOLDEN = math.pi * (math.sqrt(5) - 1)  # the golden angle: neighbouring channels start far apart in phase
@@ -83,13 +82,11 @@ class DepthwiseConv(nn.Conv1d, Starts):
         channels: s.
     """
 
-    WIDTH = POINTS + 1
-
     def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, self.WIDTH, padding=self.WIDTH // 2, groups=channels)
+        super().__init__(channels, channels, CONV_WIDTH, padding=CONV_WIDTH // 2, groups=channels)
 
     def initial(self) -> dict[str, Tensor]:
-        return {"weight": torch.randn(self.weight.shape) / math.sqrt(self.WIDTH)}
+        return {"weight": torch.randn(self.weight.shape) / math.sqrt(CONV_WIDTH)}
 
 
 class ConvMixer(nn.Module):
@@ -109,6 +106,3 @@ class ConvMixer(nn.Module):
         u_BTs = self.down(F.layer_norm(x_BTD, x_BTD.shape[-1:]))
         u_BTs = u_BTs * context.mask_BT[..., None]  # a text ends in silence, whatever stands in its padding
         return self.up(self.conv(u_BTs.transpose(1, 2)).transpose(1, 2))
-
-
-MIXERS: dict[str, Callable[[EncoderSpec], nn.Module]] = {"spectral": SpectralMixer, "conv": ConvMixer}

@@ -1,16 +1,13 @@
-"""What the encoder is made of, as one frozen value."""
+"""The shape of an encoder. Loads no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from spectra_nsa.core.errors import UsageError, unknown_name
+from spectra_nsa.encoder.kinds import ATTENTIONS, FFNS, MIXERS, NORMS
 
-NORMS = ("post", "pre")
 POSITIONS = ("absolute", "rope")
-FFNS = ("gelu", "geglu")
-ATTENTIONS = ("plain", "spectral")
-MIXERS = ("spectral", "conv")
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 
 
@@ -30,18 +27,21 @@ class EncoderSpec:
         position: ``"absolute"`` (learned, added to the tokens) or ``"rope"`` (rotated queries and keys).
         ffn: ``"gelu"`` (two layers) or ``"geglu"`` (gated, three matrices).
         attention: ``"plain"``, or ``"spectral"``: with a second, entropy-gated path beside it.
-        mixer: that path: ``"spectral"`` (a filter over cosines) or ``"conv"`` (a depthwise convolution).
+        mixer: that path: ``"spectral"`` (a filter over frequencies) or ``"conv"`` (a depthwise convolution).
         spectral_dim: s, the width of that path.
         spectral_modes: M, how many cosines the filter keeps.
-        entropy_every: the top layer and every so-many-th below it measure their attention's entropy.
-        entropy_at_top: whether the top layer does so under plain attention too, for entropy pooling.
-        depth_mix: whether the states of dyadic depths are mixed into the last.
+        entropy_every: N: the top layer and every Nth layer below it measure the entropy of their attention.
+        entropy_at_top: whether the top layer measures it under plain attention too, for entropy pooling.
+        depth_mix: whether the states 1, 2, 4, … layers below the top are mixed into the last.
         activation: ``"gelu"`` (exact), ``"gelu_tanh"`` or ``"relu"``.
         norm_eps: epsilon of the layer norms.
         hidden_dropout: after embeddings, attention and feed-forward, in training.
         attention_dropout: on the attention weights, in training.
         rope_theta: base of the rotary frequencies.
         pad_token_id: the embedding row that gets no gradient; ``None`` for none.
+
+    Raises:
+        UsageError: an unknown kind, or numbers that do not go together.
     """
 
     vocab_size: int
@@ -85,10 +85,10 @@ class EncoderSpec:
             raise UsageError("rope rotates pairs of numbers: hidden_size / heads must be even.")
         for name in ("spectral_dim", "spectral_modes", "entropy_every"):
             if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}: it has to be at least 1.")
+                raise UsageError(f"{name} is {getattr(self, name)}: it must be at least 1.")
 
     def measures_entropy(self, layer: int) -> bool:
-        """Whether a layer, counted from 0, computes the entropy of its attention."""
+        """Returns whether a layer, counted from 0, measures the entropy of its attention."""
         above = self.layers - 1 - layer
         if self.attention == "spectral" and above % self.entropy_every == 0:
             return True

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-POINTS = 8  # control points of a filter's octave shape
+from spectra_nsa.encoder.kinds import POINTS
 
 
 @dataclass(frozen=True, kw_only=True)

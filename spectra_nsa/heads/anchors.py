@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ANCHORS = 64
+from spectra_nsa.heads.kinds import ANCHORS
 
 
 class AnchorHead(nn.Module):

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from spectra_nsa.encoder.gates import Starts
+from spectra_nsa.heads.kinds import BITS, WIDTHS
 
-BITS = 256
 SPREAD = 0.02  # of a direction's numbers at the start
-WIDTHS = (64, 128, 256)  # each a prefix of the next, and a code of its own
 # The log scale of each width's similarity before training. 64 bits cannot follow a sharp distribution: started at 0
 # they fit its peak and lose the ranks behind it.
 SHARPNESS = (-1.25, -0.5, 0.0)

@@ -1,4 +1,4 @@
-"""Pooling: (B, T, D) token states to one vector a text, over real tokens only (docs/model.md, section 4)."""
+"""Pooling: token states (B, T, D) to one vector per text, over real tokens only (docs/model.md, section 4)."""
 
 from __future__ import annotations
 
@@ -7,39 +7,52 @@ from torch import Tensor, nn
 
 from spectra_nsa.core.errors import unknown_name
 from spectra_nsa.encoder.gates import Gate
+from spectra_nsa.encoder.signals import NO_SIGNALS, Signals
+from spectra_nsa.heads.kinds import POOLINGS
 
 
-class MeanPooling(nn.Module):
+class Pooling(nn.Module):
+    """Token states (B, T, D), mask (B, T) and the top layer's signals to one vector per text, (B, width · D).
+
+    Args:
+        hidden_size: D.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+
+
+class MeanPooling(Pooling):
     """The mean over real tokens."""
 
-    def forward(self, x_BTD: Tensor, mask_BT: Tensor, entropy_BT: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor, signals: Signals = NO_SIGNALS) -> Tensor:
         weights_BT1 = mask_BT[:, :, None].to(x_BTD.dtype)
         return (x_BTD * weights_BT1).sum(1) / weights_BT1.sum(1).clamp_min(1e-9)
 
 
-class ClsPooling(nn.Module):
+class ClsPooling(Pooling):
     """The first real token."""
 
-    def forward(self, x_BTD: Tensor, mask_BT: Tensor, entropy_BT: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor, signals: Signals = NO_SIGNALS) -> Tensor:
         first_B = mask_BT.int().argmax(-1)
         return x_BTD[torch.arange(x_BTD.shape[0], device=x_BTD.device), first_B]
 
 
-class MaxPooling(nn.Module):
-    """The largest value of each dimension over real tokens."""
+class MaxPooling(Pooling):
+    """The maximum of each dimension over real tokens."""
 
-    def forward(self, x_BTD: Tensor, mask_BT: Tensor, entropy_BT: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor, signals: Signals = NO_SIGNALS) -> Tensor:
         return x_BTD.masked_fill(~mask_BT[:, :, None].bool(), torch.finfo(x_BTD.dtype).min).amax(1)
 
 
-class MeanMaxPooling(nn.Module):
+class MeanMaxPooling(Pooling):
     """Mean and max side by side: twice the width."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.mean, self.max = MeanPooling(), MaxPooling()
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__(hidden_size)
+        self.mean, self.max = MeanPooling(hidden_size), MaxPooling(hidden_size)
 
-    def forward(self, x_BTD: Tensor, mask_BT: Tensor, entropy_BT: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor, signals: Signals = NO_SIGNALS) -> Tensor:
         return torch.cat((self.mean(x_BTD, mask_BT), self.max(x_BTD, mask_BT)), dim=-1)
 
 
@@ -49,62 +62,37 @@ def weighted_mean(x_BTD: Tensor, scores_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return torch.einsum("bt,btd->bd", scores_BT.softmax(-1).to(x_BTD.dtype), x_BTD)
 
 
-class AttentionPooling(nn.Module):
-    """Weights softmax(v · h_t) with a learned v, zero at the start: the mean, to begin with.
-
-    Args:
-        hidden_size: width of a token's state.
-    """
+class AttentionPooling(Pooling):
+    """Weights softmax(v · h_t) with a learned v, zero at the start, which gives the mean."""
 
     def __init__(self, hidden_size: int) -> None:
-        super().__init__()
+        super().__init__(hidden_size)
         self.gate = Gate(hidden_size)
 
-    def forward(self, x_BTD: Tensor, mask_BT: Tensor, entropy_BT: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor, signals: Signals = NO_SIGNALS) -> Tensor:
         return weighted_mean(x_BTD, self.gate(x_BTD).sum(-1), mask_BT)
 
 
-class EntropyPooling(nn.Module):
+class EntropyPooling(Pooling):
     """Weights ∝ exp(−τ Ē_t), Ē the top layer's attention entropy averaged over heads; τ = 0 at the start: the mean."""
 
-    needs_entropy = True
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__(hidden_size)
         self.gate = Gate()
 
-    def forward(self, x_BTD: Tensor, mask_BT: Tensor, entropy_BT: Tensor | None = None) -> Tensor:
-        assert entropy_BT is not None
+    def forward(self, x_BTD: Tensor, mask_BT: Tensor, signals: Signals = NO_SIGNALS) -> Tensor:
+        assert signals.entropy_BHT is not None
+        entropy_BT = signals.entropy_BHT.mean(1)
         return weighted_mean(x_BTD, -self.gate(entropy_BT[..., None]).squeeze(-1), mask_BT)
 
 
-POOLING: dict[str, type[nn.Module]] = {
-    "mean": MeanPooling,
-    "cls": ClsPooling,
-    "max": MaxPooling,
-    "mean_max": MeanMaxPooling,
-    "attention": AttentionPooling,
-    "entropy": EntropyPooling,
-}
-
-
-def build_pooling(name: str, hidden_size: int) -> nn.Module:
-    """The pooling of that name, for token states of that width.
+def build_pooling(name: str, hidden_size: int) -> Pooling:
+    """Builds the pooling of that name, for token states of that width.
 
     Raises:
         UsageError: there is none.
     """
-    if name not in POOLING:
-        raise unknown_name("pooling", name, POOLING)
-    return AttentionPooling(hidden_size) if name == "attention" else POOLING[name]()
-
-
-def pooling_width(name: str) -> int:
-    """How many times as wide as a token's state the pooled vector is.
-
-    Raises:
-        UsageError: there is no such pooling.
-    """
-    if name not in POOLING:
-        raise unknown_name("pooling", name, POOLING)
-    return 2 if name == "mean_max" else 1
+    if name not in POOLINGS:
+        raise unknown_name("pooling", name, POOLINGS)
+    pooling: Pooling = POOLINGS[name].load()(hidden_size)
+    return pooling

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.errors import SpectraError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spectra_nsa.encoder.encoder import Encoder
+
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
-_SAME = [
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-    "type_vocab_size",
-    "initializer_range",
-    "layer_norm_eps",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "pad_token_id",
-]
+# The fields that have the same name and meaning in both, with the defaults of transformers' `BertConfig`.
+_BERT_DEFAULTS: dict[str, Any] = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "initializer_range": 0.02,
+    "layer_norm_eps": 1e-12,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "pad_token_id": 0,
+}
 
 _EMBEDDINGS = {
     "embeddings.tokens.weight": "embeddings.word_embeddings.weight",
@@ -49,23 +52,25 @@ _HEAD = {
 _QKV = ("query", "key", "value")
 
 
-def config_from_bert(bert: Any) -> dict[str, Any]:
-    """The fields of `SpectraConfig` that a `BertConfig` decides.
+def config_from_bert(bert: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of `ModelSpec` that a BERT's `config.json` decides; keys it lacks have BERT's defaults.
 
     Raises:
         SpectraError: a decoder, relative positions or an activation that this encoder lacks.
     """
-    if getattr(bert, "is_decoder", False) or getattr(bert, "position_embedding_type", "absolute") != "absolute":
+    if bert.get("is_decoder", False) or bert.get("position_embedding_type", "absolute") != "absolute":
         raise SpectraError("this BERT is a decoder or has relative positions; only encoders with absolute ones load.")
-    if bert.hidden_act not in ACTIVATIONS:
-        raise SpectraError(f"activation {bert.hidden_act!r} is not supported; supported: {', '.join(ACTIVATIONS)}.")
-    return {name: getattr(bert, name) for name in _SAME} | {"hidden_act": ACTIVATIONS[bert.hidden_act]}
+    activation = bert.get("hidden_act", "gelu")
+    if activation not in ACTIVATIONS:
+        raise SpectraError(f"activation {activation!r} is not supported; supported: {', '.join(ACTIVATIONS)}.")
+    fields = {name: bert.get(name, default) for name, default in _BERT_DEFAULTS.items()}
+    return fields | {"hidden_act": ACTIVATIONS[activation]}
 
 
 def config_to_bert(config: Any) -> dict[str, Any]:
     """The keyword arguments of the `BertConfig` of a BERT-shaped `SpectraConfig`: the inverse of the above."""
     activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.hidden_act)
-    return {name: getattr(config, name) for name in _SAME} | {"hidden_act": activation}
+    return {name: getattr(config, name) for name in _BERT_DEFAULTS} | {"hidden_act": activation}
 
 
 def _pairs(layers: int) -> list[tuple[str, str]]:
@@ -82,11 +87,13 @@ def _pairs(layers: int) -> list[tuple[str, str]]:
 
 
 def encoder_from_bert(bert: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """Our encoder's weights from a `BertModel`'s (names without the ``bert.`` prefix).
+    """Returns our encoder's weights from a `BertModel`'s (names without the ``bert.`` prefix).
 
     Raises:
         KeyError: a weight is missing.
     """
+    import torch
+
     weights = {ours: bert[theirs] for ours, theirs in _pairs(layers)}
     for index in range(layers):
         for suffix in ("weight", "bias"):
@@ -95,11 +102,18 @@ def encoder_from_bert(bert: Mapping[str, Tensor], layers: int) -> dict[str, Tens
     return weights
 
 
-def fill_encoder(encoder: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Loads a checkpoint's weights. What no BERT has keeps its start; what BERT has must be there."""
+def fill_encoder(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
+    """Loads a checkpoint's weights. Parts that no BERT has keep the values they start from.
+
+    Raises:
+        SpectraError: the weights do not fit.
+    """
+    from spectra_nsa.encoder.part import EncoderPart
+
     missing, unexpected = encoder.load_state_dict(dict(weights), strict=False)
-    new = (".mixer.", ".undecided.", ".gate.", "depth.")
-    gaps = [name for name in missing if not any(part in name for part in new)]
+    parts = [(path, part) for path, part in encoder.named_modules() if isinstance(part, EncoderPart)]
+    new = tuple(f"{path}.{name}.".lstrip(".") for path, part in parts for name in part.new_parts)
+    gaps = [name for name in missing if not name.startswith(new)]
     if gaps or unexpected:
         raise SpectraError(f"the checkpoint does not fit: missing {gaps}, unexpected {unexpected}.")
 

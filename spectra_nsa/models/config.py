@@ -1,4 +1,4 @@
-"""The model's `config.json`."""
+"""The model's `config.json` as transformers reads and writes it."""
 
 from __future__ import annotations
 
@@ -6,145 +6,16 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from spectra_nsa.core.errors import UsageError
-from spectra_nsa.encoder.spec import EncoderSpec
-from spectra_nsa.heads.pooling import pooling_width
+from spectra_nsa.heads.spec import ModelSpec
 
 
-class SpectraConfig(PreTrainedConfig):
-    """Configuration of `SpectraModel` and `SpectraForMaskedLM`; the defaults are the `mini` preset (MiniLM's shape).
-
-    The backbone's fields carry BERT's names; see `EncoderSpec` for their meaning.
-
-    Attributes:
-        norm, position, ffn, attention, mixer: the kind of each part.
-        spectral_dim, spectral_modes, entropy_every, depth_mix: see `EncoderSpec`.
-        pooling: ``"mean"``, ``"cls"``, ``"max"``, ``"mean_max"``, ``"attention"`` or ``"entropy"``.
-        entity: whether `embedding` takes in the entity vector, and the hash with it.
-        anomaly_method, anomaly_prototypes, anomaly_calibration, anomaly_level: what the anomaly head was fitted as:
-            how, K, held-out scores, and the false-alarm rate at which `is_ood` speaks.
-        codes_fitted: whether the hash was fitted on a corpus.
-        pooling_skips_prompt: whether pooling leaves out the tokens of a prompt, as some checkpoints ask for.
-        normalize: whether `embedding` has unit length.
-        semantic_dims: the Matryoshka sizes, largest first; the first is the width D of `embedding`.
-        semantic_projection: whether a linear map stands between pooling and `semantic`. Without one D is the
-            pooled width.
-        semantic_bias: whether that map has a bias.
-        max_length: the longest text in tokens that the model was made for; ``None`` for the position limit.
-    """
+class SpectraConfig(ModelSpec, PreTrainedConfig):
+    """Configuration of `SpectraModel` and `SpectraForMaskedLM`: a `ModelSpec` that transformers can save and load."""
 
     model_type = "spectra_nsa"
 
-    vocab_size: int = 30522
-    hidden_size: int = 384
-    num_hidden_layers: int = 6
-    num_attention_heads: int = 12
-    intermediate_size: int = 1536
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
-    initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-12
-    pad_token_id: int | None = 0
-    norm: str = "post"
-    position: str = "absolute"
-    ffn: str = "gelu"
-    attention: str = "plain"
-    mixer: str = "spectral"
-    spectral_dim: int = 64
-    spectral_modes: int = 32
-    entropy_every: int = 1
-    depth_mix: bool = False
-    entity: bool = False
-    anomaly_method: str = "none"
-    anomaly_prototypes: int = 16
-    anomaly_calibration: int = 0
-    anomaly_level: float = 0.05
-    codes_fitted: bool = False
-    rope_base: float = 10_000.0
-    pooling: str = "mean"
-    pooling_skips_prompt: bool = False
-    normalize: bool = True
-    semantic_dims: list[int] | None = None
-    semantic_projection: bool = False
-    semantic_bias: bool = True
-    max_length: int | None = None
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
-        if self.semantic_dims is None:
-            self.semantic_dims = default_dims(self.pooled_size)
-        self.semantic_dims = sorted((int(size) for size in self.semantic_dims), reverse=True)
-        if not self.semantic_projection and self.semantic_dims[0] != self.pooled_size:
-            raise UsageError(
-                f"semantic_dims starts at {self.semantic_dims[0]}, but pooling gives {self.pooled_size} numbers and "
-                f"there is no projection: start at {self.pooled_size}, as in semantic_dims=[{self.pooled_size}]."
-            )
-        self.encoder_spec()  # refuses what cannot be built
-        if self.max_length is not None:
-            check_length(self.max_length, self)
-
-    @property
-    def pooled_size(self) -> int:
-        """Width of the pooled vector."""
-        return self.hidden_size * pooling_width(self.pooling)
-
-    @property
-    def projection_dim(self) -> int:
-        """D, under the name by which sentence-transformers asks for it."""
-        assert self.semantic_dims is not None
-        return self.semantic_dims[0]
-
-    @property
-    def entity_dims(self) -> list[int]:
-        """The entity vector's Matryoshka sizes: half of the semantic ones."""
-        assert self.semantic_dims is not None
-        return [size // 2 for size in self.semantic_dims]
-
-    def encoder_spec(self) -> EncoderSpec:
-        """The encoder's shape."""
-        return EncoderSpec(
-            vocab_size=self.vocab_size,
-            hidden_size=self.hidden_size,
-            layers=self.num_hidden_layers,
-            heads=self.num_attention_heads,
-            ffn_size=self.intermediate_size,
-            max_positions=self.max_position_embeddings,
-            type_vocab_size=self.type_vocab_size,
-            norm=self.norm,
-            position=self.position,
-            ffn=self.ffn,
-            attention=self.attention,
-            mixer=self.mixer,
-            spectral_dim=self.spectral_dim,
-            spectral_modes=self.spectral_modes,
-            entropy_every=self.entropy_every,
-            entropy_at_top=self.pooling == "entropy",
-            depth_mix=self.depth_mix,
-            activation=self.hidden_act,
-            norm_eps=self.layer_norm_eps,
-            hidden_dropout=self.hidden_dropout_prob,
-            attention_dropout=self.attention_probs_dropout_prob,
-            rope_theta=self.rope_base,
-            pad_token_id=self.pad_token_id,
-        )
-
-
-def check_length(tokens: int, config: SpectraConfig) -> None:
-    """Refuses texts longer than the model has positions for.
-
-    Raises:
-        UsageError: see above.
-    """
-    if tokens > config.max_position_embeddings:
-        raise UsageError(
-            f"max_length {tokens} is more than the {config.max_position_embeddings} positions that the model has."
-        )
-
-
-def default_dims(size: int) -> list[int]:
-    """The Matryoshka sizes of a width: itself, two thirds and a third (768 ⊃ 512 ⊃ 256, 384 ⊃ 256 ⊃ 128)."""
-    return [size, size * 2 // 3, size // 3] if size >= 48 and size % 3 == 0 else [size, size // 2, size // 4]
+        PreTrainedConfig.__post_init__(self, **kwargs)
+        ModelSpec.__post_init__(self)

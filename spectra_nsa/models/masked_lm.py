@@ -46,7 +46,7 @@ def warm_start_masked_lm(checkpoint: str | Path) -> SpectraForMaskedLM:
     check_folder(folder)
     bert = BertForMaskedLM.from_pretrained(folder, local_files_only=True)
     weights = bert.state_dict()
-    model = SpectraForMaskedLM(SpectraConfig(**config_from_bert(bert.config)))
+    model = SpectraForMaskedLM(SpectraConfig(**config_from_bert(bert.config.to_dict())))
     inner = {name.removeprefix("bert."): value for name, value in weights.items() if name.startswith("bert.")}
     fill_encoder(model.model.encoder, encoder_from_bert(inner, bert.config.num_hidden_layers))
     head = masked_lm_head_from_bert(weights) | {"decoder.weight": inner["embeddings.word_embeddings.weight"]}

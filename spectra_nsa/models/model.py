@@ -13,32 +13,12 @@ from transformers import PreTrainedModel, initialization
 from transformers.modeling_outputs import MaskedLMOutput
 from transformers.utils import ModelOutput
 
-from spectra_nsa.core.errors import unknown_name
 from spectra_nsa.encoder.attention import PlainAttention
-from spectra_nsa.encoder.encoder import Encoded, Encoder
 from spectra_nsa.encoder.ffn import ACTIVATION_FUNCTIONS
-from spectra_nsa.encoder.gates import Gate, Starts
-from spectra_nsa.heads.anchors import AnchorHead
-from spectra_nsa.heads.anomaly import AnomalyHead
-from spectra_nsa.heads.bridge import HashBridge, pack_bits
-from spectra_nsa.heads.entity import EntityFusion, EntityHead
-from spectra_nsa.heads.pooling import build_pooling
-from spectra_nsa.heads.ranking import RankingHead
-from spectra_nsa.heads.semantic import SemanticHead
+from spectra_nsa.encoder.gates import Starts
+from spectra_nsa.encoder.signals import Signals
+from spectra_nsa.heads.outputs import EncoderWithHeads
 from spectra_nsa.models.config import SpectraConfig
-
-OUTPUTS = (
-    "embedding",
-    "semantic",
-    "entity",
-    "ranking",
-    "anchor64",
-    "fast",
-    "fast_logits",
-    "anomaly",
-    "anomaly_p",
-    "is_ood",
-)
 
 
 @dataclass
@@ -58,7 +38,7 @@ class SpectraOutput(ModelOutput):
         is_ood: (B,) bool, anomaly_p at or below the config's `anomaly_level`.
         last_hidden_state: (B, T, H).
         hidden_states: all depths, where asked for.
-        entropies: of each layer's attention (B, H, T), ``None`` where not measured; where hidden states are asked for.
+        signals: what each layer reports, lowest first, such as the entropy of its attention; with the hidden states.
     """
 
     embedding: Tensor | None = None
@@ -73,7 +53,7 @@ class SpectraOutput(ModelOutput):
     is_ood: Tensor | None = None
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
-    entropies: tuple[Tensor | None, ...] | None = None
+    signals: tuple[Signals, ...] | None = None
 
 
 class SpectraPreTrainedModel(PreTrainedModel):
@@ -97,7 +77,7 @@ class SpectraPreTrainedModel(PreTrainedModel):
             initialization.zeros_(module.bias)
 
 
-class SpectraModel(SpectraPreTrainedModel):
+class SpectraModel(SpectraPreTrainedModel, EncoderWithHeads):
     """Encoder and heads: token ids in, named outputs out (docs/model.md).
 
     Args:
@@ -108,23 +88,7 @@ class SpectraModel(SpectraPreTrainedModel):
 
     def __init__(self, config: SpectraConfig) -> None:
         super().__init__(config)
-        assert config.semantic_dims is not None
-        self.encoder = Encoder(config.encoder_spec())
-        D = config.semantic_dims[0]
-        E = config.entity_dims[0]
-        self.pooling = build_pooling(config.pooling, config.hidden_size)
-        self.semantic = SemanticHead(
-            config.pooled_size,
-            D,
-            project=config.semantic_projection,
-            bias=config.semantic_bias,
-        )
-        self.entity = EntityHead(config.hidden_size, E, config.vocab_size)
-        self.fusion = EntityFusion(E, D)
-        self.ranking = RankingHead(D)
-        self.anchors = AnchorHead(D)
-        self.bridge = HashBridge(D + E, D)
-        self.anomaly = AnomalyHead(D, config.anomaly_prototypes, config.anomaly_calibration, config.anomaly_method)
+        self.build(config)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -133,10 +97,6 @@ class SpectraModel(SpectraPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         assert isinstance(value, nn.Embedding)
         self.encoder.embeddings.tokens = value
-
-    def gates(self) -> list[nn.Parameter]:
-        """The zero-start gates, which the optimiser treats apart."""
-        return [module.weight for module in self.modules() if isinstance(module, Gate)]
 
     def set_dropout(self, share: float) -> None:
         """Sets hidden and attention dropout, in the config and in the built parts."""
@@ -178,65 +138,20 @@ class SpectraModel(SpectraPreTrainedModel):
         Raises:
             UsageError: an output that does not exist.
         """
-        for name in outputs:
-            if name not in OUTPUTS:
-                raise unknown_name("output", name, OUTPUTS)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         encoded = self.encoder(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         result = SpectraOutput(last_hidden_state=encoded.states[-1])
         if output_hidden_states:
             result.hidden_states = tuple(encoded.states)
-            result.entropies = tuple(encoded.entropies)
+            result.signals = tuple(encoded.signals)
         if outputs:
-            mask_BT = self._pooling_mask(attention_mask, prompt_length)
-            for name, value in self._heads(
-                encoded, mask_BT, input_ids, frozenset(outputs), frozenset(detached)
-            ).items():
+            values = self.apply_heads(
+                encoded, input_ids, attention_mask, outputs, prompt_length=prompt_length, detached=detached
+            )
+            for name, value in values.items():
                 result[name] = value
         return result if return_dict else result.to_tuple()
-
-    def _heads(
-        self, encoded: Encoded, mask_BT: Tensor, ids_BT: Tensor, wanted: frozenset[str], detached: frozenset[str]
-    ) -> dict[str, Tensor]:
-        """The wanted outputs, in fp32, from the top layer's states."""
-
-        def given(name: str, value: Tensor) -> Tensor:
-            return value.detach() if name in detached else value
-
-        x_BTD = encoded.states[-1].float()
-        entropy_BHT = encoded.entropies[-1]
-        pooled_BP = self.pooling(x_BTD, mask_BT, None if entropy_BHT is None else entropy_BHT.mean(1))
-        semantic_BD = self.semantic(pooled_BP).float()
-        unit_BD = F.normalize(semantic_BD, dim=-1)
-        found: dict[str, Tensor] = {"semantic": unit_BD}
-        fused = self.config.entity and wanted & {"embedding", "fast", "fast_logits"}
-        if fused or "entity" in wanted:
-            found["entity"] = self.entity(given("entity", x_BTD), mask_BT, ids_BT)
-        if "embedding" in wanted:
-            embedding_BD = self.fusion(semantic_BD, found["entity"]) if self.config.entity else semantic_BD
-            found["embedding"] = F.normalize(embedding_BD, dim=-1) if self.config.normalize else embedding_BD
-        if "ranking" in wanted:
-            found["ranking"] = self.ranking(given("ranking", unit_BD))
-        if "anchor64" in wanted:
-            found["anchor64"] = self.anchors(given("anchor64", unit_BD))
-        if wanted & {"fast", "fast_logits"}:
-            hashed = torch.cat((unit_BD, found["entity"]), dim=-1) if self.config.entity else unit_BD
-            found["fast_logits"] = self.bridge(given("fast_logits", hashed))
-            found["fast"] = pack_bits(found["fast_logits"])
-        if wanted & {"anomaly", "anomaly_p", "is_ood"}:
-            found["anomaly"] = self.anomaly(unit_BD)
-            if wanted & {"anomaly_p", "is_ood"}:
-                found["anomaly_p"] = self.anomaly.p_value(found["anomaly"])
-                found["is_ood"] = found["anomaly_p"] <= self.config.anomaly_level
-        # under autocast a head's matrix gives bf16
-        return {name: v.float() if v.is_floating_point() else v for name, v in found.items() if name in wanted}
-
-    def _pooling_mask(self, mask_BT: Tensor, prompt_length: int | Tensor | None) -> Tensor:
-        if prompt_length is None or not self.config.pooling_skips_prompt:
-            return mask_BT
-        skip = int(prompt_length.flatten()[0]) if isinstance(prompt_length, Tensor) else prompt_length
-        return mask_BT * (mask_BT.cumsum(-1) > skip)
 
 
 class MaskedLMHead(nn.Module):

@@ -16,10 +16,11 @@ from sentence_transformers.util import batch_to_device
 from transformers import PreTrainedTokenizerBase
 
 from spectra_nsa.core.errors import SpectraError, unknown_name
+from spectra_nsa.heads.outputs import OUTPUTS
 from spectra_nsa.models.checks import check_folder, resolve_folder
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.encode import encode_texts, shorten
-from spectra_nsa.models.model import OUTPUTS, SpectraModel
+from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.models.registration import register
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]

@@ -12,9 +12,10 @@ from sentence_transformers.base.modules.normalize import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from spectra_nsa.core.errors import SpectraError, unknown_name
+from spectra_nsa.heads.spec import default_dims
 from spectra_nsa.models.bert_adapter import config_from_bert, encoder_from_bert, fill_encoder
 from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder, weight_shapes
-from spectra_nsa.models.config import SpectraConfig, default_dims
+from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, build
 
@@ -67,7 +68,7 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
     fields, dense = _read_modules(source, str(checkpoint))
     bert: Any = source[0].model
     _refuse_gaps(folder, bert)
-    fields |= config_from_bert(bert.config) | {"max_length": max_seq_length} | options
+    fields |= config_from_bert(bert.config.to_dict()) | {"max_length": max_seq_length} | options
     model = SpectraModel(SpectraConfig(**fields))
     fill_encoder(model.encoder, encoder_from_bert(bert.state_dict(), bert.config.num_hidden_layers))
     if dense is not None:

@@ -46,7 +46,7 @@ def test_hidden_states_are_berts_at_every_depth(activation: str) -> None:
         max_position_embeddings=40, hidden_act=activation,
     )  # fmt: skip
     bert = BertModel(config).eval()
-    ours = Encoder(SpectraConfig(**config_from_bert(config)).encoder_spec()).eval()
+    ours = Encoder(SpectraConfig(**config_from_bert(config.to_dict())).encoder_spec()).eval()
     ours.load_state_dict(encoder_from_bert(bert.state_dict(), 3))
     ids, mask = random_batch([5, 17, 40, 1], 40)
     segments = (torch.arange(40) > 9).long().expand(4, -1)

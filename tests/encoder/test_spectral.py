@@ -207,8 +207,8 @@ def test_entropy_is_measured_where_it_is_asked_for() -> None:
     ids, mask = random_batch([5], 5)
 
     def measured(**changes: object) -> list[bool]:
-        entropies = Encoder(dataclasses.replace(SPEC, **changes)).eval()(ids, mask).entropies  # type: ignore[arg-type]
-        return [entropy is not None for entropy in entropies]
+        signals = Encoder(dataclasses.replace(SPEC, **changes)).eval()(ids, mask).signals  # type: ignore[arg-type]
+        return [layer.entropy_BHT is not None for layer in signals]
 
     assert measured() == [False, False, False]
     assert measured(entropy_at_top=True) == [False, False, True]

@@ -52,8 +52,8 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
 
 
 def _opened(recipe: Recipe) -> SpectraSentenceTransformer:
+    from spectra_nsa.heads.spec import check_length
     from spectra_nsa.models.checks import check_folder
-    from spectra_nsa.models.config import check_length
     from spectra_nsa.models.fresh import fresh_model
     from spectra_nsa.models.open import SPECTRA, find_model
     from spectra_nsa.models.sentence import load

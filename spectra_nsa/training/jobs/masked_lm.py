@@ -269,7 +269,7 @@ def build_pretrainer(
     if deadline is not None:
         trainer.deadline = deadline
         trainer.add_callback(Deadline(deadline))
-    speed = Throughput(trainer.work, 0, functools.partial(flops_per_token, model.spectra), precision)
+    speed = Throughput(trainer.work, 0, functools.partial(flops_per_token, model.spectra.config), precision)
     look_on(trainer, speed, recipe=recipe, folder=folder, deadline=deadline)
     return trainer
 

@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from spectra_nsa.core import processes
 from spectra_nsa.core.precision import autocast
+from spectra_nsa.encoder.block import Block
 from spectra_nsa.models.model import SpectraModel
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Shards:
         kind = torch.bfloat16 if precision == "bf16" else None
         policy = MixedPrecisionPolicy(kind, torch.float32 if kind else None, cast_forward_inputs=False)
         for layer in spectra.encoder.layers:
-            fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=set(layer.parameters()) - _matrices(layer))
+            kept = set(layer.parameters()) - _matrices(cast(Block, layer))
+            fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=kept)
         tokens = spectra.get_input_embeddings()
         fully_shard(tokens, mesh=mesh)
         cast(FSDPModule, tokens).set_unshard_in_backward(False)  # a lookup's gradient does not need the table
@@ -117,10 +119,9 @@ class Shards:
         self.model[0].model = plain.to(ours.device)
 
 
-def _matrices(layer: nn.Module) -> set[nn.Parameter]:
-    """Those that autocast casts, and that give each process a row at least."""
-    linear = [module for module in layer.modules() if isinstance(module, nn.Linear)]
-    return {cast(nn.Parameter, module.weight) for module in linear if module.out_features >= processes.count()}
+def _matrices(layer: Block) -> set[nn.Parameter]:
+    """Returns the matrices of a layer that have at least one row for each process."""
+    return {matrix for matrix in layer.matrices() if len(matrix) >= processes.count()}
 
 
 def _ordinary(ours: SpectraModel, state: dict[str, Tensor]) -> SpectraModel:

@@ -56,7 +56,7 @@ def add_watchers(
     sample = HealthSample(data, recipe.watch.rows, seed=recipe.train.seed, precision=precision)
     look_on(
         trainer,
-        Throughput(stack.work, len(data.columns), partial(flops_per_token, model.spectra), precision),
+        Throughput(stack.work, len(data.columns), partial(flops_per_token, model.spectra.config), precision),
         recipe=recipe,
         folder=folder,
         terms=terms,

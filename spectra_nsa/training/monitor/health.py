@@ -75,9 +75,9 @@ class HealthSample:
             out = model.spectra(**given, outputs=_OUTPUTS, output_hidden_states=True)
             mask_BT = given["attention_mask"].bool()
             tokens += int(mask_BT.sum())
-            for layer, entropy_BHT in enumerate(out.entropies, start=1):
-                if entropy_BHT is not None:
-                    sums[layer] = sums.get(layer, 0.0) + float(entropy_BHT.float().mean(1)[mask_BT].sum())
+            for layer, signals in enumerate(out.signals, start=1):
+                if signals.entropy_BHT is not None:
+                    sums[layer] = sums.get(layer, 0.0) + float(signals.entropy_BHT.float().mean(1)[mask_BT].sum())
             return {name: out[name] if name == "fast" else out[name].float() for name in _OUTPUTS}  # bits stay bytes
 
         arrays = encode_texts(texts, compute, _OUTPUTS, batch_size=_BATCH, order=shortest_first(texts))

@@ -124,7 +124,7 @@ def test_measuring_leaves_the_model_as_it_was_and_reports_measured_entropy(start
     given = {
         key: value for key, value in model.preprocess(one.anchors).items() if key in ("input_ids", "attention_mask")
     }
-    expected = float(model.spectra(**given, output_hidden_states=True).entropies[1].mean())
+    expected = float(model.spectra(**given, output_hidden_states=True).signals[1].entropy_BHT.mean())
     assert one.measure(model)["health_attention_entropy_2"] == pytest.approx(expected, abs=1e-4)
     assert not model.training
     half = HealthSample(data, 40, seed=0, precision="bf16").measure(model)

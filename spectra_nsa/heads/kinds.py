@@ -1,0 +1,61 @@
+"""The kinds of pooling, and what pooling and the heads cost. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spectra_nsa.encoder.kinds import Kind, Weights, linear, numbers
+
+if TYPE_CHECKING:
+    from spectra_nsa.heads.spec import ModelSpec
+
+ANCHORS = 64
+BITS = 256
+WIDTHS = (64, 128, 256)  # of the hash: each a prefix of the next, and a code of its own
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolingKind(Kind):
+    """A kind of pooling.
+
+    Attributes:
+        width: width of the pooled vector, as a multiple of a token state's.
+        needs_entropy: whether it reads the entropy of the top layer's attention.
+    """
+
+    width: int = 1
+    needs_entropy: bool = False
+
+
+def _none(spec: object) -> Weights:
+    return Weights()
+
+
+POOLINGS: Mapping[str, PoolingKind] = {
+    "mean": PoolingKind(path="heads.pooling:MeanPooling", weights=_none),
+    "cls": PoolingKind(path="heads.pooling:ClsPooling", weights=_none),
+    "max": PoolingKind(path="heads.pooling:MaxPooling", weights=_none),
+    "mean_max": PoolingKind(path="heads.pooling:MeanMaxPooling", weights=_none, width=2),
+    "attention": PoolingKind(path="heads.pooling:AttentionPooling", weights=lambda spec: numbers(spec.hidden_size)),
+    "entropy": PoolingKind(path="heads.pooling:EntropyPooling", weights=lambda spec: numbers(1), needs_entropy=True),
+}
+
+
+def head_weights(spec: ModelSpec) -> dict[str, Weights]:
+    """Counts the weights of pooling and of each head, as `spectra inspect` names them."""
+    hidden, semantic, entity = spec.hidden_size, spec.projection_dim, spec.entity_dims[0]
+    projection = linear(spec.pooled_size, semantic, bias=spec.semantic_bias)
+    entity_head = numbers(hidden) + numbers(1) + linear(hidden, entity, bias=False)
+    fusion = linear(entity, semantic, bias=False) + numbers(1)
+    bridge = linear(semantic + entity, BITS) + linear(BITS, semantic, bias=False) + numbers(len(WIDTHS))
+    return {
+        "pooling": POOLINGS[spec.pooling].weights(spec.encoder_spec()),
+        "semantic head": projection if spec.semantic_projection else Weights(),
+        "entity head": entity_head + fusion,
+        "ranking head": linear(semantic, semantic, bias=False),
+        "anchors": linear(semantic, ANCHORS, bias=False),
+        "hash bridge": bridge,
+        "anomaly head": linear(semantic, spec.anomaly_prototypes, bias=False),
+    }

@@ -1,0 +1,95 @@
+"""Sizes by arithmetic against the built model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from spectra_nsa.config.presets import NAMES, load_preset
+from spectra_nsa.encoder.kinds import ATTENTIONS, FFNS, MIXERS, NORMS, encoder_weights, layer_activations
+from spectra_nsa.encoder.spec import POSITIONS
+from spectra_nsa.heads.kinds import POOLINGS
+from spectra_nsa.heads.outputs import NamedOutputs
+from spectra_nsa.heads.spec import ModelSpec
+from spectra_nsa.models.size import flops_per_token, inspect_model
+
+SMALL: dict[str, Any] = {"vocab_size": 90, "hidden_size": 48, "num_hidden_layers": 5, "num_attention_heads": 4}
+CHANGES: list[dict[str, Any]] = [
+    *({"attention": "spectral", "mixer": mixer, "spectral_dim": 24} for mixer in MIXERS),
+    *({"attention": attention} for attention in ATTENTIONS),
+    *({"ffn": ffn, "intermediate_size": 100} for ffn in FFNS),
+    *({"norm": norm} for norm in NORMS),
+    *({"position": position, "type_vocab_size": 0} for position in POSITIONS),
+    *({"pooling": pooling} for pooling in POOLINGS),
+    {"depth_mix": True},
+    {"depth_mix": True, "num_hidden_layers": 1},
+    {"entity": True},
+    {"semantic_projection": True, "semantic_dims": [30, 20]},
+    {"semantic_projection": True, "semantic_dims": [32], "semantic_bias": False, "pooling": "mean_max"},
+    {"anomaly_prototypes": 7, "anomaly_method": "prototypes", "anomaly_calibration": 5},
+]
+
+
+def built(spec: ModelSpec) -> NamedOutputs:
+    with torch.device("meta"):
+        return NamedOutputs(spec)
+
+
+def count(*modules: nn.Module | None) -> int:
+    return sum(weight.numel() for module in modules if module is not None for weight in module.parameters())
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_the_count_of_each_part_is_that_of_the_built_model(changes: dict[str, Any]) -> None:
+    spec = ModelSpec(**(SMALL | changes))
+    model = built(spec)
+    layers: list[Any] = list(model.encoder.layers)
+    plain = count(*(layer.attention.qkv for layer in layers), *(layer.attention.out for layer in layers))
+    parts = {
+        "embeddings": count(model.encoder.embeddings),
+        "attention": plain,
+        "spectral path": count(*(layer.attention for layer in layers)) - plain,
+        "ffn": count(*(layer.ffn for layer in layers)),
+        "norms": count(*layers, model.encoder.final_norm)
+        - count(*(part for x in layers for part in (x.attention, x.ffn))),
+        "depth mixing": count(model.encoder.depth),
+        "pooling": count(model.pooling),
+        "semantic head": count(model.semantic),
+        "entity head": count(model.entity, model.fusion),
+        "ranking head": count(model.ranking),
+        "anchors": count(model.anchors),
+        "hash bridge": count(model.bridge),
+        "anomaly head": count(model.anomaly),
+    }
+    facts = inspect_model(spec)
+    assert facts["parts"] == {name: number for name, number in parts.items() if number}
+    assert facts["parameters"] == count(model)
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_flops_count_each_linear_map_of_the_encoder(changes: dict[str, Any]) -> None:
+    spec = ModelSpec(**(SMALL | changes))
+    matrices = sum(part.weight.numel() for part in built(spec).encoder.modules() if isinstance(part, nn.Linear))
+    assert flops_per_token(spec, 10.5) == 2 * matrices + 4 * 10.5 * 48 * spec.num_hidden_layers
+    assert matrices == sum(part.matrices for part in encoder_weights(spec.encoder_spec()).values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_has_the_size_of_the_built_model(name: str) -> None:
+    spec = ModelSpec(**load_preset(name).model)
+    assert inspect_model(spec)["parameters"] == count(built(spec))
+    assert layer_activations(spec.encoder_spec()) > 9 * spec.hidden_size
+
+
+def test_inspecting_a_preset_loads_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys; from spectra_nsa.models.size import inspect_model, spec_of; inspect_model(spec_of('M456'));"
+        "print([name for name in ('torch', 'transformers', 'numpy') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
