@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from generate import PARTS
+from log_table import front_matter
 
 ROOT = Path(__file__).resolve().parents[1]
 COPY = ROOT / "build" / "docs"
@@ -30,8 +31,15 @@ def copy_pages() -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(page, target)
             if page.suffix == ".md":
-                text = page.read_text(encoding="utf-8")
-                target.write_text(GENERATED.sub(lambda part: PARTS[part[1]](), text), encoding="utf-8")
+                text = GENERATED.sub(lambda part: PARTS[part[1]](), page.read_text(encoding="utf-8"))
+                target.write_text(with_facts(page, text) if page.parent.name == "log" else text, encoding="utf-8")
+
+
+def with_facts(entry: Path, text: str) -> str:
+    """Returns a log entry with its front matter, which the site does not show, as a table below the title."""
+    facts = "\n".join(f"| {key} | {value} |" for key, value in front_matter(entry).items() if key != "command")
+    table = f"| | |\n|---|---|\n{facts}\n| command | `{front_matter(entry)['command']}` |\n"
+    return re.sub(r"^(# .+)$", lambda title: f"{title[1]}\n\n{table}", text, count=1, flags=re.MULTILINE)
 
 
 def main() -> int:

@@ -48,7 +48,7 @@ def train_command(
     dry_run: DryRun = False,
     as_json: JsonAtEnd = False,
 ) -> None:
-    """Train a model on pairs, triplets or scored pairs; docs/training.md has every KEY=VALUE.
+    """Train a model on pairs, triplets or scored pairs; docs/reference/recipe.md has every KEY=VALUE.
 
     Example: spectra train --model sentence-transformers/all-MiniLM-L6-v2 --data pairs.jsonl train.lr=5e-5
     """
