@@ -10,8 +10,8 @@ another function at random.
 Each step is logged with its loss. The first two set things up (kernels, the optimiser's memory) and are left out of
 the seconds a step. On a GPU a second run of --sustained steps follows, logged twice: its second half gives the
 sustained tokens/s and the share of the peak, without the waiting that a log at each step costs. What the share counts
-as useful work is in docs/training.md; recomputed activations are not, so that with checkpointing three quarters of the
-machine's best is all there is.
+as useful work is in docs/reference/files.md; recomputed activations are not, so with checkpointing three
+quarters of the machine's best is all there is.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def train(
     data: TrainingData | None = None,
     deadline: float | None = None,
 ) -> RunResult:
-    """Trains a model by a recipe and writes `runs/NAME/` (docs/training.md).
+    """Trains a model by a recipe and writes `runs/NAME/` (docs/reference/files.md).
 
     Under torchrun or `accelerate launch` every process calls this, and the first one writes.
 

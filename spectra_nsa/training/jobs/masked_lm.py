@@ -82,7 +82,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
 def pretrain(
     recipe: Recipe | None = None, *, resume: str | Path | None = None, deadline: float | None = None
 ) -> PretrainResult:
-    """Pretrains a masked-LM model by a recipe and writes `runs/NAME/` (docs/training.md).
+    """Pretrains a masked-LM model by a recipe and writes `runs/NAME/` (docs/guides/pretraining.md).
 
     Args:
         recipe: what to do; ``None`` only with `resume`.
@@ -198,7 +198,8 @@ def start_at_frequencies(bias_V: Tensor, documents: Documents) -> None:
     """Sets the bias of a masked-LM head to the logarithms of the tokens' frequencies, less their mean.
 
     Otherwise the token vectors, which are the decoder too, learn the frequencies first: all of them turn one way, and
-    what they are for is told from the rest of them only (docs/training.md; for language models, Meister et al. 2023).
+    what they are for is told from the rest of them only (docs/guides/pretraining.md; for language models, Meister
+    et al. 2023).
 
     Args:
         bias_V: changed in place.

@@ -57,7 +57,7 @@ class _Column:
 
 
 def ablation_document(plan: Plan, runs: Runs, baselines: Mapping[str, Measured]) -> dict[str, Any]:
-    """Everything that was found; docs/measuring.md explains the fields.
+    """Everything that was found; docs/reference/files.md explains the fields.
 
     Raises:
         SpectraError: a figure is undefined, or the tasks' data changed between two runs.
