@@ -18,7 +18,7 @@ from log_table import front_matter
 
 ROOT = Path(__file__).resolve().parents[1]
 COPY = ROOT / "build" / "docs"
-PAGES = ("*.md", "LICENSE", "docs/**/*.md", "docs/images/*", "log/*.md")
+PAGES = ("*.md", "LICENSE", "docs/**/*.md", "docs/images/*", "docs/site.css", "log/*.md")
 GENERATED = re.compile(r"<!-- generated: (\w+) -->.*?<!-- end -->", re.DOTALL)
 
 

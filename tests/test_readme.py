@@ -22,10 +22,10 @@ HUB = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def commands() -> list[str]:
-    """Returns the `spectra` lines of the bash blocks, continued lines joined; quickstart has a test of its own."""
+    """Returns the `spectra` lines of the bash blocks, with continued lines joined."""
     blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.startswith("spectra ") and line != "spectra quickstart"]
+    return [line for line in lines if line.startswith("spectra ")]
 
 
 @pytest.fixture(scope="module")
