@@ -1,0 +1,57 @@
+"""The examples of the pages: commands use verbs, options and recipe keys that exist, Python code existing names."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_main import FLAGS
+from tests.docs.test_pages import PAGES, ROOT
+from tests.docs.test_reference import RECIPE
+
+KEYS = set(re.findall(r"`([a-z_.]+)`", RECIPE))
+ENTRY_KEYS = {"weight", "start", "ramp", "joined", "margin"}
+GUIDES = [page for page in PAGES if page.name != "CHANGELOG.md"]
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Yields the words after `spectra` of each command in the page's blocks of code."""
+    for block in re.findall(r"```(?:bash)?\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            found = re.match(r"(?:\$ |!)?(?:(?:torchrun|accelerate launch).* -m spectra_nsa|spectra) (.+)", line)
+            if found and " - " not in line:
+                yield shlex.split(found[1], comments=True)
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_use_verbs_and_options_that_exist(page: Path) -> None:
+    for words in commands(page):
+        verb = words[0] if words[0] in FLAGS else " ".join(words[:2])
+        assert verb in FLAGS, words
+        unknown = [word for word in words if word.startswith("-") and word not in FLAGS[verb].split()]
+        assert not unknown, words
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_use_recipe_keys_that_exist(page: Path) -> None:
+    for words in commands(page):
+        for word in words:
+            key = re.match(r"((?:model|data|loss|distill|train|watch|backup|pretrain)\.[a-z_.]+)=", word)
+            if key:
+                entry, _, last = key[1].rpartition(".")
+                assert key[1] in KEYS or (entry in KEYS and last in ENTRY_KEYS), words
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_code_imports_names_that_exist(page: Path) -> None:
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("spectra_nsa"):
+                module = importlib.import_module(str(node.module))
+                assert all(hasattr(module, name.name) for name in node.names), ast.unparse(node)
