@@ -12,7 +12,8 @@ from typing import Any
 
 from spectra_nsa.config.overrides import read_override
 from spectra_nsa.config.recipe import Recipe
-from spectra_nsa.config.sections import ModelSection
+from spectra_nsa.config.sections import SHAPE_OPTIONS, ModelSection
+from spectra_nsa.config.shape_options import ShapeOption
 from spectra_nsa.config.terms import ROW_KINDS, TERM_FACTS, TermFacts, distillation_inputs
 from spectra_nsa.config.variants import Condition, RecipeFacts, Switch, Variant
 from spectra_nsa.core.errors import UsageError, unknown_name
@@ -59,6 +60,7 @@ def custom_variant(text: str) -> Variant:
     return Variant(part=name, about=rest, adds=True, values=values)
 
 
+_GATED_POOLING = ("attention", "entropy")
 _COMMON = ("name", "output", "train.seed", "train.patience", "data.train", "data.dev", "data.dev_rows")
 
 
@@ -79,7 +81,7 @@ def _check_rows(part: str, term: TermFacts, facts: RecipeFacts) -> None:
 
 
 def _check_sizes(part: str, facts: RecipeFacts) -> None:
-    if facts.sizes < 2:
+    if len(facts.model["semantic_dims"]) < 2:
         raise _senseless(part, "there is only one Matryoshka size", "give model.semantic_dims=[…] more of them")
 
 
@@ -105,12 +107,12 @@ def _path(kind: str) -> Switch:
     return switch
 
 
-def _model_flag(name: str) -> Switch:
-    """A part of the model that the recipe may leave open."""
+def _shape_switch(name: str, option: ShapeOption) -> Switch:
+    """Switches a part of the model that the recipe may leave open."""
 
     def switch(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
         _check_buildable(name, facts)
-        has = bool(getattr(facts, name))
+        has = bool(facts.model[option.field or name])
         return has, {f"model.{name}": not has}
 
     return switch
@@ -119,7 +121,7 @@ def _model_flag(name: str) -> Switch:
 def _pooling(kind: str) -> Switch:
     def switch(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
         _check_buildable(f"{kind}_pooling", facts)
-        has = facts.pooling == kind
+        has = facts.model["pooling"] == kind
         return has, {"model.pooling": "mean" if has else kind}
 
     return switch
@@ -184,7 +186,7 @@ def _term(part: str, term: TermFacts) -> Switch:
 
 def _term_detached(term: TermFacts) -> Condition:
     def detached(recipe: Recipe, facts: RecipeFacts) -> bool:
-        in_embedding = term.part == "entity" and facts.entity
+        in_embedding = term.part == "entity" and facts.model["entity"]
         return not term.joined and not recipe.loss.terms[term.name].joined and not in_embedding
 
     return detached
@@ -194,7 +196,7 @@ def _number(key: str, on: float, off: float) -> Switch:
     def switch(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
         section, name = key.split(".")
         value = getattr(getattr(recipe, section), name)
-        has = (facts.dropout if value is None else value) != off
+        has = (facts.model["hidden_dropout_prob"] if value is None else value) != off
         return has, {key: off if has else on}
 
     return switch
@@ -212,8 +214,8 @@ def _temperature(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, An
 
 
 def _gate_lr(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
-    gated = facts.path != "none" or facts.depth_mix or facts.entity or facts.pooling in ("attention", "entropy")
-    if not gated:
+    model = facts.model
+    if not (facts.path != "none" or model["depth_mix"] or model["entity"] or model["pooling"] in _GATED_POOLING):
         raise _senseless("gate_lr", "the model has no gates", "turn a gated part on, such as model.spectral=true")
     return _number("train.gate_lr", 50.0, 1.0)(recipe, facts)
 
@@ -221,8 +223,11 @@ def _gate_lr(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
 _MODEL_AND_OPTIONS = (
     Part("spectral", "the entropy-gated path beside attention, with the spectral filter", _path("spectral")),
     Part("conv", "the same path with a convolution instead of the filter", _path("conv")),
-    Part("depth_mix", "states of dyadic depths, gated into the last", _model_flag("depth_mix")),
-    Part("entity", "the entity vector, gated into `embedding`", _model_flag("entity")),
+    *(
+        Part(name, option.part, _shape_switch(name, option))
+        for name, option in SHAPE_OPTIONS.items()
+        if option.part is not None
+    ),
     Part("attention_pooling", "learned weights of tokens; mean pooling without it", _pooling("attention")),
     Part("entropy_pooling", "tokens weighted by attention entropy; mean pooling without it", _pooling("entropy")),
     Part("matryoshka", "the smaller sizes of `embedding`, trained too", _matryoshka),

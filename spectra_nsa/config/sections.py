@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from spectra_nsa.config.shape_options import ShapeOption, shape_options
 from spectra_nsa.config.terms import TERM_FACTS, TermFacts
 from spectra_nsa.core.errors import UsageError
 
@@ -46,31 +47,35 @@ class ModelSection(Section):
         gt=2,
         description="longest text in tokens, longer ones are cut; null keeps the checkpoint's or the preset's",
     )
-    pooling: Literal["mean", "cls", "max", "mean_max", "attention", "entropy"] | None = Field(
+    pooling: Annotated[Literal["mean", "cls", "max", "mean_max", "attention", "entropy"] | None, ShapeOption()] = Field(
         None, description="how token states become one vector; null keeps the checkpoint's or the preset's"
     )
-    semantic_dims: list[Annotated[int, Field(gt=0)]] | None = Field(
+    semantic_dims: Annotated[list[Annotated[int, Field(gt=0)]] | None, ShapeOption()] = Field(
         None, min_length=1, description="Matryoshka sizes, largest first; null derives them from the width"
     )
-    position: Literal["absolute", "rope"] | None = Field(
+    position: Annotated[Literal["absolute", "rope"] | None, ShapeOption(warm_start=False)] = Field(
         None, description="from scratch: learned or rotary positions; null keeps the preset's; a start has its own"
     )
-    spectral: bool | None = Field(
+    spectral: Annotated[bool | None, ShapeOption(field="attention", values={True: "spectral", False: "plain"})] = Field(
         None, description="the entropy-gated second path beside attention; null keeps the model's"
     )
-    mixer: Literal["spectral", "conv"] | None = Field(
+    mixer: Annotated[Literal["spectral", "conv"] | None, ShapeOption()] = Field(
         None, description="what the second path computes; null keeps the model's"
     )
-    spectral_dim: int | None = Field(None, gt=0, description="width of the second path; null keeps the model's")
-    entropy_every: int | None = Field(
+    spectral_dim: Annotated[int | None, ShapeOption()] = Field(
+        None, gt=0, description="width of the second path; null keeps the model's"
+    )
+    entropy_every: Annotated[int | None, ShapeOption()] = Field(
         None,
         gt=0,
         description=(
             "measure attention entropy in the top layer and in every N-th layer below it; null keeps the model's"
         ),
     )
-    depth_mix: bool | None = Field(None, description="mix states of lower layers into the last; null keeps the model's")
-    entity: bool | None = Field(
+    depth_mix: Annotated[bool | None, ShapeOption(part="states of dyadic depths, gated into the last")] = Field(
+        None, description="mix states of lower layers into the last; null keeps the model's"
+    )
+    entity: Annotated[bool | None, ShapeOption(part="the entity vector, gated into `embedding`")] = Field(
         None,
         description=(
             "add the entity vector to `embedding`; null keeps the model's and trains the head beside it; "
@@ -85,6 +90,9 @@ class ModelSection(Section):
     dropout: float | None = Field(
         0.0, ge=0, lt=1, description="hidden and attention dropout; null keeps the checkpoint's"
     )
+
+
+SHAPE_OPTIONS = shape_options(ModelSection.model_fields)
 
 
 class DataSection(Section):

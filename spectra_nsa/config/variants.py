@@ -16,24 +16,19 @@ class RecipeFacts:
     """What a recipe's model and data have where the recipe itself leaves it open.
 
     Attributes:
-        path: what stands beside attention: ``"none"``, ``"spectral"`` or ``"conv"``.
-        depth_mix: whether the model mixes depths.
-        entity: whether the entity vector is in `embedding`.
-        pooling: its kind.
-        dropout: of the hidden states.
-        sizes: the number of Matryoshka sizes.
+        model: the fields of the model's spec.
         saved: whether the recipe starts from a saved model, whose parts cannot be changed.
         rows: the kind of training rows.
     """
 
-    path: str
-    depth_mix: bool
-    entity: bool
-    pooling: str
-    dropout: float
-    sizes: int
+    model: Mapping[str, Any]
     saved: bool
     rows: RowKind
+
+    @property
+    def path(self) -> str:
+        """The path beside attention: ``"none"``, ``"spectral"`` or ``"conv"``."""
+        return str(self.model["mixer"]) if self.model["attention"] == "spectral" else "none"
 
 
 @dataclass(frozen=True, kw_only=True)

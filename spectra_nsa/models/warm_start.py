@@ -11,6 +11,8 @@ from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.base.modules.normalize import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from spectra_nsa.config.sections import SHAPE_OPTIONS
+from spectra_nsa.config.shape_options import shape_fields
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.heads.spec import default_dims
 from spectra_nsa.models.bert_adapter import config_from_bert, encoder_from_bert, fill_encoder
@@ -19,17 +21,11 @@ from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, build
 
+_SHAPE = {name: option for name, option in SHAPE_OPTIONS.items() if option.warm_start}
 OPTIONS = (
-    "spectral",
-    "mixer",
-    "spectral_dim",
+    *_SHAPE,
     "spectral_modes",
-    "entropy_every",
-    "depth_mix",
-    "entity",
-    "pooling",
     "normalize",
-    "semantic_dims",
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
     "max_seq_length",
@@ -62,13 +58,13 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
     if check_folder(folder) == "spectra_nsa":
         raise SpectraError(f"{checkpoint} is a Spectra model already: open it with spectra_nsa.load.")
     source = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    if "spectral" in options:
-        options["attention"] = "spectral" if options.pop("spectral") else "plain"
+    shape = shape_fields(_SHAPE, options)
+    options = {name: value for name, value in options.items() if name not in _SHAPE}
     max_seq_length = options.pop("max_seq_length", None) or source.max_seq_length
     fields, dense = _read_modules(source, str(checkpoint))
     bert: Any = source[0].model
     _refuse_gaps(folder, bert)
-    fields |= config_from_bert(bert.config.to_dict()) | {"max_length": max_seq_length} | options
+    fields |= config_from_bert(bert.config.to_dict()) | {"max_length": max_seq_length} | options | shape
     model = SpectraModel(SpectraConfig(**fields))
     fill_encoder(model.encoder, encoder_from_bert(bert.state_dict(), bert.config.num_hidden_layers))
     if dense is not None:

@@ -15,14 +15,30 @@ from spectra_nsa.config.variants import RecipeFacts, apply_variant
 from spectra_nsa.core.errors import UsageError
 
 BARE = RecipeFacts(
-    path="none", depth_mix=False, entity=False, pooling="mean", dropout=0.0, sizes=3, saved=False, rows="triplets"
+    model={
+        "attention": "plain",
+        "mixer": "spectral",
+        "depth_mix": False,
+        "entity": False,
+        "pooling": "mean",
+        "hidden_dropout_prob": 0.0,
+        "semantic_dims": [48, 32, 16],
+    },
+    saved=False,
+    rows="triplets",
 )
 # The facts of a warm start with the part turned on, as the plan would read them from the model.
 GAINED: dict[str, dict[str, Any]] = {
-    "spectral": {"path": "spectral"}, "conv": {"path": "conv"}, "depth_mix": {"depth_mix": True},
+    "spectral": {"attention": "spectral"}, "conv": {"attention": "spectral", "mixer": "conv"},
+    "depth_mix": {"depth_mix": True},
     "entity": {"entity": True}, "attention_pooling": {"pooling": "attention"},
     "entropy_pooling": {"pooling": "entropy"},
 }  # fmt: skip
+
+
+def with_model(facts: RecipeFacts, **fields: Any) -> RecipeFacts:
+    """Returns the facts with other fields of the model's spec."""
+    return replace(facts, model={**facts.model, **fields})
 
 
 WITH_TEACHER = load_recipe(None, ["distill.teachers=[one]"])
@@ -35,7 +51,7 @@ def recipe_for(name: str) -> Recipe:
 def facts_for(name: str) -> RecipeFacts:
     if name in ("cosent", "angle", "cosine", "contrastive"):
         return replace(BARE, rows="scored")
-    return replace(BARE, path="spectral") if name == "gate_lr" else BARE
+    return with_model(BARE, attention="spectral") if name == "gate_lr" else BARE
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -44,7 +60,7 @@ def test_a_part_switched_twice_is_as_it_was(name: str) -> None:
     once = variant_of(name, recipe, facts_for(name))
     changed = apply_variant(recipe, once)
     assert changed != recipe
-    after = replace(facts_for(name), **GAINED.get(name, {}))
+    after = with_model(facts_for(name), **GAINED.get(name, {}))
     back = variant_of(name, changed, after)
     assert back.adds is not once.adds and back.part == once.part == name
     assert once.name == f"{'with' if once.adds else 'without'}-{name}"
@@ -77,7 +93,7 @@ def test_every_switch_of_the_recipe_is_in_the_catalogue() -> None:
         ("angle", [], {}, "sentence1, sentence2, score"),
         ("spectral", [], {"saved": True}, "saved model"),
         ("entity", [], {"saved": True}, "saved model"),
-        ("matryoshka", [], {"sizes": 1}, "semantic_dims"),
+        ("matryoshka", [], {"model": {**BARE.model, "semantic_dims": [48]}}, "semantic_dims"),
         ("matryoshka_angular", ["model.matryoshka=false"], {}, "model.matryoshka=true"),
         ("anchor", ["loss.terms.anchor.weight=0"], {}, "loss.terms.anchor.weight=1"),
         ("anchor-joined", ["model.anchor=false"], {}, "model.anchor=true"),
@@ -103,18 +119,21 @@ def test_a_head_is_detached_until_it_is_joined() -> None:
     both = with_values(joined, {"loss.terms.fast.joined": True})
     assert not variant_of("bridge", both, BARE).detached
     assert variant_of("entity_term", Recipe(), BARE).detached
-    assert not variant_of("entity_term", Recipe(), replace(BARE, entity=True)).detached
+    assert not variant_of("entity_term", Recipe(), with_model(BARE, entity=True)).detached
     assert not variant_of("anchor-joined", Recipe(), BARE).detached
 
 
 def test_conv_and_spectral_replace_each_other() -> None:
     recipe = Recipe()
-    assert variant_of("conv", recipe, replace(BARE, path="spectral")).values == {
+    assert variant_of("conv", recipe, with_model(BARE, attention="spectral")).values == {
         "model.spectral": True,
         "model.mixer": "conv",
     }
-    assert variant_of("spectral", recipe, replace(BARE, path="spectral")).values == {"model.spectral": False}
-    assert variant_of("spectral", recipe, replace(BARE, path="conv")).values["model.mixer"] == "spectral"
+    assert variant_of("spectral", recipe, with_model(BARE, attention="spectral")).values == {"model.spectral": False}
+    assert (
+        variant_of("spectral", recipe, with_model(BARE, attention="spectral", mixer="conv")).values["model.mixer"]
+        == "spectral"
+    )
 
 
 def test_a_custom_part() -> None:

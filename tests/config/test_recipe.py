@@ -223,10 +223,10 @@ def test_a_number_is_a_name() -> None:
 def test_poolings_are_those_of_the_model() -> None:
     from typing import get_args
 
-    from spectra_nsa.heads.pooling import POOLING
+    from spectra_nsa.heads.kinds import POOLINGS
 
     annotation = ModelSection.model_fields["pooling"].annotation
-    assert {name for part in get_args(annotation) for name in get_args(part)} == set(POOLING)
+    assert {name for part in get_args(annotation) for name in get_args(part)} == set(POOLINGS)
 
 
 def test_a_term_keeps_its_own_defaults() -> None:

@@ -6,6 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.config.sections import SHAPE_OPTIONS
+from spectra_nsa.config.shape_options import shape_fields
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 
@@ -66,7 +68,7 @@ def _opened(recipe: Recipe) -> SpectraSentenceTransformer:
             tokenizer=section.tokenizer,
             max_length=section.max_length,
             dropout=section.dropout,
-            **_parts(recipe, fresh=True),
+            **_shape(recipe),
         )
     folder = find_model(section.start, accept=(*SPECTRA, "cross")).folder  # a cross-encoder has an encoder too
     if check_folder(folder) == "bert":
@@ -75,14 +77,14 @@ def _opened(recipe: Recipe) -> SpectraSentenceTransformer:
                 f"model.position: {section.start} has learned positions, and its other weights belong to them. Leave "
                 "the key out, or train from scratch by model.size."
             )
-        options = _parts(recipe) | {
+        options = {name: getattr(section, name) for name, option in SHAPE_OPTIONS.items() if option.warm_start} | {
             "hidden_dropout_prob": section.dropout,
             "attention_probs_dropout_prob": section.dropout,
             "max_seq_length": section.max_length,
         }
         return warm_start(folder, **{name: value for name, value in options.items() if value is not None})
     model = load(folder)
-    for name, value in _parts(recipe, fresh=True).items():
+    for name, value in _shape(recipe).items():
         if getattr(model.spectra.config, name) != value:
             raise SpectraError(f"model.{name} is part of a saved model and cannot be changed to {value}.")
     if section.max_length is not None:
@@ -93,19 +95,9 @@ def _opened(recipe: Recipe) -> SpectraSentenceTransformer:
     return model
 
 
-_PARTS = (
-    "position", "spectral", "mixer", "spectral_dim", "entropy_every", "depth_mix", "entity", "pooling", "semantic_dims",
-)  # fmt: skip
-
-
-def _parts(recipe: Recipe, *, fresh: bool = False) -> dict[str, Any]:
-    """The model's parts that a recipe names, as options of `warm_start`, or as fields of a fresh model's config."""
-    found = {name: value for name in _PARTS if (value := getattr(recipe.model, name)) is not None}
-    if not fresh:
-        found.pop("position", None)
-    elif "spectral" in found:
-        found["attention"] = "spectral" if found.pop("spectral") else "plain"
-    return found
+def _shape(recipe: Recipe) -> dict[str, Any]:
+    """Returns the fields of the model's spec that a recipe sets."""
+    return shape_fields(SHAPE_OPTIONS, recipe.model.model_dump())
 
 
 def planned_config(recipe: Recipe) -> tuple[SpectraConfig, int]:
@@ -124,6 +116,6 @@ def planned_config(recipe: Recipe) -> tuple[SpectraConfig, int]:
         section.size or "M456",
         tokenizer=section.tokenizer,
         max_length=section.max_length,
-        **_parts(recipe, fresh=True),
+        **_shape(recipe),
     )
     return config, config.max_length or config.max_position_embeddings

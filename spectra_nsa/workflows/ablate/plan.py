@@ -147,12 +147,7 @@ def recipe_facts(recipe: Recipe, data: TrainingData) -> RecipeFacts:
     config, _ = planned_config(recipe)
     start = recipe.model.start
     return RecipeFacts(
-        path=config.mixer if config.attention == "spectral" else "none",
-        depth_mix=config.depth_mix,
-        entity=config.entity,
-        pooling=config.pooling,
-        dropout=config.hidden_dropout_prob,
-        sizes=len(config.semantic_dims or []),
+        model=config.to_dict(),
         saved=start is not None and check_folder(resolve_folder(start)) != "bert",
         rows=row_kind(len(data.columns), data.scored),
     )
