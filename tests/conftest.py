@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.envi
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+
+from tests.tools.fork_server import ForkServer
+from tests.tools.shortcuts import take_shortcuts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -96,6 +100,31 @@ def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.delenv("XDG_CACHE_HOME", raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shortcuts() -> Iterator[None]:
+    """Skips what is slow and no result depends on (`tests.tools.shortcuts`)."""
+    with pytest.MonkeyPatch.context() as patch:
+        take_shortcuts(patch)
+        yield
+
+
+@pytest.fixture(scope="session")
+def fork_server(own_home: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Starts `spectra` commands in processes that need not import anything (`tests.tools.fork_server`)."""
+    server = ForkServer(tmp_path_factory.mktemp("commands"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def run_spectra(fork_server: ForkServer) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command: ``run_spectra("inspect", "mini", cwd=tmp_path, env={"COLUMNS": "200"})``.
+
+    Returns its exit status and what it printed. Use it unless the test is about the start-up of a real process.
+    """
+    return fork_server.run
 
 
 @pytest.fixture

@@ -5,17 +5,15 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import spectra_nsa as sp
 from tests.builders import WORDS, bert_folder
+from tests.tools.fork_server import ForkServer
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 HUB = "sentence-transformers/all-MiniLM-L6-v2"
@@ -58,17 +56,15 @@ def test_the_readme_has_commands() -> None:
 
 
 @pytest.mark.parametrize("line", commands())
-def test_a_command_of_the_readme_runs(line: str, home: Path) -> None:
+def test_a_command_of_the_readme_runs(line: str, home: Path, fork_server: ForkServer) -> None:
     words = shlex.split(line.replace(HUB, "./hub"))[1:]
-    environment = os.environ | {"HOME": str(home)}
-    command = [sys.executable, "-m", "spectra_nsa", *words]
-    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
+    done = fork_server.run(*words, cwd=home, env={"HOME": str(home)})
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
 
-def test_the_python_example_runs(home: Path) -> None:
+def test_the_python_example_runs(home: Path, fork_server: ForkServer) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True)
+    done = fork_server.run(code=code, cwd=home)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("(2, 128) def ")

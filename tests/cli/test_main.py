@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,9 @@ import typer
 from typer.testing import CliRunner
 
 from spectra_nsa.cli.main import app, main
+from tests.tools.fork_server import ForkServer
+
+Spectra = Callable[..., subprocess.CompletedProcess[str]]
 
 # A name that leaves this table breaks somebody's script; a new one is added here on purpose.
 # Arguments stand first, by name; then the options.
@@ -75,16 +77,10 @@ def verbs(command: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from verbs(child, f"{name} {below}".strip())
 
 
-def spectra(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs the command in a process of its own, at home in `folder`."""
-    return subprocess.run(
-        [sys.executable, "-m", "spectra_nsa", *arguments],
-        cwd=folder,
-        env=os.environ | {"HOME": str(folder), "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+@pytest.fixture
+def spectra(fork_server: ForkServer, tmp_path: Path) -> Spectra:
+    """Runs a command at home in the test's folder."""
+    return lambda *words: fork_server.run(*words, cwd=tmp_path, env={"HOME": str(tmp_path), "COLUMNS": "200"})
 
 
 def test_the_verbs_and_their_flags() -> None:
@@ -164,8 +160,8 @@ def test_help_of_the_command_names_every_verb() -> None:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,
 )
-def test_exit_status_and_message(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
-    run = spectra(*arguments, folder=tmp_path)
+def test_exit_status_and_message(spectra: Spectra, arguments: list[str], code: int, said: str) -> None:
+    run = spectra(*arguments)
     assert run.returncode == code, run.stderr
     assert said in (run.stderr if code else run.stdout)
     assert "Traceback" not in run.stderr
@@ -173,8 +169,8 @@ def test_exit_status_and_message(tmp_path: Path, arguments: list[str], code: int
         assert run.stdout == "", "a failure leaves standard output to nobody"
 
 
-def test_a_failed_command_leaves_nothing(tmp_path: Path) -> None:
-    assert spectra("train", "--data", "gone.jsonl", "--size", "small", folder=tmp_path).returncode == 1
+def test_a_failed_command_leaves_nothing(spectra: Spectra, tmp_path: Path) -> None:
+    assert spectra("train", "--data", "gone.jsonl", "--size", "small").returncode == 1
     assert not list(tmp_path.rglob("runs/*/*")) and not (tmp_path / "last.json").exists()
 
 
@@ -200,10 +196,10 @@ def test_help_is_light(tmp_path: Path) -> None:
     assert not modules_after(code, tmp_path) & {*HEAVY, "numpy"}
 
 
-def test_version_names_what_it_stands_on_and_imports_none_of_it(tmp_path: Path) -> None:
+def test_version_names_the_libraries_and_imports_none(spectra: Spectra, tmp_path: Path) -> None:
     import spectra_nsa
 
-    run = spectra("--version", folder=tmp_path)
+    run = spectra("--version")
     assert run.returncode == 0 and run.stdout.startswith(f"spectra-nsa {spectra_nsa.__version__}\n")
     assert {line.split()[0] for line in run.stdout.splitlines()} >= {"torch", "transformers", "sentence-transformers"}
     code = (
@@ -252,7 +248,7 @@ def test_inspect_json() -> None:
     [
         (
             ["mine", "p.jsonl", "-m", "bm25", "-o", "m.jsonl"],
-            "mine.mine",
+            "mine.run.mine",
             "stopped; the same command goes on where it was",
         ),
         (["tokenizer", "train", "p.jsonl", "-o", "words"], "tokenizer.train_tokenizer_on", "spectra: interrupted"),

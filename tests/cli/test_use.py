@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +12,15 @@ import pytest
 
 import spectra_nsa as sp
 from tests.builders import bert_folder
+from tests.tools.fork_server import ForkServer
+
+Spectra = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def spectra(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "spectra_nsa", *words],
-        capture_output=True,
-        text=True,
-        cwd=home,
-        env=os.environ | {"HOME": str(home)},
-    )
+@pytest.fixture(scope="module")
+def spectra(fork_server: ForkServer, home: Path) -> Spectra:
+    """Runs a command at home."""
+    return lambda *words: fork_server.run(*words, cwd=home, env={"HOME": str(home)})
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +35,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_encode_writes_every_output(home: Path) -> None:
+def test_encode_writes_every_output(home: Path, spectra: Spectra) -> None:
     done = spectra(
         "encode", "saved", "--input", "lines.txt", "--outputs", "embedding,semantic", "--dim", "8",
-        "--output", "v.npz", "--json", home=home,
+        "--output", "v.npz", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["shapes"] == {"embedding": [2, 8], "semantic": [2, 8]}
@@ -49,36 +47,36 @@ def test_encode_writes_every_output(home: Path) -> None:
     assert np.allclose(arrays["embedding"], wanted, atol=1e-6)
 
 
-def test_encode_takes_texts_one_after_another(home: Path) -> None:
-    done = spectra("encode", "saved", "--texts", "open", "a file", "--json", home=home)
+def test_encode_takes_texts_one_after_another(home: Path, spectra: Spectra) -> None:
+    done = spectra("encode", "saved", "--texts", "open", "a file", "--json")
     assert json.loads(done.stdout)["shapes"] == {"embedding": [2, 32]}
 
 
-def test_similarity_of_a_checkpoint_and_of_what_was_saved(home: Path) -> None:
+def test_similarity_of_a_checkpoint_and_of_what_was_saved(home: Path, spectra: Spectra) -> None:
     values = [
-        json.loads(spectra("similarity", name, "open", "sort", "--json", home=home).stdout)["similarity"]
+        json.loads(spectra("similarity", name, "open", "sort", "--json").stdout)["similarity"]
         for name in ("saved", "start/model")
     ]
     assert values[0] == pytest.approx(values[1], abs=1e-5)
 
 
-def test_train_then_search_without_naming_the_model(home: Path) -> None:
-    lost = spectra("search", "open", "--corpus", "lines.txt", home=home)
+def test_train_then_search_without_naming_the_model(home: Path, spectra: Spectra) -> None:
+    lost = spectra("search", "open", "--corpus", "lines.txt")
     assert lost.returncode == 1 and "quickstart" in lost.stderr
     done = spectra(
         "train", "--model", "start/model", "--data", "pairs.jsonl", "--max-steps", "2", "--batch", "8", "--name", "r",
-        "--json", home=home,
+        "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == 2
-    found = spectra("search", "open a file", "--corpus", "lines.txt", "-k", "1", "--json", home=home)
+    found = spectra("search", "open a file", "--corpus", "lines.txt", "-k", "1", "--json")
     hits = json.loads(found.stdout)["hits"]
     assert [hit["text"] for hit in hits] == ["open a file"] and hits[0]["score"] == pytest.approx(1, abs=1e-2)
 
 
-def test_dry_run_trains_nothing(home: Path) -> None:
+def test_dry_run_trains_nothing(home: Path, spectra: Spectra) -> None:
     words = ["train", "--size", "small", "--data", "pairs.jsonl", "--dry-run", "--json", "name=dry"]
-    plan = json.loads(spectra(*words, home=home).stdout)
+    plan = json.loads(spectra(*words).stdout)
     assert plan["rows"] + plan["dev_rows"] == 40 and plan["steps"] > 0 and plan["parameters"] > 4e6
     assert not (home / "runs" / "dry").exists()
 
@@ -104,28 +102,30 @@ def test_dry_run_trains_nothing(home: Path) -> None:
         (["inspect", "mini", "--gpu", "H1000"], 2, "H100"),
     ],
 )
-def test_mistakes_get_a_remedy_and_no_traceback(home: Path, words: list[str], code: int, message: str) -> None:
-    done = spectra(*words, home=home)
+def test_mistakes_get_a_remedy_and_no_traceback(
+    home: Path, spectra: Spectra, words: list[str], code: int, message: str
+) -> None:
+    done = spectra(*words)
     assert done.returncode == code, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_columns_of_names_of_their_own(home: Path) -> None:
+def test_columns_of_names_of_their_own(home: Path, spectra: Spectra) -> None:
     own = ["--columns", "text=story"]
-    found = spectra("search", "saved", "open a file", "--corpus", "odd.csv", *own, "-k", "1", "--json", home=home)
+    found = spectra("search", "saved", "open a file", "--corpus", "odd.csv", *own, "-k", "1", "--json")
     assert [hit["text"] for hit in json.loads(found.stdout)["hits"]] == ["open a file"], found.stderr
-    vectors = spectra("encode", "saved", "--input", "odd.csv", *own, "--json", home=home)
+    vectors = spectra("encode", "saved", "--input", "odd.csv", *own, "--json")
     assert json.loads(vectors.stdout)["texts"] == ["open a file", "sort the list"], vectors.stderr
     for words in (["codes", "fit", "saved", "--corpus"], ["anomaly", "fit", "saved", "--texts"]):
-        done = spectra(*words, "odd.csv", *own, "--output", "fitted", home=home)
+        done = spectra(*words, "odd.csv", *own, "--output", "fitted")
         assert done.returncode == 1 and "texts" in done.stderr and "column" not in done.stderr  # two are too few
 
 
 @pytest.mark.parametrize("more", [[], ["--symmetric"]])
-def test_search_by_codes_first_finds_what_exact_search_does(home: Path, more: list[str]) -> None:
+def test_search_by_codes_first_finds_what_exact_search_does(home: Path, spectra: Spectra, more: list[str]) -> None:
     words = ["search", "saved", "open a file", "--corpus", "lines.txt", "-k", "2", "--json"]
-    exact = spectra(*words, home=home)
-    coded = spectra(*words, "--bits", "128", *more, home=home)
+    exact = spectra(*words)
+    coded = spectra(*words, "--bits", "128", *more)
     assert coded.returncode == 0 and "fitted to no corpus" in coded.stderr, coded.stderr
     hits, wanted = json.loads(coded.stdout)["hits"], json.loads(exact.stdout)["hits"]
     assert [hit["text"] for hit in hits] == [hit["text"] for hit in wanted]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.training.run import train
 from spectra_nsa.training.runs.checkpoints import find_checkpoint
 from tests.builders import WORDS
+from tests.tools.fork_server import ForkServer
 
 
 @pytest.fixture(scope="module")
@@ -138,35 +136,36 @@ def test_a_resumed_run_ends_bit_identical(tmp_path: Path, start: Path, pairs: Pa
     assert first == again
 
 
-def test_ctrl_c_saves_a_checkpoint_and_resume_finishes(tmp_path: Path, start: Path, pairs: Path) -> None:
+def test_ctrl_c_saves_a_checkpoint_and_resume_finishes(
+    tmp_path: Path, start: Path, pairs: Path, fork_server: ForkServer
+) -> None:
     recipe = recipe_of(
         tmp_path,
         start,
         pairs,
-        "train.max_steps=400",
+        "train.max_steps=100",
         "train.checkpoint_every=1000",
         "data.dev_rows=0",
         f"backup.to={tmp_path}/there",
     )
     (tmp_path / "r.yaml").write_text(recipe.to_yaml())
-    command = [sys.executable, "-m", "spectra_nsa", "train"]
-    process = subprocess.Popen([*command, str(tmp_path / "r.yaml")], stderr=subprocess.PIPE, text=True)
+    command = fork_server.start("train", str(tmp_path / "r.yaml"))
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    step = int(re.search(r"stopped at step (\d+)", errors)[1])  # type: ignore[index]
+    command.send_signal(signal.SIGINT)
+    stopped = command.wait()
+    assert stopped.returncode == 130, stopped.stderr
+    step = int(re.search(r"stopped at step (\d+)", stopped.stderr)[1])  # type: ignore[index]
     assert (tmp_path / "run" / "checkpoints" / f"step-{step}" / "trainer_state.json").is_file()
     assert not (tmp_path / "run" / "model").exists()
-    assert f"Interrupted at step {step} of 400" in (tmp_path / "run" / "report.html").read_text()
+    assert f"Interrupted at step {step} of 100" in (tmp_path / "run" / "report.html").read_text()
     assert (tmp_path / "there" / "run" / f"step-{step}" / "manifest.json").is_file()
-    done = subprocess.run([*command, "--resume", str(tmp_path / "run"), "--json"], capture_output=True, text=True)
+    done = fork_server.run("train", "--resume", str(tmp_path / "run"), "--json")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert facts["steps"] == 400 and Path(facts["model"]).is_dir()
+    assert facts["steps"] == 100 and Path(facts["model"]).is_dir()
 
 
 def test_a_second_run_of_the_same_name_is_refused(tmp_path: Path, start: Path, pairs: Path) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from spectra_nsa.training.data.documents import Documents
 from spectra_nsa.training.jobs.masked_lm import PretrainResult, check_recipe, pretrain, start_at_frequencies
 from spectra_nsa.training.run import train
 from tests.builders import WORDS
+from tests.tools.fork_server import ForkServer
 
 
 @pytest.fixture(scope="module")
@@ -112,35 +112,28 @@ def test_a_run_that_goes_on_ends_bit_identical(trained: PretrainResult, whole: P
     assert rows_of(whole) == rows_of(trained.folder)
 
 
-def test_runs_killed_at_any_moment_end_bit_identical(start: Path, texts: Path, tmp_path: Path) -> None:
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "tests.training.killing"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert driver.stdin is not None and driver.stdout is not None
+def test_runs_killed_at_any_moment_end_bit_identical(
+    start: Path, texts: Path, tmp_path: Path, fork_server: ForkServer
+) -> None:
     options = [
         "pretrain", "--model", str(start), "--data", str(texts), "--batch", "4", "--max-steps", "10", "data.dev_rows=8",
         "train.checkpoint_every=2", "train.evaluate_every=1", "train.log_every=3", "train.precision=fp32",
         "train.accumulation=2", "model.dropout=0.1", "model.max_length=32", f"output={tmp_path}",
     ]  # fmt: skip
-
-    def call(folder: Path, *arguments: str, **death: Any) -> dict[str, Any]:
-        order = {"arguments": arguments, "folder": str(folder), "output": f"{folder}.txt", **death}
-        driver.stdin.write(json.dumps(order) + "\n")
-        driver.stdin.flush()
-        return json.loads(driver.stdout.readline())
-
     whole = tmp_path / "whole"
-    events = call(whole, *options, "--name", "whole")
-    assert events["status"] == 0, Path(f"{whole}.txt").read_text()
+    command = fork_server.start(*options, "--name", "whole", folder=whole)
+    done = command.wait()
+    assert done.returncode == 0, done.stderr
     for share in (0.35, 0.8):
         part = tmp_path / f"part-{share}"
-        assert call(part, *options, "--name", part.name, event=int(share * events["events"]))["status"] == -9
+        kill_at = int(share * command.events)
+        killed = fork_server.start(*options, "--name", part.name, folder=part, kill_at=kill_at).wait()
+        assert killed.returncode == -signal.SIGKILL
         assert not (part / "model").exists()
-        assert call(part, "pretrain", "--resume", str(part))["status"] == 0, Path(f"{part}.txt").read_text()
+        resumed = fork_server.run("pretrain", "--resume", str(part))
+        assert resumed.returncode == 0, resumed.stderr
         torch.testing.assert_close(weights(part), weights(whole), rtol=0, atol=0)
         assert rows_of(part) == rows_of(whole)
-    driver.stdin.close()
-    driver.wait(60)
 
 
 def test_the_saved_model_is_a_masked_lm_and_a_start(trained: PretrainResult, tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,37 +18,41 @@ from safetensors.torch import load_file
 from spectra_nsa.core.checksums import damage
 from spectra_nsa.training.runs.checkpoints import checkpoints_of
 from tests.builders import WORDS
+from tests.tools.fork_server import TIMEOUT, ForkServer
 
 # What a machine that is busy, or a process that begins anew, may log otherwise.
 OF_THE_CLOCK = {
     "time", "eval_runtime", "pairs_per_second", "tokens_per_second", "padding_waste", "matmul_share", "memory_gb",
 }  # fmt: skip
-Train = Callable[..., dict[str, Any]]
+
+
+class Ended(NamedTuple):
+    status: int
+    stderr: str
+    events: int
+    seconds: float
+
+
+Train = Callable[..., Ended]
 
 
 @pytest.fixture(scope="module")
-def train(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Train]:
-    """`spectra train` in a process that is forked for each call."""
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "tests.training.killing"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+def train(fork_server: ForkServer) -> Train:
+    """`spectra train`: the exit status, what it printed, the events in its folder, and its seconds.
 
-    def call(folder: Path, *arguments: str, **death: Any) -> dict[str, Any]:
-        order = {"arguments": ["train", *arguments], "folder": str(folder), "output": f"{folder}.txt", **death}
-        assert driver.stdin is not None and driver.stdout is not None
-        driver.stdin.write(json.dumps(order) + "\n")
-        driver.stdin.flush()
-        try:
-            return json.loads(driver.stdout.readline())
-        except BaseException:  # its answer would be taken for the next call's
-            driver.kill()
-            raise
+    `event` kills it at that event, `seconds` after that time.
+    """
 
-    call(tmp_path_factory.mktemp("first"), "--help")  # everything is loaded now, and a call takes what it takes
-    yield call
-    assert driver.stdin is not None
-    driver.stdin.close()
-    driver.wait(60)
+    def call(folder: Path, *words: str, event: int | None = None, seconds: float = TIMEOUT) -> Ended:
+        began = time.monotonic()
+        command = fork_server.start("train", *words, folder=folder, kill_at=event)
+        if command.poll(seconds) is None:
+            command.send_signal(signal.SIGKILL)
+        done = command.wait()
+        return Ended(done.returncode, done.stderr, command.events, time.monotonic() - began)
+
+    call(Path("first"), "--help")  # starts the server, which takes longer than a run
+    return call
 
 
 def rows_file(path: Path, columns: list[str]) -> Path:
@@ -115,28 +119,25 @@ def test_a_killed_run_ends_bit_identical(tmp_path: Path, start: Path, train: Tra
     words = recipe(tmp_path, start, kind)
     whole = tmp_path / "whole"
     done = train(whole, *words, f"output={tmp_path}", "name=whole")
-    seconds = done["seconds"]
-    assert done["status"] == 0, Path(f"{whole}.txt").read_text()
+    assert done.status == 0, done.stderr
+    seconds = done.seconds
     chance = random.Random(0)
     runs, dead = 0, 0
     while dead < kills:  # a run that ends before it has been killed so often is followed by another
-        runs, part, known = runs + 1, tmp_path / f"part-{runs}", False
-        ended = {"status": -9}
-        while ended["status"] == -9:
-            arguments = ["--resume", str(part)] if known else [*words, f"output={tmp_path}", f"name={part.name}"]
+        runs, part, known, ended = runs + 1, tmp_path / f"part-{runs + 1}", False, None
+        while ended is None or ended.status == -signal.SIGKILL:
+            words_now = ["--resume", str(part)] if known else [*words, f"output={tmp_path}", f"name={part.name}"]
             if dead >= kills:
-                death = {}
+                ended = train(part, *words_now)
             elif dead % 3:  # anywhere in a file's work, most of which is writing checkpoints
-                death = {"event": chance.randint(1, done["events"] // 2)}
+                ended = train(part, *words_now, event=chance.randint(1, done.events // 2))
             else:
-                death = {"seconds": chance.uniform(0.1, 0.9) * seconds}
-            ended = train(part, *arguments, **death)
-            if not known and ended["status"] == 0:  # outran its death: the first may have begun on a cold disk
-                seconds = ended["seconds"]
-            dead += ended["status"] == -9
+                ended = train(part, *words_now, seconds=chance.uniform(0.1, 0.9) * seconds)
+            if not known and ended.status == 0:  # outran its death: the first may have begun on a cold disk
+                seconds = ended.seconds
+            dead += ended.status == -signal.SIGKILL
             known = (part / "recipe.yaml").is_file()
-            halves = [one for one in checkpoints_of(part) if damage(one)]
-            assert not halves, "half a checkpoint stands under a whole one's name"
-        assert ended["status"] == 0, Path(f"{part}.txt").read_text()
+            assert not [path for path in checkpoints_of(part) if damage(path)], "a checkpoint of this name is complete"
+        assert ended.status == 0, ended.stderr
         assert_same(whole, part)
-    print(f"{dead} kills in {runs} runs; {seconds:.1f} s and {done['events']} events uninterrupted")
+    print(f"{dead} kills in {runs} runs; {seconds:.1f} s and {done.events} events uninterrupted")

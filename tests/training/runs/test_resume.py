@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -265,14 +264,8 @@ def test_no_folder_is_half_gone_under_its_name(tmp_path: Path, monkeypatch: pyte
     assert not list((root / "step-3").iterdir())
 
 
-def spectra(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "spectra_nsa", *words], cwd=folder, capture_output=True, text=True, timeout=300
-    )
-
-
 def test_a_lost_run_is_restored_and_goes_on(
-    recipe: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe: Callable[..., Recipe], tmp_path: Path, run_spectra: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     there = tmp_path / "drive"
     result = train(recipe("name=mine", f"backup.to={there}", "backup.every=1", "backup.keep=9"))
@@ -286,10 +279,10 @@ def test_a_lost_run_is_restored_and_goes_on(
     for name in set(units) - {"step-2"}:  # the machine went away after the first copy
         shutil.rmtree(there / "mine" / name)
     run = str(tmp_path / "runs" / "mine")
-    done = spectra(tmp_path, "backup", "restore", str(there), "--json")
+    done = run_spectra("backup", "restore", str(there), "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"schema": 1, "run": "runs/mine", "step": 2, "units": ["step-2"]}
-    done = spectra(tmp_path, "train", "--resume", "runs/mine", "--json")
+    done = run_spectra("train", "--resume", "runs/mine", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert facts["steps"] == 6 and facts["backup"]["lost"] == [] and facts["run"] == run

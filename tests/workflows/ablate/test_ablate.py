@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from spectra_nsa.workflows.ablate.effects import verdict
 from spectra_nsa.workflows.ablate.plan import Measures, Plan, make_plan
 from spectra_nsa.workflows.ablate.run import ablate, plan_document
 from tests.builders import WORDS, bert_folder
+from tests.tools.fork_server import ForkServer
 
 PARTS_HERE = ("matryoshka", "anchor")
 
@@ -281,27 +279,14 @@ def test_stopped_and_failed_half_way_it_goes_on_and_ends_the_same(
     assert document["parts"][0]["same"], "a run that was stopped thrice ends on the vectors of one that was not"
 
 
-@pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(home: Path, tmp_path: Path) -> None:
+def test_ctrl_c_says_how_to_resume(home: Path, tmp_path: Path, fork_server: ForkServer) -> None:
     (home / "recipe.yaml").write_text(recipe_of(home, "train.max_steps=60").to_yaml())
     words = ["recipe.yaml", "--parts", "anchor", "--seeds", "1", "--task", "sts=dev.jsonl", "--output", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "spectra_nsa", "ablate", *words],
-        cwd=home,
-        env=os.environ | {"HOME": str(tmp_path / "home")},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    _wait_for(tmp_path / "runs" / "recipe-seed0" / "checkpoints", process)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130 and "the same command goes on" in said
-
-
-def _wait_for(folder: Path, process: subprocess.Popen[Any]) -> None:
-    """Until a checkpoint stands there."""
-    end = time.monotonic() + 120
-    while not list(folder.glob("step-*")):
-        assert process.poll() is None and time.monotonic() < end, "it ended before it could be stopped"
+    command = fork_server.start("ablate", *words, cwd=home, env={"HOME": str(tmp_path / "home")})
+    checkpoints, end = tmp_path / "runs" / "recipe-seed0" / "checkpoints", time.monotonic() + 120
+    while not list(checkpoints.glob("step-*")):
+        assert command.poll() is None and time.monotonic() < end, "it ended before it could be stopped"
         time.sleep(0.02)
+    command.send_signal(signal.SIGINT)
+    stopped = command.wait()
+    assert stopped.returncode == 130 and "the same command goes on" in stopped.stderr

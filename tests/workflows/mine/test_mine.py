@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from spectra_nsa.index import topk
 from spectra_nsa.index.blocks import Blocks
 from spectra_nsa.workflows.mine import scorers as teachers
 from tests.builders import WORDS, bert_folder
+from tests.tools.fork_server import ForkServer
 
 # Anchor i asks for one animal; its positive names it, and the documents around it share ever fewer of its words.
 ROWS = [
@@ -336,7 +335,7 @@ def test_a_run_that_dies_goes_on_and_ends_the_same(
     assert (tmp_path / "mined.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
-def test_a_killed_process_goes_on(pairs: Write, tmp_path: Path, model: Path) -> None:
+def test_a_killed_process_resumes(pairs: Write, tmp_path: Path, model: Path, fork_server: ForkServer) -> None:
     """SIGKILL from within, after the second block of hits; then the same command again."""
     code = """
 import os, signal, sys
@@ -358,9 +357,8 @@ print(len(done))
 """
 
     def run(output: str, deadly: str, home: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", code, str(pairs(many())), str(model), str(tmp_path / output), deadly]
-        variables = os.environ | {"XDG_CACHE_HOME": str(tmp_path / home)}
-        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=200)
+        words = [str(pairs(many())), str(model), str(tmp_path / output), deadly]
+        return fork_server.run(*words, code=code, env={"XDG_CACHE_HOME": str(tmp_path / home)})
 
     whole = run("whole.jsonl", "no", "one")
     assert whole.returncode == 0, whole.stderr

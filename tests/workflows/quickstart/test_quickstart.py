@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import spectra_nsa as sp
+from tests.tools.fork_server import ForkServer
 
 
 @pytest.mark.slow
@@ -37,8 +38,6 @@ def test_quickstart_end_to_end(tmp_path: Path, minilm: Path) -> None:
     assert sp.load(tmp_path / "q" / "model").encode("open a file").shape == (384,)
 
 
-def test_too_little_time_is_said(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "spectra_nsa", "quickstart", "--minutes", "0.1"], capture_output=True, text=True
-    )
+def test_too_little_time_is_refused(tmp_path: Path, fork_server: ForkServer) -> None:
+    done = fork_server.run("quickstart", "--minutes", "0.1", cwd=tmp_path)
     assert done.returncode == 2 and "minutes" in done.stderr
