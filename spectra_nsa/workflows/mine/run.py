@@ -62,7 +62,9 @@ def mine(
             first. A cross-encoder's are from 0 to 1, through a sigmoid.
         keep: other columns of the source to write, such as the one of `data.group`. None by default: whoever trains on
             the file with another library takes every column for a text.
-        columns, split, limit: of the source, see `load_source`.
+        columns: role to column of the source, see `load_source`.
+        split: the split of the source, or of a BEIR folder's judgements.
+        limit: maximum number of rows of the source; ``None`` reads all.
         dry_run: whether to read the data, and say what would be done.
         say: called with a line of progress at each stage.
         rules: see `Rules`; and `percentage_to_positive`, 1 − `relative_margin`.
