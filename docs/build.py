@@ -37,8 +37,9 @@ def copy_pages() -> None:
 
 def with_facts(entry: Path, text: str) -> str:
     """Returns a log entry with its front matter, which the site does not show, as a table below the title."""
-    facts = "\n".join(f"| {key} | {value} |" for key, value in front_matter(entry).items() if key != "command")
-    table = f"| | |\n|---|---|\n{facts}\n| command | `{front_matter(entry)['command']}` |\n"
+    facts = front_matter(entry) | {"command": f"`{front_matter(entry)['command']}`"}
+    first, *rest = (f"| {key} | {value} |" for key, value in facts.items())
+    table = "\n".join([first, "|---|---|", *rest, ""])
     return re.sub(r"^(# .+)$", lambda title: f"{title[1]}\n\n{table}", text, count=1, flags=re.MULTILINE)
 
 
