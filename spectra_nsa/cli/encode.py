@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spectra_nsa.cli.options import Columns, Precision, shared_columns
+from spectra_nsa.cli.options import Columns, Precision, say_loading, shared_columns
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 if TYPE_CHECKING:
+    from spectra_nsa.heads.spec import ModelSpec
     from spectra_nsa.text.shared import SharedColumns
 
 
@@ -45,13 +46,14 @@ def encode_command(
         raise UsageError('give texts: --texts "a" "b", or --input FILE.')
     if output is not None:
         _check_output(output, len(names))
+    say_loading(model)
     import numpy as np
 
     from spectra_nsa.core.precision import autocast, resolve_precision
-    from spectra_nsa.models.open import open_model
+    from spectra_nsa.models.open import open_encoder
 
-    encoder = open_model(model)
-    check_dim(encoder, dim)
+    encoder = open_encoder(model)
+    check_dim(encoder.spec, dim)
     with autocast(encoder.device.type, resolve_precision(precision)):
         arrays = encoder.encode(rows, outputs=names, truncate_dim=dim, batch_size=batch)
     if output is not None:
@@ -96,10 +98,11 @@ def similarity_command(
 
     Example: spectra similarity runs/quickstart/model "open a file" "read the contents of a path"
     """
-    from spectra_nsa.models.open import open_model
+    say_loading(model)
+    from spectra_nsa.models.open import open_encoder
 
-    encoder = open_model(model)
-    check_dim(encoder, dim)
+    encoder = open_encoder(model)
+    check_dim(encoder.spec, dim)
     vectors = encoder.encode([first, second], truncate_dim=dim, normalize_embeddings=True)
     value = float(vectors[0] @ vectors[1])
     if as_json:
@@ -108,15 +111,18 @@ def similarity_command(
         print(f"{value:.4f}")
 
 
-def check_dim(model: object, dim: int | None) -> None:
-    """Refuses a prefix longer than the vector, and warns at one the model was not trained for."""
+def check_dim(spec: ModelSpec, dim: int | None) -> None:
+    """Refuses a prefix longer than the vector, and warns about one that the model was not trained for.
+
+    Raises:
+        UsageError: see above.
+    """
     if dim is None:
         return
-    config = model.spectra.config  # type: ignore[attr-defined]
-    if dim > config.projection_dim:
-        raise UsageError(f"--dim {dim} is more than the model's {config.projection_dim} numbers.")
-    if dim not in config.semantic_dims:
-        trained = ", ".join(map(str, config.semantic_dims))
+    if dim > spec.projection_dim:
+        raise UsageError(f"--dim {dim} is more than the model's {spec.projection_dim} numbers.")
+    if dim not in (spec.semantic_dims or []):
+        trained = ", ".join(map(str, spec.semantic_dims or []))
         print(f"spectra: warning: the model's Matryoshka sizes are {trained}; {dim} is none of them.", file=sys.stderr)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from spectra_nsa.cli.options import Columns, shared_columns
+from spectra_nsa.cli.options import Columns, say_loading, shared_columns
 
 codes_app = typer.Typer(help="The short binary codes.", no_args_is_help=True)
 anomaly_app = typer.Typer(help="The out-of-distribution score.", no_args_is_help=True)
@@ -45,6 +45,7 @@ def fit_codes_command(
 
     Example: spectra codes fit runs/quickstart/model --corpus python:stdlib --output coded
     """
+    say_loading(model)
     from spectra_nsa.cli.encode import read_texts
     from spectra_nsa.workflows.fit import fit_codes_on
 
@@ -82,6 +83,7 @@ def fit_anomaly_command(
 
     Example: spectra anomaly fit runs/quickstart/model --texts python:stdlib --output guarded
     """
+    say_loading(model)
     from spectra_nsa.cli.encode import read_texts
     from spectra_nsa.workflows.fit import fit_anomaly_on
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -29,6 +30,11 @@ Precision = Annotated[
     Literal["fp32", "bf16", "fp16", "auto"],
     typer.Option(help="What to compute in; auto: bf16 where the processor has it, which is faster."),
 ]
+
+
+def say_loading(name: str) -> None:
+    """Prints on stderr what is being loaded, since the libraries that follow take a second or more."""
+    print(f"spectra: loading {name}", file=sys.stderr, flush=True)
 
 
 def shared_columns(columns: str | None) -> SharedColumns:

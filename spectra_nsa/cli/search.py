@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spectra_nsa.cli.options import Columns, shared_columns
+from spectra_nsa.cli.options import Columns, say_loading, shared_columns
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,9 +43,10 @@ def search_command(
     query = words[-1]
     if not query.strip():
         raise UsageError("the query is empty.")
+    say_loading(model)
     from spectra_nsa.cli.encode import read_named_texts
     from spectra_nsa.models.checks import resolve_folder
-    from spectra_nsa.models.open import open_model
+    from spectra_nsa.models.open import open_encoder
     from spectra_nsa.workflows.search import cached_documents, code_hits, top_hits
 
     began = time.monotonic()
@@ -53,10 +54,10 @@ def search_command(
     texts, names = read_named_texts(corpus, own)
     own.check()
     folder = resolve_folder(model)
-    encoder = open_model(folder)
+    encoder = open_encoder(folder)
     if bits is not None:
         scoring: Scoring = "symmetric" if symmetric else "asymmetric"
-        if not encoder.spectra.config.codes_fitted:
+        if not encoder.spec.codes_fitted:
             print(f"spectra: warning: {model}'s codes are fitted to no corpus: spectra codes fit.", file=sys.stderr)
         hits = code_hits(encoder, folder, query, texts, k, bits=bits, candidates=candidates, scoring=scoring)
     else:

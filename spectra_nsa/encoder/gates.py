@@ -19,7 +19,9 @@ class Starts(nn.Module):
 
     @torch.no_grad()
     def start(self) -> None:
-        """Writes the values; for the end of a constructor."""
+        """Writes the values; for the end of a constructor. On the meta device there are none to write."""
+        if any(value.is_meta for value in (*self.parameters(), *self.buffers())):
+            return
         for name, value in self.initial().items():
             getattr(self, name).copy_(value)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.encoder.encoder import Encoded, Encoder
@@ -166,6 +168,21 @@ class NamedOutputs(EncoderWithHeads):
         return self.apply_heads(encoded, input_ids, mask_BT, outputs, prompt_length=prompt_length)
 
 
+class _Uninitialized(TorchFunctionMode):
+    """Skips random initial values: on the meta device they load torch's compiler, which takes a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init" or func in (Tensor.normal_, Tensor.uniform_):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def empty_outputs(spec: ModelSpec) -> NamedOutputs:
+    """Returns a module on the meta device: parameter names and shapes without values."""
+    with torch.device("meta"), _Uninitialized():
+        return NamedOutputs(spec)
+
+
 def load_outputs(spec: ModelSpec, weights: str | Path) -> NamedOutputs:
     """Reads a saved model without transformers.
 
@@ -182,8 +199,7 @@ def load_outputs(spec: ModelSpec, weights: str | Path) -> NamedOutputs:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    with torch.device("meta"):
-        module = NamedOutputs(spec)
+    module = empty_outputs(spec)
     try:
         state = load_file(weights)
         module.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)

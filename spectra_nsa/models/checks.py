@@ -14,7 +14,7 @@ from spectra_nsa.core.files import read_json
 from spectra_nsa.models.starter import HUB_NAME, starter_checkpoint
 
 if TYPE_CHECKING:
-    from spectra_nsa.models.config import SpectraConfig
+    from spectra_nsa.heads.spec import ModelSpec
 
 SUPPORTED = ("bert", "spectra_nsa")
 _OF_A_MODEL = ("config.json", "modules.json", "0_Transformer", "tokenizer.json")
@@ -122,7 +122,8 @@ def check_folder(folder: Path) -> str:
                 "mine (spectra mine --model) and teach (distill.teachers), but there are no layers to start from."
             )
         raise SpectraError(f"{folder} has no config.json: it is not a model folder.")
-    kind = read_json(folder / "config.json").get("model_type")
+    config = read_json(folder / "config.json")
+    kind = config.get("model_type")
     if kind not in SUPPORTED:
         raise SpectraError(
             f"{folder} holds a model of type {kind!r}. Supported: Spectra models and BERT-architecture checkpoints "
@@ -130,9 +131,9 @@ def check_folder(folder: Path) -> str:
         )
     shapes = weight_shapes(folder)
     if kind == "spectra_nsa":
-        from spectra_nsa.models.config import SpectraConfig
+        from spectra_nsa.heads.spec import ModelSpec
 
-        _check_names(folder, shapes, SpectraConfig.from_pretrained(folder))
+        _check_names(folder, shapes, ModelSpec.from_config(config))
     return kind
 
 
@@ -187,16 +188,13 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
     return shapes
 
 
-def _check_names(folder: Path, shapes: dict[str, tuple[int, ...]] | None, config: SpectraConfig) -> None:
+def _check_names(folder: Path, shapes: dict[str, tuple[int, ...]] | None, spec: ModelSpec) -> None:
     """Refuses a folder whose weights are not exactly its config's: transformers would fill gaps with noise."""
-    import torch
-
-    from spectra_nsa.models.model import SpectraModel
+    from spectra_nsa.heads.outputs import empty_outputs
 
     if shapes is None:
         raise SpectraError(f"{folder} holds pickled weights. Spectra models are safetensors only.")
-    with torch.device("meta"):
-        expected = {name: tuple(value.shape) for name, value in SpectraModel(config).state_dict().items()}
+    expected = {name: tuple(value.shape) for name, value in empty_outputs(spec).state_dict().items()}
     shapes = {name.removeprefix("model."): shape for name, shape in shapes.items()}
     for name, shape in expected.items():
         if shapes.get(name) != shape:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spectra_nsa.core.console import progress
 from spectra_nsa.core.precision import autocast, resolve_precision
 
 SHORTENED = ("embedding", "semantic")  # the outputs whose prefixes are vectors of their own
@@ -51,6 +52,7 @@ def encode_texts(
     *,
     batch_size: int,
     order: NDArray[np.int64] | None = None,
+    label: str | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Returns named outputs of all texts, in the order of the texts.
 
@@ -60,13 +62,17 @@ def encode_texts(
         names: of the outputs to keep.
         batch_size: texts of a batch.
         order: see `batches`. The outputs' last bits depend on it, as on `batch_size`.
+        label: words before a progress bar; ``None`` for none.
 
     Returns:
         (N, …) by name; (0,) without texts.
     """
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
     taken: list[NDArray[np.int64]] = []
-    for positions, batch in batches(texts, batch_size, order):
+    parts_of_texts = batches(texts, batch_size, order)
+    if label is not None:
+        parts_of_texts = progress(parts_of_texts, label=label, total=-(-len(texts) // batch_size))
+    for positions, batch in parts_of_texts:
         outputs = compute(batch)
         taken.append(positions)
         for name in names:

@@ -6,11 +6,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import read_json
 from spectra_nsa.models.checks import check_folder, model_checksum, resolve_folder, transformer_folder
+
+if TYPE_CHECKING:
+    from spectra_nsa.models.saved import SavedModel
+    from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
 Kind = Literal["spectra", "bert", "sentence", "sparse", "cross", "late", "adapter"]
 SPECTRA: tuple[Kind, ...] = ("spectra", "bert")  # what is, or becomes, a Spectra model
@@ -132,6 +136,27 @@ def open_model(
         model = warm_start(found.folder)
         return model if device is None else model.to(device)
     return _stock(found, device)
+
+
+def open_encoder(name: str | Path) -> SavedModel | SpectraSentenceTransformer:
+    """Opens a model to encode with: a saved Spectra model without transformers if that is possible.
+
+    The vectors are the same either way, to the last bit.
+
+    Args:
+        name: a folder or a Hub name.
+
+    Raises:
+        SpectraError: see `open_model`.
+    """
+    found = find_model(name)
+    if found.kind == "spectra":
+        from spectra_nsa.models.saved import open_saved
+
+        check_folder(found.folder)
+        if (saved := open_saved(found.folder)) is not None:
+            return saved
+    return open_model(found)
 
 
 def _stock(found: ModelFolder, device: str | None) -> Any:

@@ -17,11 +17,13 @@ from transformers import PreTrainedTokenizerBase
 
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.heads.outputs import OUTPUTS
+from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import check_folder, resolve_folder
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.encode import encode_texts, shorten
 from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.models.registration import register
+from spectra_nsa.models.saved import TEXT_MODALITY
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prompt_length", "inputs_embeds")
@@ -34,11 +36,15 @@ _WITH_OUTPUTS: dict[str, Any] = {
     "convert_to_tensor": False,
 }
 _IGNORED = ("show_progress_bar", "task", "normalize_embeddings")
-_MODALITY: Any = {"text": {"method": "forward", "method_output_name": "embedding"}}
 
 
 class SpectraSentenceTransformer(SentenceTransformer):
     """A `SentenceTransformer` whose only module is our model, and whose `encode` knows the named outputs."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's shape."""
+        return self.spectra.config
 
     @property
     def spectra(self) -> SpectraModel:
@@ -151,7 +157,7 @@ def build(
         shell.save_pretrained(folder)  # of several processes, transformers' models save themselves in one only
         save_file(SpectraModel(shell).state_dict(), Path(folder) / "model.safetensors", metadata={"format": "pt"})
         tokenizer.save_pretrained(folder)
-        module = Transformer(folder, modality_config=_MODALITY, module_output_name="sentence_embedding")
+        module = Transformer(folder, modality_config=TEXT_MODALITY, module_output_name="sentence_embedding")
     module.model = model
     return SpectraSentenceTransformer(
         modules=[module],

@@ -19,7 +19,10 @@ from spectra_nsa.core.files import write_json
 
 if TYPE_CHECKING:
     from spectra_nsa.index.cascade import Scoring
+    from spectra_nsa.models.saved import SavedModel
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
+
+    TextEncoder = SavedModel | SpectraSentenceTransformer
 
 VECTORS = Cache("vectors", keep=8)
 RULES = 1  # part of the key: raise it when the vectors of the same texts change
@@ -88,7 +91,7 @@ def last_model() -> str:
     return str(folder)
 
 
-def encode_corpus(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np.ndarray:
+def encode_corpus(model: TextEncoder, texts: Sequence[str]) -> np.ndarray:
     """Returns (N, D) unit vectors of documents, in bf16 if the processor has it (cosine to fp32 about 0.9999)."""
     from spectra_nsa.models.encode import encode_role
 
@@ -96,7 +99,7 @@ def encode_corpus(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np
     return encode_role(model, texts, "document", precision="auto", normalize_embeddings=True, show_progress_bar=shown)
 
 
-def encode_codes(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np.ndarray:
+def encode_codes(model: TextEncoder, texts: Sequence[str]) -> np.ndarray:
     """Returns (N, 32) packed bits of documents, in the precision of `encode_corpus`."""
     from spectra_nsa.models.encode import encode_role
 
@@ -104,7 +107,7 @@ def encode_codes(model: SpectraSentenceTransformer, texts: Sequence[str]) -> np.
 
 
 def code_hits(
-    model: SpectraSentenceTransformer,
+    model: TextEncoder,
     folder: Path,
     query: str,
     texts: Sequence[str],
@@ -124,7 +127,7 @@ def code_hits(
     return [Hit(index=int(i), score=float(s), text=texts[i]) for i, s in zip(rows[0], scores[0], strict=True)]
 
 
-def cached_documents(model: SpectraSentenceTransformer, folder: Path, texts: Sequence[str]) -> np.ndarray:
+def cached_documents(model: TextEncoder, folder: Path, texts: Sequence[str]) -> np.ndarray:
     """Returns `encode_corpus`, kept on disk until the model or the texts change.
 
     Args:
@@ -135,13 +138,13 @@ def cached_documents(model: SpectraSentenceTransformer, folder: Path, texts: Seq
     return _cached("embedding", model, folder, texts, lambda: encode_corpus(model, texts))
 
 
-def cached_codes(model: SpectraSentenceTransformer, folder: Path, texts: Sequence[str]) -> np.ndarray:
+def cached_codes(model: TextEncoder, folder: Path, texts: Sequence[str]) -> np.ndarray:
     """Returns (N, 32) uint8, the 256 bits of each document, kept like `cached_documents`."""
     return _cached("fast", model, folder, texts, lambda: encode_codes(model, texts))
 
 
 def _cached(
-    output: str, model: SpectraSentenceTransformer, folder: Path, texts: Sequence[str], make: Callable[[], np.ndarray]
+    output: str, model: TextEncoder, folder: Path, texts: Sequence[str], make: Callable[[], np.ndarray]
 ) -> np.ndarray:
     from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.models.checks import model_checksum

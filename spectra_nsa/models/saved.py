@@ -1,0 +1,234 @@
+"""A saved Spectra model opened without transformers, whose import alone takes seconds: for commands that encode.
+
+It returns bit for bit what `sentence.load` returns. Folders that hold more than a Spectra model and a usual fast
+tokenizer are left to that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from spectra_nsa.core.errors import unknown_name
+from spectra_nsa.core.files import read_json
+from spectra_nsa.heads.outputs import OUTPUTS, NamedOutputs, empty_outputs, load_outputs
+from spectra_nsa.heads.spec import ModelSpec
+from spectra_nsa.models.checks import weight_shapes
+from spectra_nsa.models.encode import encode_texts, shorten
+
+# What `sentence.build` writes, as far as it decides how texts are encoded.
+_MODULE = "sentence_transformers.base.modules.transformer.Transformer"
+TEXT_MODALITY: dict[str, Any] = {"text": {"method": "forward", "method_output_name": "embedding"}}
+_TRANSFORMER = {
+    "transformer_task": "feature-extraction",
+    "modality_config": TEXT_MODALITY,
+    "module_output_name": "sentence_embedding",
+}
+_SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_LARGE = 100_000  # pieces above which transformers may change the pre-tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTokenizer:
+    """Texts to padded ids.
+
+    Attributes:
+        backend: truncates and pads.
+        names: the tensors that the model is given.
+        special_ids: ids that stand for no text.
+        max_length: where texts are cut, in tokens.
+    """
+
+    backend: Tokenizer
+    names: tuple[str, ...]
+    special_ids: frozenset[int]
+    max_length: int
+
+    def __call__(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        encodings = self.backend.encode_batch(texts)
+        columns = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
+        return {name: torch.tensor([getattr(encoding, columns[name]) for encoding in encodings]) for name in self.names}
+
+    def prompt_length(self, prompt: str) -> int:
+        """Returns the tokens of a prompt, a special one at its end not counted."""
+        ids = self.backend.encode(prompt).ids
+        return len(ids) - (ids[-1] in self.special_ids)
+
+
+class SavedModel:
+    """A saved model that encodes texts, with the methods of `SpectraSentenceTransformer` that this takes.
+
+    Attributes:
+        spec: the model's shape.
+        prompts: prompt by name.
+        default_prompt_name: the prompt that `encode` uses unasked; ``None`` for none.
+        max_seq_length: where texts are cut, in tokens.
+        device: where it computes.
+    """
+
+    def __init__(
+        self,
+        model: NamedOutputs,
+        tokenizer: TextTokenizer,
+        *,
+        prompts: Mapping[str, str],
+        default_prompt_name: str | None,
+    ) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.spec = model.spec
+        self.prompts, self.default_prompt_name = dict(prompts), default_prompt_name
+        self.max_seq_length = tokenizer.max_length
+        self._model, self._tokenizer = model.to(self.device), tokenizer
+
+    def encode(
+        self,
+        inputs: str | Sequence[str],
+        *,
+        outputs: Sequence[str] | None = None,
+        prompt_name: str | None = None,
+        batch_size: int = 32,
+        truncate_dim: int | None = None,
+        normalize_embeddings: bool = False,
+        show_progress_bar: bool = False,
+    ) -> Any:
+        """Returns what `SpectraSentenceTransformer.encode` returns."""
+        for name in outputs or ():
+            if name not in OUTPUTS:
+                raise unknown_name("output", name, OUTPUTS)
+        texts = [inputs] if isinstance(inputs, str) else list(inputs)
+        prompt = self.prompts.get(prompt_name or self.default_prompt_name or "")
+        names = ("embedding",) if outputs is None else tuple(outputs)
+        normalize = normalize_embeddings or (truncate_dim is not None and self.spec.normalize)
+
+        def compute(batch: list[str]) -> dict[str, torch.Tensor]:
+            found = self._forward(batch, names, prompt)
+            if outputs is not None:
+                return shorten(found, truncate_dim)
+            vectors_BD = found["embedding"][:, :truncate_dim]
+            return {"embedding": torch.nn.functional.normalize(vectors_BD, dim=1) if normalize else vectors_BD}
+
+        # Equal lengths stand as sentence-transformers has them where `embedding` alone is asked for.
+        order = np.argsort([-len(text) for text in texts]) if outputs is None else None
+        label = "encoding" if show_progress_bar else None
+        arrays = encode_texts(texts, compute, names, batch_size=batch_size, order=order, label=label)
+        if isinstance(inputs, str):
+            arrays = {name: array[0] for name, array in arrays.items()}
+        return arrays["embedding"] if outputs is None else arrays
+
+    def encode_query(self, inputs: str | Sequence[str], **options: Any) -> Any:
+        """Encodes with the prompt of queries, if there is one."""
+        return self.encode(inputs, prompt_name="query" if "query" in self.prompts else None, **options)
+
+    def encode_document(self, inputs: str | Sequence[str], **options: Any) -> Any:
+        """Encodes with the first prompt of documents, if there is one."""
+        names = (name for name in ("document", "passage", "corpus") if name in self.prompts)
+        return self.encode(inputs, prompt_name=next(names, None), **options)
+
+    def _forward(self, texts: list[str], outputs: Sequence[str], prompt: str | None) -> dict[str, torch.Tensor]:
+        features = self._tokenizer([prompt + text for text in texts] if prompt else texts)
+        return self._model(
+            **{name: value.to(self.device) for name, value in features.items()},
+            prompt_length=self._tokenizer.prompt_length(prompt) if prompt else None,
+            outputs=outputs,
+        )
+
+
+def open_saved(folder: Path) -> SavedModel | None:
+    """Opens a saved Spectra model whose files `checks.check_folder` has checked.
+
+    Returns:
+        ``None`` if the folder holds anything that transformers or sentence-transformers has to interpret.
+    """
+    names = ("config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+    files = (*names, "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+    if not all((folder / name).is_file() for name in files):
+        return None
+    config, modules, transformer, library = (read_json(folder / name) for name in names)
+    module = [(module["path"], module["type"]) for module in modules]
+    if module != [("", _MODULE)] or transformer != _TRANSFORMER or config.get("dtype") != "float32":
+        return None
+    if library.get("truncate_dim") is not None or torch.backends.mps.is_available():
+        return None
+    spec = ModelSpec.from_config(config)
+    tokenizer = _open_tokenizer(folder, spec.max_position_embeddings)
+    if tokenizer is None:
+        return None
+    if weight_shapes(folder).keys() != empty_outputs(spec).state_dict().keys():  # a masked LM's folder
+        return None
+    model = load_outputs(spec, folder / "model.safetensors")
+    prompts = {"query": "", "document": ""} | {name: text or "" for name, text in library.get("prompts", {}).items()}
+    return SavedModel(model, tokenizer, prompts=prompts, default_prompt_name=library.get("default_prompt_name"))
+
+
+def _open_tokenizer(folder: Path, positions: int) -> TextTokenizer | None:
+    """Opens a tokenizer that transformers opens as its `tokenizer.json` says; ``None`` for any other."""
+    config, text = read_json(folder / "tokenizer_config.json"), (folder / "tokenizer.json").read_text(encoding="utf-8")
+    saved = json.loads(text)
+    names = tuple(config.get("model_input_names") or ("input_ids", "attention_mask"))
+    if config.get("tokenizer_class") in ("BertTokenizer", "BertTokenizerFast"):
+        if not _as_bert(saved, config):
+            return None
+        names = ("input_ids", "token_type_ids", "attention_mask")
+    elif config.get("tokenizer_class") not in ("PreTrainedTokenizerFast", "TokenizersBackend"):
+        return None
+    added = {token["content"]: token["id"] for token in saved["added_tokens"]}
+    special = [config[name] for name in _SPECIAL if config.get(name) is not None]
+    special += config.get("extra_special_tokens") or config.get("additional_special_tokens") or []
+    unusual = ("auto_map", "added_tokens_decoder", "add_prefix_space", "split_special_tokens")
+    if any(config.get(name) for name in unusual) or saved["post_processor"] is None:
+        return None
+    if not all(isinstance(token, str) and token in added for token in special) or config.get("pad_token") is None:
+        return None
+    backend = Tokenizer.from_str(text)
+    if backend.get_vocab_size() > _LARGE:
+        return None
+    max_length = min(config.get("model_max_length", positions), positions)
+    backend.enable_truncation(max_length, direction=config.get("truncation_side", "right"))
+    backend.enable_padding(
+        direction=config.get("padding_side", "right"),
+        pad_id=added[config["pad_token"]],
+        pad_type_id=config.get("pad_token_type_id", 0),
+        pad_token=config["pad_token"],
+    )
+    return TextTokenizer(
+        backend=backend, names=names, special_ids=frozenset(added[token] for token in special), max_length=max_length
+    )
+
+
+def _as_bert(saved: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Returns whether `tokenizer.json` says what transformers' BertTokenizer builds from the vocabulary alone."""
+    normalizer = {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": config.get("tokenize_chinese_chars", True),
+        "strip_accents": config.get("strip_accents"),
+        "lowercase": config.get("do_lower_case", True),
+    }
+    model = {name: value for name, value in saved["model"].items() if name != "vocab"}
+    pieces = {
+        "type": "WordPiece",
+        "unk_token": config.get("unk_token", "[UNK]"),
+        "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": 100,
+    }
+    around = [
+        {"SpecialToken": {"id": config.get("cls_token", "[CLS]"), "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+        {"SpecialToken": {"id": config.get("sep_token", "[SEP]"), "type_id": 0}},
+    ]
+    processor = saved["post_processor"] or {}
+    return (
+        saved["normalizer"] == normalizer
+        and saved["pre_tokenizer"] == {"type": "BertPreTokenizer"}
+        and model == pieces
+        and processor.get("type") == "TemplateProcessing"
+        and processor["single"] == around
+        and all(token["special"] for token in saved["added_tokens"])
+    )
