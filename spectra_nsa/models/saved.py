@@ -160,7 +160,7 @@ def open_saved(folder: Path) -> SavedModel | None:
     tokenizer = _open_tokenizer(folder, spec.max_position_embeddings)
     if tokenizer is None:
         return None
-    if weight_shapes(folder).keys() != empty_outputs(spec).state_dict().keys():  # a masked LM's folder
+    if (weight_shapes(folder) or {}).keys() != empty_outputs(spec).state_dict().keys():  # a masked LM's folder
         return None
     model = load_outputs(spec, folder / "model.safetensors")
     prompts = {"query": "", "document": ""} | {name: text or "" for name, text in library.get("prompts", {}).items()}
