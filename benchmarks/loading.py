@@ -37,7 +37,8 @@ from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.training.data.rows import TrainingData, load_training_data
 from spectra_nsa.training.data.token_cache import token_rows
 from spectra_nsa.training.init.start import open_start
-from spectra_nsa.training.loop.build import build_trainer
+from spectra_nsa.training.jobs.job import RunSetup
+from spectra_nsa.training.jobs.pairs import build_trainer
 
 BATCH, LENGTH, WARM_UP = 64, 128, 2
 
@@ -132,7 +133,7 @@ def stepping(steps: int) -> dict[str, float]:
         keys = [f"model.start={start}", f"model.max_length={LENGTH}", f"train.batch={BATCH}", "watch.rows=0"]
         recipe = load_recipe(None, [*keys, f"output={folder}", f"train.max_steps={steps + WARM_UP}"])
         model = open_start(recipe)
-        trainer = build_trainer(recipe, Path(folder) / "run", model, data)
+        trainer = build_trainer(recipe, model, data, RunSetup(folder=Path(folder) / "run"))
         began = time.perf_counter()
         found = token_rows(data, model, trainer.data_collator)
         seconds = time.perf_counter() - began

@@ -27,7 +27,8 @@ from spectra_nsa.tokens import length_batches
 from spectra_nsa.training.data.rows import TrainingData
 from spectra_nsa.training.init.rarity import fit_rarity
 from spectra_nsa.training.init.start import open_start
-from spectra_nsa.training.loop.build import build_trainer
+from spectra_nsa.training.jobs.job import RunSetup
+from spectra_nsa.training.jobs.pairs import build_trainer
 
 ONCE = length_batches.with_rows
 WARM_UP = 2
@@ -55,11 +56,11 @@ def run(recipe: Recipe, data: TrainingData, first: int) -> Turns:
     model = open_start(recipe)
     fit_rarity(model, data.train)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = build_trainer(recipe, Path(folder), model, data)
+        trainer = build_trainer(recipe, model, data, RunSetup(folder=Path(folder)))
         trainer.args.save_strategy = SaveStrategy.NO
         turns = Turns(first)
         trainer.add_callback(turns)
-        trainer.go_on(None)
+        trainer.train_from(None)
     return turns
 
 

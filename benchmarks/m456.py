@@ -41,7 +41,8 @@ from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.training.data.rows import TrainingData
 from spectra_nsa.training.init.rarity import fit_rarity
 from spectra_nsa.training.init.start import open_start
-from spectra_nsa.training.loop.build import build_trainer
+from spectra_nsa.training.jobs.job import RunSetup
+from spectra_nsa.training.jobs.pairs import build_trainer
 
 WARM_UP = 2
 EXTRA_TERMS = {"triplet": 0.1, "matryoshka_angular": 0.1, "spectral": 0.01}  # those that are off by default
@@ -120,11 +121,11 @@ def run(recipe: Recipe, model: SpectraSentenceTransformer, rows: Dataset) -> Lin
     data = TrainingData(train=rows, dev=None, dev_kind=None, quarantined=0)
     lines = Lines()
     with tempfile.TemporaryDirectory() as folder:
-        trainer = build_trainer(recipe, Path(folder), model, data)
+        trainer = build_trainer(recipe, model, data, RunSetup(folder=Path(folder)))
         trainer.args.save_strategy = SaveStrategy.NO
         trainer.callback_handler.callbacks.insert(0, Finished())
         trainer.add_callback(lines)
-        trainer.go_on(None)
+        trainer.train_from(None)
     return lines
 
 

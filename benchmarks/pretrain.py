@@ -38,9 +38,9 @@ from spectra_nsa.metrics.effects import part_effects
 from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.tokens.length_batches import Work
-from spectra_nsa.training.data.documents import load_texts
-from spectra_nsa.training.jobs.masked_lm import check_recipe, open_masked, packed, pretrain
-from spectra_nsa.training.run import train
+from spectra_nsa.training.jobs import checked_recipe
+from spectra_nsa.training.jobs.masked_lm import MaskedLMJob
+from spectra_nsa.training.run import pretrain, train
 
 LENGTH = 128
 METRICS = {"sts": "spearman", "retrieval": "ndcg@10"}
@@ -58,19 +58,22 @@ def recipe_of(options: argparse.Namespace, name: str, seed: int) -> Recipe:
         "train.evaluate_every": every, "train.checkpoint_every": every, "train.epochs": 1000,
         "output": str(options.work), "name": name,
     }  # fmt: skip
-    return check_recipe(load_recipe(None, [], flags=flags))
+    return checked_recipe(load_recipe(None, [], flags=flags), "pretrain")
 
 
 def show_padding(recipe: Recipe) -> None:
     """Computed tokens over real ones: packed and computed by length, padded batches, packed in one row each."""
-    around, _ = open_masked(recipe)
-    sequences, _, room = packed(recipe, around, load_texts(recipe, quarantine=None))
+    job = MaskedLMJob(recipe)
+    job.load_rows(quarantine=None)
+    job.open_model()
+    job.prepare(resumed=False)
+    sequences, length = job.train, job.length
     rows = np.random.default_rng(0).permutation(len(sequences))[: 20 * recipe.train.batch].tolist()
     work, fill, padded = Work(), 0, 0
     for start in range(0, len(rows), recipe.train.batch):
         part = rows[start : start + recipe.train.batch]
         sequences.batch(part, 0, work=work)
-        fill += room * len(part)
+        fill += length * len(part)
         lengths = [len(sequences.documents[index][0]) + 2 for row in part for index in sequences.packed[row]]
         padded += len(lengths) * max(lengths)
     done = work.empty()
@@ -81,7 +84,7 @@ def show_padding(recipe: Recipe) -> None:
         "padding, one padded batch": round(padded / done.tokens - 1, 4),
         "padding, one row a sequence": round(fill / done.tokens - 1, 4),
         "attention scores, by length": done.squares,
-        "attention scores, one row a sequence": fill * room,
+        "attention scores, one row a sequence": fill * length,
     }
     print(json.dumps(facts), flush=True)
 

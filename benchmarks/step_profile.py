@@ -42,8 +42,9 @@ from spectra_nsa.tokens.length_batches import Work
 from spectra_nsa.training.data.rows import TrainingData
 from spectra_nsa.training.init.rarity import fit_rarity
 from spectra_nsa.training.init.start import open_start
-from spectra_nsa.training.loop.build import build_trainer
-from spectra_nsa.training.loop.trainer import SpectraTrainer
+from spectra_nsa.training.jobs.job import RunSetup
+from spectra_nsa.training.jobs.pairs import build_trainer
+from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
 
 WARM_UP = 3
 ALL = "all watched steps"
@@ -147,7 +148,7 @@ def recipe_of(options: argparse.Namespace, start: Path) -> Recipe:
     return load_recipe(None, [*values, *options.changes])
 
 
-def mark(trainer: SpectraTrainer) -> None:
+def mark(trainer: PairsTrainer) -> None:
     """Names the places in which operators may stand."""
     collate = trainer.data_collator.__class__
     collate.__call__ = within("tokenising", collate.__call__)  # type: ignore[method-assign]
@@ -181,13 +182,12 @@ def main() -> None:
     profiler = profile(activities=[ProfilerActivity.CPU], acc_events=True)
     with tempfile.TemporaryDirectory() as folder:
         data = TrainingData(train=rows, dev=None, dev_kind=None, quarantined=0)
-        trainer = build_trainer(recipe, Path(folder), model, data)
+        trainer = build_trainer(recipe, model, data, RunSetup(folder=Path(folder)))
         trainer.args.save_strategy = SaveStrategy.NO
-        loss = next(callback.stack for callback in trainer.callback_handler.callbacks if hasattr(callback, "stack"))
-        steps = Steps(profiler, WARM_UP + options.steps, loss.work)
+        steps = Steps(profiler, WARM_UP + options.steps, trainer.stack.work)
         trainer.add_callback(steps)
         mark(trainer)
-        trainer.go_on(None)
+        trainer.train_from(None)
     report(options, profiler, steps)
 
 

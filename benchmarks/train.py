@@ -29,17 +29,21 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from transformers import TrainerCallback
+from transformers.trainer_utils import SaveStrategy
 
-from spectra_nsa.config.sections import LossSection
+from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.precision import resolve_precision
 from spectra_nsa.core.results import environment
-from spectra_nsa.losses.stack import LossStack
 from spectra_nsa.models.starter import starter_checkpoint
-from spectra_nsa.models.warm_start import warm_start
 from spectra_nsa.text.readers.python_env import environment_pairs
-from spectra_nsa.training.loop.trainer import SpectraTrainer
+from spectra_nsa.training.data.rows import TrainingData
+from spectra_nsa.training.init.start import open_start
+from spectra_nsa.training.jobs.job import RunSetup
+from spectra_nsa.training.jobs.pairs import build_trainer
+from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
 
 BATCH, LENGTH, WARM_UP = 64, 128, 2
+OTHER_TERMS = ("anchor", "fast", "bridge", "entity", "anomaly")  # stock's loss has none of them
 
 
 class StepTimes(TrainerCallback):
@@ -71,13 +75,10 @@ def pairs_per_second(system: str, start: Path, rows: Dataset, steps: int, folder
         seed=0,
     )
     times = StepTimes()
+    trainer: SentenceTransformerTrainer
     if system.startswith("spectra"):
-        ours = warm_start(
-            start, max_seq_length=LENGTH, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
-        )
-        section = LossSection(temperature=0.05, both_directions=False)
-        loss = LossStack(ours, section, active=["semantic"], sizes=[384])
-        trainer = SpectraTrainer(model=ours, args=arguments, train_dataset=rows, loss=loss, callbacks=[times])
+        trainer = spectra_trainer(start, rows, steps, dropout, Path(folder))
+        trainer.add_callback(times)
     else:
         config = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
         stock = SentenceTransformer(str(start), config_kwargs=config, local_files_only=True)
@@ -91,6 +92,20 @@ def pairs_per_second(system: str, start: Path, rows: Dataset, steps: int, folder
         )
     trainer.train()
     return BATCH * steps / (times.moments[-1] - times.moments[WARM_UP - 1])
+
+
+def spectra_trainer(start: Path, rows: Dataset, steps: int, dropout: float, folder: Path) -> PairsTrainer:
+    """The trainer of `spectra train` with stock's loss, which saves and logs nothing."""
+    keys = [
+        f"model.start={start}", f"model.max_length={LENGTH}", f"model.dropout={dropout}", "model.matryoshka=false",
+        "loss.both_directions=false", f"train.batch={BATCH}", f"train.max_steps={steps + WARM_UP}", "train.lr=2e-5",
+        "train.log_every=1000000", "watch.rows=0", *(f"loss.terms.{name}.weight=0" for name in OTHER_TERMS),
+    ]  # fmt: skip
+    recipe = load_recipe(None, keys)
+    data = TrainingData(train=rows, dev=None, dev_kind=None, quarantined=0)
+    trainer = build_trainer(recipe, open_start(recipe), data, RunSetup(folder=folder))
+    trainer.args.save_strategy = SaveStrategy.NO
+    return trainer
 
 
 def main() -> None:

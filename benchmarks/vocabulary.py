@@ -34,7 +34,8 @@ from spectra_nsa.models.warm_start import warm_start
 from spectra_nsa.text.corpus import Corpus
 from spectra_nsa.tokens.train import TokenizerSpec, train_tokenizer
 from spectra_nsa.training.data.rows import load_training_data
-from spectra_nsa.training.loop.build import build_trainer
+from spectra_nsa.training.jobs.job import RunSetup
+from spectra_nsa.training.jobs.pairs import build_trainer
 
 TEXTS = ("wiki_split/train.jsonl.gz", "stsb/train.jsonl.gz")
 WAYS = ("matched", "matched, others random", "random")
@@ -68,7 +69,7 @@ def trained(model: Any, steps: int, seed: int, data: Path) -> Any:
         keys += ["train.batch=32", "train.lr=1e-4", "watch.rows=0", f"train.seed={seed}", f"output={folder}"]
         recipe = load_recipe(None, [*keys, "model.start=unused"])
         rows = load_training_data(recipe.data, seed=seed, quarantine=None)
-        build_trainer(recipe, Path(folder) / "run", model, rows).train()
+        build_trainer(recipe, model, rows, RunSetup(folder=Path(folder) / "run")).train()
     return model
 
 

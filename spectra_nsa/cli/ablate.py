@@ -55,7 +55,7 @@ def ablate_command(
         return
     if markdown is not None and markdown.is_dir():
         raise UsageError(f"{markdown} is a folder: name a file to write.")
-    from spectra_nsa.cli.train import read_recipe
+    from spectra_nsa.cli.runs import read_recipe
     from spectra_nsa.workflows.ablate.plan import Measures, make_plan
 
     plan = make_plan(

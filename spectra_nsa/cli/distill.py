@@ -96,7 +96,7 @@ def distill_command(
 
 
 def _run(recipe: Recipe, work: Callable[[], dict[str, Any]], as_json: bool) -> None:
-    from spectra_nsa.cli.train import warn_of_no_better
+    from spectra_nsa.cli.runs import warn_if_not_better
     from spectra_nsa.workflows.distill.run import folder_of
 
     try:
@@ -109,7 +109,7 @@ def _run(recipe: Recipe, work: Callable[[], dict[str, Any]], as_json: bool) -> N
         remedy = f"Go on with: spectra distill --resume {folder}" if again else "Give the same command again."
         print(f"stopped. {remedy}", file=sys.stderr)
         raise typer.Exit(130)
-    warn_of_no_better(facts.get("best", {}), facts.get("start", {}))
+    warn_if_not_better(facts.get("best", {}), facts.get("start", {}))
     teacher = recipe.distill.teachers[0]
     print(json.dumps({"schema": 1, "teacher": teacher, **facts}) if as_json else _readable(teacher, facts))
 

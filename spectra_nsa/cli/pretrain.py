@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spectra_nsa.cli.options import DryRun, GradientCheckpointing, JsonAtEnd, MaxSteps, Name, Resume, Seed, Size, Words
-from spectra_nsa.cli.train import ENDED_ALREADY, from_where, read_recipe
+from spectra_nsa.cli.runs import (
+    best_figures,
+    changed_keys,
+    duration,
+    exit_if_interrupted,
+    planned_step,
+    recipe_to_run,
+    result_facts,
+    show_plan,
+    where_it_resumes,
+)
 
 if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
-    from spectra_nsa.training.jobs.masked_lm import PretrainResult
+    from spectra_nsa.training.run import RunResult
 
 
 def pretrain_command(
@@ -54,103 +62,67 @@ def pretrain_command(
         "train.seed": seed,
         "train.gradient_checkpointing": gradient_checkpointing or None,
     }
-    from spectra_nsa.training.checks import check_names, check_verb
-    from spectra_nsa.training.jobs.masked_lm import check_recipe
-
-    if resume is not None:
-        check_verb(resume, "pretrain")
-    recipe = check_recipe(read_recipe(words or [], flags, resume))
-    check_names(recipe)
+    recipe = recipe_to_run("pretrain", words or [], flags, resume)
     if dry_run:
-        plan = _plan(recipe, resume)
-        print(json.dumps(plan, indent=2) if as_json else _readable(plan))
+        show_plan(lambda: _plan(recipe, resume), _readable, as_json)
         return
     _pretrain(recipe, resume, as_json)
 
 
 def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
-    """Loads texts and model, packs, trains nothing."""
+    """Returns what a run would do: it loads texts and model, packs the texts, and trains nothing."""
     from spectra_nsa.core.precision import resolve_precision
-    from spectra_nsa.training.checks import check_reporters
-    from spectra_nsa.training.data.documents import load_texts
-    from spectra_nsa.training.jobs.masked_lm import batch_of, check_dev, open_masked, packed
-    from spectra_nsa.training.loop.build import steps_of
-    from spectra_nsa.training.runs.checkpoints import first_step
+    from spectra_nsa.training.jobs.masked_lm import MaskedLMJob
+    from spectra_nsa.training.loop.arguments import steps_of
 
-    check_reporters(recipe)
-    began = first_step(resume)
-    texts = load_texts(recipe, quarantine=None)
-    check_dev(recipe, texts)
-    around, model = open_masked(recipe)
-    train, dev, room = packed(recipe, around, texts)
-    sized = batch_of(recipe, room)
+    first_step = planned_step(resume)
+    job = MaskedLMJob(recipe)
+    job.load_rows(quarantine=None)
+    job.check_rows()
+    job.open_model()
+    job.prepare(resumed=resume is not None)
+    sized = job.sized_recipe
     return {
         "recipe": recipe.model_dump(),
         "changed": recipe.model_dump(exclude_defaults=True),
-        "texts": len(texts.train),
-        "dev_texts": len(texts.dev),
-        "left_out": texts.left_out,
-        "quarantined": texts.quarantined,
-        "documents": len(train.documents),
-        "tokens": len(train.documents.ids),
-        "sequences": len(train),
-        "dev_sequences": len(dev) if dev is not None else 0,
-        "length": room,
-        "steps": steps_of(sized, len(train)),
-        "first_step": began,
+        "texts": len(job.texts.train),
+        "dev_texts": len(job.texts.dev),
+        "left_out": job.texts.left_out,
+        "quarantined": job.texts.quarantined,
+        "documents": len(job.train.documents),
+        "tokens": len(job.train.documents.ids),
+        "sequences": len(job.train),
+        "dev_sequences": len(job.dev) if job.dev is not None else 0,
+        "length": job.length,
+        "steps": steps_of(sized, len(job.train)),
+        "first_step": first_step,
         "batch": sized.train.batch,
-        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "parameters": sum(weight.numel() for weight in job.model.parameters()),
         "precision": resolve_precision(recipe.train.precision),
     }
 
 
 def _readable(plan: dict[str, Any]) -> str:
-    import yaml
-
-    left_out = f"{plan['left_out']:,} left out (they are among the held-out ones), " if plan["left_out"] else ""
-    head = (
+    left_out = f"{plan['left_out']:,} left out (equal to a held-out text), " if plan["left_out"] else ""
+    return changed_keys(plan) + (
         f"{plan['texts']:,} texts, {plan['dev_texts']:,} held out, {left_out}{plan['quarantined']} quarantined; "
         f"{plan['tokens']:,} tokens in {plan['sequences']:,} sequences of at most {plan['length']}; "
         f"{plan['steps']:,} steps of {plan['batch']} in {plan['precision']}; "
-        f"{plan['parameters'] / 1e6:.1f} M parameters. {from_where(plan)}Nothing was trained."
+        f"{plan['parameters'] / 1e6:.1f} M parameters. {where_it_resumes(plan)}Nothing was trained."
     )
-    return yaml.safe_dump(plan["changed"], sort_keys=False, allow_unicode=True) + head
 
 
 def _pretrain(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     from spectra_nsa.core.processes import is_first
-    from spectra_nsa.training.jobs.masked_lm import pretrain
+    from spectra_nsa.training.run import pretrain
 
     result = pretrain(recipe, resume=resume)
-    if result.interrupted:
-        if is_first():
-            goes_on = f"spectra pretrain --resume {result.folder}"
-            print(f"stopped at step {result.steps}. Go on with: {goes_on}", file=sys.stderr)
-        raise typer.Exit(130)
-    if not is_first():
-        return
-    facts = {
-        "schema": 1,
-        "model": str(result.folder / "model"),
-        "run": str(result.folder),
-        "steps": result.steps,
-        "first_step": result.first_step,
-        "seconds": round(result.seconds, 1),
-        "best": result.best,
-        "start": result.start,
-        "ended": result.ended,
-    }
-    if result.backup is not None:
-        facts["backup"] = asdict(result.backup)
-    print(json.dumps(facts) if as_json else _said(result))
+    exit_if_interrupted(result, "pretrain")
+    if is_first():
+        print(json.dumps(result_facts(result)) if as_json else _summary(result))
 
 
-def _said(result: PretrainResult) -> str:
-    started = {name: f" ({value:.1f} at the start)" for name, value in result.start.items()}
-    best = "".join(f", best {name} {value:.1f}{started.get(name, '')}" for name, value in result.best.items())
-    early = "; stopped early, by train.patience" if result.ended == "stopped early" else ""
-    done = f"{result.steps - result.first_step} steps in {result.seconds:.0f} s{early}{best}"
-    if result.steps == result.first_step:
-        done = ENDED_ALREADY.format(result.steps)
+def _summary(result: RunResult) -> str:
     model = result.folder / "model"
+    done = f"{duration(result)}{best_figures(result, digits=1)}"
     return f"{done}\nmodel: {model}\nNow train it: spectra train --model {model} --data PAIRS"

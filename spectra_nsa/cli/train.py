@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spectra_nsa.cli.options import DryRun, GradientCheckpointing, JsonAtEnd, MaxSteps, Name, Resume, Seed, Size, Words
-from spectra_nsa.core.errors import UsageError
+from spectra_nsa.cli.runs import (
+    best_figures,
+    changed_keys,
+    duration,
+    exit_if_interrupted,
+    planned_step,
+    recipe_to_run,
+    result_facts,
+    show_plan,
+    warn_if_not_better,
+    where_it_resumes,
+)
 
 if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
-
-ENDED_ALREADY = "the run had ended already, at step {}; train.epochs or train.max_steps makes it longer"
 
 
 def train_command(
@@ -75,90 +80,27 @@ def train_command(
         "anomaly": no_anomaly,
     }
     flags |= {f"model.{part}": False for part, is_off in off.items() if is_off}
-    from spectra_nsa.training.checks import check_names, check_recipe, check_verb
-
-    if resume is not None:
-        check_verb(resume, "train")
-    recipe = read_recipe(words or [], flags, resume)
-    check_recipe(recipe)
-    check_names(recipe)
+    recipe = recipe_to_run("train", words or [], flags, resume)
     if dry_run:
-        if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
-            return
-        plan = _plan(recipe, resume)
-        print(json.dumps(plan, indent=2) if as_json else _readable(plan))
+        show_plan(lambda: _plan(recipe, resume), _readable, as_json)
         return
     _train(recipe, resume, as_json)
 
 
-def read_recipe(words: list[str], flags: dict[str, Any], resume: Path | None = None) -> Recipe:
-    """The recipe that words (a file, ``key=value``) and flags make: what else takes recipes reads them the same way.
-
-    Raises:
-        UsageError: two files, two beginnings, a file that is not the recipe of the run to go on with, or what
-            `load_recipe` refuses.
-    """
-    from spectra_nsa.config.presets import DEFAULT
-    from spectra_nsa.config.recipe import load_recipe
-
-    files = [word for word in words if word.endswith((".yaml", ".yml"))]
-    overrides = [word for word in words if word not in files]
-    if len(files) > 1:
-        raise UsageError(f"one recipe at a time, not {' and '.join(files)}.")
-
-    def read(path: Path | None) -> Recipe:
-        recipe = load_recipe(path, overrides, flags=flags)
-        if recipe.model.size is not None and recipe.model.start is not None:
-            raise UsageError("model.size is for training from scratch, model.start for a warm start: give one of them.")
-        if recipe.model.size is None and recipe.model.start is None:
-            return load_recipe(path, overrides, flags=flags | {"model.size": DEFAULT})
-        return recipe
-
-    given = Path(files[0]) if files else None
-    if resume is None:
-        return read(given)
-    from spectra_nsa.training.runs.checkpoints import run_of
-
-    own = read(run_of(resume) / "recipe.yaml")
-    if given is not None:
-        _check_own(given, read(given), resume, own)
-    return own
-
-
-def _check_own(file: Path, given: Recipe, run: Path, own: Recipe) -> None:
-    """That a recipe file given with --resume is the run's: a run goes on with its own, changed by key=value."""
-    from spectra_nsa.config.sections import PretrainSection
-    from spectra_nsa.report.compare import differing
-
-    apart = differing(own.model_dump(exclude={"output"}), given.model_dump(exclude={"output"}))
-    if given.name is None:
-        apart.pop("name", None)
-    if given.pretrain is None and own.pretrain == PretrainSection():
-        apart.pop("pretrain", None)
-    if apart:
-        shown = "; ".join(f"{key} was {was!r}, is {now!r} in the file" for key, (was, now) in list(apart.items())[:3])
-        more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
-        raise UsageError(
-            f"{file} is not the recipe of {run}: {shown}{more}. A run goes on with its own recipe: leave the file out, "
-            "and change a key by KEY=VALUE, such as train.epochs=3."
-        )
-
-
 def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
-    """Loads data and shapes, trains nothing."""
+    """Returns what a run would do: it loads rows and shapes, and trains nothing."""
+    from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.models.size import Workload, inspect_model
-    from spectra_nsa.training.runs.checkpoints import first_step
-    from spectra_nsa.training.runs.folder import check_free
+    from spectra_nsa.training.runs.claim import check_free
 
-    began = first_step(resume)
+    first_step = planned_step(resume)
     if recipe.name is not None and resume is None:
         check_free(Path(recipe.output) / recipe.name)
     from spectra_nsa.config.terms import live_terms
-    from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.training.checks import check_data
     from spectra_nsa.training.data.rows import load_training_data
     from spectra_nsa.training.init.start import planned_config
-    from spectra_nsa.training.loop.build import steps_of
+    from spectra_nsa.training.loop.arguments import steps_of
 
     config, length = planned_config(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
@@ -182,7 +124,7 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
         "left_out": data.left_out,
         "quarantined": data.quarantined,
         "steps": steps_of(recipe, len(data.train)),
-        "first_step": began,
+        "first_step": first_step,
         "parameters": facts["parameters"],
         "memory_gb": facts["memory_gb"]["training"],
         "terms": live_terms(recipe, data.train.column_names),
@@ -191,24 +133,12 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
 
 
 def _readable(plan: dict[str, Any]) -> str:
-    import yaml
-
     left_out = f"{plan['left_out']} left out (they share a text with a dev row), " if plan["left_out"] else ""
-    head = (
+    return changed_keys(plan) + (
         f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows, {left_out}{plan['quarantined']} quarantined; "
         f"{plan['steps']:,} steps in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
-        f"about {plan['memory_gb']} GB; loss: {', '.join(plan['terms'])}. {from_where(plan)}Nothing was trained."
+        f"about {plan['memory_gb']} GB; loss: {', '.join(plan['terms'])}. {where_it_resumes(plan)}Nothing was trained."
     )
-    return yaml.safe_dump(plan["changed"], sort_keys=False, allow_unicode=True) + head
-
-
-def from_where(plan: Mapping[str, Any]) -> str:
-    """Where a run that is resumed goes on, as a sentence and a blank; empty for a new one."""
-    from spectra_nsa.training.runs.messages import going_on
-
-    if plan["first_step"] is None:
-        return ""
-    return f"{going_on(plan['steps'], plan['first_step']).capitalize()}. "
 
 
 def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
@@ -217,56 +147,23 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     from spectra_nsa.workflows.search import remember_model
 
     result = train(recipe, resume=resume)
+    exit_if_interrupted(result, "train")
     if not is_first():
-        if result.interrupted:
-            raise typer.Exit(130)
         return
-    if result.interrupted:
-        print(f"stopped at step {result.steps}. Go on with: spectra train --resume {result.folder}", file=sys.stderr)
-        raise typer.Exit(130)
     model = result.folder / "model"
     remember_model(model)
-    facts = {
-        "schema": 1,
-        "model": str(model),
-        "run": str(result.folder),
-        "steps": result.steps,
-        "first_step": result.first_step,
-        "seconds": round(result.seconds, 1),
-        "pairs_per_second": round(result.pairs_per_second, 2),
-        "best": result.best,
-        "start": result.start,
-        "ended": result.ended,
-    }
-    if result.backup is not None:
-        facts["backup"] = asdict(result.backup)
-    if result.steps > result.first_step:
-        warn_of_no_better(result.best, result.start)
+    trained = result.steps > result.first_step
+    if trained:
+        warn_if_not_better(result.best, result.start)
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps(result_facts(result)))
         return
-    started = {name: f" ({value:.4f} at the start)" for name, value in result.start.items()}
-    best = "".join(f", best {name} {value:.4f}{started.get(name, '')}" for name, value in result.best.items())
-    if result.steps == result.first_step:
-        print(ENDED_ALREADY.format(result.steps))
-        print(f"model: {model}")
-        return
-    early = "; stopped early, by train.patience" if result.ended == "stopped early" else ""
-    done = f"{result.steps - result.first_step} steps in {result.seconds:.0f} s{early}"
-    print(f"{done} ({result.pairs_per_second:.1f} pairs/s, measuring and saving included){best}")
+    speed = f" ({result.pairs_per_second:.1f} pairs/s, measuring and saving included)" if trained else ""
+    print(f"{duration(result)}{speed}{best_figures(result, digits=4)}")
     print(f"model: {model}")
+    if not trained:
+        return
     print(f"report: {result.folder / 'report.html'}")
     if result.backup is not None:
         lost = f", not copied: {', '.join(result.backup.lost)}" if result.backup.lost else ""
         print(f"backup: {recipe.backup.to}, {result.backup.failures} failed attempts{lost}")
-
-
-def warn_of_no_better(best: Mapping[str, float], start: Mapping[str, float]) -> None:
-    """Says on standard error by which dev metrics no step was better than the start."""
-    for name, value in best.items():
-        if value <= start.get(name, value - 1):
-            print(
-                f"spectra: warning: no step was better than the start by {name}: a lower train.lr, more data or longer "
-                "training may help.",
-                file=sys.stderr,
-            )

@@ -1,12 +1,11 @@
-"""What a recipe asks for around a run, checked before any work is done."""
+"""What a run refuses before it trains: most of it before anything loads."""
 
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.terms import (
     MARGIN_SCORES,
     ROW_KINDS,
@@ -22,56 +21,46 @@ if TYPE_CHECKING:
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """That a recipe is one to train by.
+    """Checks that `spectra train` can run a recipe.
 
     Raises:
-        UsageError: it is one for pretraining, or asks for a term that has nothing to learn from, or to go back to a
-            start that it has not.
-        SpectraError: what it reports to is not installed.
+        UsageError: it is for pretraining, needs a start that it does not name, or has a term without anything to learn
+            from.
+        SpectraError: a tracker that it reports to is not installed.
     """
     if recipe.pretrain is not None:
-        raise UsageError("the recipe has a section pretrain: it is one for spectra pretrain. Leave the section out.")
+        raise UsageError("the recipe has a section pretrain, so it is for spectra pretrain. Leave the section out.")
     if recipe.model.words is not None and recipe.model.start is not None:
-        raise UsageError("model.words is for a model from scratch; model.start has learnt words. Leave one out.")
+        raise UsageError("model.words is for a model from scratch; model.start has learned words. Leave one out.")
     if recipe.model.words is not None and recipe.model.pooling is not None:
         check_pooling(recipe.model.pooling, projected=True)
     if recipe.train.interpolate < 1 and recipe.model.start is None:
         raise UsageError(
-            "train.interpolate draws back to model.start, and there is none: leave it out, or name a start."
+            "train.interpolate interpolates with model.start, and there is none: leave it out, or name a start."
         )
     check_reporters(recipe)
     check_terms(recipe)
 
 
 def check_pooling(name: str, *, projected: bool) -> None:
-    """That a model of this pooling can begin with words.
+    """Checks that a model of this pooling can start from word vectors.
+
+    Args:
+        name: the pooling.
+        projected: whether a projection follows it, which can drop the part that is not a mean.
 
     Raises:
-        UsageError: it takes no mean over tokens, or half of what it takes is none and no projection leaves that out.
+        UsageError: it takes no mean over tokens, or a part of it is no mean and there is no projection.
     """
     if name in ("cls", "max") or (name == "mean_max" and not projected):
         raise UsageError(f"model.words: pooling {name} takes no mean over tokens. Set model.pooling=mean.")
 
 
-def check_verb(resume: str | Path, verb: str) -> None:
-    """That the run to go on with is one of `verb`, "train" or "pretrain".
-
-    Raises:
-        UsageError: it is one of the other.
-        SpectraError: there is no such run.
-    """
-    from spectra_nsa.training.runs.checkpoints import run_of
-
-    own = "train" if load_recipe(run_of(resume) / "recipe.yaml").pretrain is None else "pretrain"
-    if own != verb:
-        raise UsageError(f"{resume} is a run of spectra {own}: go on with it by spectra {own} --resume {resume}.")
-
-
 def check_reporters(recipe: Recipe) -> None:
-    """That what `train.report_to` names is installed.
+    """Checks that the trackers that `train.report_to` names are installed.
 
     Raises:
-        SpectraError: it is not.
+        SpectraError: one is not.
     """
     for name in recipe.train.report_to:
         if importlib.util.find_spec(name) is None:
@@ -82,13 +71,13 @@ def check_reporters(recipe: Recipe) -> None:
 
 
 def check_names(recipe: Recipe) -> None:
-    """That the sources and models which a recipe names are there, so far as this can be told without opening them.
+    """Checks that the sources and models that a recipe names exist, as far as this shows without opening them.
 
-    It takes no time, so that a misspelt name does not wait for libraries to load.
+    It loads no library, so a misspelled name is reported at once.
 
     Raises:
-        UsageError: no source is given.
-        SpectraError: one is not there.
+        UsageError: no source is named.
+        SpectraError: one does not exist.
     """
     from spectra_nsa.models.checks import named_folder, named_tokenizer
     from spectra_nsa.text.sources import check_source

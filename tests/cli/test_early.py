@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from spectra_nsa.cli.main import app
-from spectra_nsa.cli.train import read_recipe
+from spectra_nsa.cli.runs import read_recipe
 from spectra_nsa.core.errors import UsageError
-from spectra_nsa.training.jobs.masked_lm import check_recipe
+from spectra_nsa.training.jobs import checked_recipe
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "scipy", "pyarrow")
 TASK = ["--task", "sts=pairs.jsonl"]
@@ -100,8 +100,9 @@ def test_another_recipe_beside_resume_is_refused_with_what_differs(run: Path, tm
 def test_a_run_goes_on_by_the_verb_that_began_it(run: Path) -> None:
     recipe = read_recipe([], {}, run)
     for verb, other in (("train", "pretrain"), ("pretrain", "train")):
-        (run / "recipe.yaml").write_text((check_recipe(recipe) if other == "pretrain" else recipe).to_yaml())
+        (run / "recipe.yaml").write_text(checked_recipe(recipe, other).to_yaml())
         for more in ([], ["--dry-run"], ["train.epochs=2"]):
             found = CliRunner().invoke(app, [verb, "--resume", str(run), *more]).exception
             assert isinstance(found, UsageError), found
-            assert str(found) == f"{run} is a run of spectra {other}: go on with it by spectra {other} --resume {run}."
+            remedy = f"Resume it with: spectra {other} --resume {run}"
+            assert str(found) == f"{run} is a run of spectra {other}. {remedy}"

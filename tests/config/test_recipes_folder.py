@@ -20,9 +20,8 @@ from spectra_nsa.config.terms import live_terms
 from spectra_nsa.models import fresh
 from spectra_nsa.models.fresh import load_tokenizer
 from spectra_nsa.text.readers import hub
-from spectra_nsa.training.jobs.masked_lm import pretrain
-from spectra_nsa.training.loop.build import steps_of
-from spectra_nsa.training.run import train
+from spectra_nsa.training.loop.arguments import steps_of
+from spectra_nsa.training.run import pretrain, train
 from tests.builders import WORDS, bert_folder
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -21,7 +21,7 @@ from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.config.sections import TermsSection
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.training.run import train
-from spectra_nsa.training.runs.checkpoints import find_checkpoint
+from spectra_nsa.training.runs.checkpoints import find_resume_point
 from tests.builders import WORDS
 from tests.tools.fork_server import ForkServer
 
@@ -260,7 +260,7 @@ def test_no_data_is_bad_usage(tmp_path: Path, start: Path) -> None:
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpectraError, match="neither a run"):
-        find_checkpoint(tmp_path)
+        find_resume_point(tmp_path)
 
 
 SCORED_ROWS = [{"sentence1": f"a {i}", "sentence2": f"b {i}", "score": i / 8} for i in range(8)]
@@ -294,7 +294,7 @@ def test_a_loss_that_the_rows_have_nothing_for_is_refused_before_the_run_begins(
     for _ in range(2):  # the name is not taken
         with pytest.raises(SpectraError, match=words):
             train(recipe)
-    assert "To look on" not in capsys.readouterr().err and not (tmp_path / "run").exists()
+    assert "To watch it" not in capsys.readouterr().err and not (tmp_path / "run").exists()
     (tmp_path / "run" / "quarantine").mkdir(parents=True)  # somebody's
     with pytest.raises(SpectraError, match=words):
         train(recipe)

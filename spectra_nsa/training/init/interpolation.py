@@ -36,11 +36,11 @@ def draw_back(trainer: RunTrainer, model: SpectraSentenceTransformer, start: dic
     """
     for name, weight in _weights(model):
         weight.copy_(torch.lerp(start[name].to(weight), weight, share))
-    if trainer.evaluator is None:
+    if trainer.plan.evaluator is None:
         return
     before = trainer.state.best_metric
     model.eval()
-    ((name, value),) = trainer.evaluator(model).items()
+    ((name, value),) = trainer.plan.evaluator(model).items()
     trainer.state.best_metric = value
     if processes.is_first():
         was = "" if before is None else f", {before:.4f} before"

@@ -1,1 +1,53 @@
-"""What a kind of run is: training on pairs, or masked-LM pretraining."""
+"""The kinds of runs. A new kind is a file with a `Job` and a line in `JOBS`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.sections import PretrainSection
+from spectra_nsa.core.errors import UsageError
+from spectra_nsa.training.jobs.job import Job
+from spectra_nsa.training.jobs.masked_lm import MaskedLMJob
+from spectra_nsa.training.jobs.pairs import PairsJob
+from spectra_nsa.training.runs.checkpoints import run_of
+
+JOBS: tuple[type[Job], ...] = (MaskedLMJob, PairsJob)  # the first that applies to a recipe runs it
+
+
+def job_for(recipe: Recipe) -> type[Job]:
+    """Returns the kind of run that a recipe describes."""
+    return next(job for job in JOBS if job.applies_to(recipe))
+
+
+def checked_recipe(recipe: Recipe, verb: str) -> Recipe:
+    """Checks a recipe before anything loads; for `pretrain` it is returned with a section `pretrain`.
+
+    Raises:
+        UsageError: it is for another command, contradicts itself, or asks for what its kind of run does not do.
+        SpectraError: something that it names is not installed.
+    """
+    if verb == MaskedLMJob.verb and recipe.pretrain is None:
+        recipe = recipe.model_copy(update={"pretrain": PretrainSection()})
+    kind = job_for(recipe)
+    if kind.verb != verb:
+        raise UsageError(
+            f"the recipe has a section {kind.verb}, so it is for spectra {kind.verb}. Leave the section out."
+        )
+    kind.check_recipe(recipe)
+    return recipe
+
+
+def check_verb(run_or_checkpoint: str | Path, verb: str) -> None:
+    """Checks that the run to resume was started by `verb`, such as "train".
+
+    Raises:
+        UsageError: it was started by another command.
+        SpectraError: there is no such run.
+    """
+    started_by = job_for(load_recipe(run_of(run_or_checkpoint) / "recipe.yaml")).verb
+    if started_by != verb:
+        raise UsageError(
+            f"{run_or_checkpoint} is a run of spectra {started_by}. Resume it with: spectra {started_by} --resume "
+            f"{run_or_checkpoint}"
+        )

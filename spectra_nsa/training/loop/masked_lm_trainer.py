@@ -14,38 +14,39 @@ from torch.utils.data import Sampler
 
 from spectra_nsa.core import processes
 from spectra_nsa.core.precision import autocast
-from spectra_nsa.losses.stack import NotFiniteError
+from spectra_nsa.losses.finite import NotFiniteError
 from spectra_nsa.models.masked_lm import save_masked_lm
 from spectra_nsa.models.model import SpectraForMaskedLM
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.tokens.length_batches import Work
 from spectra_nsa.training.data.packing import IGNORED, Sequences
+from spectra_nsa.training.loop.plan import TrainerPlan
 from spectra_nsa.training.loop.trainer import RunTrainer
 
 _AT_A_TIME = 16  # sequences of the dev set
 
 
-def guesses(model: SpectraForMaskedLM, passes: Sequence[dict[str, Tensor]], device: Any) -> tuple[Tensor, Tensor]:
-    """Logits (M, V) and ids (M,) of the tokens to be guessed; only theirs are projected on the vocabulary.
+def masked_logits(model: SpectraForMaskedLM, passes: Sequence[dict[str, Tensor]], device: Any) -> tuple[Tensor, Tensor]:
+    """Returns logits (M, V) and ids (M,) of the masked tokens; only their states are projected onto the vocabulary.
 
     Args:
-        model: see above.
-        passes: of `Sequences.batch`.
+        model: the masked LM.
+        passes: what `Sequences.batch` returns.
         device: where to compute.
     """
-    states, wanted = [], []
-    for one in passes:
-        given = {name: value.to(device, non_blocking=True) for name, value in one.items()}
-        labels_BT = given.pop("labels")
-        hidden_BTD = model.model(**given, outputs=()).last_hidden_state
-        guessed_BT = labels_BT != IGNORED
-        states.append(hidden_BTD[guessed_BT])
-        wanted.append(labels_BT[guessed_BT])
-    return model.lm_head(torch.cat(states)), torch.cat(wanted)
+    states, targets = [], []
+    for batch in passes:
+        features = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+        labels_BT = features.pop("labels")
+        hidden_BTD = model.model(**features, outputs=()).last_hidden_state
+        masked_BT = labels_BT != IGNORED
+        states.append(hidden_BTD[masked_BT])
+        targets.append(labels_BT[masked_BT])
+    return model.lm_head(torch.cat(states)), torch.cat(targets)
 
 
 class Perplexity:
-    """exp of the mean cross-entropy of the masked tokens of held-out texts, whose masks are always the same.
+    """exp of the mean cross-entropy of the masked tokens of held-out texts, whose masks never change.
 
     Args:
         sequences: the held-out texts.
@@ -53,13 +54,14 @@ class Perplexity:
     """
 
     metric = "dev_perplexity"
+    greater_is_better = False
 
     def __init__(self, sequences: Sequences, precision: str) -> None:
         self.sequences, self.precision = sequences, precision
 
     @torch.no_grad()
     def __call__(self, model: SpectraForMaskedLM) -> dict[str, float]:
-        """The figure by its name; the model's mode is as before."""
+        """Returns the figure by its name; the model stays in its mode."""
         training = model.training
         model.eval()
         device = model.device
@@ -67,15 +69,15 @@ class Perplexity:
         with autocast(device.type, self.precision):
             for start in range(0, len(self.sequences), _AT_A_TIME):
                 rows = range(start, min(start + _AT_A_TIME, len(self.sequences)))
-                logits_MV, wanted_M = guesses(model, self.sequences.batch(rows, epoch=0), device)
-                total += float(F.cross_entropy(logits_MV.float(), wanted_M, reduction="sum"))
-                count += len(wanted_M)
+                logits_MV, target_M = masked_logits(model, self.sequences.batch(rows, epoch=0), device)
+                total += float(F.cross_entropy(logits_MV.float(), target_M, reduction="sum"))
+                count += len(target_M)
         model.train(training)
         return {self.metric: math.exp(min(total / count, 700.0))}
 
 
-class Order(Sampler[int]):
-    """All sequences, in an order that seed and epoch decide."""
+class ShuffledOrder(Sampler[int]):
+    """The indices of all sequences, in an order that seed and epoch decide."""
 
     def __init__(self, size: int, seed: int) -> None:
         self.size, self.seed, self.epoch = size, seed, 0
@@ -91,49 +93,67 @@ class Order(Sampler[int]):
         yield from torch.randperm(self.size, generator=generator).tolist()
 
 
-class Pretrainer(RunTrainer):
-    """Learns to guess masked tokens: mean cross-entropy over those of the whole batch."""
+class MaskedLMTrainer(RunTrainer):
+    """Trains a masked LM: the mean cross-entropy over the masked tokens of the whole batch.
 
-    groups: int | None = None  # the most passes a batch; see `by_length`
-    precision = "fp32"
-    around: SpectraSentenceTransformer  # the sentence model of the same weights: a checkpoint is a start, too
+    Args:
+        model: the masked LM in training.
+        sentence_model: the sentence model of the same weights, with which a checkpoint is saved: it is a start, too.
+        plan: the run.
+        sequences: what it learns from.
+        work: counts the tokens that go through the model.
+        groups: the most forward passes a batch; see `by_length`.
+        kwargs: see `Trainer`.
+    """
 
-    def __init__(self, sequences: Sequences, **kwargs: Any) -> None:
-        super().__init__(train_dataset=sequences, data_collator=_rows, **kwargs)
-        self.sequences = sequences
-        self.work = Work()
+    def __init__(
+        self,
+        model: SpectraForMaskedLM,
+        sentence_model: SpectraSentenceTransformer,
+        plan: TrainerPlan,
+        *,
+        sequences: Sequences,
+        work: Work,
+        groups: int | None,
+        **kwargs: Any,
+    ) -> None:
+        self.sentence_model, self.sequences, self.work, self.groups = sentence_model, sequences, work, groups
+        super().__init__(
+            model.spectra, plan, model=model, train_dataset=sequences, data_collator=_row_numbers, **kwargs
+        )
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
-        return Order(len(self.sequences), self.args.seed)
+    def _get_train_sampler(self, train_dataset: Any = None) -> ShuffledOrder:
+        return ShuffledOrder(len(self.sequences), self.args.seed)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Of this process's part of the batch, such that the mean over the processes is that of the whole batch.
+        """Returns the loss of this process's part of the batch, scaled so that the mean over processes is the batch's.
 
         Raises:
-            NotFiniteError: it is not a number, in any process.
+            NotFiniteError: it is NaN or infinite in any process.
         """
         rows = inputs["rows"].tolist()
         passes = self.sequences.batch(rows, self._epoch, self.groups, self.work)
         inner = self.accelerator.unwrap_model(model)
-        with autocast(self.args.device.type, self.precision):
-            logits_MV, wanted_M = guesses(inner, passes, self.args.device)
-            loss = F.cross_entropy(logits_MV.float(), wanted_M, reduction="sum")
-        counts = [count for (count,) in processes.everyones([len(wanted_M)])]
+        with autocast(self.args.device.type, self.plan.precision):
+            logits_MV, target_M = masked_logits(inner, passes, self.args.device)
+            loss = F.cross_entropy(logits_MV.float(), target_M, reduction="sum")
+        counts = [count for (count,) in processes.everyones([len(target_M)])]
         loss = loss * len(counts) / sum(counts)
         if processes.anyone(not torch.isfinite(loss)):
             raise NotFiniteError("the masked-LM loss is not finite")
         return loss
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        save_masked_lm(self.accelerator.unwrap_model(self.model), self.around, Path(str(output_dir)))
+        save_masked_lm(self.accelerator.unwrap_model(self.model), self.sentence_model, Path(str(output_dir)))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The held-out perplexity, logged and handed to whoever waits for it."""
-        metrics = {f"eval_{name}": value for name, value in self.evaluator(self.model).items()}
+        """Measures the held-out perplexity, logs it and tells the callbacks."""
+        assert self.plan.evaluator is not None
+        metrics = {f"eval_{name}": value for name, value in self.plan.evaluator(self.model).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 
-def _rows(rows: list[int]) -> dict[str, Tensor]:
+def _row_numbers(rows: list[int]) -> dict[str, Tensor]:
     return {"rows": torch.tensor(rows)}

@@ -13,21 +13,21 @@ from spectra_nsa.core import processes
 def budgeted_schedule(optimizer: Optimizer, steps: int, warmup: int, deadline: float) -> LambdaLR:
     """Linear warm-up and linear decay over steps or time, whichever runs out first (Li et al. 2020, Budgeted Training).
 
-    How fast a machine is need not be known beforehand, and one that slows down half-way still ends on a learning rate
-    of nearly 0. Not reproducible step by step, and not resumable.
+    The speed of the machine need not be known beforehand, and a machine that slows down half-way still ends at a
+    learning rate near 0. The schedule is not reproducible step by step, and not resumable.
 
     Args:
-        optimizer: whose learning rates are scaled.
-        steps: the most steps there will be.
-        warmup: how many of them the learning rate rises in, were they all taken.
+        optimizer: its learning rates are scaled.
+        steps: the most steps of the run.
+        warmup: the steps over which the learning rate rises, if all `steps` were taken.
         deadline: a `time.monotonic()`; the clock starts now.
     """
-    began = time.monotonic()
+    start = time.monotonic()
     rising = warmup / steps
 
     def factor(step: int) -> float:
-        spent = (time.monotonic() - began) / max(deadline - began, 1e-9)
-        done = min(1.0, max(step / steps, processes.largest(spent)))  # no two processes at another learning rate
+        spent = (time.monotonic() - start) / max(deadline - start, 1e-9)
+        done = min(1.0, max(step / steps, processes.largest(spent)))  # the same learning rate in every process
         return done / rising if done < rising else (1 - done) / (1 - rising)
 
     return LambdaLR(optimizer, factor)

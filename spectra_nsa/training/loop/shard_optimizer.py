@@ -1,4 +1,4 @@
-"""The optimiser of weights that are shared out: its groups, and its state as a run of one process would have it."""
+"""The optimizer of sharded weights: its groups, and its state in the form of a run of one process."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from spectra_nsa.core import processes
-from spectra_nsa.training.loop.shards import part_of, whole_tensor
+from spectra_nsa.training.loop.shards import full_tensor, shard_of
 
 
-class WholeState:
-    """Between an optimiser over weights of which some are shared out, and its state over whole ones.
+class UnshardedState:
+    """Converts between the state of an optimizer over sharded weights and that over unsharded ones.
 
-    Kernels that take many weights at once take either kind, not both. So the weights that are shared out move to
-    groups of their own, which stand behind all others; in the state that is saved they are in their first places.
+    Kernels over many weights at once take either kind, not both. So the sharded weights move to groups of their own
+    behind the original ones. In the saved state they stand in their original groups.
 
     Args:
         optimizer: its groups are changed in place.
@@ -24,69 +24,69 @@ class WholeState:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
-        self._first: list[list[nn.Parameter]] = [list(group["params"]) for group in optimizer.param_groups]
-        self.moved: list[int] = []  # the group that each group behind the first ones comes from
-        for place, group in enumerate(list(optimizer.param_groups)):
-            shared = [weight for weight in group["params"] if isinstance(weight, DTensor)]
-            if shared and len(shared) < len(group["params"]):
+        self._original: list[list[nn.Parameter]] = [list(group["params"]) for group in optimizer.param_groups]
+        self.moved: list[int] = []  # for each added group, the index of the group that its weights come from
+        for index, group in enumerate(list(optimizer.param_groups)):
+            sharded = [weight for weight in group["params"] if isinstance(weight, DTensor)]
+            if sharded and len(sharded) < len(group["params"]):
                 group["params"] = [weight for weight in group["params"] if not isinstance(weight, DTensor)]
-                optimizer.add_param_group({**group, "params": shared})
-                self.moved.append(place)
+                optimizer.add_param_group({**group, "params": sharded})
+                self.moved.append(index)
 
     def state(self) -> dict[str, Any]:
-        """The whole state, on the CPU, in the first process; all take part, and the others get no tensors."""
+        """Returns the unsharded state on the CPU; all processes must call it, and only the first gets the tensors."""
         groups, states, number = [], {}, 0
-        for group, weights in zip(self.optimizer.param_groups, self._first, strict=False):
+        for group, weights in zip(self.optimizer.param_groups, self._original, strict=False):
             numbers = list(range(number, number + len(weights)))
             groups.append({key: value for key, value in group.items() if key != "params"} | {"params": numbers})
             for number, weight in zip(numbers, weights, strict=True):
                 if weight in self.optimizer.state:
-                    states[number] = {key: _kept(value) for key, value in self.optimizer.state[weight].items()}
+                    states[number] = {key: _gathered(value) for key, value in self.optimizer.state[weight].items()}
             number = numbers[-1] + 1 if numbers else number
         return {"state": states, "param_groups": groups}
 
-    def shared_out(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Such a state in the order of this optimiser's groups, with this process's part of it."""
+    def shard(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Returns this process's shard of an unsharded state, in the order of this optimizer's groups."""
         groups = state["param_groups"]
-        weights = [weight for group in self._first for weight in group]
+        weights = [weight for group in self._original for weight in group]
         numbers = [number for group in groups for number in group["params"]]
         number_of = {id(weight): number for weight, number in zip(weights, numbers, strict=True)}
-        behind = [groups[place] for place in self.moved]
+        added = [groups[index] for index in self.moved]
         wanted = [
             {**saved, "params": [number_of[id(weight)] for weight in group["params"]]}
-            for saved, group in zip([*groups, *behind], self.optimizer.param_groups, strict=True)
+            for saved, group in zip([*groups, *added], self.optimizer.param_groups, strict=True)
         ]
         states = {
-            number: {key: _part(value, weight) for key, value in state["state"][number].items()}
+            number: {key: _shard(value, weight) for key, value in state["state"][number].items()}
             for weight, number in zip(weights, numbers, strict=True)
             if number in state["state"]
         }
         return {"state": states, "param_groups": wanted}
 
-    def schedule_state(self, state: dict[str, Any], *, whole: bool) -> dict[str, Any]:
-        """A scheduler's state, which has a list entry a group, for whole weights or for these.
+    def schedule_state(self, state: dict[str, Any], *, unsharded: bool) -> dict[str, Any]:
+        """Converts a scheduler's state, whose lists have one entry per group.
 
         Args:
-            state: of the other kind.
-            whole: whether it is to be that for whole weights.
+            state: the state to convert.
+            unsharded: whether to return the state for unsharded weights; else the one for this optimizer.
         """
-        first = len(self._first)
+        count = len(self._original)
 
         def fitted(value: Any) -> Any:
             if not isinstance(value, list):
                 return value
-            return value[:first] if whole else [*value[:first], *(value[place] for place in self.moved)]
+            return value[:count] if unsharded else [*value[:count], *(value[index] for index in self.moved)]
 
         return {key: fitted(value) for key, value in state.items()}
 
 
-def _kept(value: Any) -> Any:
+def _gathered(value: Any) -> Any:
     if not isinstance(value, Tensor):
         return value
-    whole = whole_tensor(value)
-    return whole.cpu() if processes.is_first() else None
+    full = full_tensor(value)
+    return full.cpu() if processes.is_first() else None
 
 
-def _part(value: Any, weight: Tensor) -> Any:
-    """Of what is as large as the weight, its part; step counts are the same for all."""
-    return part_of(value, weight) if isinstance(value, Tensor) and value.shape == weight.shape else value
+def _shard(value: Any, weight: Tensor) -> Any:
+    """Returns this process's shard of a value of the weight's shape; step counts stay as they are."""
+    return shard_of(value, weight) if isinstance(value, Tensor) and value.shape == weight.shape else value

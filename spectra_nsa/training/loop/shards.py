@@ -1,8 +1,8 @@
-"""A model whose encoder several processes share out among them (Zhao et al. 2023, PyTorch FSDP; torch's `fully_shard`).
+"""A model whose encoder is sharded over several processes (Zhao et al. 2023, PyTorch FSDP; torch's `fully_shard`).
 
-What is shared out are the matrices of the encoder's layers and the token embedding: nearly all numbers of a large
-model. Each layer is gathered where it is computed and let go of afterwards, forward and backward. All the rest (norms,
-biases, gates, heads) stays whole in each process: it is small, and losses read some of it beside the forward pass.
+The matrices of the encoder's layers and the token embedding are sharded: nearly all numbers of a large model. Each
+layer is gathered to be computed and released afterwards, forward and backward. Everything else (norms, biases, gates,
+heads) is replicated: it is small, and losses read some of it outside the forward pass.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 class Shards:
-    """A model in training, its encoder shared out among all processes.
+    """A model in training, its encoder sharded over all processes.
 
-    Every process has to make every pass of the model with the others, but within `gathered`.
+    Gathering is a collective operation, so every process must run the same number of passes, except within `gathered`.
 
     Args:
         model: the same weights in each process; changed in place.
-        precision: see `resolve_precision`. With bf16 a layer's matrices are gathered in it, which is what autocast
-            would make of them, and gradients are averaged in fp32.
+        precision: see `resolve_precision`. With bf16 a layer's matrices are gathered in bf16, to which autocast would
+            cast them anyway, and gradients are averaged in fp32.
     """
 
     def __init__(self, model: SpectraSentenceTransformer, precision: str) -> None:
@@ -44,19 +44,19 @@ class Shards:
         kind = torch.bfloat16 if precision == "bf16" else None
         policy = MixedPrecisionPolicy(kind, torch.float32 if kind else None, cast_forward_inputs=False)
         for layer in spectra.encoder.layers:
-            kept = set(layer.parameters()) - _matrices(cast(Block, layer))
-            fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=kept)
+            replicated = set(layer.parameters()) - _matrices(cast(Block, layer))
+            fully_shard(layer, mesh=mesh, mp_policy=policy, ignored_params=replicated)
         tokens = spectra.get_input_embeddings()
         fully_shard(tokens, mesh=mesh)
         cast(FSDPModule, tokens).set_unshard_in_backward(False)  # a lookup's gradient does not need the table
-        # The root holds nothing; it knows of all layers, so that the next one is gathered while one is computed.
-        whole = {weight for weight in spectra.parameters() if not isinstance(weight.data, DTensor)}
-        fully_shard(spectra, mesh=mesh, ignored_params=whole)
+        # The root shards nothing. It knows all layers, so the next one is gathered while one is computed.
+        replicated = {weight for weight in spectra.parameters() if not isinstance(weight.data, DTensor)}
+        fully_shard(spectra, mesh=mesh, ignored_params=replicated)
         self.root = cast(FSDPModule, spectra)
         self._first_pass(precision)
 
     def _first_pass(self, precision: str) -> None:
-        """FSDP finds its root in the first forward pass, which must not be that of the token embedding alone."""
+        """Runs a forward pass: FSDP finds its root in the first one, which must not be the token embedding's alone."""
         spectra = self.model.spectra
         training = spectra.training
         with torch.no_grad(), autocast(spectra.device.type, precision):
@@ -65,7 +65,7 @@ class Shards:
 
     @contextlib.contextmanager
     def gathered(self) -> Iterator[None]:
-        """Each process holds all weights, and may use the model by itself; to be entered and left by all."""
+        """Gathers all weights, so that a process may use the model without the others; all must enter and leave it."""
         for module in self.model.spectra.modules():
             if isinstance(module, FSDPModule):
                 module.unshard()
@@ -77,45 +77,45 @@ class Shards:
             self.forget()
 
     def forget(self) -> None:
-        """Lets go of what is gathered, and of passes whose backward pass will not come."""
+        """Releases what is gathered, and forward passes that no backward pass follows."""
         self.root.reset_iter_state()
 
     def state(self, *, everywhere: bool = False) -> dict[str, Tensor]:
-        """The whole model's state, as the unsharded one's; all processes take part.
+        """Returns the state of the unsharded model on the CPU; all processes must call it.
 
         Args:
-            everywhere: whether all of them get it; else the first alone, and the others get nothing.
+            everywhere: whether all of them get it; else only the first does, and the others get an empty one.
         """
-        found: dict[str, Tensor] = {}
+        state: dict[str, Tensor] = {}
         for name, value in self.model.spectra.state_dict().items():
-            whole = whole_tensor(value)
+            full = full_tensor(value)
             if everywhere or processes.is_first():
-                found[name] = whole.cpu()
-        return found
+                state[name] = full.cpu()
+        return state
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Takes up a whole model's state, which each process has."""
+        """Loads the state of an unsharded model, which each process holds."""
         now = self.model.spectra.state_dict()
-        self.model.spectra.load_state_dict({name: part_of(state[name], value) for name, value in now.items()})
+        self.model.spectra.load_state_dict({name: shard_of(state[name], value) for name, value in now.items()})
 
     @contextlib.contextmanager
-    def standing_in(self, state: dict[str, Tensor]) -> Iterator[None]:
-        """An ordinary model of this state, on the CPU, in the place of the one that is shared out: to be saved.
+    def unsharded_copy(self, state: dict[str, Tensor]) -> Iterator[None]:
+        """Swaps the sharded model for an unsharded one of this state on the CPU, so that it can be saved.
 
         Args:
             state: see `state`.
         """
         module, ours = self.model[0], self.model.spectra
-        module.model = _ordinary(ours, state)
+        module.model = _unsharded(ours, state)
         try:
             yield
         finally:
             module.model = ours
 
-    def end(self) -> None:
-        """Puts an ordinary model in the place of the one that is shared out, for good; all processes take part."""
+    def unshard(self) -> None:
+        """Replaces the sharded model by an unsharded one for good; all processes must call it."""
         ours = self.model.spectra
-        plain: nn.Module = _ordinary(ours, self.state(everywhere=True))
+        plain: nn.Module = _unsharded(ours, self.state(everywhere=True))
         self.model[0].model = plain.to(ours.device)
 
 
@@ -124,20 +124,20 @@ def _matrices(layer: Block) -> set[nn.Parameter]:
     return {matrix for matrix in layer.matrices() if len(matrix) >= processes.count()}
 
 
-def _ordinary(ours: SpectraModel, state: dict[str, Tensor]) -> SpectraModel:
+def _unsharded(ours: SpectraModel, state: dict[str, Tensor]) -> SpectraModel:
     with torch.device("meta"):
         plain = SpectraModel(ours.config)
     plain.load_state_dict(state, assign=True)
     return plain.train(ours.training)
 
 
-def whole_tensor(value: Tensor) -> Tensor:
-    """All of a tensor that may be shared out; all processes take part."""
+def full_tensor(value: Tensor) -> Tensor:
+    """Returns the unsharded tensor of one that may be sharded; all processes must call it."""
     return value.full_tensor().detach() if isinstance(value, DTensor) else value.detach()
 
 
-def part_of(whole: Tensor, like: Tensor) -> Tensor:
-    """The whole tensor shared out as `like` is; itself where that is not."""
+def shard_of(full: Tensor, like: Tensor) -> Tensor:
+    """Shards a tensor as `like` is sharded; returns it unchanged if `like` is not."""
     if not isinstance(like, DTensor):
-        return whole
-    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+        return full
+    return distribute_tensor(full.to(like.device), like.device_mesh, like.placements, src_data_rank=None)

@@ -1,6 +1,6 @@
-"""When a run's figures call for a warning, and what the warning says. Rules over logged rows; nothing is measured here.
+"""Rules over the logged rows of a run: which figures call for a warning, and what the warning says.
 
-The thresholds are rules of thumb, set so that the healthy runs of the tests raise none; they stop nothing.
+The thresholds are rules of thumb. The healthy runs of the tests raise no alarm, and an alarm never stops a run.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Row = Mapping[str, Any]
-WINDOW = 10  # logged rows that are compared with others
-LEAST_RANK = 0.1  # of what the sample allows
+LogRow = Mapping[str, Any]
+WINDOW = 10  # logged rows that are compared with earlier ones
+LEAST_RANK = 0.1  # share of the rank that the sample allows
 ONE_WAY = 1.5  # effective rank: all vectors on one line, however small the sample
-LOST_RANK = 0.5  # of the highest so far
+LOST_RANK = 0.5  # share of the highest rank so far
 CONE = 0.9  # mean cosine of distinct texts
 TWINS = 0.1  # share of texts with another at cosine 0.999
 DEAD_BITS = 0.1
-BIT_STEPS = 100  # the hash starts with directions that know nothing of the texts, and learns slowly
+BIT_STEPS = 100  # the hash starts from random directions and learns slowly
 IDLE_ANCHORS = 0.3  # entropy of their use
 SPIKE = 10.0  # times the median gradient norm
 SLOW = 0.5  # of the median speed
@@ -28,12 +28,12 @@ MISSING = float("nan")  # compares false with everything
 
 @dataclass(frozen=True)
 class Alarm:
-    """One thing that is wrong now.
+    """A condition that holds now and calls for a warning.
 
     Attributes:
-        kind: a word for it, the same each time.
+        kind: its name, the same each time.
         message: what happened, with the figures.
-        remedy: what to do.
+        remedy: what to do about it.
     """
 
     kind: str
@@ -41,29 +41,29 @@ class Alarm:
     remedy: str
 
 
-def alarms(rows: Sequence[Row], health: Sequence[Row], terms: Collection[str]) -> list[Alarm]:
-    """What is wrong by the latest rows.
+def alarms(rows: Sequence[LogRow], health: Sequence[LogRow], terms: Collection[str]) -> list[Alarm]:
+    """Returns the alarms that the latest rows raise.
 
     Args:
-        rows: the latest rows of training, in order, as they stand in `metrics.jsonl`.
-        health: all rows of health measures, in order.
-        terms: the loss terms that take part; parts that none trains are not judged.
+        rows: the latest training rows of `metrics.jsonl`, in order.
+        health: all rows of health figures, in order.
+        terms: the loss terms that take part in training; untrained heads raise no alarm.
     """
-    found = list(_of_training(rows))
+    raised = list(_training_alarms(rows))
     if health:
-        found += _of_health([_numbers(row) for row in health], terms, int(health[-1].get("step", 0)))
-    return found
+        raised += _health_alarms([_figures(row) for row in health], terms, int(health[-1].get("step", 0)))
+    return raised
 
 
-def _numbers(row: Row) -> dict[str, float]:
+def _figures(row: LogRow) -> dict[str, float]:
     return {key.removeprefix("health_"): float(value) for key, value in row.items() if key.startswith("health_")}
 
 
-def _of_health(measures: Sequence[Mapping[str, float]], terms: Collection[str], step: int) -> Iterator[Alarm]:
-    """One alarm for the vectors; the heads are judged where the vectors are well, since they live on them."""
-    ill = _of_vectors(measures)
-    if ill is not None:
-        yield ill
+def _health_alarms(measures: Sequence[Mapping[str, float]], terms: Collection[str], step: int) -> Iterator[Alarm]:
+    """Yields one alarm for the vectors, or those of the heads if the vectors are healthy, since heads read them."""
+    vectors = _vector_alarm(measures)
+    if vectors is not None:
+        yield vectors
         return
     last = measures[-1]
     if "fast" in terms and step >= BIT_STEPS and last.get("bits_dead", MISSING) > DEAD_BITS:
@@ -80,17 +80,17 @@ def _of_health(measures: Sequence[Mapping[str, float]], terms: Collection[str], 
         )
 
 
-def _of_vectors(measures: Sequence[Mapping[str, float]]) -> Alarm | None:
-    """What is wrong with the embeddings, the worst first."""
+def _vector_alarm(measures: Sequence[Mapping[str, float]]) -> Alarm | None:
+    """Returns the worst alarm of the embeddings; ``None`` if they are healthy."""
     last, first = measures[-1], measures[0]
     lower = "Lower train.lr, raise loss.temperature, or add negatives (train.batch)."
     if last.get("non_finite", 0) > 0:
-        again = "Start again from an earlier checkpoint with a lower train.lr, or train.precision=fp32."
-        return Alarm("not finite", f"{last['non_finite']:.0f} vectors hold NaN or infinity.", again)
+        remedy = "Resume from an earlier checkpoint with a lower train.lr, or with train.precision=fp32."
+        return Alarm("not finite", f"{last['non_finite']:.0f} vectors hold NaN or infinity.", remedy)
     rank, share = last.get("rank", MISSING), last.get("rank_share", MISSING)
     if share < LEAST_RANK or rank < ONE_WAY:
         return Alarm("collapse", f"effective rank {rank:.1f}, {share:.0%} of what the sample allows.", lower)
-    highest = max((one["rank"] for one in measures if "rank" in one), default=MISSING)
+    highest = max((measure["rank"] for measure in measures if "rank" in measure), default=MISSING)
     if rank < LOST_RANK * highest:
         return Alarm("collapse", f"effective rank fell from {highest:.1f} to {rank:.1f}.", lower)
     if last.get("mean_cosine", MISSING) > CONE:
@@ -101,18 +101,18 @@ def _of_vectors(measures: Sequence[Mapping[str, float]]) -> Alarm | None:
     return None
 
 
-def _of_training(rows: Sequence[Row]) -> Iterator[Alarm]:
+def _training_alarms(rows: Sequence[LogRow]) -> Iterator[Alarm]:
     rows = [row for row in rows if "loss" in row]
     if len(rows) < 3 * WINDOW:
         return
-    yield from _rising(rows)
+    yield from _rising_loss(rows)
     norms = [float(row["grad_norm"]) for row in rows if "grad_norm" in row]
     if len(norms) > WINDOW and norms[-1] > SPIKE * (usual := statistics.median(norms[:-1])) > 0:
         yield Alarm(
             "gradient spike",
             f"gradient norm {norms[-1]:.3g}, {norms[-1] / usual:.0f} times its median.",
-            "One is harmless, since train.clip cuts it; if they go on, lower train.lr or train.clip, and look "
-            "for broken rows in the data.",
+            "A single spike is harmless, since train.clip cuts it. If spikes continue, lower train.lr or train.clip, "
+            "and look for broken rows in the data.",
         )
     speeds = [float(row["tokens_per_second"]) for row in rows if "tokens_per_second" in row]
     if len(speeds) > 2 * WINDOW:
@@ -125,10 +125,11 @@ def _of_training(rows: Sequence[Row]) -> Iterator[Alarm]:
             )
 
 
-def _rising(rows: Sequence[Row]) -> Iterator[Alarm]:
-    """The loss of the latest window above that of the best one, by more than both scatter and a tenth.
+def _rising_loss(rows: Sequence[LogRow]) -> Iterator[Alarm]:
+    """Yields an alarm if the latest window's loss exceeds the best window's by more than both its scatter and a tenth.
 
-    A falling temperature or a term that joins raises the loss by right, so only rows with the same of both count.
+    A falling temperature or a term that starts raises the loss legitimately, so only rows with the same temperature
+    and terms as the last one count.
     """
     last = rows[-1]
     alike = [row for row in rows if set(row) == set(last) and _close(row.get("temperature"), last.get("temperature"))]
@@ -143,10 +144,10 @@ def _rising(rows: Sequence[Row]) -> Iterator[Alarm]:
         yield Alarm(
             "rising loss",
             f"the loss rose from {usual:.4g} to {now:.4g}, means of {WINDOW} logged steps.",
-            "Lower train.lr, or go on from a checkpoint before the rise: spectra train --resume "
+            "Lower train.lr, or resume from a checkpoint before the rise: spectra train --resume "
             "RUN/checkpoints/step-N train.lr=…",
         )
 
 
-def _close(one: float | None, other: float | None) -> bool:
-    return one == other or (one is not None and other is not None and math.isclose(one, other, rel_tol=0.02))
+def _close(a: float | None, b: float | None) -> bool:
+    return a == b or (a is not None and b is not None and math.isclose(a, b, rel_tol=0.02))

@@ -1,4 +1,4 @@
-"""The dev metric: what decides which checkpoint is best."""
+"""The dev metric, which decides which checkpoint is best."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ class DevEvaluator(BaseEvaluator):
 
     Args:
         dev: pairs (anchor, positive) or scored pairs (sentence1, sentence2, score).
-        kind: ``"pairs"`` watches nDCG@10 of each anchor's positive among all; ``"scored"`` Spearman's correlation.
+        kind: ``"pairs"`` measures nDCG@10 of each anchor's positive among all; ``"scored"`` Spearman's correlation.
         precision: see `resolve_precision`.
     """
+
+    greater_is_better = True
 
     def __init__(self, dev: Dataset, kind: str, precision: str) -> None:
         super().__init__()

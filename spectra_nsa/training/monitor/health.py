@@ -1,15 +1,16 @@
-"""The health of a model in training, on a small sample of texts that stays the same for the whole run."""
+"""The health of a model in training, measured on a small sample of texts that is fixed for the whole run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from sentence_transformers.util import batch_to_device
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core.precision import autocast
@@ -27,13 +28,54 @@ _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prompt_length")
 _OUTPUTS = ("embedding", "anchor64", "fast")
 
 
-class HealthSample:
-    """Pairs with distinct anchors, and what the model makes of them.
+class HealthProbe(TrainerCallback):
+    """Logs health figures before the first step, every so often and after the last step.
 
     Args:
-        data: the held-out pairs where there are any, else the training rows, are drawn from.
-        rows: how many pairs at most.
-        seed: of the draw.
+        measure: returns the figures; called in the first process only.
+        every: steps between two measurements.
+        log: logs figures, as `Trainer.log` does.
+        gathered: the context in which one process may use a sharded model without the others.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[], dict[str, float]],
+        every: int,
+        log: Callable[[dict[str, float]], None],
+        gathered: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.measure, self.every, self.log, self.gathered = measure, every, log, gathered
+        self.begun = False
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not self.begun and state.global_step == 0:
+            self._probe(state, control)
+        self.begun = True
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            self._probe(state, control)
+
+    def _probe(self, state: TrainerState, control: TrainerControl) -> None:
+        with self.gathered():
+            if not state.is_world_process_zero:
+                return
+            figures = self.measure()
+        requested = control.should_log
+        self.log(figures)
+        control.should_log = requested  # logging resets it, and the step's own log is still to come
+
+
+class HealthSample:
+    """A sample of pairs with distinct anchors, on which a model's health is measured.
+
+    Args:
+        data: its held-out pairs are drawn from, or its training rows if it has no held-out pairs of the same kind.
+        rows: the most pairs.
+        seed: decides which pairs are drawn.
         precision: see `resolve_precision`.
     """
 
@@ -43,14 +85,14 @@ class HealthSample:
         self.precision = precision
 
     def measure(self, model: SpectraSentenceTransformer) -> dict[str, float]:
-        """The figures of `metrics.health`, and the mean attention entropy of each layer that measures it.
+        """Returns the figures of `metrics.health`, and the mean attention entropy of each layer that measures it.
 
-        Costs a forward pass over the sample. Nothing of the training changes: not the mode, not the random state.
+        Costs a forward pass over the sample. The mode of the model and the random state stay as they are.
 
         Returns:
-            name → figure, under `health_`; what is undefined is left out.
+            name → figure; names begin with `health_`, and undefined figures are left out.
         """
-        with _at_rest(model), autocast(model.device.type, self.precision):
+        with _eval_mode(model), autocast(model.device.type, self.precision):
             anchors, entropies = self._outputs(model, self.anchors, "query")
             positives, _ = self._outputs(model, self.positives, "document")
         figures = embedding_health(anchors["embedding"], positives["embedding"])
@@ -64,7 +106,7 @@ class HealthSample:
     def _outputs(
         self, model: SpectraSentenceTransformer, texts: list[str], prompt: str
     ) -> tuple[dict[str, np.ndarray], dict[int, float]]:
-        """Named outputs, rows in the order of the texts, and entropies by layer, counted from 1."""
+        """Returns named outputs, rows in the order of the texts, and the mean entropy by layer, counted from 1."""
         sums: dict[int, float] = {}
         tokens = 0
 
@@ -85,22 +127,22 @@ class HealthSample:
 
 
 def _distinct_pairs(source: Dataset, rows: int, seed: int) -> tuple[list[str], list[str]]:
-    """Up to `rows` pairs drawn without replacement, no anchor twice; of scored pairs those with the highest scores."""
+    """Draws up to `rows` pairs with distinct anchors; of scored pairs those with the highest scores."""
     drawn = source.select(sorted(np.random.default_rng(seed).permutation(len(source))[: 4 * rows].tolist()))
     scored = SCORE_COLUMN in source.column_names
     if "text" in source.column_names:  # a text is its own match
-        one = other = "text"
+        first = second = "text"
     else:
-        one, other = ("sentence1", "sentence2") if scored else ("anchor", "positive")
+        first, second = ("sentence1", "sentence2") if scored else ("anchor", "positive")
     pairs: dict[str, str] = {}
     for row in sorted(drawn, key=lambda row: -row[SCORE_COLUMN]) if scored else drawn:
         if len(pairs) < rows:
-            pairs.setdefault(row[one], row[other])
+            pairs.setdefault(row[first], row[second])
     return list(pairs), list(pairs.values())
 
 
 @contextmanager
-def _at_rest(model: SpectraSentenceTransformer) -> Iterator[None]:
+def _eval_mode(model: SpectraSentenceTransformer) -> Iterator[None]:
     training = model.training
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""What a running training shows on standard error."""
+"""The progress of a run on standard error."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from spectra_nsa.report.runlog import Row
 
-REDRAW = 2.0  # seconds between frames
+REDRAW = 2.0  # seconds
+LINE_EVERY = 30.0  # seconds
 
 
 class Progress(TrainerCallback):
-    """The frame of `spectra monitor` where standard error is a terminal, elsewhere a line every half minute.
+    """Shows the panel of `spectra monitor` on a terminal, and a line every half minute elsewhere.
 
     Args:
-        name: the run's.
-        rows: gives what `metrics.jsonl` holds by now.
+        name: the run's name.
+        rows: returns what `metrics.jsonl` holds by now.
         deadline: a `time.monotonic()` at which training ends; ``None`` for none.
     """
 
@@ -49,15 +50,15 @@ class Progress(TrainerCallback):
             if now - self.drawn > REDRAW:
                 self.drawn = now
                 self.draw(state.global_step)
-        elif state.is_world_process_zero and now - self.printed > 30:
+        elif state.is_world_process_zero and now - self.printed > LINE_EVERY:
             self.printed = now
-            of = f"/{state.max_steps}"
-            if self.deadline is not None:  # time ends it, not a number of steps
-                of = f", {max(0.0, self.deadline - self.printed):.0f} s left"
-            print(f"  step {state.global_step}{of}{self.facts}", file=sys.stderr, flush=True)
+            end = f"/{state.max_steps}"
+            if self.deadline is not None:  # the clock ends it, not a number of steps
+                end = f", {max(0.0, self.deadline - self.printed):.0f} s left"
+            print(f"  step {state.global_step}{end}{self.facts}", file=sys.stderr, flush=True)
 
     def draw(self, step: int) -> None:
-        """Shows the frame as it is now."""
+        """Redraws the panel."""
         from spectra_nsa.report.frame import WIDE, run_frame
 
         wide = self.live.console.width >= WIDE
@@ -86,7 +87,7 @@ class Progress(TrainerCallback):
         self.stop()
 
     def stop(self) -> None:
-        """Takes the frame off the screen."""
+        """Removes the panel from the screen."""
         if self.live is not None:
             self.live.stop()
             self.live = None

@@ -1,4 +1,4 @@
-"""How fast a run goes, how much of it is padding, and how much of the machine it uses."""
+"""The speed of a run, its share of padding, and the share of the machine that it uses."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _SECONDS = 0.3  # of measuring
 
 
 def matmul_peak(device: torch.device, precision: str) -> float:
-    """FLOP/s of the best of some square matrix products, 2·n³ each: what this machine can do at the most.
+    """Measures this machine's peak FLOP/s: the fastest of several square matrix products, 2·n³ operations each.
 
     Takes about a third of a second. n is 8192 on a GPU and 1024 elsewhere.
 
     Args:
-        device: where to measure.
+        device: the device to measure.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``.
     """
     n = _SIZES.get(device.type, 1024)
-    generator = torch.Generator(device).manual_seed(0)  # of its own: training's random state stays as it is
+    generator = torch.Generator(device).manual_seed(0)  # training's random state stays as it is
     a, b = (torch.randn(n, n, generator=generator, device=device).to(_KINDS[precision]) for _ in range(2))
     best, began = float("inf"), time.perf_counter()
     for round_ in range(1_000):
@@ -36,7 +36,7 @@ def matmul_peak(device: torch.device, precision: str) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         now = time.perf_counter()
-        if round_:  # the first one sets things up
+        if round_:  # the first product includes set-up
             best = min(best, now - before)
         if round_ and now - began > _SECONDS:
             break
@@ -44,17 +44,17 @@ def matmul_peak(device: torch.device, precision: str) -> float:
 
 
 class Throughput(TrainerCallback):
-    """Puts speed and memory into the log of each logged step.
+    """Adds speed and memory to the log of each logged step.
 
-    Measuring and saving are not counted as training time. `matmul_share` is 3 · F · tokens/s over the machine's
-    matmul peak: F the FLOPs a token of one forward pass, at the lengths the texts really had; the backward pass counts
-    twice that. Padding, heads, the loss, the optimiser and recomputed activations are no useful work and not in it.
+    Evaluating and saving do not count as training time. `matmul_share` is 3 · F · tokens/s over the machine's matmul
+    peak. F are the FLOPs per token of a forward pass at the texts' real lengths; the backward pass counts twice that.
+    Padding, heads, the loss, the optimizer and recomputed activations are not counted.
 
     Args:
-        work: what the forward passes were given; emptied at each log.
-        columns: texts a row: 2 for pairs, more with hard negatives; 0 where there are no pairs to count.
-        flops: F for a mean length.
-        precision: of the products that the peak is measured with.
+        work: the tokens that went through the model; emptied at each log.
+        columns: texts per row: 2 for pairs, more with hard negatives; 0 if there are no pairs to count.
+        flops: returns F for a mean length.
+        precision: of the matrix products that the peak is measured with.
     """
 
     def __init__(self, work: Work, columns: int, flops: Callable[[float], float], precision: str) -> None:
@@ -69,7 +69,7 @@ class Throughput(TrainerCallback):
         self.peak = matmul_peak(torch.device(args.device), self.precision)
         self.work.empty()
         if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()  # of the matrices just multiplied
+            torch.cuda.reset_peak_memory_stats()  # do not count the matrices above
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -92,28 +92,28 @@ class Throughput(TrainerCallback):
         if logs is not None and "loss" in logs and self.spent > 0:
             logs.update(self.rates(self.work.empty(), self.spent))
             self.spent = 0.0
-        self.mark = time.perf_counter()  # whatever led to this log was measuring
+        self.mark = time.perf_counter()  # what led to this log may have been an evaluation
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.mark = time.perf_counter()
 
     def rates(self, work: Work, seconds: float) -> dict[str, float]:
-        """What is logged of some work and the time that it took."""
-        found: dict[str, float] = {}
+        """Returns the figures of some work that took `seconds`."""
+        figures: dict[str, float] = {}
         if work.tokens:
             tokens = work.tokens / seconds
             if self.columns:
-                found["pairs_per_second"] = round(work.texts / self.columns / seconds, 2)
-            found |= {
+                figures["pairs_per_second"] = round(work.texts / self.columns / seconds, 2)
+            figures |= {
                 "tokens_per_second": round(tokens, 1),
                 "padding_waste": round(work.padded / work.tokens - 1, 4),
             }
             if self.peak:
                 length = work.squares / work.tokens
-                found["matmul_share"] = float(f"{3 * self.flops(length) * tokens / self.peak:.3g}")
+                figures["matmul_share"] = float(f"{3 * self.flops(length) * tokens / self.peak:.3g}")
         resident = resident_gb()
         if resident is not None:
-            found["memory_gb"] = round(resident, 3)
+            figures["memory_gb"] = round(resident, 3)
         if torch.cuda.is_available():
-            found["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
-        return found
+            figures["gpu_memory_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 3)
+        return figures

@@ -1,8 +1,8 @@
-"""Copies of a run elsewhere, made beside the training: to a folder (a mounted drive) or any address that fsspec knows.
+"""Backups of a run, copied during training to a folder (a mounted drive) or any address that fsspec knows.
 
 A copy is a unit, `TO/RUN/step-N` or `TO/RUN/model`: files under their names in the run's folder, and a manifest that
-comes last. A unit without a manifest is not there. Files arrive under `TO/RUN/.incoming`, are read back, compared by
-SHA-256, and then renamed.
+is written last. A unit without a manifest does not count. Files are written under `TO/RUN/.incoming`, read back,
+compared by SHA-256, and then renamed.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Tally:
     """What became of the copies.
 
     Attributes:
-        copied: units that are whole at the destination.
-        failures: attempts that failed, each of which was warned of.
+        copied: units that are complete at the destination.
+        failures: attempts that failed; each printed a warning.
         lost: units given up after the last attempt, and not copied later.
-        superseded: checkpoints not copied since a later one was ready before their turn came.
+        superseded: checkpoints that were not copied because a later one was ready first.
     """
 
     copied: list[str] = field(default_factory=list)
@@ -47,14 +47,14 @@ class Tally:
 
 
 class Backup:
-    """Copies units in a thread of its own; nothing that happens there reaches the training.
+    """Copies units in a background thread, whose errors never reach the training.
 
     Args:
-        store: where to.
-        folder: the run's.
-        every: checkpoints between copies.
-        keep: how many checkpoints stay at the destination; the best stays besides.
-        wait: seconds that `finish` waits at most.
+        store: the destination.
+        folder: the run's folder.
+        every: checkpoints between two copies.
+        keep: how many checkpoints stay at the destination, beside the best one.
+        wait: the most seconds that `finish` waits.
         first_wait: seconds before the second attempt.
     """
 
@@ -72,14 +72,14 @@ class Backup:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def held(self) -> list[Path]:
-        """Checkpoints that are being copied, or wait for it: not to be deleted."""
+    def pending(self) -> list[Path]:
+        """Returns the checkpoints that are being copied or wait for it: they must not be deleted."""
         with self._change:
             units = [*self._queue, *([self._at_work] if self._at_work else [])]
         return [unit.source for unit in units if unit.source is not None]
 
     def saved(self, checkpoint: Path, best: Path | None) -> None:
-        """To be called with each new checkpoint: every so-many-th is copied, and the best so far with it."""
+        """Takes note of a new checkpoint; every `every`-th one is copied, together with the best so far."""
         self._seen += 1
         if self._seen % self.every:
             return
@@ -89,21 +89,21 @@ class Backup:
             self._give_up(checkpoint.name, error)
 
     def copy(self, checkpoint: Path, best: Path | None) -> None:
-        """Queues a checkpoint, and the best one; takes the place of those that still wait."""
-        found = [checkpoint, *([best] if best is not None and best != checkpoint else [])]
-        units = [checkpoint_unit(self.folder, one) for one in reversed(found)]
+        """Queues a checkpoint and the best one, in place of those that still wait."""
+        checkpoints = [checkpoint, *([best] if best is not None and best != checkpoint else [])]
+        units = [checkpoint_unit(self.folder, path) for path in reversed(checkpoints)]
         with self._change:
             self._latest = checkpoint.name
-            self.tally.superseded += sum(unit.name not in {one.name for one in units} for unit in self._queue)
+            self.tally.superseded += sum(waiting.name not in {unit.name for unit in units} for waiting in self._queue)
             self._queue = units
             self._change.notify_all()
         self._start()
 
     def finish(self, best: Path | None, *, model: bool) -> Tally:
-        """Copies the last checkpoint and `model/`, and waits for all of it, but not for ever.
+        """Copies the last checkpoint and `model/`, and waits for the copies, but at most `wait` seconds.
 
         Args:
-            best: see `saved`.
+            best: the best checkpoint; ``None`` without one.
             model: whether `model/` has been written.
         """
         try:
@@ -125,7 +125,7 @@ class Backup:
             self._stopping.set()
             self._change.notify_all()
         if undone:
-            _warn(f"not finished after {self.wait:.0f} s: {', '.join(undone)}; what is in {self.folder} is whole")
+            _warn(f"not finished after {self.wait:.0f} s: {', '.join(undone)}; {self.folder} itself is complete")
             self.tally.lost += [name for name in undone if name not in self.tally.lost]
         return self.tally
 
@@ -135,7 +135,7 @@ class Backup:
             self._thread.start()
 
     def _work(self) -> None:
-        if sys.platform == "linux":  # where a thread has a priority of its own: the training goes first
+        if sys.platform == "linux":  # where threads have priorities: the training goes first
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         while True:
@@ -146,7 +146,7 @@ class Backup:
                     return
                 unit = self._at_work = self._queue.pop(0)
             try:
-                self._bring(unit)
+                self._copy_unit(unit)
             except Exception as error:  # whatever a backend raises: the training is worth more than its copy
                 self._give_up(unit.name, error)
             finally:
@@ -157,22 +157,22 @@ class Backup:
     def _give_up(self, name: str, error: Exception) -> None:
         if name not in self.tally.lost:
             self.tally.lost.append(name)
-        _warn(f"{name} was not copied to {self.store.address}: {_told(error)}")
+        _warn(f"{name} was not copied to {self.store.address}: {_first_line(error)}")
 
-    def _bring(self, unit: Unit) -> None:
-        if self._patiently(unit.name, lambda: self.store.holds(unit)):
+    def _copy_unit(self, unit: Unit) -> None:
+        if self._retry(unit.name, lambda: self.store.holds(unit)):
             return
-        self._patiently(unit.name, lambda: self.store.begin(unit))
+        self._retry(unit.name, lambda: self.store.begin(unit))
         for name in unit.files:
-            self._patiently(f"{unit.name}/{name}", lambda name=name: self.store.send(unit, name))  # type: ignore[misc]
-        self._patiently(f"{unit.name}/{MANIFEST}", lambda: self.store.commit(unit))
+            self._retry(f"{unit.name}/{name}", lambda name=name: self.store.send(unit, name))  # type: ignore[misc]
+        self._retry(f"{unit.name}/{MANIFEST}", lambda: self.store.commit(unit))
         self.tally.copied.append(unit.name)
         self.tally.lost = [name for name in self.tally.lost if name != unit.name]
         if unit.name == self._latest:
-            self._patiently(unit.name, lambda: self.store.rotate(self.keep, unit.name))
+            self._retry(unit.name, lambda: self.store.delete_old(self.keep, unit.name))
 
-    def _patiently(self, what: str, action: Callable[[], Any]) -> Any:
-        """Tries again with exponential back-off; the jitter keeps many runs from trying at once."""
+    def _retry(self, what: str, action: Callable[[], Any]) -> Any:
+        """Retries with exponential back-off; the jitter keeps many runs from retrying at once."""
         for attempt in range(ATTEMPTS):
             try:
                 return action()
@@ -181,13 +181,13 @@ class Backup:
                 if attempt == ATTEMPTS - 1:
                     raise
                 delay = random.SystemRandom().uniform(0.5, 1) * min(LONGEST_WAIT, self.first_wait * 2**attempt)
-                _warn(f"{what}: {_told(error)}; trying again in {delay:.0f} s")
+                _warn(f"{what}: {_first_line(error)}; retrying in {delay:.0f} s")
                 if self._stopping.wait(delay):
                     raise
         raise AssertionError("unreachable")
 
 
-def _told(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
@@ -196,15 +196,15 @@ def _warn(line: str) -> None:
 
 
 def open_backup(section: BackupSection, folder: Path, *, new: bool) -> Backup | None:
-    """What copies a run's checkpoints; ``None`` where the recipe names no place for them.
+    """Opens the backup of a run; returns ``None`` if the recipe names no destination.
 
     Args:
         section: the recipe's `backup`.
-        folder: its folder.
-        new: whether it begins; then the place may not hold another run of its name.
+        folder: the run's folder.
+        new: whether the run is new; then the destination must not hold a run of its name.
 
     Raises:
-        SpectraError: it does, or the address cannot be understood. A place that cannot be reached is only warned of.
+        SpectraError: it does, or the address is not understood. An unreachable destination only prints a warning.
     """
     if section.to is None:
         return None
@@ -216,7 +216,7 @@ def open_backup(section: BackupSection, folder: Path, *, new: bool) -> Backup | 
         taken = False
     if taken:
         raise SpectraError(
-            f"{store.address} holds backups of a run of this name. Go on with it: spectra backup restore "
+            f"{store.address} already holds backups of a run of this name. Resume that run: spectra backup restore "
             f"{store.address}, then spectra train --resume; or choose another name."
         )
     return Backup(store, folder, every=section.every, keep=section.keep, wait=section.wait)

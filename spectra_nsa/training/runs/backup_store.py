@@ -1,4 +1,4 @@
-"""Where backups are kept: units of files behind an fsspec address, whole by their manifest or not there at all."""
+"""The destination of backups: units of files at an fsspec address, each complete by its manifest or absent."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from spectra_nsa.training.runs.checkpoints import step_of
 
 INCOMING = ".incoming"
 _CHUNK = 1 << 20
-_SMALL = ("recipe.yaml", "metrics.jsonl")  # of the run, read when the unit is made: they go on changing
+_SMALL = ("recipe.yaml", "metrics.jsonl")  # of the run, read when the unit is made, since they keep changing
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What is copied, and restored, as one.
+    """Files that are copied and restored together.
 
     Attributes:
         name: `step-N` or `model`.
         files: name in the run's folder → size and SHA-256.
-        contents: name → where the bytes are, or the bytes.
+        contents: name → the file to copy, or its bytes.
         source: the checkpoint; ``None`` for a model.
-        facts: more of the manifest, such as the step and the best step so far.
+        facts: further entries of the manifest, such as the step and the best step so far.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Unit:
 
     @property
     def manifest(self) -> bytes:
-        """The manifest as it is stored."""
+        """The manifest as stored."""
         value = {"schema": SCHEMA, "unit": self.name, **self.facts, "files": self.files}
         return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def checkpoint_unit(folder: Path, checkpoint: Path) -> Unit:
-    """A checkpoint, and the run's recipe and log as they are now."""
+    """Returns the unit of a checkpoint, with the run's recipe and log as they are now."""
     manifest = read_manifest(checkpoint)
     below = checkpoint.relative_to(folder).as_posix()
     contents: dict[str, Path | bytes] = {
@@ -65,18 +65,18 @@ def checkpoint_unit(folder: Path, checkpoint: Path) -> Unit:
 
 
 def model_unit(folder: Path) -> Unit:
-    """The finished model."""
+    """Returns the unit of the finished model."""
     paths = sorted(path for path in (folder / "model").rglob("*") if path.is_file())
     contents = {path.relative_to(folder).as_posix(): path for path in paths}
     return Unit("model", {name: describe(path) for name, path in contents.items()}, contents, None, {})
 
 
 class Store:
-    """One run's backups.
+    """The backups of one run.
 
     Args:
         root: a folder, or an address with a protocol that fsspec knows.
-        run: the run's name; ``None`` where `root` is the run's own address.
+        run: the run's name; ``None`` if `root` is the run's own address.
 
     Raises:
         UsageError: no such protocol.
@@ -91,33 +91,33 @@ class Store:
         self.address = f"{root.rstrip('/')}/{run}" if run else root
 
     def units(self) -> dict[str, dict[str, Any]]:
-        """The manifests of the whole units by name; checkpoints oldest first, then the model."""
+        """Returns the manifests of the complete units by name; checkpoints oldest first, then the model."""
         names = [name for name in _folders(self.fs, self.path) if name == "model" or name.startswith("step-")]
         steps = sorted((name for name in names if name != "model"), key=lambda name: step_of(Path(name)))
-        found = {name: self._manifest(name) for name in [*steps, *(["model"] if "model" in names else [])]}
-        return {name: manifest for name, manifest in found.items() if manifest is not None}
+        manifests = {name: self._manifest(name) for name in [*steps, *(["model"] if "model" in names else [])]}
+        return {name: manifest for name, manifest in manifests.items() if manifest is not None}
 
     def holds(self, unit: Unit) -> bool:
-        """Whether the same unit is there already; its recipe and log may be older."""
+        """Returns whether the same unit is there already; its recipe and log may be older."""
         manifest = self._manifest(unit.name)
         same = {name: entry for name, entry in unit.files.items() if name not in _SMALL}
         return manifest is not None and {n: e for n, e in manifest["files"].items() if n not in _SMALL} == same
 
     def begin(self, unit: Unit) -> None:
-        """Takes away what an earlier copy of that name has left."""
+        """Deletes what an earlier copy of that name has left."""
         self.remove(unit.name)
         self._remove_folder(f"{self.path}/{INCOMING}")
 
     def send(self, unit: Unit, name: str) -> None:
-        """Copies a file, reads it back and compares.
+        """Copies a file, reads it back and compares it.
 
         Raises:
-            OSError: it did not arrive as it is.
+            OSError: the copy differs.
         """
         self._write(self._incoming(unit, name), unit.contents[name], unit.files[name])
 
     def commit(self, unit: Unit) -> None:
-        """Gives the unit its name, its manifest last; may be called again after it failed half-way."""
+        """Gives the unit its name, the manifest last; may be repeated after it has failed half-way."""
         self._write(self._incoming(unit, MANIFEST), unit.manifest, None)
         for name in [*unit.files, MANIFEST]:
             arrived, final = self._incoming(unit, name), f"{self.path}/{unit.name}/{name}"
@@ -126,10 +126,10 @@ class Store:
                 self.fs.mv(arrived, final)
         self._remove_folder(f"{self.path}/{INCOMING}")
 
-    def rotate(self, keep: int, newest: str) -> None:
-        """Leaves `newest`, the `keep - 1` before it, and the best that it names.
+    def delete_old(self, keep: int, newest: str) -> None:
+        """Deletes all checkpoints but `newest`, the `keep - 1` before it, and the best one that it names.
 
-        What is later than `newest` goes: the run went on from an earlier checkpoint, and those steps ran again.
+        Later checkpoints are deleted too: the run has resumed before them, and their steps ran again.
         """
         units = self.units()
         steps = [name for name in units if name != "model"]
@@ -140,19 +140,19 @@ class Store:
                 self.remove(name)
 
     def remove(self, name: str) -> None:
-        """Deletes a unit: its manifest first, so that half of one is none."""
+        """Deletes a unit, its manifest first, so that a partial one does not count."""
         manifest = f"{self.path}/{name}/{MANIFEST}"
         if self.fs.exists(manifest):
             self.fs.rm(manifest)
         self._remove_folder(f"{self.path}/{name}")
 
     def fetch(self, name: str, manifest: Mapping[str, Any], folder: Path) -> None:
-        """Brings a unit's files into a run's folder, and compares each.
+        """Copies a unit's files into a run's folder, and compares each.
 
         Raises:
-            SpectraError: one is missing, cannot be read, or is not what the manifest says.
+            SpectraError: one is missing, cannot be read, or does not match the manifest.
         """
-        for file, said in manifest["files"].items():
+        for file, entry in manifest["files"].items():
             target, address = folder / file, f"{self.path}/{name}/{file}"
             target.parent.mkdir(parents=True, exist_ok=True)
             digest = hashlib.sha256()
@@ -163,8 +163,8 @@ class Store:
                         out.write(chunk)
             except Exception as error:  # each backend has its own
                 raise SpectraError(f"{name}/{file} cannot be read: {type(error).__name__}: {error}") from error
-            if digest.hexdigest() != said["sha256"]:
-                raise SpectraError(f"{name}/{file} has another SHA-256 than when it was backed up")
+            if digest.hexdigest() != entry["sha256"]:
+                raise SpectraError(f"the SHA-256 of {name}/{file} does not match the manifest")
 
     def _incoming(self, unit: Unit, name: str) -> str:
         return f"{self.path}/{INCOMING}/{unit.name}/{name}"
@@ -176,20 +176,20 @@ class Store:
             return None
         try:
             return check_manifest(json.loads(self.fs.cat_file(address)), address)
-        except ValueError:  # not JSON, or not a manifest: then the unit is none
+        except ValueError:  # not JSON, or not a manifest: the unit does not count
             return None
 
-    def _write(self, address: str, content: Path | bytes, said: Mapping[str, Any] | None) -> None:
+    def _write(self, address: str, content: Path | bytes, entry: Mapping[str, Any] | None) -> None:
         self.fs.makedirs(address.rpartition("/")[0], exist_ok=True)
         with _reader(content) as source, self.fs.open(address, "wb") as out:
             while chunk := source.read(_CHUNK):
                 out.write(chunk)
         self.fs.invalidate_cache()
         with self.fs.open(address, "rb") as file:
-            arrived = sha256_of(file)
-        wanted = said["sha256"] if said is not None else hashlib.sha256(content).hexdigest()  # type: ignore[arg-type]
-        if arrived != wanted:
-            raise OSError(f"{address} did not arrive as it is: its SHA-256 differs")
+            copied = sha256_of(file)
+        expected = entry["sha256"] if entry is not None else hashlib.sha256(content).hexdigest()  # type: ignore[arg-type]
+        if copied != expected:
+            raise OSError(f"{address} was not copied correctly: its SHA-256 differs")
 
     def _remove_folder(self, path: str) -> None:
         self.fs.invalidate_cache()
@@ -198,16 +198,16 @@ class Store:
 
 
 def runs_at(root: str) -> list[Store]:
-    """The runs with backups at an address: the run whose own address it is, or those below it."""
-    here = Store(root, None)
-    if here.units():
-        return [here]
-    below = [Store(root, name) for name in _folders(here.fs, here.path) if not name.startswith(".")]
-    return [store for store in below if store.units()]
+    """Returns the runs with backups at an address: the run itself if it is a run's address, else those below it."""
+    store = Store(root, None)
+    if store.units():
+        return [store]
+    below = [Store(root, name) for name in _folders(store.fs, store.path) if not name.startswith(".")]
+    return [run for run in below if run.units()]
 
 
 def open_address(address: str) -> tuple[Any, str]:
-    """fsspec's file system for an address, and the path on it; see `Store` for what is raised."""
+    """Returns fsspec's file system for an address and the path on it; raises what `Store` does."""
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:

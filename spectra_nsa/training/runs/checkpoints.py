@@ -1,4 +1,4 @@
-"""The checkpoints of a run: which there are, which can be trusted, how they come and go."""
+"""The checkpoints of a run: listing them, finding one to resume from, writing and deleting them."""
 
 from __future__ import annotations
 
@@ -13,35 +13,40 @@ from spectra_nsa.core.checksums import damage, sync_folder
 from spectra_nsa.core.errors import SpectraError
 
 _STEP = re.compile(r"^step-(\d+)$")
-_LEAVING = ".leaving-"  # a folder that is being deleted: it is no checkpoint any more
+_LEAVING = ".leaving-"  # prefix of a folder that is being deleted, and no longer a checkpoint
 
 
 @dataclass(frozen=True)
-class Found:
-    """Where a run goes on.
+class ResumePoint:
+    """Where a run resumes.
 
     Attributes:
-        folder: the run's.
-        checkpoint: where from; ``None`` from the beginning, as the run was stopped before its first.
+        folder: the run's folder.
+        checkpoint: the checkpoint; ``None`` starts over, as the run was stopped before its first one.
     """
 
     folder: Path
     checkpoint: Path | None
 
+    @property
+    def step(self) -> int:
+        """The step of the checkpoint; 0 without one."""
+        return step_of(self.checkpoint) if self.checkpoint is not None else 0
+
 
 def step_of(checkpoint: Path) -> int:
-    """N of `step-N`."""
+    """Returns N of `step-N`."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
 def checkpoints_of(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    found = [path for path in (folder / "checkpoints").glob("*") if path.is_dir() and _STEP.match(path.name)]
-    return sorted(found, key=step_of)
+    """Returns the checkpoints of a run, oldest first."""
+    paths = [path for path in (folder / "checkpoints").glob("*") if path.is_dir() and _STEP.match(path.name)]
+    return sorted(paths, key=step_of)
 
 
 def run_of(run_or_checkpoint: str | Path) -> Path:
-    """The run's folder, by its own name or by a checkpoint's.
+    """Returns the folder of a run, given that folder or one of its checkpoints.
 
     Raises:
         SpectraError: it is neither.
@@ -56,10 +61,10 @@ def run_of(run_or_checkpoint: str | Path) -> Path:
     return path.resolve()
 
 
-def find_checkpoint(run_or_checkpoint: str | Path) -> Found:
-    """Where to go on: the given checkpoint, or the latest one of the run that is whole by its manifest.
+def find_resume_point(run_or_checkpoint: str | Path) -> ResumePoint:
+    """Finds where to resume: at the given checkpoint, or at the run's latest one that matches its manifest.
 
-    A damaged checkpoint of a run is reported on standard error and passed over.
+    Damaged checkpoints of a run are skipped, and reported on standard error.
 
     Raises:
         SpectraError: there is no such run; the given checkpoint is damaged, or all are.
@@ -68,71 +73,61 @@ def find_checkpoint(run_or_checkpoint: str | Path) -> Found:
     if _STEP.match(path.name):
         if problem := damage(path):
             raise SpectraError(
-                f"{path} is damaged: {problem}. Go on from the run's latest whole checkpoint: --resume {folder}"
+                f"{path} is damaged: {problem}. Resume from the run's latest intact checkpoint: --resume {folder}"
             )
-        return Found(folder, path.resolve())
-    every = checkpoints_of(folder)
-    for checkpoint in reversed(every):
+        return ResumePoint(folder, path.resolve())
+    checkpoints = checkpoints_of(folder)
+    for checkpoint in reversed(checkpoints):
         problem = damage(checkpoint)
         if problem is None:
-            return Found(folder, checkpoint)
-        print(f"spectra: {checkpoint} is damaged: {problem}; passing it over", file=sys.stderr, flush=True)
-    if every:
-        raise SpectraError(f"no checkpoint of {folder} is whole. Restore a backup, or start again under another name.")
-    return Found(folder, None)
+            return ResumePoint(folder, checkpoint)
+        print(f"spectra: skipping {checkpoint}, which is damaged: {problem}", file=sys.stderr, flush=True)
+    if checkpoints:
+        raise SpectraError(
+            f"every checkpoint of {folder} is damaged. Restore a backup, or start again under another name."
+        )
+    return ResumePoint(folder, None)
 
 
-def first_step(resume: str | Path | None) -> int | None:
-    """The step that a run goes on from, 0 where it was stopped before its first checkpoint; ``None`` for a new run.
-
-    Raises:
-        SpectraError: what `find_checkpoint` refuses.
-    """
-    if resume is None:
-        return None
-    checkpoint = find_checkpoint(resume).checkpoint
-    return step_of(checkpoint) if checkpoint is not None else 0
-
-
-def publish(written: Path, final: Path) -> None:
-    """Gives a complete checkpoint its name; no other folder, or half of one, ever stands under it."""
+def finalize_checkpoint(written: Path, final: Path) -> None:
+    """Gives a complete checkpoint its name; no partial or different folder ever has it."""
     sync_folder(written)
     if final.exists():
-        _drop(final)
+        _delete(final)
     written.rename(final)
     sync_folder(final.parent)
 
 
-def rotate(folder: Path, *, keep: int, protected: Collection[Path]) -> None:
-    """Deletes the oldest checkpoints until `keep` stand; the latest and the `protected` always stay."""
-    every = checkpoints_of(folder)
-    held = {path.resolve() for path in protected} | {path.resolve() for path in every[-1:]}
-    excess = len(every) - keep
-    for checkpoint in every:
+def delete_old_checkpoints(folder: Path, *, keep: int, protected: Collection[Path]) -> None:
+    """Deletes the oldest checkpoints of a run until `keep` are left; the latest and the `protected` always stay."""
+    checkpoints = checkpoints_of(folder)
+    stay = {path.resolve() for path in protected} | {path.resolve() for path in checkpoints[-1:]}
+    excess = len(checkpoints) - keep
+    for checkpoint in checkpoints:
         if excess <= 0:
             break
-        if checkpoint.resolve() not in held:
-            _drop(checkpoint)
+        if checkpoint.resolve() not in stay:
+            _delete(checkpoint)
             excess -= 1
 
 
-def clear(folder: Path, checkpoint: Path | None) -> None:
-    """Makes a run ready to go on from `checkpoint`: what came later, or was never finished, is out of the way.
+def prepare_resume(point: ResumePoint) -> None:
+    """Clears a run of what came after the checkpoint that it resumes from, and of unfinished files.
 
-    Later checkpoints are of steps that run again, or damaged. They are renamed, not deleted, and a line says so.
+    Later checkpoints are damaged, or their steps run again. They are renamed, not deleted, and a line says so.
     """
-    for later in checkpoints_of(folder):
-        if checkpoint is None or step_of(later) > step_of(checkpoint):
-            aside = later.with_name(f"aside-{later.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            later.rename(aside)
-            print(f"spectra: {later.name} is now {aside}; delete it when you like", file=sys.stderr, flush=True)
-    leftovers = [*folder.glob(".*.tmp"), *(folder / "checkpoints").glob(f"{_LEAVING}*")]
+    for later in checkpoints_of(point.folder):
+        if step_of(later) > point.step:
+            renamed = later.with_name(f"aside-{later.name}")
+            shutil.rmtree(renamed, ignore_errors=True)
+            later.rename(renamed)
+            print(f"spectra: {later.name} is now {renamed}; you may delete it", file=sys.stderr, flush=True)
+    leftovers = [*point.folder.glob(".*.tmp"), *(point.folder / "checkpoints").glob(f"{_LEAVING}*")]
     for path in leftovers:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _drop(checkpoint: Path) -> None:
+def _delete(checkpoint: Path) -> None:
     leaving = checkpoint.with_name(f"{_LEAVING}{checkpoint.name}")
     shutil.rmtree(leaving, ignore_errors=True)
     checkpoint.rename(leaving)

@@ -1,4 +1,4 @@
-"""From a backup to a run that can be gone on with."""
+"""Restores a run from its backup, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from spectra_nsa.training.runs.backup_store import Store, runs_at
 
 
 def overview(address: str) -> list[dict[str, Any]]:
-    """The runs with backups at an address, each with its whole units.
+    """Lists the runs with backups at an address, each with its complete units.
 
     Raises:
         SpectraError: there are none, or the address cannot be read.
     """
-    found = []
+    runs = []
     for store in _runs(address):
         units = store.units()
         newest: dict[str, Any] = next((units[name] for name in reversed(units) if name != "model"), {})
@@ -30,25 +30,25 @@ def overview(address: str) -> list[dict[str, Any]]:
             }
             for name, manifest in units.items()
         ]
-        found.append({"run": store.run, "address": store.address, "units": rows})
-    return found
+        runs.append({"run": store.run, "address": store.address, "units": rows})
+    return runs
 
 
 def restore(address: str, to: Path | None = None) -> dict[str, Any]:
-    """Brings a run back: its newest checkpoint that is whole, the best one before it, recipe, log and model.
+    """Restores a run: its newest intact checkpoint, the best one before it, recipe, log and model.
 
-    A unit that is not what its manifest says is reported on standard error, and the one before is taken.
+    A unit that does not match its manifest is reported on standard error and skipped for the one before it.
 
     Args:
-        address: a run's, or one with a single run below it.
+        address: a run's address, or one with a single run below it.
         to: the run's new folder; ``None`` for `runs/NAME`.
 
     Returns:
-        run (the folder), step, units (what was brought).
+        run (the folder), step, units (what was restored).
 
     Raises:
         UsageError: there are several runs.
-        SpectraError: there is none, no checkpoint of it is whole, or the folder holds a run already.
+        SpectraError: there is none, no checkpoint of it is intact, or the folder is not empty.
     """
     stores = _runs(address)
     if len(stores) > 1:
@@ -68,9 +68,9 @@ def restore(address: str, to: Path | None = None) -> dict[str, Any]:
                 continue
             best = f"step-{units[newest].get('best')}"
             more = [name for name in (best, "model") if name != newest and name in units]
-            brought = [name for name in more if _aside(store, name, units[name], temporary)]
-            return {"run": str(folder), "step": units[newest]["step"], "units": [newest, *brought]}
-        raise SpectraError(f"{store.address}: no checkpoint is whole.")
+            restored = [name for name in more if _fetch_beside(store, name, units[name], temporary)]
+            return {"run": str(folder), "step": units[newest]["step"], "units": [newest, *restored]}
+        raise SpectraError(f"every checkpoint at {store.address} is damaged.")
 
 
 def _runs(address: str) -> list[Store]:
@@ -89,13 +89,13 @@ def _fetch(store: Store, name: str, manifest: dict[str, Any], folder: Path) -> b
     try:
         store.fetch(name, manifest, folder)
     except SpectraError as error:
-        print(f"spectra: {error}; passing {name} over", file=sys.stderr, flush=True)
+        print(f"spectra: {error}; skipping {name}", file=sys.stderr, flush=True)
         return False
     return True
 
 
-def _aside(store: Store, name: str, manifest: dict[str, Any], folder: Path) -> bool:
-    """A unit beside the newest: the recipe and log that it brings are older, and stay out."""
+def _fetch_beside(store: Store, name: str, manifest: dict[str, Any], folder: Path) -> bool:
+    """Fetches a further unit beside the newest, without its recipe and log, which are older."""
     files = {file: entry for file, entry in manifest["files"].items() if file.startswith(("checkpoints/", "model/"))}
     if _fetch(store, name, {**manifest, "files": files}, folder):
         return True

@@ -1,9 +1,10 @@
-"""What has to be the same for a run to go on, and what a checkpoint keeps beside transformers' state."""
+"""What must be unchanged for a run to resume, and what a checkpoint keeps beside transformers' state."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,27 +17,26 @@ from spectra_nsa.core.files import read_json
 
 if TYPE_CHECKING:
     from spectra_nsa.models.config import SpectraConfig
-    from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.data.rows import TrainingData
 
-RUNNING = "running.pt"  # sums that the next line of metrics.jsonl needs, and the place in the data
-_SAMPLE = 1_000  # rows that stand for all, in the digest
-# Fields of the config that say nothing of the weights' shape: they may change, and the recipe's count.
+RUNNING = "running.pt"  # the sums that the next line of metrics.jsonl needs, and the position in the data
+_SAMPLE = 1_000  # rows that the digest reads
+# Fields of the config that do not affect the weights' shapes: they may change, and the recipe's values apply.
 _FREE = {
     "transformers_version", "architectures", "dtype", "use_cache", "initializer_range", "max_length",
     "hidden_dropout_prob", "attention_probs_dropout_prob",
 }  # fmt: skip
 
 
-def facts_of(recipe: Recipe, data: TrainingData) -> dict[str, Any]:
-    """What decides which rows a step sees: kept in each checkpoint's manifest.
+def row_facts(recipe: Recipe, data: TrainingData) -> dict[str, Any]:
+    """Returns what decides which rows a step reads: kept in each checkpoint's manifest.
 
-    The digest is of at most 1,000 rows, evenly spaced, so that it costs nothing on large data.
+    The digest is of at most 1,000 evenly spaced rows, so that it costs nothing on large data.
     """
     rows = len(data.train)
-    places = sorted({place * rows // _SAMPLE for place in range(_SAMPLE)})
-    sample = {name: list(data.train[places][name]) for name in data.train.column_names}
-    groups = None if data.groups is None else [data.groups[place] for place in places]
+    indices = sorted({number * rows // _SAMPLE for number in range(_SAMPLE)})
+    sample = {name: list(data.train[indices][name]) for name in data.train.column_names}
+    groups = None if data.groups is None else [data.groups[index] for index in indices]
     text = json.dumps([sample, groups], sort_keys=True)
     return {
         "train.batch": recipe.train.batch,
@@ -48,47 +48,41 @@ def facts_of(recipe: Recipe, data: TrainingData) -> dict[str, Any]:
     }
 
 
-def check_same(checkpoint: Path, recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData) -> None:
-    """Refuses a checkpoint of another model or of other data, before anything is trained.
+def check_resumable(
+    checkpoint: Path, config: SpectraConfig, tokenizer: Any, facts: Mapping[str, Any], verb: str
+) -> None:
+    """Checks that a checkpoint is of the same model and data as the run that resumes from it.
+
+    Args:
+        checkpoint: where to resume.
+        config: of the recipe's model.
+        tokenizer: of the recipe's model.
+        facts: what decides which rows a step reads.
+        verb: the command that starts a new run from a checkpoint's weights.
 
     Raises:
         UsageError: the message names what differs.
     """
-    check_alike(checkpoint, model.spectra.config, model.tokenizer, facts_of(recipe, data))
-
-
-def check_alike(
-    checkpoint: Path, config: SpectraConfig, tokenizer: Any, now: dict[str, Any], verb: str = "train"
-) -> None:
-    """As `check_same`, of what is compared there.
-
-    Args:
-        checkpoint: where to go on.
-        config: of the model that is to go on.
-        tokenizer: the same model's.
-        now: what decides which rows a step sees, as the trainer's `facts`.
-        verb: the command that starts from a checkpoint's weights.
-
-    Raises:
-        UsageError: see there.
-    """
-    apart = [*_model_differences(checkpoint, config), *_tokenizer_differences(checkpoint, tokenizer)]
-    if apart:
+    differences = [*_model_differences(checkpoint, config), *_tokenizer_differences(checkpoint, tokenizer)]
+    if differences:
         raise UsageError(
-            f"{checkpoint} is of another model than the recipe's: {'; '.join(apart)}. Leave the recipe's model "
-            "section as it was; for another model start another run."
+            f"{checkpoint} holds a model different from the recipe's: {'; '.join(differences)}. Set the recipe's "
+            "model section back; for a different model, start a new run."
         )
     then = read_manifest(checkpoint).get("run", {})
-    changed = [f"{key} was {then[key]}, is {now[key]}" for key in now if key in then and then[key] != now[key]]
-    if any(not change.startswith(("rows", "sample")) for change in changed):
-        changed = [change for change in changed if not change.startswith(("rows", "sample"))]  # what follows from it
+    changed = {
+        key: f"{key} was {then[key]}, is {facts[key]}" for key in facts if then.get(key, facts[key]) != facts[key]
+    }
+    if settings := {key: change for key, change in changed.items() if key not in ("rows", "sample")}:
+        changed = settings  # other rows are only their consequence
+    if "sample" in changed:
+        changed["sample"] = "the data has as many rows, but different ones"
+        if len(changed) > 1:
+            del changed["sample"]
     if changed:
-        told = ["the rows are others (as many)" if one.startswith("sample") else one for one in changed]
-        if len(told) > 1 and changed[-1].startswith("sample"):
-            told.pop()
         raise UsageError(
-            f"{checkpoint} cannot be gone on from: {'; '.join(told)}. Its place in the data would be another. Set it "
-            f"back, or start another run from its weights: spectra {verb} --model {checkpoint}"
+            f"cannot resume from {checkpoint}: {'; '.join(changed.values())}. The position in the data would not be "
+            f"the same. Set it back, or start a new run from its weights: spectra {verb} --model {checkpoint}"
         )
 
 
@@ -103,39 +97,40 @@ def _model_differences(checkpoint: Path, config: SpectraConfig) -> list[str]:
 
 
 def _tokenizer_differences(checkpoint: Path, tokenizer: Any) -> list[str]:
-    """Whether the same text has other ids, which vocabularies of one size do not show; cutting and padding aside."""
+    """Compares the tokenizers except for truncation and padding: those of one size may give different ids."""
     file = checkpoint / "tokenizer.json"
     if not file.is_file():
         return []
     then, now = read_json(file), json.loads(tokenizer.backend_tokenizer.to_str())
-    alike = all(then.get(part) == now.get(part) for part in {*then, *now} - {"truncation", "padding"})
-    return [] if alike else ["its tokenizer has other pieces or rules (model.tokenizer, or the files of model.start)"]
+    if all(then.get(part) == now.get(part) for part in {*then, *now} - {"truncation", "padding"}):
+        return []
+    return ["its tokenizer has different pieces or rules (model.tokenizer, or the files of model.start)"]
 
 
-def save_running(checkpoint: Path, values: dict[str, Any]) -> None:
-    """Keeps numbers and tensors (no other objects) in a checkpoint."""
+def save_running_sums(checkpoint: Path, values: dict[str, Any]) -> None:
+    """Writes numbers and tensors (no other objects) into a checkpoint."""
     torch.save(values, checkpoint / RUNNING)
 
 
-def load_running(checkpoint: Path) -> dict[str, Any]:
-    """What `save_running` kept."""
+def load_running_sums(checkpoint: Path) -> dict[str, Any]:
+    """Returns what `save_running_sums` wrote."""
     return torch.load(checkpoint / RUNNING, map_location="cpu", weights_only=True)
 
 
 def refit_schedule(optimizer: Any, scheduler: Any, fresh: list[dict[str, Any]]) -> None:
-    """Lets the recipe's learning rate, weight decay and length of schedule count from the checkpoint's step on.
+    """Applies the recipe's learning rate, weight decay and schedule length from the checkpoint's step on.
 
-    The learning rate at step t of a run that goes on is what it would have been at t had the recipe been so from the
-    start; with an unchanged recipe that is, bit for bit, what the checkpoint holds.
+    The learning rate at step t of a resumed run is what it would have been had the recipe been the same from the
+    start. With an unchanged recipe that is, bit for bit, what the checkpoint holds.
 
     Args:
         optimizer: with the checkpoint's state.
-        scheduler: a `LambdaLR` with the checkpoint's state; its functions are the recipe's.
-        fresh: the optimiser's groups before the checkpoint's state came.
+        scheduler: a `LambdaLR` with the checkpoint's state and the recipe's functions.
+        fresh: the optimizer's groups before the checkpoint was loaded.
     """
     scheduler.base_lrs = [group["initial_lr"] for group in fresh]
     factors = [function(scheduler.last_epoch) for function in scheduler.lr_lambdas]
-    for group, was, factor in zip(optimizer.param_groups, fresh, factors, strict=True):
-        group["initial_lr"], group["weight_decay"] = was["initial_lr"], was["weight_decay"]
-        group["lr"] = was["initial_lr"] * factor
+    for group, original, factor in zip(optimizer.param_groups, fresh, factors, strict=True):
+        group["initial_lr"], group["weight_decay"] = original["initial_lr"], original["weight_decay"]
+        group["lr"] = original["initial_lr"] * factor
     scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]

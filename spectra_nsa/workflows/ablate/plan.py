@@ -117,7 +117,7 @@ def make_plan(
     _check_folder(folder, recipe, measures)
     from spectra_nsa.evaluation.tasks import tasks_from
     from spectra_nsa.training.data.rows import load_training_data
-    from spectra_nsa.training.loop.build import steps_of
+    from spectra_nsa.training.loop.arguments import steps_of
 
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
     tasks, notes = tasks_from(measures.tasks, limit=measures.limit)
@@ -259,7 +259,7 @@ def _cells(
 def _cell(variant: Variant, recipe: Recipe, rows: int) -> Cell:
     """The recipe with a part turned over: it takes as many steps, and its model can be built."""
     from spectra_nsa.training.init.start import planned_config
-    from spectra_nsa.training.loop.build import steps_of
+    from spectra_nsa.training.loop.arguments import steps_of
 
     changed = apply_variant(recipe, variant)
     steps, own_steps = steps_of(recipe, rows), steps_of(changed, rows)

@@ -52,7 +52,7 @@ def student_recipe(
     from spectra_nsa.core.files import read_json
     from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder
     from spectra_nsa.training.init.layers import check_layers
-    from spectra_nsa.training.runs.folder import check_free
+    from spectra_nsa.training.runs.claim import check_free
 
     asked = load_recipe(None, values).model  # a misspelt key does not wait for the teacher
     folder = resolve_folder(teacher)
@@ -119,7 +119,7 @@ def plan_distillation(recipe: Recipe) -> dict[str, Any]:
     from spectra_nsa.training.checks import check_data, check_recipe
     from spectra_nsa.training.init.start import open_start
     from spectra_nsa.training.init.words import pieces_table, pieces_with_text
-    from spectra_nsa.training.loop.build import steps_of
+    from spectra_nsa.training.loop.arguments import steps_of
     from spectra_nsa.training.teacher.vectors import planned
 
     check_recipe(recipe)
@@ -225,7 +225,7 @@ def plan_static(recipe: Recipe, *, width: int) -> dict[str, Any]:
     """
     from spectra_nsa.models.static import check_width, words_of
     from spectra_nsa.models.teacher import open_teacher
-    from spectra_nsa.training.runs.folder import check_free
+    from spectra_nsa.training.runs.claim import check_free
 
     check_free(folder_of(recipe))
     data = _data(recipe)
@@ -263,7 +263,7 @@ def distill_static(recipe: Recipe, *, width: int, say: Callable[[str], None]) ->
     from spectra_nsa.core.files import atomic_folder
     from spectra_nsa.models.static import static_model
     from spectra_nsa.models.teacher import open_teacher
-    from spectra_nsa.training.runs.folder import claim_folder
+    from spectra_nsa.training.runs.claim import claim_folder
 
     folder = claim_folder(folder_of(recipe))
     data = _data(recipe, folder / "quarantine")

@@ -112,7 +112,7 @@ def quickstart(
     from spectra_nsa.models.warm_start import warm_start
     from spectra_nsa.training.data.rows import TrainingData
     from spectra_nsa.training.run import train
-    from spectra_nsa.training.runs.folder import claim_folder
+    from spectra_nsa.training.runs.claim import claim_folder
 
     clock = _Clock(minutes)
     out = claim_folder(Path(folder) if folder is not None else _free_folder())
@@ -237,7 +237,7 @@ def _facts(clock: _Clock, result: RunResult, recipe: Recipe, origin: str, *, row
         "test_pairs": tested,
         "steps": result.steps,
         "training_seconds": round(result.seconds, 1),
-        "pairs_per_second": round(result.pairs_per_second, 1),
+        "pairs_per_second": round(result.pairs_per_second or 0.0, 1),
         "minutes": round(clock.spent / 60, 2),
         "peak_memory_gb": round(peak_memory_gb(), 2),
     }

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectra_nsa.training.data.batch_groups import GroupedBatchSampler
-from spectra_nsa.training.loop.build import column_prompts
+from spectra_nsa.training.jobs.pairs import column_prompts
 
 
 @settings(max_examples=50, deadline=None)

@@ -12,7 +12,8 @@ from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.training.data.rows import load_training_data
 from spectra_nsa.training.init.start import open_start
-from spectra_nsa.training.loop.build import build_trainer
+from spectra_nsa.training.jobs.job import RunSetup
+from spectra_nsa.training.jobs.pairs import build_trainer
 from tests.builders import bert_folder
 
 
@@ -24,7 +25,7 @@ def first_batch(tmp_path: Path, *more: str, prompts: dict[str, str] | None = Non
         None, [f"model.start={start}", f"data.train={tmp_path / 'd.jsonl'}", "data.dev_rows=0", "train.batch=8", *more]
     )
     data = load_training_data(recipe.data, seed=0, quarantine=None)
-    trainer = build_trainer(recipe, tmp_path / "run", open_start(recipe), data)
+    trainer = build_trainer(recipe, open_start(recipe), data, RunSetup(folder=tmp_path / "run"))
     return next(iter(trainer.get_train_dataloader()))
 
 

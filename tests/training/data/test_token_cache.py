@@ -20,7 +20,9 @@ from spectra_nsa.text import store
 from spectra_nsa.training.data import token_cache as tokens
 from spectra_nsa.training.data.rows import TrainingData, load_training_data
 from spectra_nsa.training.data.token_cache import token_rows
-from spectra_nsa.training.loop.build import build_trainer, sees_all
+from spectra_nsa.training.jobs.job import RunSetup
+from spectra_nsa.training.jobs.pairs import build_trainer
+from spectra_nsa.training.loop.arguments import sees_every_row
 from tests.builders import WORDS
 
 PROMPTS = {"query": "query: ", "document": "the document: "}
@@ -168,9 +170,9 @@ def test_a_trainer_sees_the_same_batches(
     recipe = recipe_of(tmp_path, start, pairs, *more)
     seen = []
     for way in (token_rows, lambda *arguments: None):
-        monkeypatch.setattr("spectra_nsa.training.loop.build.token_rows", way)
+        monkeypatch.setattr("spectra_nsa.training.data.token_cache.token_rows", way)
         data = load_training_data(recipe.data, seed=0, quarantine=None)
-        trainer = build_trainer(recipe, tmp_path / "run", warm_start(start), data)
+        trainer = build_trainer(recipe, warm_start(start), data, RunSetup(folder=tmp_path / "run"))
         assert (trainer.texts is None) == (way is not token_rows)
         seen.append(list(trainer.get_train_dataloader()))
     assert len(seen[0]) == len(seen[1]) > 10
@@ -179,8 +181,8 @@ def test_a_trainer_sees_the_same_batches(
 
 
 def test_a_run_that_does_not_see_all_rows_tokenises_by_the_batch(tmp_path: Path) -> None:
-    assert sees_all(recipe_of(tmp_path, tmp_path, tmp_path), 83)
-    assert sees_all(recipe_of(tmp_path, tmp_path, tmp_path, "train.max_steps=10"), 83)
-    assert not sees_all(recipe_of(tmp_path, tmp_path, tmp_path, "train.max_steps=9"), 83)
-    assert sees_all(recipe_of(tmp_path, tmp_path, tmp_path, "train.max_steps=5", "train.accumulation=2"), 83)
-    assert not sees_all(recipe_of(tmp_path, tmp_path, tmp_path, "train.epochs=0.5"), 83)
+    assert sees_every_row(recipe_of(tmp_path, tmp_path, tmp_path), 83)
+    assert sees_every_row(recipe_of(tmp_path, tmp_path, tmp_path, "train.max_steps=10"), 83)
+    assert not sees_every_row(recipe_of(tmp_path, tmp_path, tmp_path, "train.max_steps=9"), 83)
+    assert sees_every_row(recipe_of(tmp_path, tmp_path, tmp_path, "train.max_steps=5", "train.accumulation=2"), 83)
+    assert not sees_every_row(recipe_of(tmp_path, tmp_path, tmp_path, "train.epochs=0.5"), 83)

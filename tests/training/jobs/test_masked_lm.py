@@ -22,7 +22,7 @@ from sentence_transformers.sparse_encoder.modules import SpladePooling
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
 import spectra_nsa.hf  # noqa: F401 (registers)
-from spectra_nsa.cli.pretrain import _plan, _readable, _said
+from spectra_nsa.cli.pretrain import _plan, _readable, _summary
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.models.masked_lm import export_bert_masked_lm, saved_head
@@ -30,8 +30,9 @@ from spectra_nsa.models.model import SpectraForMaskedLM
 from spectra_nsa.models.sentence import load
 from spectra_nsa.report.runlog import read_run, standing
 from spectra_nsa.training.data.documents import Documents
-from spectra_nsa.training.jobs.masked_lm import PretrainResult, check_recipe, pretrain, start_at_frequencies
-from spectra_nsa.training.run import train
+from spectra_nsa.training.jobs import checked_recipe
+from spectra_nsa.training.jobs.masked_lm import set_bias_to_frequencies
+from spectra_nsa.training.run import RunResult, pretrain, train
 from tests.builders import WORDS
 from tests.tools.fork_server import ForkServer
 
@@ -61,12 +62,12 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, start: Path, texts: Path) -
 
 
 @pytest.fixture(scope="module")
-def trained(recipe: Callable[..., Recipe]) -> PretrainResult:
+def trained(recipe: Callable[..., Recipe]) -> RunResult:
     return pretrain(recipe())
 
 
 @pytest.fixture
-def whole(trained: PretrainResult, tmp_path: Path) -> Path:
+def whole(trained: RunResult, tmp_path: Path) -> Path:
     shutil.copytree(trained.folder, tmp_path / "run")
     return tmp_path / "run"
 
@@ -81,7 +82,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [{key: row[key] for key in kept if key in row} for row in rows if {"loss", "eval_dev_perplexity"} & set(row)]
 
 
-def test_the_held_out_perplexity_falls(trained: PretrainResult) -> None:
+def test_the_held_out_perplexity_falls(trained: RunResult) -> None:
     state = standing(read_run(trained.folder).rows, now=0.0)
     assert trained.steps == 16 and trained.ended == "finished"
     assert state["dev"]["metric"] == "dev_perplexity"
@@ -90,18 +91,18 @@ def test_the_held_out_perplexity_falls(trained: PretrainResult) -> None:
     assert (trained.folder / "report.html").is_file()
 
 
-def test_it_starts_at_the_frequencies_of_the_tokens(trained: PretrainResult, start: Path) -> None:
+def test_it_starts_at_the_frequencies_of_the_tokens(trained: RunResult, start: Path) -> None:
     pieces = len(AutoTokenizer.from_pretrained(start))
     assert trained.start["dev_perplexity"] < 1.1 * len(WORDS) < 0.5 * pieces, "an untrained head would guess any piece"
     bias = torch.full((4,), torch.nan)
     ids = np.array([1, 1, 1, 3], dtype=np.int32)
-    start_at_frequencies(bias, Documents(ids=ids, begins=ids > 0, ends=np.array([4])))
+    set_bias_to_frequencies(bias, Documents(ids=ids, begins=ids > 0, ends=np.array([4])))
     torch.testing.assert_close(bias.diff(), torch.tensor([4.0, 1 / 4, 2.0]).log())
     assert abs(float(bias.mean())) < 1e-6
 
 
 @pytest.mark.parametrize("step", [0, 4, 12])
-def test_a_run_that_goes_on_ends_bit_identical(trained: PretrainResult, whole: Path, step: int) -> None:
+def test_a_run_that_goes_on_ends_bit_identical(trained: RunResult, whole: Path, step: int) -> None:
     shutil.rmtree(whole / "model")
     for checkpoint in (whole / "checkpoints").glob("step-*"):
         if int(checkpoint.name[5:]) > step:
@@ -136,7 +137,7 @@ def test_runs_killed_at_any_moment_end_bit_identical(
         assert rows_of(part) == rows_of(whole)
 
 
-def test_the_saved_model_is_a_masked_lm_and_a_start(trained: PretrainResult, tmp_path: Path) -> None:
+def test_the_saved_model_is_a_masked_lm_and_a_start(trained: RunResult, tmp_path: Path) -> None:
     folder = trained.folder / "model"
     masked = AutoModelForMaskedLM.from_pretrained(folder).eval()
     assert isinstance(masked, SpectraForMaskedLM)
@@ -155,19 +156,19 @@ def test_the_saved_model_is_a_masked_lm_and_a_start(trained: PretrainResult, tmp
     torch.testing.assert_close(tokens.cpu(), masked.model.encoder.embeddings.tokens.weight, rtol=0, atol=1e-9)
 
 
-def test_a_second_run_takes_the_head_of_the_first(trained: PretrainResult, recipe: Callable[..., Recipe]) -> None:
+def test_a_second_run_takes_the_head_of_the_first(trained: RunResult, recipe: Callable[..., Recipe]) -> None:
     again = pretrain(recipe("name=again", f"model.start={trained.folder / 'model'}", "train.max_steps=1"))
     assert again.start["dev_perplexity"] == pytest.approx(trained.best["dev_perplexity"], rel=1e-5)
 
 
-def test_a_checkpoint_is_a_start_too(trained: PretrainResult, recipe: Callable[..., Recipe]) -> None:
+def test_a_checkpoint_is_a_start_too(trained: RunResult, recipe: Callable[..., Recipe]) -> None:
     checkpoint = trained.folder / "checkpoints" / "step-8"
     again = pretrain(recipe("name=branch", f"model.start={checkpoint}", "train.max_steps=1"))
     measured = [row for row in rows_of(trained.folder) if row["step"] == 8 and "eval_dev_perplexity" in row]
     assert again.start["dev_perplexity"] == pytest.approx(measured[0]["eval_dev_perplexity"], rel=1e-5)
 
 
-def test_bert_and_back(trained: PretrainResult, tmp_path: Path) -> None:
+def test_bert_and_back(trained: RunResult, tmp_path: Path) -> None:
     words = AutoTokenizer.from_pretrained(trained.folder / "model")
     export_bert_masked_lm(trained.model, words, tmp_path / "bert")
     bert = BertForMaskedLM.from_pretrained(tmp_path / "bert").eval()
@@ -180,7 +181,7 @@ def test_bert_and_back(trained: PretrainResult, tmp_path: Path) -> None:
     assert saved_head(Path(trained.folder / "model")) is not None
 
 
-def test_a_sparse_encoder_is_trained_from_it(trained: PretrainResult, tmp_path: Path) -> None:
+def test_a_sparse_encoder_is_trained_from_it(trained: RunResult, tmp_path: Path) -> None:
     module = Transformer(str(trained.folder / "model"), transformer_task="fill-mask")
     sparse = SparseEncoder(modules=[module, SpladePooling("max")], device="cpu")
     before = {name: value.clone() for name, value in sparse.state_dict().items()}
@@ -231,7 +232,7 @@ def test_what_cannot_be_pretrained_is_refused(recipe: Callable[..., Recipe], tmp
 
 
 def test_a_pretraining_run_is_not_one_of_train(whole: Path) -> None:
-    with pytest.raises(UsageError, match=rf"is a run of spectra pretrain: .* spectra pretrain --resume {whole}\."):
+    with pytest.raises(UsageError, match=rf"is a run of spectra pretrain\. .* spectra pretrain --resume {whole}$"):
         train(None, resume=whole)
     text = (whole / "recipe.yaml").read_text()
     (whole / "recipe.yaml").write_text(text[: text.index("pretrain:")])
@@ -257,26 +258,28 @@ def test_a_run_says_what_it_did_not_read(
     (tmp_path / "twice.jsonl").write_text("\n".join([*lines, "not json", *lines, '{"text": ""}']) + "\n")
     result = pretrain(recipe("name=counted", f"data.train={tmp_path}/twice.jsonl", "train.max_steps=1"))
     told, folder = capsys.readouterr().err, result.folder
-    found = re.search(rf"{folder}: 1 steps on (\d+) texts, (\d+) to watch by, (\d+) left out \(they are among", told)
+    found = re.search(
+        rf"{folder}: 1 steps on (\d+) texts, (\d+) held out, (\d+) left out \(equal to a held-out text", told
+    )
     assert found is not None, told
     trained, watched, left_out = map(int, found.groups())
     assert trained + 20 + left_out == 400 and 0 < watched <= 20 and left_out >= 2 * watched - 20
-    assert f", 2 broken rows set aside in {folder}/quarantine. To look on: spectra monitor {folder}\n" in told
-    plan = _plan(check_recipe(recipe(f"data.train={tmp_path}/twice.jsonl")))
+    assert f", 2 broken rows set aside in {folder}/quarantine. To watch it: spectra monitor {folder}\n" in told
+    plan = _plan(checked_recipe(recipe(f"data.train={tmp_path}/twice.jsonl"), "pretrain"))
     assert (plan["texts"], plan["left_out"], plan["quarantined"]) == (trained, left_out, 2)
-    assert f"{left_out} left out (they are among the held-out ones), 2 quarantined" in _readable(plan)
+    assert f"{left_out} left out (equal to a held-out text), 2 quarantined" in _readable(plan)
 
 
 def test_a_dry_run_says_where_a_run_would_go_on(whole: Path) -> None:
     plan = _plan(load_recipe(whole / "recipe.yaml"), whole / "checkpoints" / "step-12")
-    assert plan["first_step"] == 12 and "Going on from step 12 of 16. Nothing was trained." in _readable(plan)
+    assert plan["first_step"] == 12 and "Resuming from step 12 of 16. Nothing was trained." in _readable(plan)
 
 
 def test_a_run_that_has_ended_takes_no_step(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     resumed = pretrain(load_recipe(whole / "recipe.yaml", ["train.max_steps=8"]), resume=whole)
     assert resumed.steps == resumed.first_step == 16
     assert f"{whole}: already at step 16, beyond 8: no step to take" in capsys.readouterr().err
-    assert "the run had ended already, at step 16" in _said(resumed) and "0 steps" not in _said(resumed)
+    assert "the run has ended already, at step 16" in _summary(resumed) and "0 steps" not in _summary(resumed)
 
 
 def test_the_batch_counts_tokens_where_asked(recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from spectra_nsa.config.terms import TARGET_VECTORS, TEACHER_VECTORS, TERM_FACTS
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.losses.stack import LossStack, NotFiniteError
-from spectra_nsa.training.loop.build import shared_batch
+from spectra_nsa.training.loop.arguments import shared_batch
 from spectra_nsa.training.run import train
 from tests.builders import WORDS
 

@@ -28,9 +28,9 @@ from spectra_nsa.core.errors import UsageError
 from spectra_nsa.losses.stack import LossStack
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.tokens.length_batches import outputs_by_length, passes_of
-from spectra_nsa.training.loop.build import shares_out
+from spectra_nsa.training.jobs.pairs import shards_weights
+from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
 from spectra_nsa.training.loop.shards import Shards, whole_tensor
-from spectra_nsa.training.loop.trainer import SpectraTrainer
 from spectra_nsa.training.run import train
 from tests.training.loop.test_processes import TERMS, run_recipe
 
@@ -113,7 +113,7 @@ def run(recipe: Recipe, rank: int, *, resume: Path | None = None) -> dict[str, A
 
     In the last process only, the outputs of step 1 are not finite, and of step 3 the gradients.
     """
-    whole, started, saved = SpectraSentenceTransformer.forward, LossStack.forward, SpectraTrainer._save_checkpoint
+    whole, started, saved = SpectraSentenceTransformer.forward, LossStack.forward, PairsTrainer._save_checkpoint
     stack: list[LossStack] = []
     held: list[int] = []
 
@@ -130,7 +130,7 @@ def run(recipe: Recipe, rank: int, *, resume: Path | None = None) -> dict[str, A
                 value.register_hook(lambda gradient: gradient * float("nan"))
         return {name: value * float("nan") for name, value in out.items()} if stack[0].step == 1 else out
 
-    def counted(self: SpectraTrainer, *args: Any) -> None:
+    def counted(self: PairsTrainer, *args: Any) -> None:
         encoder = dict(self.model.spectra.encoder.named_parameters())
         states = [self.optimizer.state[weight]["exp_avg"] for weight in encoder.values() if weight.requires_grad]
         held[:] = [sum(processes.own_part(value).numel() for value in values) for values in (encoder.values(), states)]
@@ -139,7 +139,7 @@ def run(recipe: Recipe, rank: int, *, resume: Path | None = None) -> dict[str, A
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LossStack, "forward", watched)
         patch.setattr(SpectraSentenceTransformer, "forward", poisoned)
-        patch.setattr(SpectraTrainer, "_save_checkpoint", counted)
+        patch.setattr(PairsTrainer, "_save_checkpoint", counted)
         model = train(recipe, resume=resume).model
     assert type(model.spectra).__name__ == "SpectraModel"
     return {"weights": {name: value.clone() for name, value in model.state_dict().items()}, "held": held}
@@ -307,9 +307,8 @@ def test_accelerate_launch_with_fsdp_asks_for_it(tmp_path: Path, start: Path) ->
 
 def test_fp16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe(None, ["train.shard=true", "train.precision=bf16"])
-    assert not shares_out(recipe), "in one process"
+    assert not shards_weights(recipe, "bf16"), "in one process"
     monkeypatch.setattr(processes, "count", lambda: 2)
-    assert shares_out(recipe)
-    monkeypatch.setattr("spectra_nsa.training.loop.build.resolve_precision", lambda _: "fp16")
+    assert shards_weights(recipe, "bf16")
     with pytest.raises(UsageError, match=r"train\.precision=bf16"):
-        shares_out(recipe)
+        shards_weights(recipe, "fp16")

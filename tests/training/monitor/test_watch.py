@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import signal
@@ -18,7 +19,7 @@ import spectra_nsa as sp
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.training.data.rows import TrainingData
-from spectra_nsa.training.monitor.health import HealthSample
+from spectra_nsa.training.monitor.health import HealthProbe, HealthSample
 from spectra_nsa.training.monitor.progress import Progress
 from spectra_nsa.training.monitor.watch import Watch
 from spectra_nsa.training.run import train
@@ -193,19 +194,20 @@ def test_a_run_that_fails_leaves_its_report(
 
 
 class Trainer:
-    """What `Watch` needs of a trainer."""
+    """A trainer that takes no steps, under `Watch` and `HealthProbe`."""
 
-    def __init__(self, rank: list[float], *, before: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, ranks: list[float], *, earlier: list[dict[str, Any]] | None = None) -> None:
         self.lines: list[tuple[int, dict[str, Any]]] = []
         self.state, self.control = TrainerState(max_steps=1000, is_world_process_zero=True), TrainerControl()
-        self.rank = iter(rank)
+        self.ranks = iter(ranks)
         self.watch = Watch(
-            every=10, warmup=20, terms=(), log=self.log, write=lambda step, values: self.lines.append((step, values)),
-            before=lambda: before or [], facts={}, measure=self.measure,
+            warmup=20, terms=(), write=lambda step, values: self.lines.append((step, values)),
+            earlier_rows=lambda: earlier or [], facts={},
         )  # fmt: skip
+        self.probe = HealthProbe(self.measure, 10, self.log, contextlib.nullcontext)
 
     def measure(self) -> dict[str, float]:
-        return {"health_rank": (rank := next(self.rank)), "health_rank_share": rank / 100}
+        return {"health_rank": (rank := next(self.ranks)), "health_rank_share": rank / 100}
 
     def log(self, values: dict[str, float]) -> None:
         self.control.should_log = False  # as transformers' does
@@ -214,10 +216,11 @@ class Trainer:
     def run(self, steps: range) -> list[int]:
         for step in steps:
             self.state.global_step = step
-            self.watch.on_step_begin(None, self.state, self.control)  # type: ignore[arg-type]
+            for callback in (self.watch, self.probe):
+                callback.on_step_begin(None, self.state, self.control)  # type: ignore[arg-type]
             self.state.global_step = step + 1
             self.control.should_log = True
-            self.watch.on_step_end(None, self.state, self.control)  # type: ignore[arg-type]
+            self.probe.on_step_end(None, self.state, self.control)  # type: ignore[arg-type]
             assert self.control.should_log
         return [step for step, values in self.lines if "warning" in values]
 
@@ -227,8 +230,8 @@ def test_a_warning_waits_for_the_warm_up_and_comes_again_only_after_a_recovery()
 
 
 def test_a_resumed_run_does_not_repeat_a_warning() -> None:
-    before = [{"step": 30, "health_rank": 2.0, "health_rank_share": 0.02}]
-    trainer = Trainer([2, 60, 2], before=before)
+    earlier = [{"step": 30, "health_rank": 2.0, "health_rank_share": 0.02}]
+    trainer = Trainer([2, 60, 2], earlier=earlier)
     assert trainer.run(range(30, 60)) == [60]
 
 

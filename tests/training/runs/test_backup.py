@@ -19,7 +19,7 @@ from spectra_nsa.core.checksums import damage, write_manifest
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.training.runs.backup import ATTEMPTS, Backup
 from spectra_nsa.training.runs.backup_store import Store, checkpoint_unit
-from spectra_nsa.training.runs.checkpoints import rotate
+from spectra_nsa.training.runs.checkpoints import delete_old_checkpoints
 from spectra_nsa.training.runs.restore import overview, restore
 
 
@@ -84,7 +84,7 @@ def test_what_is_kept_and_brought_back(tmp_path: Path, kind: str) -> None:
     for step in range(1, 5):
         last = best if step == 1 else checkpoint(run, step, best=1)
         backup.saved(last, best)
-        while backup.held():
+        while backup.pending():
             time.sleep(0.005)
     (run / "model").mkdir()
     (run / "model" / "config.json").write_text("{}")
@@ -106,7 +106,7 @@ def test_every_so_manyth_is_copied_and_the_last(tmp_path: Path) -> None:
     backup = backup_of(run, "memory://there", every=3, keep=9)
     for step in range(1, 6):
         backup.saved(checkpoint(run, step), None)
-        while backup.held():
+        while backup.pending():
             time.sleep(0.005)
     backup.finish(None, model=False)
     assert list(Store("memory://there", "run").units()) == ["step-3", "step-5"]
@@ -120,7 +120,7 @@ def test_failures_are_tried_again_and_counted(tmp_path: Path, trouble: str, caps
     backup.saved(checkpoint(run, 1), None)
     tally = backup.finish(None, model=False)
     assert tally.failures == 3 and tally.lost == [] and tally.copied == ["step-1"]
-    assert capsys.readouterr().err.count("trying again") == 3
+    assert capsys.readouterr().err.count("retrying") == 3
     assert restore("failing://there", tmp_path / "back")["step"] == 1
 
 
@@ -129,7 +129,7 @@ def test_one_that_never_succeeds_is_given_up(tmp_path: Path, capsys: pytest.Capt
     run = tmp_path / "run"
     backup = backup_of(run, "failing://there")
     backup.saved(checkpoint(run, 1), None)
-    while backup.held():
+    while backup.pending():
         time.sleep(0.005)
     assert backup.tally.failures == ATTEMPTS and backup.tally.lost == ["step-1"]
     assert "step-1 was not copied" in capsys.readouterr().err
@@ -145,9 +145,9 @@ def test_training_does_not_wait_and_what_is_copied_stays(tmp_path: Path) -> None
     began = time.monotonic()
     for step in range(1, 5):
         backup.saved(checkpoint(run, step), None)
-        while step == 1 and len(backup.held()) == 1 and backup._at_work is None:
+        while step == 1 and len(backup.pending()) == 1 and backup._at_work is None:
             time.sleep(0.005)
-        rotate(run, keep=1, protected=backup.held())
+        delete_old_checkpoints(run, keep=1, protected=backup.pending())
     assert time.monotonic() - began < 5
     assert [path.name for path in sorted((run / "checkpoints").glob("step-*"))] == ["step-1", "step-4"]
     Failing.gate.set()
@@ -190,7 +190,7 @@ def test_a_damaged_copy_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFix
     backup = backup_of(run, url)
     for step in (1, 2):
         backup.saved(checkpoint(run, step), None)
-        while backup.held():
+        while backup.pending():
             time.sleep(0.005)
     backup.finish(None, model=False)
     weights = tmp_path / "there" / "run" / "step-2" / "checkpoints" / "step-2" / "model.safetensors"
@@ -209,7 +209,7 @@ def test_steps_that_ran_again_replace_their_copies(tmp_path: Path) -> None:
     first = backup_of(run, "memory://there", keep=9)
     for step in (2, 9):
         first.saved(checkpoint(run, step), None)
-        while first.held():
+        while first.pending():
             time.sleep(0.005)
     second = backup_of(again, "memory://there", keep=9)
     second.saved(checkpoint(again, 5), None)

@@ -19,10 +19,10 @@ from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.checksums import damage, write_manifest
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import held
-from spectra_nsa.training.loop.build import steps_of
+from spectra_nsa.training.loop.arguments import steps_of
 from spectra_nsa.training.run import RunResult, train
 from spectra_nsa.training.runs.backup_store import Store
-from spectra_nsa.training.runs.checkpoints import find_checkpoint, publish, rotate
+from spectra_nsa.training.runs.checkpoints import delete_old_checkpoints, finalize_checkpoint, find_resume_point
 from tests.builders import WORDS
 
 
@@ -81,7 +81,7 @@ def test_a_damaged_checkpoint_is_passed_over(whole: Path, capsys: pytest.Capture
     (whole / "checkpoints" / "step-6" / "optimizer.pt").write_bytes(b"half")
     resumed = train(None, resume=whole)
     told = capsys.readouterr().err
-    assert "step-6 is damaged: optimizer.pt has 4 bytes" in told and "aside-step-6" in told
+    assert "step-6, which is damaged: optimizer.pt has 4 bytes" in told and "aside-step-6" in told
     assert resumed.first_step == 4 and resumed.steps == 6
     torch.testing.assert_close(weights(whole), before, rtol=0, atol=0)
     assert damage(whole / "checkpoints" / "step-6") is None
@@ -91,20 +91,20 @@ def test_a_damaged_checkpoint_that_is_named_is_refused(whole: Path) -> None:
     for step in (2, 4, 6):
         (whole / "checkpoints" / f"step-{step}" / "scheduler.pt").unlink()
     with pytest.raises(SpectraError, match=r"step-4 is damaged: scheduler.pt is missing"):
-        find_checkpoint(whole / "checkpoints" / "step-4")
-    with pytest.raises(SpectraError, match=r"no checkpoint of .* is whole"):
-        find_checkpoint(whole)
+        find_resume_point(whole / "checkpoints" / "step-4")
+    with pytest.raises(SpectraError, match=r"every checkpoint of .* is damaged"):
+        find_resume_point(whole)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("model.depth_mix=true", "of another model.*depth_mix was False, is True"),
-        ("model.entity=true", "of another model.*entity was False, is True"),
-        ("model.pooling=cls", "of another model.*pooling was mean, is cls"),
+        ("model.depth_mix=true", "different from the recipe's: .*depth_mix was False, is True"),
+        ("model.entity=true", "different from the recipe's: .*entity was False, is True"),
+        ("model.pooling=cls", "different from the recipe's: .*pooling was mean, is cls"),
         ("data.limit=40", "rows was 48, is 32"),
-        ("train.batch=4", r"train.batch was 8, is 4\. Its"),
-        ("train.seed=5", r"train.seed was 0, is 5\. Its"),
+        ("train.batch=4", r"train.batch was 8, is 4\. The position"),
+        ("train.seed=5", r"train.seed was 0, is 5\. The position"),
     ],
 )
 def test_another_model_or_other_data_is_refused(whole: Path, change: str, said: str) -> None:
@@ -123,13 +123,13 @@ def test_another_tokenizer_of_the_same_size_is_refused(whole: Path, start: Path,
         file.write_text(
             file.read_text().replace('"open"', '"x"').replace('"close"', '"open"').replace('"x"', '"close"')
         )
-    with pytest.raises(UsageError, match=r"of another model.*its tokenizer has other pieces.*model\.tokenizer"):
+    with pytest.raises(UsageError, match=r"different from .*its tokenizer has different pieces.*model\.tokenizer"):
         train(load_recipe(whole / "recipe.yaml", [f"model.start={other}"]), resume=whole)
 
 
 def test_as_many_other_rows_are_refused(whole: Path, tmp_path: Path, pairs: Path) -> None:
     (tmp_path / "other.jsonl").write_text(pairs.read_text().replace("open", "opened"))
-    with pytest.raises(UsageError, match="the rows are others"):
+    with pytest.raises(UsageError, match="as many rows, but different ones"):
         train(load_recipe(whole / "recipe.yaml", [f"data.train={tmp_path}/other.jsonl"]), resume=whole)
 
 
@@ -187,14 +187,14 @@ def test_a_dry_run_says_where_a_run_would_go_on(whole: Path) -> None:
     longer = load_recipe(whole / "recipe.yaml", ["train.epochs=3"])
     checkpoints = whole / "checkpoints"
     for recipe, resume, step, said in (
-        (longer, whole, 6, "Going on from step 6 of 18."),
-        (longer, checkpoints / "step-2", 2, "Going on from step 2 of 18."),
+        (longer, whole, 6, "Resuming from step 6 of 18."),
+        (longer, checkpoints / "step-2", 2, "Resuming from step 2 of 18."),
         (load_recipe(whole / "recipe.yaml"), whole, 6, "Already at step 6 of 6: no step to take."),
     ):
         plan = _plan(recipe, resume)
         assert plan["first_step"] == step and f" {said} Nothing was trained." in _readable(plan)
     truncate(whole, 0)
-    assert "Beginning anew, as there is no checkpoint yet. Nothing" in _readable(_plan(longer, whole))
+    assert "Starting over, as there is no checkpoint yet. Nothing" in _readable(_plan(longer, whole))
     new = _plan(load_recipe(whole / "recipe.yaml", ["name=new"]))
     assert new["first_step"] is None and "step to take" not in _readable(new)
 
@@ -258,9 +258,9 @@ def test_no_folder_is_half_gone_under_its_name(tmp_path: Path, monkeypatch: pyte
         (root / f"step-{step}" / "old").touch()
     (tmp_path / "written").mkdir()
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed as it begins to delete
-    rotate(tmp_path, keep=2, protected=[root / "step-1"])
+    delete_old_checkpoints(tmp_path, keep=2, protected=[root / "step-1"])
     assert sorted(path.name for path in root.glob("step-*")) == ["step-1", "step-3"]
-    publish(tmp_path / "written", root / "step-3")
+    finalize_checkpoint(tmp_path / "written", root / "step-3")
     assert not list((root / "step-3").iterdir())
 
 

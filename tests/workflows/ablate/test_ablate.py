@@ -240,7 +240,7 @@ def test_what_is_refused_before_any_work(
 def test_stopped_and_failed_half_way_it_goes_on_and_ends_the_same(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spectra_nsa.training.loop.callbacks import StopOnInterrupt
+    from spectra_nsa.training.loop.interrupt import StopOnInterrupt
     from spectra_nsa.workflows.ablate import cells as ablate_cells
 
     folder, said = tmp_path / "out", []
@@ -249,8 +249,8 @@ def test_stopped_and_failed_half_way_it_goes_on_and_ends_the_same(
         return ablate(plan_of(home, folder, parts=["anchor"], seeds=1), say=said.append)
 
     def interrupted(self: StopOnInterrupt, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        self.asked = state.global_step == 3
-        control.should_save = control.should_training_stop = self.asked
+        self.requested = state.global_step == 3
+        control.should_save = control.should_training_stop = self.requested
         return control
 
     def killed(self: StopOnInterrupt, args: Any, state: Any, control: Any, **_: Any) -> Any:

@@ -1,0 +1,196 @@
+"""What the verbs that start runs share: reading recipes, checking them, and reporting how a run ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from spectra_nsa.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from spectra_nsa.config.recipe import Recipe
+    from spectra_nsa.training.run import RunResult
+
+ALREADY_ENDED = "the run has ended already, at step {}; train.epochs or train.max_steps makes it longer"
+
+
+def recipe_to_run(verb: str, words: list[str], flags: dict[str, Any], resume: Path | None) -> Recipe:
+    """Returns the recipe of a run, after everything is checked that needs no library to load.
+
+    Args:
+        verb: "train" or "pretrain".
+        words: the command's recipe file and ``key=value`` overrides.
+        flags: keys of the recipe that have flags of their own; ``None`` for flags that are not given.
+        resume: the run or checkpoint to resume; ``None`` for a new run.
+
+    Raises:
+        UsageError: the recipe contradicts itself, or is for another verb.
+        SpectraError: a source or model that it names does not exist.
+    """
+    from spectra_nsa.training.checks import check_names
+    from spectra_nsa.training.jobs import check_verb, checked_recipe
+
+    if resume is not None:
+        check_verb(resume, verb)
+    recipe = checked_recipe(read_recipe(words, flags, resume), verb)
+    check_names(recipe)
+    return recipe
+
+
+def read_recipe(words: list[str], flags: dict[str, Any], resume: Path | None = None) -> Recipe:
+    """Reads the recipe that words (a file, ``key=value``) and flags describe.
+
+    Raises:
+        UsageError: two files, two starts, a file that is not the recipe of the run to resume, or what `load_recipe`
+            refuses.
+    """
+    from spectra_nsa.config.presets import DEFAULT
+    from spectra_nsa.config.recipe import load_recipe
+
+    files = [word for word in words if word.endswith((".yaml", ".yml"))]
+    overrides = [word for word in words if word not in files]
+    if len(files) > 1:
+        raise UsageError(f"one recipe at a time, not {' and '.join(files)}.")
+
+    def read(path: Path | None) -> Recipe:
+        recipe = load_recipe(path, overrides, flags=flags)
+        if recipe.model.size is not None and recipe.model.start is not None:
+            raise UsageError("model.size is for training from scratch, model.start for a warm start: give one of them.")
+        if recipe.model.size is None and recipe.model.start is None:
+            return load_recipe(path, overrides, flags=flags | {"model.size": DEFAULT})
+        return recipe
+
+    file = Path(files[0]) if files else None
+    if resume is None:
+        return read(file)
+    from spectra_nsa.training.runs.checkpoints import run_of
+
+    recipe = read(run_of(resume) / "recipe.yaml")
+    if file is not None:
+        _check_same(file, read(file), resume, recipe)
+    return recipe
+
+
+def _check_same(file: Path, in_file: Recipe, run: Path, recipe: Recipe) -> None:
+    """Checks that a recipe file given with --resume is the run's own."""
+    from spectra_nsa.config.sections import PretrainSection
+    from spectra_nsa.report.compare import differing
+
+    differences = differing(recipe.model_dump(exclude={"output"}), in_file.model_dump(exclude={"output"}))
+    if in_file.name is None:
+        differences.pop("name", None)
+    if in_file.pretrain is None and recipe.pretrain == PretrainSection():
+        differences.pop("pretrain", None)
+    if differences:
+        first = list(differences.items())[:3]
+        shown = "; ".join(f"{key} was {was!r}, is {now!r} in the file" for key, (was, now) in first)
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise UsageError(
+            f"{file} is not the recipe of {run}: {shown}{more}. A run resumes with its own recipe. Leave the file out, "
+            "and change a key by KEY=VALUE, such as train.epochs=3."
+        )
+
+
+def show_plan(plan: Callable[[], dict[str, Any]], readable: Callable[[dict[str, Any]], str], as_json: bool) -> None:
+    """Prints the plan of a dry run; of several processes only the first one does."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    found = plan()
+    print(json.dumps(found, indent=2) if as_json else readable(found))
+
+
+def planned_step(resume: Path | None) -> int | None:
+    """Returns the step that a run would resume from, 0 for one without a checkpoint; ``None`` for a new run.
+
+    Raises:
+        SpectraError: the checkpoints are damaged.
+    """
+    from spectra_nsa.training.runs.checkpoints import find_resume_point
+
+    return find_resume_point(resume).step if resume is not None else None
+
+
+def where_it_resumes(plan: Mapping[str, Any]) -> str:
+    """Returns where a run resumes, as a sentence and a blank; empty for a new run."""
+    from spectra_nsa.training.runs.start_line import resume_phrase
+
+    if plan["first_step"] is None:
+        return ""
+    return f"{resume_phrase(plan['steps'], plan['first_step']).capitalize()}. "
+
+
+def changed_keys(plan: Mapping[str, Any]) -> str:
+    """Returns the keys of a planned recipe that differ from the defaults, as YAML."""
+    import yaml
+
+    text: str = yaml.safe_dump(plan["changed"], sort_keys=False, allow_unicode=True)
+    return text
+
+
+def exit_if_interrupted(result: RunResult, verb: str) -> None:
+    """Says how to resume a run that Ctrl-C has stopped, and exits with 130.
+
+    Raises:
+        typer.Exit: it was interrupted.
+    """
+    from spectra_nsa.core.processes import is_first
+
+    if not result.interrupted:
+        return
+    if is_first():
+        line = f"stopped at step {result.steps}. Resume it with: spectra {verb} --resume {result.folder}"
+        print(line, file=sys.stderr)
+    raise typer.Exit(130)
+
+
+def result_facts(result: RunResult) -> dict[str, Any]:
+    """Returns a run's result as the verbs print it with --json."""
+    facts = {
+        "schema": 1,
+        "model": str(result.folder / "model"),
+        "run": str(result.folder),
+        "steps": result.steps,
+        "first_step": result.first_step,
+        "seconds": round(result.seconds, 1),
+    }
+    if result.pairs_per_second is not None:
+        facts["pairs_per_second"] = round(result.pairs_per_second, 2)
+    facts |= {"best": result.best, "start": result.start, "ended": result.ended}
+    if result.backup is not None:
+        facts["backup"] = asdict(result.backup)
+    return facts
+
+
+def duration(result: RunResult) -> str:
+    """Returns how many steps a run took and for how long; or that there was none to take."""
+    if result.steps == result.first_step:
+        return ALREADY_ENDED.format(result.steps)
+    early = "; stopped early, by train.patience" if result.ended == "stopped early" else ""
+    return f"{result.steps - result.first_step} steps in {result.seconds:.0f} s{early}"
+
+
+def best_figures(result: RunResult, digits: int) -> str:
+    """Returns the best dev metric beside the one at the start; empty without a dev set or without a step."""
+    if result.steps == result.first_step:
+        return ""
+    started = {name: f" ({value:.{digits}f} at the start)" for name, value in result.start.items()}
+    figures = [f", best {name} {value:.{digits}f}{started.get(name, '')}" for name, value in result.best.items()]
+    return "".join(figures)
+
+
+def warn_if_not_better(best: Mapping[str, float], start: Mapping[str, float]) -> None:
+    """Warns on standard error of each dev metric, higher being better, by which no step improved on the start."""
+    for name, value in best.items():
+        if value <= start.get(name, value - 1):
+            print(
+                f"spectra: warning: no step was better than the start by {name}: a lower train.lr, more data or longer "
+                "training may help.",
+                file=sys.stderr,
+            )

@@ -1,0 +1,281 @@
+"""The job of `spectra train`: a sentence model, trained on pairs, triplets, scored pairs or taught texts."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.core import processes
+from spectra_nsa.core.errors import UsageError
+from spectra_nsa.training.checks import check_data, check_recipe
+from spectra_nsa.training.jobs.job import Job, RunSetup
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import Tensor
+
+    from spectra_nsa.losses.stack import LossStack
+    from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.training.data.rows import TrainingData
+    from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
+    from spectra_nsa.training.loop.trainer import RunTrainer
+
+
+class PairsJob(Job):
+    """A run of `spectra train`.
+
+    Attributes:
+        data: what it learns from, after `load_rows`.
+    """
+
+    verb = "train"
+    shards = True
+    has_pairs = True
+    data: TrainingData
+    model: SpectraSentenceTransformer
+    _start: dict[str, Tensor] | None = None  # the weights to interpolate with
+
+    @staticmethod
+    def applies_to(recipe: Recipe) -> bool:
+        return True
+
+    @staticmethod
+    def check_recipe(recipe: Recipe) -> None:
+        check_recipe(recipe)
+
+    def load_rows(self, quarantine: Path | None) -> None:
+        from spectra_nsa.training.data.rows import load_training_data
+
+        recipe = self.recipe
+        if self.given is not None:
+            self.data = self.given
+            return
+        self.data = load_training_data(
+            recipe.data, seed=recipe.train.seed, quarantine=quarantine, distill=recipe.distill
+        )
+
+    @property
+    def rows(self) -> int:
+        return len(self.data.train)
+
+    def check_rows(self) -> None:
+        check_data(self.recipe, self.data)
+
+    def open_model(self) -> None:
+        from spectra_nsa.training.init.start import open_start
+
+        self.model = open_start(self.recipe)
+        self.model._model_card_text = None  # a saved model's card describes its own training, not this one
+
+    def check_checkpoint(self, checkpoint: Path) -> None:
+        from spectra_nsa.training.runs.resume import check_resumable, row_facts
+
+        facts = row_facts(self.recipe, self.data)
+        check_resumable(checkpoint, self.model.spectra.config, self.model.tokenizer, facts, self.verb)
+
+    def prepare(self, *, resumed: bool) -> None:
+        from spectra_nsa.training.init.interpolation import start_weights
+        from spectra_nsa.training.init.rarity import fit_rarity
+
+        recipe, texts = self.recipe, self.data.train.select_columns(self.data.columns)
+        # A resumed run needs the words only for what is fitted to its start: the map from the teachers' vectors.
+        if recipe.model.words is not None and (not resumed or recipe.distill.teachers):
+            self._begin_with_words(recipe.model.words, texts, quiet=resumed)
+        self._start = start_weights(self.model) if recipe.train.interpolate < 1 else None
+        if not resumed and recipe.model.entity is not False:
+            fit_rarity(self.model, texts)
+
+    def _begin_with_words(self, source: str, texts: Dataset, *, quiet: bool) -> None:
+        from spectra_nsa.training.init.words import begin_with_words
+
+        pieces = begin_with_words(self.model, source, texts)
+        if not quiet and processes.is_first():
+            print(
+                f"words: {pieces:,} pieces start with the vector that {source} gives them", file=sys.stderr, flush=True
+            )
+
+    def start_line(self, folder: Path, first_step: int) -> str:
+        from spectra_nsa.training.loop.arguments import steps_of
+        from spectra_nsa.training.runs.start_line import start_line
+
+        data = self.data
+        counts = [f"{len(data.train):,} rows"]
+        if data.dev is not None:
+            counts.append(f"{len(data.dev):,} held out")
+        if data.left_out:
+            counts.append(f"{data.left_out:,} left out (they share a text with a held-out row)")
+        return start_line(folder, steps_of(self.recipe, len(data.train)), counts, data.quarantined, first_step)
+
+    def build_trainer(self, setup: RunSetup) -> PairsTrainer:
+        return build_trainer(self.recipe, self.model, self.data, setup)
+
+    def finish(self, trainer: RunTrainer, *, interrupted: bool) -> None:
+        from spectra_nsa.training.init.interpolation import draw_back
+        from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
+
+        assert isinstance(trainer, PairsTrainer)
+        if trainer.shards is not None:
+            trainer.shards.unshard()
+        # Accelerate leaves autocast around a trained model's forward pass; a saved and reopened model has none.
+        trainer.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        if interrupted:
+            return
+        if self._start is not None:
+            draw_back(trainer, self.model, self._start, self.recipe.train.interpolate)
+        self._fit_heads()
+
+    def _fit_heads(self) -> None:
+        from spectra_nsa.core.precision import resolve_precision
+        from spectra_nsa.training.init.fit_heads import fit_heads_to_rows
+
+        recipe = self.recipe
+        wanted = {"bridge": recipe.model.bridge, "anchors": recipe.model.anchor}
+        if not any(wanted.values()) or not recipe.train.fit_codes:
+            return
+        if processes.is_first():
+            texts, precision = recipe.train.fit_codes, resolve_precision(recipe.train.precision)
+            fit_heads_to_rows(self.model, self.data.train, texts, **wanted, seed=recipe.train.seed, precision=precision)
+        processes.share_weights(self.model.spectra.bridge)
+        processes.share_weights(self.model.spectra.anchors)
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(str(folder))
+
+
+def build_trainer(
+    recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData, setup: RunSetup
+) -> PairsTrainer:
+    """Builds the trainer of a recipe; nothing has run yet.
+
+    Args:
+        recipe: the run.
+        model: what to train, changed in place.
+        data: what it learns from.
+        setup: the run's folder, deadline and backup.
+
+    Raises:
+        UsageError: fp16 with sharding, or a batch that the processes cannot share.
+        SpectraError: a teacher cannot be opened, or there are fewer rows than processes.
+    """
+    from spectra_nsa.config.terms import live_terms
+    from spectra_nsa.core.precision import resolve_precision
+    from spectra_nsa.models.size import flops_per_token
+    from spectra_nsa.training.loop.arguments import training_arguments
+    from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
+    from spectra_nsa.training.loop.plan import TrainerPlan
+    from spectra_nsa.training.loop.step_callbacks import LossClock
+    from spectra_nsa.training.monitor.dev_metric import DevEvaluator
+    from spectra_nsa.training.monitor.health import HealthSample
+    from spectra_nsa.training.monitor.observers import build_observers
+    from spectra_nsa.training.monitor.throughput import Throughput
+    from spectra_nsa.training.runs.resume import row_facts
+
+    precision = resolve_precision(recipe.train.precision)
+    shard = shards_weights(recipe, precision)
+    evaluator = DevEvaluator(data.dev, data.dev_kind, precision) if data.dev is not None and data.dev_kind else None
+    arguments = training_arguments(recipe, setup.folder, len(data.train), precision, evaluator)
+    loss = _loss_stack(recipe, model, shard=shard)
+    sample = HealthSample(data, recipe.watch.rows, seed=recipe.train.seed, precision=precision)
+    throughput = Throughput(
+        loss.work, len(data.columns), functools.partial(flops_per_token, model.spectra.config), precision
+    )
+    plan = TrainerPlan(
+        facts=row_facts(recipe, data),
+        gate_lr=recipe.train.gate_lr,
+        precision=precision,
+        observers=build_observers(
+            recipe,
+            setup.folder,
+            throughput,
+            terms=live_terms(recipe, data.train.column_names),
+            measure=functools.partial(sample.measure, model) if recipe.watch.rows else None,
+            deadline=setup.deadline,
+        ),
+        evaluator=evaluator,
+        backup=setup.backup,
+        deadline=setup.deadline,
+        interrupt=setup.interrupt,
+        callbacks=[LossClock(loss)],
+    )
+    rows, collator = _batches(recipe, model, data, tokenize=setup.deadline is None)
+    return PairsTrainer(
+        model,
+        plan,
+        loss=loss,
+        groups=data.groups,
+        texts=data.train if rows is not data.train else None,
+        shard=shard,
+        args=arguments,
+        train_dataset=rows,
+        data_collator=collator,
+    )
+
+
+def _loss_stack(recipe: Recipe, model: SpectraSentenceTransformer, *, shard: bool) -> LossStack:
+    from spectra_nsa.config.terms import active_terms
+    from spectra_nsa.losses.stack import LossStack
+
+    dims = model.spectra.config.semantic_dims or [model.spectra.config.projection_dim]
+    return LossStack(
+        model,
+        recipe.loss,
+        active=active_terms(recipe),
+        sizes=dims if recipe.model.matryoshka else dims[:1],
+        groups=recipe.train.length_groups,
+        cached=recipe.train.cached_batch,
+        together=shard,
+        distill_temperature=recipe.distill.temperature,
+    )
+
+
+def _batches(
+    recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData, *, tokenize: bool
+) -> tuple[Dataset, Any]:
+    """Returns the training rows, and the collator that makes batches of them.
+
+    Args:
+        recipe: the run.
+        model: its tokenizer and prompts.
+        data: the rows.
+        tokenize: whether to tokenize the rows beforehand if the run reads all of them.
+    """
+    from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
+
+    from spectra_nsa.training.data.token_cache import token_rows
+    from spectra_nsa.training.loop.arguments import sees_every_row
+    from spectra_nsa.training.teacher.lookup import TaughtCollator, open_teaching
+
+    prompts = column_prompts(model.prompts, data.columns)
+    stock = SentenceTransformerDataCollator(model.preprocess, prompts=prompts, max_length=recipe.train.max_length)
+    teaching = open_teaching(recipe, data, model)
+    if teaching is not None:
+        return data.train, TaughtCollator(stock, teaching, data.columns)
+    tokens = token_rows(data, model, stock) if tokenize and sees_every_row(recipe, len(data.train)) else None
+    return tokens or (data.train, stock)
+
+
+def shards_weights(recipe: Recipe, precision: str) -> bool:
+    """Returns whether the processes of this run shard the encoder.
+
+    Raises:
+        UsageError: in fp16.
+    """
+    if not recipe.train.shard or processes.count() == 1:
+        return False
+    if precision == "fp16":
+        raise UsageError("train.shard does not work in fp16. Set train.precision=bf16 or fp32.")
+    return True
+
+
+def column_prompts(prompts: Mapping[str, str | None], columns: Sequence[str]) -> dict[str, str]:
+    """Returns the prompt of each column: the query prompt for anchors, the document prompt for their matches.
+
+    A model that is used with prompts must be trained with them. Scored pairs have none, as neither side is a query.
+    """
+    matches = [name for name in columns if not name.startswith("sentence")]
+    by_column = {name: prompts.get("query" if name == "anchor" else "document") for name in matches}
+    return {name: prompt for name, prompt in by_column.items() if prompt}

@@ -1,0 +1,58 @@
+"""What a trainer is built from, beside transformers' arguments: the plan of a run, and the model that learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import nn
+from transformers import TrainerCallback
+
+from spectra_nsa.training.loop.interrupt import StopOnInterrupt
+from spectra_nsa.training.monitor.observers import Observers
+from spectra_nsa.training.runs.backup import Backup
+
+
+class Learner(Protocol):
+    """What a trainer asks of the Hugging Face model that learns."""
+
+    def gates(self) -> list[nn.Parameter]:
+        """Returns the zero-start gates, which learn at a rate of their own."""
+
+
+class DevMetric(Protocol):
+    """A figure of the held-out rows that decides which checkpoint is best."""
+
+    metric: str
+    greater_is_better: bool
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        """Returns the figure under the name `metric`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerPlan:
+    """What `RunTrainer` needs to know of a run.
+
+    Attributes:
+        facts: what decides which rows a step reads; kept in the manifest of each checkpoint.
+        gate_lr: the learning rate of the gates, as a multiple of the others'.
+        precision: see `resolve_precision`.
+        observers: what watches the run.
+        evaluator: the dev metric; ``None`` for no dev set.
+        backup: what copies the checkpoints; ``None`` for no copies.
+        deadline: a `time.monotonic()` at which the run stops, its learning rate at 0; ``None`` for none.
+        interrupt: what Ctrl-C does; ``None`` leaves it as it is.
+        callbacks: those of one kind of run; they see the log before all others.
+    """
+
+    facts: Mapping[str, Any]
+    gate_lr: float
+    precision: str
+    observers: Observers
+    evaluator: DevMetric | None = None
+    backup: Backup | None = None
+    deadline: float | None = None
+    interrupt: StopOnInterrupt | None = None
+    callbacks: Sequence[TrainerCallback] = ()
