@@ -129,7 +129,7 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["pretrain", "--size", "small"], 2, "--data SOURCE"),
         (["pretrain", "--size", "small", "loss.temperature=0.1"], 2, "loss means nothing in pretraining"),
         (["pretrain", "pretrain.mask_rat=0.3"], 2, "Did you mean 'pretrain.mask_rate'"),
-        (["train", "--size", "small", "pretrain.mask_rate=0.3"], 2, "one for spectra pretrain"),
+        (["train", "--size", "small", "pretrain.mask_rate=0.3"], 2, "is for spectra pretrain"),
         (["data", "preview", "gone.jsonl"], 1, "gone.jsonl does not exist"),
         (["backup", "list", "gone"], 1, "holds no backups"),
         (["backup", "restore", "gone"], 1, "holds no backups"),

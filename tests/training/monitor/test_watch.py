@@ -185,7 +185,7 @@ def test_a_run_that_fails_leaves_its_report(
         raise SpectraError("no room")
 
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr("spectra_nsa.training.loop.trainer.SpectraTrainer._save_checkpoint", broken)
+    monkeypatch.setattr("spectra_nsa.training.loop.pairs_trainer.PairsTrainer._save_checkpoint", broken)
     with pytest.raises(SpectraError, match="no room"):
         train(recipe_of(tmp_path, start, pairs))
     assert logs(tmp_path / "run")[-1]["ended"] == {"reason": "failed"}
