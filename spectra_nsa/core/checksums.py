@@ -16,6 +16,7 @@ from spectra_nsa.core.files import read_json, write_json
 MANIFEST = "manifest.json"
 SCHEMA = 1
 _CHUNK = 1 << 20
+_INTACT: dict[Path, dict[str, list[int]]] = {}  # folders that matched their manifest, with the stamps of their files
 FRESH = 2.0  # seconds within which a file may change without a new time of change
 
 
@@ -84,7 +85,10 @@ def check_manifest(found: Any, where: str) -> dict[str, Any]:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a folder by its manifest, in a few words; ``None`` where it is whole."""
+    """Says in a few words how a folder differs from its manifest; ``None`` if it does not.
+
+    Its files are hashed once per process: again only after one of them has changed.
+    """
     try:
         files = read_manifest(folder)["files"]
     except SpectraError as error:
@@ -93,19 +97,24 @@ def damage(folder: Path) -> str | None:
             if not (folder / MANIFEST).is_file()
             else str(error).rstrip(".")
         )
-    for name, said in files.items():
+    for name, entry in files.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != said["size"]:
-            return f"{name} has {path.stat().st_size:,} bytes instead of {said['size']:,}"
-    for name, said in files.items():  # sizes first: most damage shows there, and reading takes long
+        if path.stat().st_size != entry["size"]:
+            return f"{name} has {path.stat().st_size:,} bytes instead of {entry['size']:,}"
+    stamps = {name: file_stamp(folder / name) for name in (MANIFEST, *files)}
+    if _INTACT.get(folder.resolve()) == stamps:
+        return None
+    for name, entry in files.items():  # sizes first: most damage shows there, and reading takes long
         try:
-            found = describe(folder / name)
+            digest = describe(folder / name)["sha256"]
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
-        if found["sha256"] != said["sha256"]:
-            return f"{name} has another SHA-256 than when it was written"
+        if digest != entry["sha256"]:
+            return f"{name} does not match the SHA-256 in its manifest"
+    if all(map(settled, stamps.values())):
+        _INTACT[folder.resolve()] = stamps
     return None
 
 

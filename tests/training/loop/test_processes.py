@@ -36,6 +36,7 @@ SCORES = torch.tensor([0.1, 0.9, 0.4, 0.4, 1.0], dtype=torch.float64)
 VECTORS = torch.randn(3, 5, 24 + 32, generator=torch.Generator().manual_seed(0))  # of a teacher, and their targets
 SHARE = [slice(0, 3), slice(3, 5)]  # uneven, and of other widths
 TERMS = {name: {"weight": 0.5, "joined": place % 2 == 0} for place, name in enumerate(TERM_FACTS)}
+MODEL_KINDS: set[str] = set()  # what the loss of a run was given in this process
 CASES = {
     f"{kind} {way}": (columns, cached)
     for kind, columns in (("pairs", 2), ("triplets", 3), ("scored", 2), ("taught", 3))
@@ -91,6 +92,7 @@ def poisoned_run(recipe: Recipe, rank: int) -> dict[str, torch.Tensor]:
 
     def watched(self: LossStack, *args: Any, **kwargs: Any) -> Any:
         loss[:] = [self]
+        MODEL_KINDS.add(type(self.model).__name__)  # sentence-transformers gives the loss a wrapped model
         return started(self, *args, **kwargs)
 
     def poisoned(self: Any, input: dict[str, Any], **kwargs: Any) -> Any:
@@ -148,6 +150,7 @@ def worker(rank: int, folder: Path, start: Path) -> None:
     found["agreements"] = agreements(rank)
     found["disagreement"] = disagreement(start, rank)
     found["run"] = poisoned_run(run_recipe(folder, start, "name=two"), rank)
+    found["model kinds"] = MODEL_KINDS
     found["grouped"] = poisoned_run(run_recipe(folder, start, "name=two-grouped", "data.group=topic"), rank)
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
@@ -193,6 +196,11 @@ def test_what_processes_agree_on(both: Any) -> None:
 def test_what_one_process_cannot_use_is_skipped_by_both(both: Any) -> None:
     here, there = (found["disagreement"] for found in both[1])
     assert "in another process" in here and "term 'anomaly'" in there
+
+
+def test_the_model_is_not_wrapped(both: Any) -> None:
+    """DistributedDataParallel stays off it: see `RunTrainer.create_accelerator_and_postprocess`."""
+    assert [found["model kinds"] for found in both[1]] == [{"SpectraSentenceTransformer"}] * 2
 
 
 def test_a_run_of_two_processes_is_the_run_of_one(both: Any, start: Path) -> None:

@@ -199,7 +199,7 @@ def test_a_damaged_copy_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFix
     assert "step-2" in capsys.readouterr().err
     assert not (tmp_path / "back" / "checkpoints" / "step-2").exists()
     (tmp_path / "there" / "run" / "step-1" / "recipe.yaml").unlink()
-    with pytest.raises(SpectraError, match="every checkpoint at .* is damaged"):
+    with pytest.raises(SpectraError, match=r"every checkpoint at .* is damaged"):
         restore(url, tmp_path / "again")
     assert not (tmp_path / "again").exists()
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 
 from spectra_nsa.cli.train import _plan, _readable
 from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.core import checksums
 from spectra_nsa.core.checksums import damage, write_manifest
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import held
@@ -85,6 +87,23 @@ def test_a_damaged_checkpoint_is_passed_over(whole: Path, capsys: pytest.Capture
     assert resumed.first_step == 4 and resumed.steps == 6
     torch.testing.assert_close(weights(whole), before, rtol=0, atol=0)
     assert damage(whole / "checkpoints" / "step-6") is None
+
+
+def test_a_checkpoint_is_hashed_once_per_resume(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truncate(whole, 4)
+    old = {path for path in whole.rglob("checkpoints/*/*") if path.name != "manifest.json"}
+    hashed: Counter[Path] = Counter()
+    original = checksums.sha256_of
+
+    def counting(file: Any) -> str:
+        hashed[Path(file.name)] += 1
+        return original(file)
+
+    monkeypatch.setattr(checksums, "sha256_of", counting)
+    monkeypatch.setattr(checksums, "FRESH", 0.0)
+    train(None, resume=whole)
+    counts = {path: hashed[path] for path in old if path.parent.name == "step-4" or hashed[path]}
+    assert counts and set(counts.values()) == {1}
 
 
 def test_a_damaged_checkpoint_that_is_named_is_refused(whole: Path) -> None:
