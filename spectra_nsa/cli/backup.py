@@ -1,4 +1,4 @@
-"""`spectra backup`: what copies of runs there are, and bringing one back."""
+"""`spectra backup`: lists the backups of runs, and restores one."""
 
 from __future__ import annotations
 
@@ -54,5 +54,5 @@ def restore_command(
     if as_json:
         print(json.dumps({"schema": 1, **facts}))
         return
-    print(f"{facts['run']}: {', '.join(facts['units'])}, every SHA-256 as it was", file=sys.stderr)
-    print(f"go on with: spectra train --resume {facts['run']}")
+    print(f"{facts['run']}: {', '.join(facts['units'])}, every SHA-256 matches", file=sys.stderr)
+    print(f"resume it with: spectra train --resume {facts['run']}")

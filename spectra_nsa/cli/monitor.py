@@ -1,4 +1,4 @@
-"""`spectra monitor`: a run at a glance, from a second terminal."""
+"""`spectra monitor`: watches a run from a second terminal."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def monitor_command(
 
     log = read_run(run, empty=not (once or as_json))
     if as_json:
-        print(json.dumps({"schema": 1, "run": str(run), **_state(log.rows)}, indent=2))
+        print(json.dumps({"schema": 1, "run": str(run), **_run_state(log.rows)}, indent=2))
         return
     tail = MetricsTail(run / "metrics.jsonl")
     if once:
         from spectra_nsa.core.console import console
 
-        console().print(_frame(run, tail.read(), console().width))
+        console().print(_panel(run, tail.read(), console().width))
         return
-    with contextlib.suppress(KeyboardInterrupt):  # the way to leave it; the run goes on
+    with contextlib.suppress(KeyboardInterrupt):  # this ends the command, not the run
         _follow(run, tail, every)
 
 
@@ -51,24 +51,24 @@ def _follow(run: Path, tail: Any, every: float) -> None:
     with Live(console=out, auto_refresh=False) as live:
         while True:
             rows = tail.read()
-            live.update(_frame(run, rows, out.width), refresh=True)
-            if rows and _state(rows)["status"] not in ("running", "starting"):
+            live.update(_panel(run, rows, out.width), refresh=True)
+            if rows and _run_state(rows)["status"] not in ("running", "starting"):
                 return
             time.sleep(every)
 
 
-def _state(rows: Sequence[Row]) -> dict[str, Any]:
-    """Where the run stands; a run whose process has gone without a word is `lost`."""
+def _run_state(rows: Sequence[Row]) -> dict[str, Any]:
+    """Returns the state of a run; one whose process has died without logging its end is `lost`."""
     from spectra_nsa.report.runlog import standing
 
     state = standing(rows, now=time.time())
-    if state["status"] == "running" and _gone(state["started"]):
+    if state["status"] == "running" and _is_dead(state["started"]):
         state |= {"status": "lost", "seconds_left": None}
     return state
 
 
-def _gone(started: dict[str, Any]) -> bool:
-    """Whether the process of a run is known to be no more: it ran on this machine, and nothing has its number."""
+def _is_dead(started: dict[str, Any]) -> bool:
+    """Returns whether the process of a run is known to be dead: it ran on this machine, and no process has its id."""
     import os
     import socket
 
@@ -78,13 +78,13 @@ def _gone(started: dict[str, Any]) -> bool:
         os.kill(started["pid"], 0)
     except ProcessLookupError:
         return True
-    except OSError:  # it is somebody else's
+    except OSError:  # it belongs to another user
         return False
     return False
 
 
-def _frame(run: Path, rows: Sequence[Row], width: int) -> Any:
+def _panel(run: Path, rows: Sequence[Row], width: int) -> Any:
     from spectra_nsa.report.frame import WIDE, run_frame
 
-    status = _state(rows)["status"] if rows else None
+    status = _run_state(rows)["status"] if rows else None
     return run_frame(rows, name=run.name, now=time.time(), status=status, wide=width >= WIDE)

@@ -1,4 +1,4 @@
-"""What is wrong with a command is said before anything heavy is loaded, the cheapest to mend first."""
+"""Mistakes in a command are reported before anything heavy is loaded, the cheapest to fix first."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_static_mistake_loads_nothing_and_leaves_nothing(tmp_path: Path) -> No
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run's folder, and beside it the recipe file that it was started with."""
+    """A run's folder, and next to it the recipe file that it was started with."""
     (tmp_path / "r.yaml").write_text("data: {train: pairs.jsonl}\ntrain: {lr: 0.001}\n")
     folder = tmp_path / "runs" / "first"
     folder.mkdir(parents=True)
@@ -82,7 +82,7 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_recipe_file_may_stand_beside_resume_if_it_is_the_runs(run: Path, tmp_path: Path) -> None:
+def test_resume_accepts_the_runs_own_recipe_file(run: Path, tmp_path: Path) -> None:
     file = str(tmp_path / "r.yaml")
     own = read_recipe([], {}, run)
     assert own.name == "first" and own.train.lr == 0.001
@@ -91,13 +91,13 @@ def test_a_recipe_file_may_stand_beside_resume_if_it_is_the_runs(run: Path, tmp_
     assert (changed.train.epochs, changed.train.seed, changed.train.lr) == (3, 4, 0.001)
 
 
-def test_another_recipe_beside_resume_is_refused_with_what_differs(run: Path, tmp_path: Path) -> None:
+def test_resume_refuses_a_different_recipe_file_and_names_what_differs(run: Path, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("data: {train: pairs.jsonl}\ntrain: {lr: 0.002}\n")
     with pytest.raises(UsageError, match=r"r\.yaml is not the recipe of .*: train\.lr was 0\.001, is 0\.002 in.*KEY="):
         read_recipe([str(tmp_path / "r.yaml")], {}, run)
 
 
-def test_a_run_goes_on_by_the_verb_that_began_it(run: Path) -> None:
+def test_a_run_is_resumed_by_the_verb_that_started_it(run: Path) -> None:
     recipe = read_recipe([], {}, run)
     for verb, other in (("train", "pretrain"), ("pretrain", "train")):
         (run / "recipe.yaml").write_text(checked_recipe(recipe, other).to_yaml())

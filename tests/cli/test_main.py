@@ -1,4 +1,4 @@
-"""The command as its users meet it: which verbs and flags there are, what --help shows, what a mistake costs."""
+"""The command as users see it: its verbs and flags, what --help shows, and the exit status of a mistake."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_version_names_the_libraries_and_imports_none(spectra: Spectra, tmp_path
     assert not modules_after(code, tmp_path) & {*HEAVY, "numpy"}
 
 
-def test_public_names_load_and_others_do_not() -> None:
+def test_public_names_load_and_others_fail() -> None:
     import spectra_nsa
 
     assert spectra_nsa.__version__

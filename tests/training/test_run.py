@@ -90,7 +90,7 @@ def test_what_a_run_leaves(tmp_path: Path, start: Path, pairs: Path) -> None:
     )
 
 
-def test_the_last_steps_are_logged_however_few(tmp_path: Path, start: Path, pairs: Path) -> None:
+def test_the_last_steps_are_logged_even_if_they_are_few(tmp_path: Path, start: Path, pairs: Path) -> None:
     every, tens = (
         logs(train(recipe_of(tmp_path / n, start, pairs, f"train.log_every={n}")).folder) for n in ("1", "10")
     )
@@ -258,7 +258,7 @@ def test_no_data_is_bad_usage(tmp_path: Path, start: Path) -> None:
         train(load_recipe(None, [f"output={tmp_path}", f"model.start={start}"]))
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpectraError, match="neither a run"):
         find_resume_point(tmp_path)
 
@@ -280,7 +280,7 @@ PAIR_ROWS = [{"anchor": f"a {i}", "positive": f"b {i}"} for i in range(8)]
         ),
     ],
 )
-def test_a_loss_that_the_rows_have_nothing_for_is_refused_before_the_run_begins(
+def test_a_term_that_does_not_apply_to_the_rows_is_refused_before_the_run_starts(
     rows: list[dict[str, Any]],
     changes: list[str],
     words: str,
@@ -291,7 +291,7 @@ def test_a_loss_that_the_rows_have_nothing_for_is_refused_before_the_run_begins(
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows) + "not json\n", encoding="utf-8")
     recipe = recipe_of(tmp_path, start, data, "data.dev_rows=0", *changes)
-    for _ in range(2):  # the name is not taken
+    for _ in range(2):  # the name stays free
         with pytest.raises(SpectraError, match=words):
             train(recipe)
     assert "To watch it" not in capsys.readouterr().err and not (tmp_path / "run").exists()
@@ -304,7 +304,7 @@ def test_a_loss_that_the_rows_have_nothing_for_is_refused_before_the_run_begins(
         _plan(recipe)
 
 
-def test_a_loss_of_no_terms_is_refused(tmp_path: Path, start: Path) -> None:
+def test_a_loss_without_terms_is_refused(tmp_path: Path, start: Path) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in PAIR_ROWS), encoding="utf-8")
     silent = [f"loss.terms.{name}.weight=0" for name in TermsSection.model_fields]

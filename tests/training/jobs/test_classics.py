@@ -1,4 +1,4 @@
-"""The losses of the textbooks, each alone and by name, on a vocabulary of whole words: what they are for goes down."""
+"""The textbook losses, one at a time, on a vocabulary of whole words: each of them falls."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def words(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("term", ROWS)
-def test_a_classic_loss_alone_goes_down(term: str, words: Path, tmp_path: Path) -> None:
+def test_a_classic_loss_falls(term: str, words: Path, tmp_path: Path) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in ROWS[term]()), encoding="utf-8")
     silent = [f"loss.terms.{name}.weight=0" for name in TermsSection.model_fields if name != term]

@@ -1,4 +1,4 @@
-"""Masked-LM pretraining: it learns, goes on exactly, and leaves a model that others start from."""
+"""Masked-LM pretraining: it learns, resumes exactly, and leaves a model that other runs start from."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_it_starts_at_the_frequencies_of_the_tokens(trained: RunResult, start: P
 
 
 @pytest.mark.parametrize("step", [0, 4, 12])
-def test_a_run_that_goes_on_ends_bit_identical(trained: RunResult, whole: Path, step: int) -> None:
+def test_a_resumed_run_ends_bit_identical(trained: RunResult, whole: Path, step: int) -> None:
     shutil.rmtree(whole / "model")
     for checkpoint in (whole / "checkpoints").glob("step-*"):
         if int(checkpoint.name[5:]) > step:
@@ -161,7 +161,7 @@ def test_a_second_run_takes_the_head_of_the_first(trained: RunResult, recipe: Ca
     assert again.start["dev_perplexity"] == pytest.approx(trained.best["dev_perplexity"], rel=1e-5)
 
 
-def test_a_checkpoint_is_a_start_too(trained: RunResult, recipe: Callable[..., Recipe]) -> None:
+def test_a_checkpoint_is_also_a_start(trained: RunResult, recipe: Callable[..., Recipe]) -> None:
     checkpoint = trained.folder / "checkpoints" / "step-8"
     again = pretrain(recipe("name=branch", f"model.start={checkpoint}", "train.max_steps=1"))
     measured = [row for row in rows_of(trained.folder) if row["step"] == 8 and "eval_dev_perplexity" in row]
@@ -211,7 +211,7 @@ def test_a_sparse_encoder_is_trained_from_it(trained: RunResult, tmp_path: Path)
         ("data.limit=100", r"rows was \d+, is \d+"),
     ],
 )
-def test_another_data_or_masks_are_refused(whole: Path, change: str, said: str) -> None:
+def test_different_data_or_masks_are_refused(whole: Path, change: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         pretrain(load_recipe(whole / "recipe.yaml", [change]), resume=whole)
     assert "spectra pretrain --model" in str(caught.value)
@@ -251,7 +251,7 @@ def test_sources_and_columns_add_up(recipe: Callable[..., Recipe], texts: Path, 
     assert set(held.train) | set(held.dev) == every and not set(held.train) & set(held.dev)
 
 
-def test_a_run_says_what_it_did_not_read(
+def test_a_run_says_what_it_left_out(
     recipe: Callable[..., Recipe], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = texts.read_text().splitlines()
@@ -270,7 +270,7 @@ def test_a_run_says_what_it_did_not_read(
     assert f"{left_out} left out (equal to a held-out text), 2 quarantined" in _readable(plan)
 
 
-def test_a_dry_run_says_where_a_run_would_go_on(whole: Path) -> None:
+def test_a_dry_run_says_where_a_run_would_resume(whole: Path) -> None:
     plan = _plan(load_recipe(whole / "recipe.yaml"), whole / "checkpoints" / "step-12")
     assert plan["first_step"] == 12 and "Resuming from step 12 of 16. Nothing was trained." in _readable(plan)
 
@@ -282,7 +282,7 @@ def test_a_run_that_has_ended_takes_no_step(whole: Path, capsys: pytest.CaptureF
     assert "the run has ended already, at step 16" in _summary(resumed) and "0 steps" not in _summary(resumed)
 
 
-def test_the_batch_counts_tokens_where_asked(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_the_batch_can_count_tokens(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     result = pretrain(recipe("name=tokens", "pretrain.batch_tokens=64", "train.max_steps=2", "data.dev_rows=0"))
     manifest = json.loads((result.folder / "checkpoints" / "step-2" / "manifest.json").read_text())
     assert manifest["run"]["pretrain.batch_tokens"] == 64 and result.best == {}

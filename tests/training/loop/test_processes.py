@@ -45,7 +45,7 @@ CASES = {
 
 
 def one_step(start: Path, case: str, rows: slice) -> dict[str, Any]:
-    """Values, gradients after the exchange, and gradient norms of one step on a share of the rows."""
+    """Returns values, averaged gradients and gradient norms of one step on a share of the rows."""
     columns, cached = CASES[case]
     torch.manual_seed(0)
     model = sp.warm_start(start, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, entity=True).train()
@@ -85,7 +85,7 @@ def run_recipe(folder: Path, start: Path, *more: str) -> Recipe:
 
 
 def poisoned_run(recipe: Recipe, rank: int) -> dict[str, torch.Tensor]:
-    """The weights after a run in which the outputs of step 2, in the last process only, are not finite."""
+    """Returns the weights after a run whose outputs of step 2 are not finite in the last process only."""
     whole = sp.models.sentence.SpectraSentenceTransformer.forward
     loss: list[LossStack] = []
     started = LossStack.forward
@@ -128,7 +128,7 @@ def agreements(rank: int) -> dict[str, Any]:
 
 
 def disagreement(start: Path, rank: int) -> str:
-    """What a process is told where only the other one found a term that is no number."""
+    """Returns the error that a process gets if a term is infinite in the other process only."""
     model = sp.warm_start(start)
     loss = LossStack(model, LossSection(), active=TERM_FACTS, sizes=[32])
     if rank == 1:
@@ -158,7 +158,7 @@ def worker(rank: int, folder: Path, start: Path) -> None:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory, start: Path) -> tuple[Path, list[dict[str, Any]]]:
-    """The folder that two processes worked in, and what each of them found."""
+    """The folder of a run of two processes, and the results of each."""
     folder = tmp_path_factory.mktemp("two")
     run_recipe(folder, start)
     torch.multiprocessing.start_processes(worker, (folder, start), nprocs=2, start_method="spawn")
@@ -193,7 +193,7 @@ def test_what_processes_agree_on(both: Any) -> None:
         }
 
 
-def test_what_one_process_cannot_use_is_skipped_by_both(both: Any) -> None:
+def test_a_batch_that_is_not_finite_in_one_process_is_skipped_by_both(both: Any) -> None:
     here, there = (found["disagreement"] for found in both[1])
     assert "in another process" in here and "term 'anomaly'" in there
 
@@ -245,7 +245,7 @@ def test_torchrun_leaves_one_run_that_can_be_resumed(tmp_path: Path, start: Path
     assert (part / "model" / "model.safetensors").is_file()
 
 
-def test_an_error_of_all_is_told_once(tmp_path: Path) -> None:
+def test_an_error_of_all_processes_is_printed_once(tmp_path: Path) -> None:
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     command = [*launch, "-m", "spectra_nsa", "train", "--size", "small", "--data", "gone.jsonl"]
@@ -253,7 +253,7 @@ def test_an_error_of_all_is_told_once(tmp_path: Path) -> None:
     assert done.returncode != 0 and done.stderr.count("spectra: gone.jsonl does not exist") == 1, done.stderr
 
 
-def test_what_fails_in_one_process_alone_is_still_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_one_process_is_still_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     monkeypatch.setattr(processes.time, "sleep", waited.append)
     for rank, times in ((None, 0), ("0", 0), ("1", 1)):
@@ -288,7 +288,7 @@ def test_deepspeed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         processes.connect()
 
 
-def test_accelerates_fsdp_is_taken_for_ours(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_accelerates_fsdp_turns_on_our_sharding(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     asked = functools.cache(processes._asked_to_shard.__wrapped__)  # once a process, and this one has been asked
     monkeypatch.setattr(processes, "_asked_to_shard", asked)
     monkeypatch.setenv("WORLD_SIZE", "1")

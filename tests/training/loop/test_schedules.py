@@ -1,4 +1,4 @@
-"""A schedule over time: warm-up, decay, and an end that comes with the deadline."""
+"""A schedule over time: warm-up, and a decay that ends at the deadline."""
 
 from __future__ import annotations
 

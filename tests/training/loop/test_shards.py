@@ -1,4 +1,4 @@
-"""Two processes (gloo, CPU) that share an encoder out do what one does with all of it."""
+"""Two processes (gloo, CPU) that shard an encoder do what one process does with all of it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ CASES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
 
 
 def one_step(start: Path, case: str, rows: slice, *, shard: bool) -> dict[str, Any]:
-    """Values and whole gradients of one step on a share of the rows, and what was held at the top of each pass."""
+    """Returns values and unsharded gradients of a step on a share of the rows, and the layers gathered at each pass."""
     columns, cut, more = CASES[case]
     precision = more.get("precision", "fp32")
     torch.manual_seed(0)
@@ -79,10 +79,10 @@ def one_step(start: Path, case: str, rows: slice, *, shard: bool) -> dict[str, A
     loss.gradient_norms = {}
     features = [model.preprocess(column[rows]) for column in TEXTS[:columns]]
     whole_layers: list[int] = []
-    model.spectra.pooling.register_forward_hook(lambda *_: whole_layers.append(layers_held(model)))
+    model.spectra.pooling.register_forward_hook(lambda *_: whole_layers.append(gathered_layers(model)))
     with pytest.MonkeyPatch.context() as patch:
         if more.get("lookups"):  # in each pass, as on a GPU
-            patch.setattr("spectra_nsa.losses.stack.outputs_by_length", looked_up_in_each)
+            patch.setattr("spectra_nsa.losses.stack.outputs_by_length", lookup_in_each)
         with torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext():
             values = loss(features)
     torch.stack(list(values.values())).sum().backward()
@@ -98,18 +98,18 @@ def one_step(start: Path, case: str, rows: slice, *, shard: bool) -> dict[str, A
     }
 
 
-def looked_up_in_each(*arguments: Any) -> Any:
+def lookup_in_each(*arguments: Any) -> Any:
     *others, _, together = arguments
     return outputs_by_length(*others, None, together)
 
 
-def layers_held(model: SpectraSentenceTransformer) -> int:
+def gathered_layers(model: SpectraSentenceTransformer) -> int:
     layers: Any = model.spectra.encoder.layers
     return sum(not isinstance(layer.ffn.up.weight, DTensor) for layer in layers)
 
 
 def run(recipe: Recipe, rank: int, *, resume: Path | None = None) -> dict[str, Any]:
-    """Final weights, and what was held, of a run that skips two steps.
+    """Returns the final weights, and the sizes of this process's shards, of a run that skips two steps.
 
     In the last process only, the outputs of step 1 are not finite, and of step 3 the gradients.
     """
@@ -170,7 +170,7 @@ def worker(rank: int, folder: Path, start: Path) -> None:
     dist.destroy_process_group()
 
 
-def cut_short(run: Path, name: str) -> Path:
+def killed_copy(run: Path, name: str) -> Path:
     """A copy of a run that was killed after step 3."""
     part = run.with_name(name)
     shutil.copytree(run, part)
@@ -183,19 +183,19 @@ def cut_short(run: Path, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory, start: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """The folder of this module's runs, and what those of one process found."""
+    """The folder of this module's runs, and the results of those of one process."""
     folder = tmp_path_factory.mktemp("shards")
     found = {}
     for name, more in RUNS.items():
         recipe = run_recipe(folder, start, f"name=alone-{name}", "train.keep_checkpoints=9", *more)
         found[name] = run(recipe, 0)
-    cut_short(folder / "runs" / "alone-plain", "taken-up")
+    killed_copy(folder / "runs" / "alone-plain", "taken-up")
     return folder, found
 
 
 @pytest.fixture(scope="module")
 def both(alone: Any, start: Path) -> tuple[Path, list[dict[str, Any]]]:
-    """The folder that two processes worked in, and what each of them found."""
+    """The folder of a run of two processes, and the results of each."""
     folder = alone[0]
     torch.multiprocessing.start_processes(worker, (folder, start), nprocs=2, start_method="spawn")
     return folder, [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
@@ -207,7 +207,7 @@ def close(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> bo
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_shared_weights_have_the_loss_and_gradients_of_whole_ones(both: Any, start: Path, case: str) -> None:
+def test_sharded_weights_have_the_loss_and_gradients_of_unsharded_ones(both: Any, start: Path, case: str) -> None:
     wanted = one_step(start, case, slice(None), shard=False)
     bound = 2e-2 if case == "bf16" else 2e-5  # whole weights add the gradients of passes up in bf16
     for found in (both[1][0][case], both[1][1][case]):
@@ -220,7 +220,7 @@ def test_shared_weights_have_the_loss_and_gradients_of_whole_ones(both: Any, sta
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_processes_make_as_many_passes_as_the_one_with_most_and_hold_no_layer_after_it(both: Any, case: str) -> None:
+def test_processes_run_the_same_number_of_passes_and_release_each_layer(both: Any, case: str) -> None:
     here, there = (found[case] for found in both[1])
     assert here["own passes"] > there["own passes"], "else nothing had to be agreed on"
     assert len(here["whole layers"]) == len(there["whole layers"]) >= here["own passes"]
@@ -228,7 +228,7 @@ def test_processes_make_as_many_passes_as_the_one_with_most_and_hold_no_layer_af
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_with_shared_weights_is_the_run_of_one_process(both: Any, alone: Any, name: str) -> None:
+def test_a_sharded_run_is_the_run_of_one_process(both: Any, alone: Any, name: str) -> None:
     folder, found = both
     for rank in range(2):
         assert close(found[rank][f"run {name}"]["weights"], alone[1][name]["weights"])
@@ -247,18 +247,18 @@ def test_a_run_with_shared_weights_is_the_run_of_one_process(both: Any, alone: A
     assert close(weights[1], weights[0])
 
 
-def test_each_process_holds_half_of_the_encoder_and_of_its_optimiser(both: Any, alone: Any) -> None:
+def test_each_process_holds_half_of_the_encoder_and_of_its_optimizer(both: Any, alone: Any) -> None:
     whole = alone[1]["plain"]["held"]
     for found in both[1]:
         for mine, all_of_it in zip(found["run plain"]["held"], whole, strict=True):
             assert 0.5 * all_of_it <= mine <= 0.58 * all_of_it  # norms, biases and positions stay whole
 
 
-def test_a_checkpoint_is_taken_up_by_another_kind_of_run(both: Any, alone: Any, capfd: Any) -> None:
+def test_a_checkpoint_resumes_sharded_or_not(both: Any, alone: Any, capfd: Any) -> None:
     folder, found = both
     wanted = alone[1]["plain"]["weights"]
     assert close(found[0]["taken up"]["weights"], wanted), "whole weights, then shared"
-    part = cut_short(folder / "runs" / "shared-plain", "left")
+    part = killed_copy(folder / "runs" / "shared-plain", "left")
     again = run(load_recipe(part / "recipe.yaml"), 0, resume=part)
     assert close(again["weights"], wanted), "shared weights, then whole"
     assert "train.shard does nothing" in capfd.readouterr().err
@@ -284,14 +284,14 @@ def test_a_killed_run_under_torchrun_ends_bit_identical(tmp_path: Path, start: P
     facts = json.loads(launched([*command, str(tmp_path / "r.yaml")]).stdout)
     whole = tmp_path / "runs" / "whole"
     assert facts["steps"] == 6 and facts["best"] and sp.load(whole / "model").encode(["open"]).shape == (1, 32)
-    part = cut_short(whole, "part")
+    part = killed_copy(whole, "part")
     launched([*command, "--resume", str(part)])
     for file in ("checkpoints/step-6/model.safetensors", "model/model.safetensors"):
         a, b = load_file(whole / file), load_file(part / file)
         assert all(torch.equal(a[name], b[name]) for name in a), file
 
 
-def test_accelerate_launch_with_fsdp_asks_for_it(tmp_path: Path, start: Path) -> None:
+def test_accelerate_launch_with_fsdp_shards(tmp_path: Path, start: Path) -> None:
     (tmp_path / "r.yaml").write_text(run_recipe(tmp_path, start, "name=asked", "data.dev_rows=0").to_yaml())
     words = ["accelerate.commands.launch", "--use_fsdp", "--fsdp_version=2", "--fsdp_offload_params=true"]
     words += ["--num_processes=2", "--main_process_port=0", "--mixed_precision=no", "--num_machines=1"]

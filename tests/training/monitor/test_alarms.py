@@ -1,4 +1,4 @@
-"""Warnings come when something is wrong, and only then."""
+"""Alarms are raised when something is wrong, and only then."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_vectors(before: np.ndarray, now: np.ndarray, kind: str | None) -> N
     assert all(alarm.message and alarm.remedy for alarm in found)
 
 
-def test_dead_heads_are_judged_only_where_they_are_trained() -> None:
+def test_heads_raise_alarms_only_if_they_are_trained() -> None:
     ill = measured(SPREAD, codes=np.full((128, 32), 7, dtype=np.uint8), anchors=np.eye(64)[[3] * 128])
     assert [alarm.kind for alarm in alarms([], [ill], TERMS)] == ["dead bits", "idle anchors"]
     assert alarms([], [ill], ("semantic",)) == []
@@ -55,14 +55,14 @@ def test_dead_heads_are_judged_only_where_they_are_trained() -> None:
     assert [alarm.kind for alarm in alarms([], [collapsed], TERMS)] == ["collapse"]
 
 
-def test_dead_bits_are_not_told_of_before_there_is_something_to_tell() -> None:
+def test_dead_bits_raise_no_alarm_before_the_hash_has_learned() -> None:
     one = np.full((128, 32), 7, dtype=np.uint8)
     early = measured(SPREAD, codes=one) | {"step": 99}
     assert alarms([], [early], TERMS) == [] and len(alarms([], [early | {"step": 100}], TERMS)) == 1
     assert alarms([], [measured(SPREAD[:90], codes=one[:90])], TERMS) == [], "a sample in which a live bit may be alike"
 
 
-def test_vectors_that_are_none() -> None:
+def test_vectors_that_are_not_finite() -> None:
     assert [alarm.kind for alarm in alarms([], [{"step": 1, "health_non_finite": 3.0}], TERMS)] == ["not finite"]
 
 
@@ -76,7 +76,7 @@ def training(losses: np.ndarray, norm: float = 1.0, speed: float = 100.0, **more
 FALLING = 2.0 * np.exp(-np.arange(100) / 40) + 0.05 * RNG.normal(size=100)
 
 
-def test_a_healthy_run_is_left_alone() -> None:
+def test_a_healthy_run_raises_no_alarm() -> None:
     assert alarms(training(FALLING), [], TERMS) == []
     noisy = 1.0 + 0.2 * RNG.normal(size=300)
     assert all(alarms(training(noisy[:end]), [], TERMS) == [] for end in range(1, 300))

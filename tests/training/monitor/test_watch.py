@@ -84,7 +84,7 @@ def test_watching_changes_no_weight(tmp_path: Path, start: Path, pairs: Path) ->
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_collapsing_run_is_warned_of_once(
+def test_a_collapsing_run_gets_one_warning(
     tmp_path: Path, start: Path, pairs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = ("train.lr=1.0", "train.max_steps=12", "watch.warmup=2", "train.warmup=0", "train.clip=1000")
@@ -108,7 +108,7 @@ def test_the_sample_is_fixed_and_holds_no_anchor_twice() -> None:
     assert all(int(p.split()[1]) % 50 == int(a.split()[1]) for a, p in zip(one.anchors, one.positives, strict=True))
 
 
-def test_measuring_leaves_the_model_as_it_was_and_reports_measured_entropy(start: Path, pairs: Path) -> None:
+def test_measuring_changes_nothing_and_reports_the_attention_entropy(start: Path, pairs: Path) -> None:
     rows = [json.loads(line) for line in pairs.read_text().splitlines()]
     data = TrainingData(train=Dataset.from_list(rows), dev=None, dev_kind=None, quarantined=0)
     model = sp.warm_start(start, spectral=True)
@@ -139,7 +139,7 @@ def test_patience(tmp_path: Path, start: Path, pairs: Path) -> None:
     assert logs(result.folder)[-1]["ended"] == {"reason": "stopped early", "kept": 4}
     assert (result.folder / "checkpoints" / "step-12").is_dir() and (result.folder / "model").is_dir()
     resumed = train(None, resume=result.folder / "checkpoints" / "step-12")
-    assert resumed.steps == 16, "the count goes on, it does not begin anew"
+    assert resumed.steps == 16, "the count continues, it does not start over"
 
 
 def test_patience_without_a_dev_metric(tmp_path: Path, start: Path, pairs: Path) -> None:
@@ -225,7 +225,7 @@ class Trainer:
         return [step for step, values in self.lines if "warning" in values]
 
 
-def test_a_warning_waits_for_the_warm_up_and_comes_again_only_after_a_recovery() -> None:
+def test_a_warning_waits_for_the_warm_up_and_repeats_only_after_a_recovery() -> None:
     assert Trainer([2, 2, 2, 2, 60, 60, 2, 2]).run(range(70)) == [20, 60]
 
 
@@ -235,7 +235,7 @@ def test_a_resumed_run_does_not_repeat_a_warning() -> None:
     assert trainer.run(range(30, 60)) == [60]
 
 
-def test_the_frame_in_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_panel_in_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     import io
     import sys
 

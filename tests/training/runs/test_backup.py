@@ -1,4 +1,4 @@
-"""Backups: what arrives is whole, what fails is tried again and told, and the training never notices."""
+"""Backups: copies are complete, failures are retried and reported, and training is never disturbed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spectra_nsa.training.runs.restore import overview, restore
 
 
 class Failing(MemoryFileSystem):
-    """Memory that fails as often as it is told to, spoils what it is told to, and waits where it is told to."""
+    """A file system in memory that can fail, corrupt what is written, and wait."""
 
     protocol = "failing"
     store: dict[str, Any] = {}
@@ -76,7 +76,7 @@ def backup_of(run: Path, url: str, **options: Any) -> Backup:
 
 
 @pytest.mark.parametrize("kind", ["memory", "file", "folder"])
-def test_what_is_kept_and_brought_back(tmp_path: Path, kind: str) -> None:
+def test_what_is_kept_and_restored(tmp_path: Path, kind: str) -> None:
     url = {"memory": "memory://there", "file": f"file://{tmp_path}/there", "folder": str(tmp_path / "there")}[kind]
     run = tmp_path / "run"
     backup = backup_of(run, url, keep=1)
@@ -101,7 +101,7 @@ def test_what_is_kept_and_brought_back(tmp_path: Path, kind: str) -> None:
     assert (back / "model" / "config.json").is_file()
 
 
-def test_every_so_manyth_is_copied_and_the_last(tmp_path: Path) -> None:
+def test_every_nth_checkpoint_is_copied_and_the_last(tmp_path: Path) -> None:
     run = tmp_path / "run"
     backup = backup_of(run, "memory://there", every=3, keep=9)
     for step in range(1, 6):
@@ -113,7 +113,7 @@ def test_every_so_manyth_is_copied_and_the_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["failures", "spoil"])
-def test_failures_are_tried_again_and_counted(tmp_path: Path, trouble: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_are_retried_and_counted(tmp_path: Path, trouble: str, capsys: pytest.CaptureFixture[str]) -> None:
     setattr(Failing, trouble, 3)
     run = tmp_path / "run"
     backup = backup_of(run, "failing://there")
@@ -124,7 +124,7 @@ def test_failures_are_tried_again_and_counted(tmp_path: Path, trouble: str, caps
     assert restore("failing://there", tmp_path / "back")["step"] == 1
 
 
-def test_one_that_never_succeeds_is_given_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_copy_that_never_succeeds_is_given_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Failing.failures = 10**9
     run = tmp_path / "run"
     backup = backup_of(run, "failing://there")
@@ -155,7 +155,7 @@ def test_training_does_not_wait_and_what_is_copied_stays(tmp_path: Path) -> None
     assert tally.copied == ["step-1", "step-4"] and tally.superseded == 2
 
 
-def test_the_wait_at_the_end_has_an_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_wait_at_the_end_is_limited(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Failing.gate = threading.Event()
     run = tmp_path / "run"
     backup = backup_of(run, "failing://there", wait=0.2)
@@ -166,7 +166,7 @@ def test_the_wait_at_the_end_has_an_end(tmp_path: Path, capsys: pytest.CaptureFi
     Failing.gate.set()
 
 
-def test_half_a_copy_is_none(tmp_path: Path) -> None:
+def test_a_partial_copy_does_not_count(tmp_path: Path) -> None:
     run, url = tmp_path / "run", str(tmp_path / "there")
     store = Store(url, "run")
     first, second = (checkpoint_unit(run, checkpoint(run, step)) for step in (1, 2))
@@ -185,7 +185,7 @@ def test_half_a_copy_is_none(tmp_path: Path) -> None:
     assert list(store.units()) == ["step-1", "step-2"]
 
 
-def test_a_damaged_copy_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_copy_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, url = tmp_path / "run", str(tmp_path / "there")
     backup = backup_of(run, url)
     for step in (1, 2):

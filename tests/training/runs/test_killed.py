@@ -1,4 +1,4 @@
-"""Runs that are killed with SIGKILL, again and again, end bit for bit like one that was left alone."""
+"""Runs that are killed with SIGKILL again and again end bit for bit like one that was not."""
 
 from __future__ import annotations
 

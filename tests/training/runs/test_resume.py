@@ -1,4 +1,4 @@
-"""Going on: from which checkpoint, with what changed, and what is refused before anything is trained."""
+"""Resuming: from which checkpoint, with which changes, and what is refused before anything is trained."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def trained(recipe: Callable[..., Recipe]) -> RunResult:
 
 @pytest.fixture
 def whole(trained: RunResult, tmp_path: Path) -> Path:
-    """A copy of that run, to do with as one likes."""
+    """A copy of that run, free to change."""
     shutil.copytree(trained.folder, tmp_path / "run")
     return tmp_path / "run"
 
@@ -71,14 +71,14 @@ def logged(folder: Path, *keys: str) -> list[tuple[Any, ...]]:
 
 
 def truncate(run: Path, step: int) -> None:
-    """Takes away what comes after a step, as if the run had been killed there."""
+    """Deletes what comes after a step, as if the run had been killed there."""
     shutil.rmtree(run / "model", ignore_errors=True)
     for checkpoint in (run / "checkpoints").glob("step-*"):
         if int(checkpoint.name[5:]) > step:
             shutil.rmtree(checkpoint)
 
 
-def test_a_damaged_checkpoint_is_passed_over(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_is_skipped(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = weights(whole)
     (whole / "checkpoints" / "step-6" / "optimizer.pt").write_bytes(b"half")
     resumed = train(None, resume=whole)
@@ -126,7 +126,7 @@ def test_a_damaged_checkpoint_that_is_named_is_refused(whole: Path) -> None:
         ("train.seed=5", r"train.seed was 0, is 5\. The position"),
     ],
 )
-def test_another_model_or_other_data_is_refused(whole: Path, change: str, said: str) -> None:
+def test_a_different_model_or_data_is_refused(whole: Path, change: str, said: str) -> None:
     known = load_recipe(whole / "recipe.yaml")
     before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
     with pytest.raises(UsageError, match=said):
@@ -135,7 +135,7 @@ def test_another_model_or_other_data_is_refused(whole: Path, change: str, said: 
     assert load_recipe(whole / "recipe.yaml") == known
 
 
-def test_another_tokenizer_of_the_same_size_is_refused(whole: Path, start: Path, tmp_path: Path) -> None:
+def test_a_different_tokenizer_of_the_same_size_is_refused(whole: Path, start: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(start, other)
     for file in other.rglob("tokenizer.json"):  # two words trade their places
@@ -146,18 +146,18 @@ def test_another_tokenizer_of_the_same_size_is_refused(whole: Path, start: Path,
         train(load_recipe(whole / "recipe.yaml", [f"model.start={other}"]), resume=whole)
 
 
-def test_as_many_other_rows_are_refused(whole: Path, tmp_path: Path, pairs: Path) -> None:
+def test_as_many_but_different_rows_are_refused(whole: Path, tmp_path: Path, pairs: Path) -> None:
     (tmp_path / "other.jsonl").write_text(pairs.read_text().replace("open", "opened"))
     with pytest.raises(UsageError, match="as many rows, but different ones"):
         train(load_recipe(whole / "recipe.yaml", [f"data.train={tmp_path}/other.jsonl"]), resume=whole)
 
 
-def test_a_run_at_work_is_left_alone(whole: Path) -> None:
+def test_a_locked_run_is_refused(whole: Path) -> None:
     with held(whole), pytest.raises(UsageError, match="another process is at work"):
         train(resume=whole)
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_anew(whole: Path, tmp_path: Path) -> None:
+def test_a_run_killed_before_its_first_checkpoint_starts_over(whole: Path, tmp_path: Path) -> None:
     before = weights(whole)
     shutil.copytree(whole, tmp_path / "moved")
     truncate(tmp_path / "moved", 0)
@@ -202,7 +202,7 @@ def test_a_run_that_has_ended_takes_no_step(
     torch.testing.assert_close(weights(whole), before, rtol=0, atol=0)
 
 
-def test_a_dry_run_says_where_a_run_would_go_on(whole: Path) -> None:
+def test_a_dry_run_says_where_a_run_would_resume(whole: Path) -> None:
     longer = load_recipe(whole / "recipe.yaml", ["train.epochs=3"])
     checkpoints = whole / "checkpoints"
     for recipe, resume, step, said in (
@@ -218,13 +218,15 @@ def test_a_dry_run_says_where_a_run_would_go_on(whole: Path) -> None:
     assert new["first_step"] is None and "step to take" not in _readable(new)
 
 
-def test_the_steps_told_are_those_taken(recipe: Callable[..., Recipe], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_start_line_counts_the_steps_that_are_taken(
+    recipe: Callable[..., Recipe], capsys: pytest.CaptureFixture[str]
+) -> None:
     odd = recipe("name=odd", "train.accumulation=4", "train.epochs=2")  # six batches: a step of four, and one of two
     assert train(odd).steps == steps_of(odd, 48) == 4
     assert ": 4 steps on 48 rows" in capsys.readouterr().err
 
 
-def test_an_earlier_checkpoint_puts_the_later_aside(whole: Path) -> None:
+def test_resuming_from_an_earlier_checkpoint_renames_the_later_ones(whole: Path) -> None:
     checkpoints = whole / "checkpoints"
     before = {path.name for path in checkpoints.iterdir()}
     train(load_recipe(whole / "recipe.yaml", ["train.max_steps=3"]), resume=checkpoints / "step-2")
@@ -250,7 +252,7 @@ def test_a_moved_run_keeps_its_best_checkpoint(whole: Path, tmp_path: Path) -> N
 
 
 class Harm:
-    """What a pickle may do when it is loaded."""
+    """A pickle that makes a folder when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -270,7 +272,7 @@ def test_no_file_of_a_checkpoint_runs_code(whole: Path, tmp_path: Path, name: st
     assert not (tmp_path / "harm").exists()
 
 
-def test_no_folder_is_half_gone_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_checkpoint_is_half_deleted_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "checkpoints"
     for step in (1, 2, 3):
         (root / f"step-{step}").mkdir(parents=True)
@@ -283,7 +285,7 @@ def test_no_folder_is_half_gone_under_its_name(tmp_path: Path, monkeypatch: pyte
     assert not list((root / "step-3").iterdir())
 
 
-def test_a_lost_run_is_restored_and_goes_on(
+def test_a_lost_run_is_restored_and_resumed(
     recipe: Callable[..., Recipe], tmp_path: Path, run_spectra: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     there = tmp_path / "drive"
@@ -310,7 +312,7 @@ def test_a_lost_run_is_restored_and_goes_on(
     assert {"step-6", "model"} <= set(Store(str(there), "mine").units())
 
 
-def test_a_place_that_always_fails_never_fails_the_run(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_a_destination_that_always_fails_never_fails_the_run(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     more = ["name=failing", f"backup.to={tmp_path}/file/below", "backup.every=1", "backup.wait=1"]
     result = train(recipe(*more, "train.epochs=3"))
