@@ -55,7 +55,7 @@ class Job(ABC):
     model: nn.Module
 
     def __init__(self, recipe: Recipe, data: TrainingData | None = None) -> None:
-        self.recipe, self.given = recipe, data
+        self.recipe, self.preloaded = recipe, data
 
     @staticmethod
     @abstractmethod

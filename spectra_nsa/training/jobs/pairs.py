@@ -51,8 +51,8 @@ class PairsJob(Job):
         from spectra_nsa.training.data.rows import load_training_data
 
         recipe = self.recipe
-        if self.given is not None:
-            self.data = self.given
+        if self.preloaded is not None:
+            self.data = self.preloaded
             return
         self.data = load_training_data(
             recipe.data, seed=recipe.train.seed, quarantine=quarantine, distill=recipe.distill

@@ -113,9 +113,9 @@ class HealthSample:
         def compute(batch: list[str]) -> dict[str, torch.Tensor]:
             nonlocal tokens
             features = batch_to_device(model.preprocess(batch, prompt=model.prompts.get(prompt) or None), model.device)
-            given = {name: features[name] for name in _INPUTS if name in features}
-            out = model.spectra(**given, outputs=_OUTPUTS, output_hidden_states=True)
-            mask_BT = given["attention_mask"].bool()
+            inputs = {name: features[name] for name in _INPUTS if name in features}
+            out = model.spectra(**inputs, outputs=_OUTPUTS, output_hidden_states=True)
+            mask_BT = inputs["attention_mask"].bool()
             tokens += int(mask_BT.sum())
             for layer, signals in enumerate(out.signals, start=1):
                 if signals.entropy_BHT is not None:
