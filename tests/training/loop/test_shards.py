@@ -30,7 +30,7 @@ from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.tokens.length_batches import outputs_by_length, passes_of
 from spectra_nsa.training.jobs.pairs import shards_weights
 from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
-from spectra_nsa.training.loop.shards import Shards, whole_tensor
+from spectra_nsa.training.loop.shards import Shards, full_tensor
 from spectra_nsa.training.run import train
 from tests.training.loop.test_processes import TERMS, run_recipe
 
@@ -78,8 +78,8 @@ def one_step(start: Path, case: str, rows: slice, *, shard: bool) -> dict[str, A
     loss = LossStack(model, section, active=TERM_FACTS, sizes=[32, 16], together=shard, **cut)
     loss.gradient_norms = {}
     features = [model.preprocess(column[rows]) for column in TEXTS[:columns]]
-    whole_layers: list[int] = []
-    model.spectra.pooling.register_forward_hook(lambda *_: whole_layers.append(gathered_layers(model)))
+    gathered_counts: list[int] = []
+    model.spectra.pooling.register_forward_hook(lambda *_: gathered_counts.append(gathered_layers(model)))
     with pytest.MonkeyPatch.context() as patch:
         if more.get("lookups"):  # in each pass, as on a GPU
             patch.setattr("spectra_nsa.losses.stack.outputs_by_length", lookup_in_each)
@@ -92,9 +92,9 @@ def one_step(start: Path, case: str, rows: slice, *, shard: bool) -> dict[str, A
     return {
         "own passes": len(passes_of(features, cut.get("groups"), cut.get("cached"))),
         "values": {name: float(value.detach()) for name, value in values.items()},
-        "gradients": {name: whole_tensor(gradient) for name, gradient in gradients.items()},
+        "gradients": {name: full_tensor(gradient) for name, gradient in gradients.items()},
         "norms": loss.gradient_norms,
-        "whole layers": whole_layers,
+        "whole layers": gathered_counts,
     }
 
 
