@@ -211,8 +211,8 @@ def set_bias_to_frequencies(bias_V: Tensor, documents: Documents) -> None:
     """Sets the bias of a masked-LM head to the logarithms of the tokens' frequencies, minus their mean.
 
     Otherwise the token vectors, which are also the decoder, first learn the frequencies. All of them then move in one
-    direction, and only the rest of each vector says what its token means (docs/guides/pretraining.md; for language models,
-    Meister et al. 2023).
+    direction, and only the rest of each vector says what its token means (docs/guides/pretraining.md; for language
+    models, Meister et al. 2023).
 
     Args:
         bias_V: changed in place.

@@ -101,7 +101,7 @@ def test_what_it_cannot_begin_with(start: Path) -> None:
         begin_with_words(fresh(start, "small", pooling="cls"), str(start), ROWS)
     with pytest.raises(UsageError, match="pooling mean_max"):
         begin_with_words(fresh(start, "small", pooling="mean_max"), str(start), ROWS)
-    with pytest.raises(UsageError, match=r"model\.start has learnt words"):
+    with pytest.raises(UsageError, match=r"model\.start has learned words"):
         train(load_recipe(None, [f"model.start={start}", f"model.words={start}", "data.train=python:stdlib",
                                  "data.limit=200"]))  # fmt: skip
 
