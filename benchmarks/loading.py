@@ -37,8 +37,8 @@ from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.training.data.rows import TrainingData, load_training_data
 from spectra_nsa.training.data.token_cache import token_rows
 from spectra_nsa.training.init.start import open_start
-from spectra_nsa.training.jobs.job import RunSetup
 from spectra_nsa.training.jobs.pairs import build_trainer
+from spectra_nsa.training.loop.plan import RunSetup
 
 BATCH, LENGTH, WARM_UP = 64, 128, 2
 

@@ -27,8 +27,8 @@ from spectra_nsa.tokens import length_batches
 from spectra_nsa.training.data.rows import TrainingData
 from spectra_nsa.training.init.rarity import fit_rarity
 from spectra_nsa.training.init.start import open_start
-from spectra_nsa.training.jobs.job import RunSetup
 from spectra_nsa.training.jobs.pairs import build_trainer
+from spectra_nsa.training.loop.plan import RunSetup
 
 ONCE = length_batches.with_rows
 WARM_UP = 2

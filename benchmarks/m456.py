@@ -41,8 +41,8 @@ from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.training.data.rows import TrainingData
 from spectra_nsa.training.init.rarity import fit_rarity
 from spectra_nsa.training.init.start import open_start
-from spectra_nsa.training.jobs.job import RunSetup
 from spectra_nsa.training.jobs.pairs import build_trainer
+from spectra_nsa.training.loop.plan import RunSetup
 
 WARM_UP = 2
 EXTRA_TERMS = {"triplet": 0.1, "matryoshka_angular": 0.1, "spectral": 0.01}  # those that are off by default

@@ -42,9 +42,9 @@ from spectra_nsa.tokens.length_batches import Work
 from spectra_nsa.training.data.rows import TrainingData
 from spectra_nsa.training.init.rarity import fit_rarity
 from spectra_nsa.training.init.start import open_start
-from spectra_nsa.training.jobs.job import RunSetup
 from spectra_nsa.training.jobs.pairs import build_trainer
 from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
+from spectra_nsa.training.loop.plan import RunSetup
 
 WARM_UP = 3
 ALL = "all watched steps"

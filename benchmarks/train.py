@@ -38,9 +38,9 @@ from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.training.data.rows import TrainingData
 from spectra_nsa.training.init.start import open_start
-from spectra_nsa.training.jobs.job import RunSetup
 from spectra_nsa.training.jobs.pairs import build_trainer
 from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
+from spectra_nsa.training.loop.plan import RunSetup
 
 BATCH, LENGTH, WARM_UP = 64, 128, 2
 OTHER_TERMS = ("anchor", "fast", "bridge", "entity", "anomaly")  # stock's loss has none of them

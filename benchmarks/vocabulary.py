@@ -34,8 +34,8 @@ from spectra_nsa.models.warm_start import warm_start
 from spectra_nsa.text.corpus import Corpus
 from spectra_nsa.tokens.train import TokenizerSpec, train_tokenizer
 from spectra_nsa.training.data.rows import load_training_data
-from spectra_nsa.training.jobs.job import RunSetup
 from spectra_nsa.training.jobs.pairs import build_trainer
+from spectra_nsa.training.loop.plan import RunSetup
 
 TEXTS = ("wiki_split/train.jsonl.gz", "stsb/train.jsonl.gz")
 WAYS = ("matched", "matched, others random", "random")

@@ -17,7 +17,7 @@ from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder, atomic_write
 from spectra_nsa.core.seeds import set_seed
 from spectra_nsa.training.jobs import check_verb, checked_recipe, job_for
-from spectra_nsa.training.jobs.job import Job, RunSetup
+from spectra_nsa.training.jobs.job import Job
 from spectra_nsa.training.runs.checkpoints import ResumePoint, find_resume_point, prepare_resume
 from spectra_nsa.training.runs.claim import claim_folder, deleted_on_error, locked_by_first
 
@@ -182,6 +182,7 @@ def _train(job: Job, point: ResumePoint, backup: Backup | None, deadline: float 
     import torch
 
     from spectra_nsa.training.loop.interrupt import StopOnInterrupt
+    from spectra_nsa.training.loop.plan import RunSetup
     from spectra_nsa.training.runs.outcome import closing, outcome_of
 
     recipe, folder, interrupt = job.recipe, point.folder, StopOnInterrupt()

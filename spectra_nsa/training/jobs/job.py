@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,26 +12,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from spectra_nsa.training.data.rows import TrainingData
-    from spectra_nsa.training.loop.interrupt import StopOnInterrupt
+    from spectra_nsa.training.loop.plan import RunSetup
     from spectra_nsa.training.loop.trainer import RunTrainer
-    from spectra_nsa.training.runs.backup import Backup
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSetup:
-    """What the driver hands to a job that builds its trainer.
-
-    Attributes:
-        folder: `runs/NAME`.
-        interrupt: what Ctrl-C does.
-        backup: what copies the checkpoints; ``None`` for no copies.
-        deadline: a `time.monotonic()` at which the run stops; ``None`` for none.
-    """
-
-    folder: Path
-    interrupt: StopOnInterrupt | None = None
-    backup: Backup | None = None
-    deadline: float | None = None
 
 
 class Job(ABC):

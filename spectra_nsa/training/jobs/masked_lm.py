@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.training.checks import check_reporters
-from spectra_nsa.training.jobs.job import Job, RunSetup
+from spectra_nsa.training.jobs.job import Job
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spectra_nsa.training.data.documents import Documents, Texts
     from spectra_nsa.training.data.packing import Sequences
     from spectra_nsa.training.loop.masked_lm_trainer import MaskedLMTrainer
+    from spectra_nsa.training.loop.plan import RunSetup
     from spectra_nsa.training.loop.trainer import RunTrainer
 
 # Keys without a meaning here. A recipe that sets one would describe a different run.
@@ -166,8 +167,7 @@ class MaskedLMJob(Job):
         from spectra_nsa.tokens.length_batches import Work
         from spectra_nsa.training.loop.arguments import training_arguments
         from spectra_nsa.training.loop.masked_lm_trainer import MaskedLMTrainer, Perplexity
-        from spectra_nsa.training.loop.plan import TrainerPlan
-        from spectra_nsa.training.monitor.observers import build_observers
+        from spectra_nsa.training.loop.plan import plan_run
         from spectra_nsa.training.monitor.throughput import Throughput
 
         recipe = self.sized_recipe
@@ -177,16 +177,7 @@ class MaskedLMJob(Job):
         arguments.remove_unused_columns = False  # a batch is row numbers
         work = Work()
         throughput = Throughput(work, 0, functools.partial(flops_per_token, self.model.spectra.config), precision)
-        plan = TrainerPlan(
-            facts=self.facts,
-            gate_lr=recipe.train.gate_lr,
-            precision=precision,
-            observers=build_observers(recipe, setup.folder, throughput, deadline=setup.deadline),
-            evaluator=evaluator,
-            backup=setup.backup,
-            deadline=setup.deadline,
-            interrupt=setup.interrupt,
-        )
+        plan = plan_run(recipe, setup, throughput, facts=self.facts, evaluator=evaluator)
         return MaskedLMTrainer(
             self.model,
             self.sentence_model,

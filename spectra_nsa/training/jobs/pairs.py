@@ -12,7 +12,7 @@ from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.training.checks import check_data, check_recipe
-from spectra_nsa.training.jobs.job import Job, RunSetup
+from spectra_nsa.training.jobs.job import Job
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.data.rows import TrainingData
     from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
+    from spectra_nsa.training.loop.plan import RunSetup
     from spectra_nsa.training.loop.trainer import RunTrainer
 
 
@@ -166,11 +167,10 @@ def build_trainer(
     from spectra_nsa.models.size import flops_per_token
     from spectra_nsa.training.loop.arguments import training_arguments
     from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
-    from spectra_nsa.training.loop.plan import TrainerPlan
+    from spectra_nsa.training.loop.plan import plan_run
     from spectra_nsa.training.loop.step_callbacks import LossClock
     from spectra_nsa.training.monitor.dev_metric import DevEvaluator
     from spectra_nsa.training.monitor.health import HealthSample
-    from spectra_nsa.training.monitor.observers import build_observers
     from spectra_nsa.training.monitor.throughput import Throughput
     from spectra_nsa.training.runs.resume import row_facts
 
@@ -183,22 +183,14 @@ def build_trainer(
     throughput = Throughput(
         loss.work, len(data.columns), functools.partial(flops_per_token, model.spectra.config), precision
     )
-    plan = TrainerPlan(
+    plan = plan_run(
+        recipe,
+        setup,
+        throughput,
         facts=row_facts(recipe, data),
-        gate_lr=recipe.train.gate_lr,
-        precision=precision,
-        observers=build_observers(
-            recipe,
-            setup.folder,
-            throughput,
-            terms=live_terms(recipe, data.train.column_names),
-            measure=functools.partial(sample.measure, model) if recipe.watch.rows else None,
-            deadline=setup.deadline,
-        ),
         evaluator=evaluator,
-        backup=setup.backup,
-        deadline=setup.deadline,
-        interrupt=setup.interrupt,
+        terms=live_terms(recipe, data.train.column_names),
+        measure=functools.partial(sample.measure, model) if recipe.watch.rows else None,
         callbacks=[LossClock(loss)],
     )
     rows, collator = _batches(recipe, model, data, tokenize=setup.deadline is None)

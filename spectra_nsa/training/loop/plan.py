@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import nn
 from transformers import TrainerCallback
 
+from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.training.loop.interrupt import StopOnInterrupt
-from spectra_nsa.training.monitor.observers import Observers
+from spectra_nsa.training.monitor.observers import Observers, build_observers
+from spectra_nsa.training.monitor.throughput import Throughput
 from spectra_nsa.training.runs.backup import Backup
 
 
@@ -29,6 +32,23 @@ class DevMetric(Protocol):
 
     def __call__(self, model: Any) -> dict[str, float]:
         """Returns the figure under the name `metric`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSetup:
+    """What the driver hands to a job that builds its trainer.
+
+    Attributes:
+        folder: `runs/NAME`.
+        interrupt: what Ctrl-C does.
+        backup: what copies the checkpoints; ``None`` for no copies.
+        deadline: a `time.monotonic()` at which the run stops; ``None`` for none.
+    """
+
+    folder: Path
+    interrupt: StopOnInterrupt | None = None
+    backup: Backup | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +76,41 @@ class TrainerPlan:
     deadline: float | None = None
     interrupt: StopOnInterrupt | None = None
     callbacks: Sequence[TrainerCallback] = ()
+
+
+def plan_run(
+    recipe: Recipe,
+    setup: RunSetup,
+    throughput: Throughput,
+    *,
+    facts: Mapping[str, Any],
+    evaluator: DevMetric | None,
+    terms: Sequence[str] = (),
+    measure: Callable[[], dict[str, float]] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> TrainerPlan:
+    """Plans a run; `setup` and the recipe say what all kinds of runs have in common.
+
+    Args:
+        recipe: the run.
+        setup: its folder, deadline, backup and interrupt.
+        throughput: counts the work.
+        facts: what decides which rows a step reads.
+        evaluator: the dev metric; ``None`` for no dev set.
+        terms: the loss terms that take part in training.
+        measure: returns the health figures; ``None`` for no measurements.
+        callbacks: those of one kind of run.
+    """
+    return TrainerPlan(
+        facts=facts,
+        gate_lr=recipe.train.gate_lr,
+        precision=throughput.precision,
+        observers=build_observers(
+            recipe, setup.folder, throughput, terms=terms, measure=measure, deadline=setup.deadline
+        ),
+        evaluator=evaluator,
+        backup=setup.backup,
+        deadline=setup.deadline,
+        interrupt=setup.interrupt,
+        callbacks=callbacks,
+    )

@@ -12,8 +12,8 @@ from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.training.data.rows import load_training_data
 from spectra_nsa.training.init.start import open_start
-from spectra_nsa.training.jobs.job import RunSetup
 from spectra_nsa.training.jobs.pairs import build_trainer
+from spectra_nsa.training.loop.plan import RunSetup
 from tests.builders import bert_folder
 
 

@@ -20,9 +20,9 @@ from spectra_nsa.text import store
 from spectra_nsa.training.data import token_cache as tokens
 from spectra_nsa.training.data.rows import TrainingData, load_training_data
 from spectra_nsa.training.data.token_cache import token_rows
-from spectra_nsa.training.jobs.job import RunSetup
 from spectra_nsa.training.jobs.pairs import build_trainer
 from spectra_nsa.training.loop.arguments import sees_every_row
+from spectra_nsa.training.loop.plan import RunSetup
 from tests.builders import WORDS
 
 PROMPTS = {"query": "query: ", "document": "the document: "}
