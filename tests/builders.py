@@ -1,4 +1,4 @@
-"""Small BERT folders with random weights, made in code."""
+"""Folders of small BERT models with random weights, made in code."""
 
 from __future__ import annotations
 
@@ -12,28 +12,9 @@ from sentence_transformers.base.modules.normalize import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-WORDS = [
-    "the",
-    "a",
-    "of",
-    "to",
-    "and",
-    "in",
-    "open",
-    "close",
-    "file",
-    "read",
-    "write",
-    "socket",
-    "list",
-    "sort",
-    "text",
-    "model",
-    "token",
-    "vector",
-    "query",
-    "document",
-]
+WORDS = (
+    "the a of to and in open close file read write socket list sort text model token vector query document"
+).split()
 
 
 def bert_folder(
@@ -48,14 +29,29 @@ def bert_folder(
     seed: int = 0,
     **config: Any,
 ) -> Path:
-    """A sentence-transformers folder around a random BERT."""
+    """Writes a sentence-transformers folder around a random BERT and returns its path.
+
+    Args:
+        folder: where to; the model is its subfolder `model`.
+        pooling: one or more of sentence-transformers' pooling modes.
+        normalize: whether the embeddings have length 1.
+        prompts: by name.
+        include_prompt: whether the tokens of the prompt are pooled too.
+        dense: output size of a dense layer after the pooling; None for no such layer.
+        activation: of the dense layer; None for the default of sentence-transformers.
+        seed: of the weights.
+        config: fields of `BertConfig`; the default is 2 layers of size 32 with 4 heads, and 64 positions.
+    """
     torch.manual_seed(seed)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *"abcdefghijklmnopqrstuvwxyz:()_."]
     vocabulary += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     shape["max_position_embeddings"] = 64
     bert = BertModel(BertConfig(vocab_size=len(vocabulary), **(shape | config)))
-    for name, weight in bert.named_parameters():  # LayerNorms and biases start at constants: make them count
+    for (
+        name,
+        weight,
+    ) in bert.named_parameters():  # constants at first; random values show mistakes
         if weight.ndim == 1:
             torch.nn.init.normal_(weight, mean=1.0 if name.endswith("LayerNorm.weight") else 0.0, std=0.1)
     inner = folder / "bert"

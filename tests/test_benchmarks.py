@@ -1,4 +1,4 @@
-"""The scores that ours is compared with, against second formulas: a rival that is computed wrongly is easily beaten."""
+"""The baseline scores of the detection benchmark against independent formulas: a wrong baseline is easily beaten."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture(scope="module")
 def points() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Texts to fit to, their classes, and others, as unit vectors."""
+    """Training vectors, their classes, and test vectors, all of length 1."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, CLASSES, 300)
     train = rng.normal(size=(CLASSES, SIZE))[labels] + rng.normal(size=(300, SIZE))
@@ -33,29 +33,29 @@ def points() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_distances_to_texts_and_classes(scores: Any, points: Any) -> None:
     train, labels, other = points
-    apart = np.sort(np.linalg.norm(other[:, None] - train[None], axis=2), axis=1)
+    distances = np.sort(np.linalg.norm(other[:, None] - train[None], axis=2), axis=1)
     for k in (1, 5):
-        np.testing.assert_allclose(np.sqrt(2 + 2 * scores.nearest(train, k).of(other)), apart[:, k - 1], atol=1e-5)
+        np.testing.assert_allclose(np.sqrt(2 + 2 * scores.nearest(train, k).of(other)), distances[:, k - 1], atol=1e-5)
     means = np.stack([train[labels == label].mean(0, dtype=np.float64) for label in range(CLASSES)])
     middle = train.mean(0, dtype=np.float64)
     within, total = (
         LedoitWolf(assume_centered=True).fit(residuals).get_precision()
         for residuals in (train - means[labels], train - middle)
     )
-    near = np.array([min((z - mean) @ within @ (z - mean) for mean in means) for z in other])
-    whole = np.array([(z - middle) @ total @ (z - middle) for z in other])
-    np.testing.assert_allclose(scores.mahalanobis(train, labels, "").of(other), near, rtol=1e-4)
-    np.testing.assert_allclose(scores.relative(train, labels).of(other), near - whole, atol=1e-3)
+    nearest_class = np.array([min((z - mean) @ within @ (z - mean) for mean in means) for z in other])
+    overall = np.array([(z - middle) @ total @ (z - middle) for z in other])
+    np.testing.assert_allclose(scores.mahalanobis(train, labels, "").of(other), nearest_class, rtol=1e-4)
+    np.testing.assert_allclose(scores.relative(train, labels).of(other), nearest_class - overall, atol=1e-3)
 
 
-def test_what_the_principal_directions_leave(scores: Any, points: Any) -> None:
+def test_residual_outside_the_principal_directions(scores: Any, points: Any) -> None:
     train, _, other = points
     pca = PCA(SIZE // 2).fit(train)
-    left = np.linalg.norm(other - pca.inverse_transform(pca.transform(other)), axis=1)
-    np.testing.assert_allclose(scores.residual(train).of(other), left, atol=1e-5)
+    residual = np.linalg.norm(other - pca.inverse_transform(pca.transform(other)), axis=1)
+    np.testing.assert_allclose(scores.residual(train).of(other), residual, atol=1e-5)
 
 
-def test_scores_of_a_classifier(scores: Any, points: Any) -> None:
+def test_scores_from_a_classifier(scores: Any, points: Any) -> None:
     train, labels, other = points
     weight, bias = scores.logistic(train, labels, 0)
     assert (np.argmax(train @ weight.T + bias, axis=1) == labels).mean() > 0.6

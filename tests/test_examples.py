@@ -1,4 +1,4 @@
-"""The scripts of examples/."""
+"""The scripts in examples/."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def edge() -> Any:
     return module
 
 
-def test_a_stage_is_done_once_and_one_that_was_stopped_goes_on(
+def test_a_finished_stage_is_skipped_and_an_interrupted_one_resumed(
     edge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: list[list[str]] = []
@@ -47,21 +47,21 @@ def test_a_stage_is_done_once_and_one_that_was_stopped_goes_on(
     assert called[1] == ["distill", "--resume", str(tmp_path / "student"), "--json"]
 
 
-def test_a_folder_of_other_options_is_refused(edge: Any, tmp_path: Path) -> None:
+def test_a_folder_made_with_different_options_is_refused(edge: Any, tmp_path: Path) -> None:
     edge.settle(tmp_path, argparse.Namespace(steps=4, work=tmp_path))
     edge.settle(tmp_path, argparse.Namespace(steps=4, work=tmp_path / "."))
     with pytest.raises(SystemExit, match="other options"):
         edge.settle(tmp_path, argparse.Namespace(steps=5, work=tmp_path))
 
 
-def test_a_command_is_timed_and_its_failure_told(edge: Any) -> None:
+def test_a_command_is_timed_and_its_failure_reported(edge: Any) -> None:
     said, seconds, memory = edge.spectra("recipe", "list")
     assert "nexus-240m" in said and seconds > 0 and memory > 0.005
     with pytest.raises(SystemExit, match="exit status 2"):
         edge.spectra("bogus")
 
 
-def test_texts_of_any_source(edge: Any, tmp_path: Path) -> None:
+def test_texts_of_several_kinds_of_source(edge: Any, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("\n".join(f"note {number} of mine" for number in range(50)), encoding="utf-8")
     rows = [{"anchor": f"question {number}", "positive": f"answer {number}"} for number in range(50)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")

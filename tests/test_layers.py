@@ -1,4 +1,4 @@
-"""The layers of the package: import-linter's contracts in pyproject.toml hold."""
+"""The structure of the package: import-linter's contracts, no import cycles, small folders."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def test_the_contracts_hold() -> None:
     assert f"{len(CONTRACTS)} kept, 0 broken" in run.stdout
 
 
-def test_every_folder_of_the_package_has_its_layer() -> None:
+def test_every_folder_of_the_package_has_a_layer() -> None:
     (layers,) = [one["layers"] for one in CONTRACTS if one["type"] == "layers"]
     named = {name.strip() for layer in layers for name in layer.split("|")}
     folders = {path.parent.name for path in (ROOT / "spectra_nsa").glob("*/__init__.py")}
     assert folders <= named, f"without a layer in pyproject.toml: {folders - named}"
 
 
-def test_no_module_imports_itself_through_others() -> None:
-    """Imports inside functions count; those for type checking alone do not."""
+def test_there_is_no_import_cycle() -> None:
+    """Includes imports inside functions, but not those under TYPE_CHECKING."""
     graph = grimp.build_graph("spectra_nsa", exclude_type_checking_imports=True, cache_dir=None)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     try:
@@ -38,8 +38,8 @@ def test_no_module_imports_itself_through_others() -> None:
         raise AssertionError(f"import cycle: {' → '.join(reversed(error.args[1]))}") from error
 
 
-def test_no_folder_is_a_heap() -> None:
-    """At most 16 modules a folder (`cli` has one a verb), 300 lines a file."""
+def test_folders_are_small() -> None:
+    """Allows 16 modules per folder, except for `cli`, which has one per verb."""
     package = ROOT / "spectra_nsa"
     folders = [path.parent for path in package.rglob("__init__.py")]
     modules = {folder: [path for path in folder.glob("*.py") if path.name != "__init__.py"] for folder in folders}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import re
 import shlex
@@ -28,6 +27,7 @@ def commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small stand-in for everything that the README names."""
     home = tmp_path_factory.mktemp("reader")
     checkpoint = bert_folder(home / "bert", hidden_size=144, num_attention_heads=4)
     sp.warm_start(checkpoint).save_pretrained(str(home / "runs" / "quickstart" / "model"))
@@ -35,14 +35,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table = csv.writer(file)
         table.writerow(["title", "body"])
         table.writerows([f"{word} {other}", f"def {other}(): {word}"] for word in WORDS for other in WORDS)
-    rows = [{"sentence1": a, "sentence2": b, "score": i / 20} for i, (a, b) in enumerate(itertools.pairwise(WORDS))]
-    (home / "dev.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (home / "beir" / "qrels").mkdir(parents=True)
-    texts = [{"_id": str(i), "title": "", "text": word} for i, word in enumerate(WORDS)]
-    for name in ("corpus", "queries"):
-        (home / "beir" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, texts)))
-    qrels = ["query-id\tcorpus-id\tscore", *(f"{i}\t{i}\t1" for i in range(len(WORDS)))]
-    (home / "beir" / "qrels" / "test.tsv").write_text("\n".join(qrels))
     (home / "hub").symlink_to(checkpoint)
     (home / ".cache" / "spectra-nsa").mkdir(parents=True)
     last = {"model": str(home / "runs" / "quickstart" / "model")}

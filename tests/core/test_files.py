@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from spectra_nsa.core.checksums import write_manifest
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder, atomic_write, held, read_json, write_json
 
@@ -24,6 +25,26 @@ def test_a_written_file_is_there_and_nothing_else_is(tmp_path: Path) -> None:
         assert not path.exists()
     assert path.read_text(encoding="utf-8") == "größer"
     assert names(path.parent) == ["file.txt"]
+
+
+def test_a_file_is_flushed_to_the_disk_before_it_takes_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flushed = tmp_path / "file", []
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.append((os.fstat(number).st_size, path.exists())))
+    with atomic_write(path) as file:
+        file.write("text")
+    assert flushed == [(4, False)]
+
+
+def test_everything_in_a_manifest_is_flushed_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner").mkdir()
+    for name in ("file", "inner/file"):
+        (tmp_path / name).write_text(name)
+    flushed = set()
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.add(os.fstat(number).st_ino))
+    write_manifest(tmp_path)
+    assert flushed == {path.stat().st_ino for path in (tmp_path, *tmp_path.rglob("*"))}
 
 
 def test_bytes(tmp_path: Path) -> None:
