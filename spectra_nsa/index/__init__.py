@@ -1,1 +1,4 @@
-"""Vectors and codes in, hits out: no models here. Shapes: Q queries, N documents, C candidates, K hits, D numbers."""
+"""Vectors and codes in, hits out, without torch.
+
+Shapes: Q queries, N documents, C candidates, K hits, D vector width, B bits.
+"""

@@ -1,4 +1,4 @@
-"""Arrays in numbered files, each complete or absent: work that is done in pieces resumes where it was killed."""
+"""Arrays in numbered files, each complete or absent, so that work done in blocks resumes after a kill."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from spectra_nsa.core.files import atomic_write
 
 
 class Blocks:
-    """The folder of a cache entry with one file for each block.
+    """A cache entry's folder with one file per block. The constructor writes no block.
 
     Args:
-        entry: whose key decides the arrays; nothing is written yet.
+        entry: the cache entry; its key identifies the arrays.
     """
 
     def __init__(self, entry: Entry) -> None:
@@ -25,12 +25,18 @@ class Blocks:
         entry.cache.prune()
 
     def get(self, number: int) -> dict[str, Any] | None:
-        """Returns the arrays of a block; ``None`` if there are none or they are damaged."""
+        """Returns the arrays of a block; ``None`` if the block is missing or damaged."""
         try:
             with np.load(self._file(number), allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
+
+    def require(self, number: int) -> dict[str, Any]:
+        """Returns the arrays of a block that was written before."""
+        arrays = self.get(number)
+        assert arrays is not None, f"{self.folder} was deleted while it was in use"
+        return arrays
 
     def put(self, number: int, **arrays: Any) -> None:
         """Writes the arrays of a block.
@@ -45,9 +51,9 @@ class Blocks:
             raise cannot_keep(self.folder, error) from error
 
     def missing(self, count: int) -> list[int]:
-        """Returns which of the blocks 0 … count − 1 are still to be computed.
+        """Returns which of the blocks 0 … count − 1 have yet to be computed.
 
-        Each block is read once: a damaged one counts as missing.
+        Reads each block once; a damaged one counts as missing.
         """
         return [number for number in range(count) if self.get(number) is None]
 

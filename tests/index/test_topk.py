@@ -1,4 +1,4 @@
-"""Search in blocks against sorting everything, and the blocks on the disk."""
+"""Search in blocks against sorting all scores."""
 
 from __future__ import annotations
 
@@ -10,77 +10,76 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from spectra_nsa.core.cache import Cache
-from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.index import topk
+from spectra_nsa.index import topk, vectors
 from spectra_nsa.index.blocks import Blocks
-from spectra_nsa.index.topk import Matrix, Own, Vectors, pack, pair_scores, top_k
+from spectra_nsa.index.topk import IndexPairs, pair_scores, search_group, top_k
+from spectra_nsa.index.vectors import DiskVectors, SparseVectors, block_count, csr_arrays
+from spectra_nsa.workflows.mine.gpu import search_group_by_torch
 
 
 @pytest.fixture(autouse=True)
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def small_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(topk, "ROWS", 4)
-    monkeypatch.setattr(topk, "GROUP", 2)
+    monkeypatch.setattr(vectors, "ROWS", 4)
+    monkeypatch.setattr(vectors, "GROUP", 2)
 
 
-def stored(rows: np.ndarray, name: str, *, sparse: bool) -> Vectors | Matrix:
-    """The rows in blocks of 4."""
-    blocks = Blocks(Cache("vectors", keep=9).entry(name=name))
-    for number in range(topk.blocks_of(len(rows))):
+def on_disk(rows: np.ndarray, *, sparse: bool) -> DiskVectors:
+    """Writes the rows in blocks of 4."""
+    blocks = Blocks(Cache("vectors", keep=9).entry(sparse=sparse))
+    for number in range(block_count(len(rows))):
         part = rows[number * 4 : number * 4 + 4]
-        blocks.put(number, **(pack(csr_matrix(part)) if sparse else {"vectors": part}))
-    return Vectors(blocks, len(rows))
+        blocks.put(number, **(csr_arrays(csr_matrix(part)) if sparse else {"vectors": part}))
+    return DiskVectors(blocks, len(rows))
 
 
-@pytest.mark.parametrize("kind", ["dense", "sparse", "matrix"])
+@pytest.mark.parametrize("search_dense", [search_group, search_group_by_torch])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "memory"])
 @pytest.mark.parametrize(("documents", "k"), [(19, 5), (19, 40), (8, 3), (1, 2)])
-def test_the_running_top_k_is_that_of_sorting_everything(kind: str, documents: int, k: int) -> None:
+def test_top_k_agrees_with_sorting_all_scores(
+    kind: str, documents: int, k: int, search_dense: topk.GroupSearch
+) -> None:
     rng = np.random.default_rng(documents + k)
     queries, rows = (rng.integers(-2, 4, (n, 6)).astype(np.float32) for n in (4, documents))  # many ties
-    found_in: Any = stored(rows, "d", sparse=kind == "sparse") if kind != "matrix" else Matrix(csr_matrix(rows))
+    searched: Any = SparseVectors(csr_matrix(rows)) if kind == "memory" else on_disk(rows, sparse=kind == "sparse")
     asked: Any = queries if kind == "dense" else csr_matrix(queries)
-    own = Own(np.array([0, 2, 2]), np.minimum(np.array([0, 3, documents - 1]), documents - 1))
-    got = top_k(asked, found_in, k, own)
+    excluded = IndexPairs(np.array([0, 2, 2]), np.minimum(np.array([0, 3, documents - 1]), documents - 1))
+    hits = top_k(asked, searched, k, excluded, search_dense=search_dense)
     scores = queries @ rows.T
-    assert got.own_P.tolist() == scores[own.query_P, own.document_P].tolist()
-    scores[own.query_P, own.document_P] = -np.inf
+    assert hits.excluded_P.tolist() == scores[excluded].tolist()
+    scores[excluded] = -np.inf
     if kind != "dense":
         scores[scores <= 0] = -np.inf
-    wanted = np.sort(scores, axis=1)[:, ::-1][:, :k]
-    np.testing.assert_array_equal(got.scores_BK, wanted)
+    expected = np.sort(scores, axis=1)[:, ::-1][:, :k]
+    np.testing.assert_array_equal(hits.scores_BK, expected)
     for query in range(4):
-        hits = got.index_BK[query][np.isfinite(wanted[query])]
-        assert len(set(hits.tolist())) == len(hits)
-        assert scores[query, hits].tolist() == wanted[query][: len(hits)].tolist()
-        assert (got.index_BK[query][len(hits) :] == -1).all()
+        index = hits.index_BK[query][np.isfinite(expected[query])]
+        assert len(set(index.tolist())) == len(index)
+        assert scores[query, index].tolist() == expected[query][: len(index)].tolist()
+        assert (hits.index_BK[query][len(index) :] == -1).all()
+
+
+@pytest.mark.gpu
+def test_search_on_the_gpu_agrees_with_numpy() -> None:
+    rng = np.random.default_rng(0)
+    queries, rows = (rng.integers(-3, 4, (n, 64)).astype(np.float32) for n in (300, 5_000))  # exact in float32
+    excluded = IndexPairs(np.arange(300), np.arange(300))
+    (scores, index, own), (_, _, expected_own) = (
+        search(queries, rows, excluded, 20) for search in (search_group_by_torch, search_group)
+    )
+    products = queries @ rows.T
+    products[excluded] = -np.inf
+    assert np.array_equal(own, expected_own)
+    assert np.array_equal(np.sort(scores, axis=1), np.sort(products, axis=1)[:, -20:])
+    assert np.array_equal(np.take_along_axis(products, index, 1), scores)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_scores_of_pairs(sparse: bool) -> None:
+def test_pair_scores_are_inner_products(sparse: bool) -> None:
     rng = np.random.default_rng(0)
     queries, rows = rng.normal(size=(4, 6)).astype(np.float32), rng.normal(size=(19, 6)).astype(np.float32)
-    pairs = Own(rng.integers(0, 4, 30), rng.integers(0, 19, 30))
+    pairs = IndexPairs(rng.integers(0, 4, 30), rng.integers(0, 19, 30))
     asked: Any = csr_matrix(queries) if sparse else queries
-    got = pair_scores(asked, stored(rows, "d", sparse=sparse), pairs)
-    np.testing.assert_allclose(got, (queries @ rows.T)[pairs.query_P, pairs.document_P], rtol=1e-5)
-
-
-def test_a_damaged_block_counts_as_missing(tmp_path: Path) -> None:
-    blocks = Blocks(Cache("kind", keep=2).entry(name="key"))
-    for number in range(3):
-        blocks.put(number, values=np.arange(100) + number)
-    (middle,) = blocks.folder.glob("*1.npz")
-    data = bytearray(middle.read_bytes())
-    data[len(data) // 2] ^= 255
-    middle.write_bytes(data)
-    assert blocks.missing(4) == [1, 3]
-    assert Blocks(Cache("kind", keep=2).entry(name="key")).get(2)["values"][0] == 2  # type: ignore[index]
-
-
-def test_a_full_disk_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: Any, **options: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(SpectraError, match="XDG_CACHE_HOME"):
-        Blocks(Cache("kind", keep=2).entry(name="key")).put(0, values=np.zeros(1))
+    scores = pair_scores(asked, on_disk(rows, sparse=sparse), pairs)
+    np.testing.assert_allclose(scores, (queries @ rows.T)[pairs], rtol=1e-5)

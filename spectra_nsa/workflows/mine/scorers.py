@@ -1,9 +1,9 @@
-"""The models that mining searches and judges with: what their scores depend on, and their vectors, kept on disk."""
+"""The models that mining searches and judges with, and their vectors, which stay on disk."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,146 +16,112 @@ from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.memory import trim_heap
 from spectra_nsa.index.blocks import Blocks
+from spectra_nsa.index.vectors import ROWS, DiskVectors, SparseVectors, block_count, csr_arrays
 
 if TYPE_CHECKING:
-    from spectra_nsa.index.topk import Matrix, Own, Vectors
+    from spectra_nsa.index.topk import IndexPairs
     from spectra_nsa.text.pool import Pool, Texts
 
-    # The number of a block of anchors, and pairs of it → their scores.
-    Scorer = Callable[[int, Own], NDArray[np.float32]]
+    # The number of a block of anchors, and pairs of its anchors with documents → the pairs' scores.
+    PairScorer = Callable[[int, IndexPairs], NDArray[np.float32]]
 
-Kind = Literal["dense", "sparse", "bm25", "cross"]
-VECTORS = Cache("mining-vectors", keep=6)  # two a model
-_RULES = 1  # part of the key: raise it when what becomes of a text changes
+ScorerKind = Literal["dense", "sparse", "bm25", "cross"]
+VECTORS = Cache("mining-vectors", keep=6)  # two per model
+_VERSION = 1  # part of the cache key: raise it if the vectors of the same texts change
 
 
 @dataclass(frozen=True)
-class Teacher:
+class Scorer:
     """A model by name, not yet opened.
 
     Attributes:
         name: the folder or Hub name, or ``"bm25"``.
-        kind: how it scores: cosine, inner product of sparse vectors, BM25, or both texts read together.
-        stamp: SHA-256 of what its scores depend on beside the texts.
+        kind: how it scores: by cosine, inner product of sparse vectors, BM25, or by reading both texts together.
+        stamp: the SHA-256 of everything besides the texts that its scores depend on.
     """
 
     name: str
-    kind: Kind
+    kind: ScorerKind
     stamp: str
 
-    def scorer(self, pool: Pool) -> Scorer:
-        """Scores of single pairs; of a cross-encoder its logit through a sigmoid, from 0 to 1.
+    def pair_scorer(self, pool: Pool) -> PairScorer:
+        """Opens the model for scoring single pairs. A cross-encoder's score is the sigmoid of its logit.
 
         Raises:
             SpectraError: the model cannot be opened, or the disk is full.
         """
-        from spectra_nsa.index.topk import ROWS, pair_scores
+        from spectra_nsa.index.topk import pair_scores
 
         if self.kind != "cross":
             queries, documents = self.vectors(pool)
             return lambda number, pairs: pair_scores(queries.block(number), documents, pairs)
-        model = _open_cross_encoder(self)
+        predict = _open_cross_encoder(self.name)
 
-        def score(number: int, pairs: Own) -> NDArray[np.float32]:
-            asked, answers = pool.queries.get(number * ROWS + pairs.query_P), pool.documents.get(pairs.document_P)
-            return model(list(zip(asked, answers, strict=True)))
+        def score(number: int, pairs: IndexPairs) -> NDArray[np.float32]:
+            anchors = pool.queries.get(number * ROWS + pairs.query_P)
+            return predict(list(zip(anchors, pool.documents.get(pairs.document_P), strict=True)))
 
         return score
 
-    def vectors(self, pool: Pool) -> tuple[Vectors | Matrix, Vectors | Matrix]:
-        """The pool's anchors and documents; what an earlier or killed run has encoded is used again.
+    def vectors(self, pool: Pool) -> tuple[DiskVectors | SparseVectors, DiskVectors | SparseVectors]:
+        """Returns the vectors of the pool's anchors and documents. Encodes only the blocks that are not cached.
 
         Raises:
             SpectraError: the model cannot be opened, or the disk is full.
         """
-        from spectra_nsa.index.topk import Matrix
-
         if self.kind == "bm25":
             from spectra_nsa.evaluation.bm25 import BM25System
 
-            rows = BM25System().sparse_rows(_every(pool.queries), _every(pool.documents))
-            return Matrix(rows[0]), Matrix(rows[1])
+            queries, documents = BM25System().sparse_rows(_all_texts(pool.queries), _all_texts(pool.documents))
+            return SparseVectors(queries), SparseVectors(documents)
         opened: list[Any] = []
 
-        def model() -> Any:
+        def encode(role: str, texts: list[str]) -> dict[str, Any]:
             if not opened:
                 opened.append(open_encoder(self))
-            return opened[0]
+            return encode_block(opened[0], role, texts, sparse=self.kind == "sparse")
 
         return (
-            _kept(self, "queries", pool.queries, lambda texts: model().encode_query(texts)),
-            _kept(self, "documents", pool.documents, lambda texts: model().encode_document(texts)),
+            _cached_vectors(self, "queries", pool.queries, lambda texts: encode("query", texts)),
+            _cached_vectors(self, "documents", pool.documents, lambda texts: encode("document", texts)),
         )
 
 
-def find_teacher(name: str, *, judge: bool = False) -> Teacher:
-    """Looks at what a user names, without opening it.
+def find_scorer(name: str, *, judge: bool = False) -> Scorer:
+    """Identifies the model that a user names, without opening it.
 
     Args:
         name: a folder, a Hub name or ``"bm25"``.
-        judge: whether it has single pairs to score only, which a cross-encoder does too.
+        judge: whether it only scores single pairs, which a cross-encoder can do too.
 
     Raises:
-        SpectraError: nothing is there, it is no model that scores texts, or a cross-encoder that is to search.
+        SpectraError: no such model exists, it does not score texts, or it is a cross-encoder that would have to search.
     """
     if name == "bm25":
         from importlib.metadata import version
 
-        return Teacher(name, "bm25", hashlib.sha256(f"bm25 {version('bm25s')}".encode()).hexdigest())
+        return Scorer(name, "bm25", hashlib.sha256(f"bm25 {version('bm25s')}".encode()).hexdigest())
     from spectra_nsa.models.open import DENSE, find_model
 
-    found = find_model(name, accept=(*DENSE, "sparse", "cross"))
-    if found.kind == "cross" and not judge:
+    files = find_model(name, accept=(*DENSE, "sparse", "cross"))
+    if files.kind == "cross" and not judge:
         raise SpectraError(
-            f"{name} is a cross-encoder, too slow to search with: search with another, and --judge {name}."
+            f"{name} is a cross-encoder, which is too slow to search with. Search with another model and add "
+            f"--judge {name}."
         )
-    kinds: dict[str, Kind] = {"sparse": "sparse", "cross": "cross"}
-    return Teacher(name, kinds.get(found.kind, "dense"), _stamp(found.folder))
+    kinds: dict[str, ScorerKind] = {"sparse": "sparse", "cross": "cross"}
+    return Scorer(name, kinds.get(files.kind, "dense"), _stamp(files.folder))
 
 
 def _stamp(folder: Path) -> str:
     from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.models.checks import model_checksum
 
-    facts = f"{_RULES} {resolve_precision('auto')} {model_checksum(folder)}"
+    facts = f"{_VERSION} {resolve_precision('auto')} {model_checksum(folder)}"
     return hashlib.sha256(facts.encode()).hexdigest()
 
 
-class Encoder:
-    """An open model: texts in, a block of vectors out, in bf16 where the processor has it."""
-
-    def __init__(self, model: Any, *, sparse: bool) -> None:
-        self.model, self.sparse = model, sparse
-
-    def encode_query(self, texts: list[str]) -> dict[str, Any]:
-        """The arrays of anchors, with the model's query prompt where it has one."""
-        return self._encode("query", texts)
-
-    def encode_document(self, texts: list[str]) -> dict[str, Any]:
-        """The arrays of documents, with the model's document prompt where it has one."""
-        return self._encode("document", texts)
-
-    def _encode(self, role: str, texts: list[str]) -> dict[str, Any]:
-        from spectra_nsa.models.encode import encode_role
-
-        if self.sparse:
-            options = {"batch_size": 32, "convert_to_sparse_tensor": True}
-            return _rows(encode_role(self.model, texts, role, precision="auto", **options))
-        found = encode_role(self.model, texts, role, precision="auto", batch_size=64, normalize_embeddings=True)
-        return {"vectors": np.asarray(found, dtype=np.float32)}
-
-
-def _rows(found: Any) -> dict[str, Any]:
-    """A sparse tensor as the arrays of CSR rows."""
-    from scipy.sparse import csr_matrix
-
-    from spectra_nsa.index.topk import pack
-
-    found = found.cpu().float().coalesce()
-    return pack(csr_matrix((found.values().numpy(), found.indices().numpy()), shape=tuple(found.shape)))
-
-
-def open_encoder(teacher: Teacher) -> Encoder:
+def open_encoder(scorer: Scorer) -> Any:
     """Opens a dense or sparse model.
 
     Raises:
@@ -163,46 +129,62 @@ def open_encoder(teacher: Teacher) -> Encoder:
     """
     from spectra_nsa.models.open import DENSE, open_model
 
-    model = open_model(teacher.name, accept=(*DENSE, "sparse"), convert=False)
-    return Encoder(model, sparse=teacher.kind == "sparse")
+    return open_model(scorer.name, accept=(*DENSE, "sparse"), convert=False)
 
 
-def _open_cross_encoder(teacher: Teacher) -> Callable[[list[tuple[str, str]]], NDArray[np.float32]]:
-    """Pairs of texts → their scores, from 0 to 1.
+def encode_block(model: Any, role: str, texts: list[str], *, sparse: bool) -> dict[str, Any]:
+    """Returns the vectors of texts as the arrays of a block, computed in bf16 if the processor has it."""
+    from spectra_nsa.models.encode import encode_role
+
+    if sparse:
+        options = {"batch_size": 32, "convert_to_sparse_tensor": True}
+        return _sparse_arrays(encode_role(model, texts, role, precision="auto", **options))
+    vectors = encode_role(model, texts, role, precision="auto", batch_size=64, normalize_embeddings=True)
+    return {"vectors": np.asarray(vectors, dtype=np.float32)}
+
+
+def _sparse_arrays(tensor: Any) -> dict[str, Any]:
+    """Returns a sparse tensor as the arrays of CSR rows."""
+    from scipy.sparse import csr_matrix
+
+    tensor = tensor.cpu().float().coalesce()
+    return csr_arrays(csr_matrix((tensor.values().numpy(), tensor.indices().numpy()), shape=tuple(tensor.shape)))
+
+
+def _open_cross_encoder(name: str) -> Callable[[list[tuple[str, str]]], NDArray[np.float32]]:
+    """Opens a cross-encoder as a function from pairs of texts to scores from 0 to 1.
 
     Raises:
-        SpectraError: it cannot be opened, or gives several labels.
+        SpectraError: it cannot be opened, or it outputs several labels.
     """
     from torch import nn
 
     from spectra_nsa.core.precision import autocast, resolve_precision
     from spectra_nsa.models.open import open_model
 
-    model = open_model(teacher.name, accept=("cross",))
+    model = open_model(name, accept=("cross",))
     if model.num_labels != 1:
-        raise SpectraError(f"{teacher.name} gives {model.num_labels} labels; a judge gives one score.")
+        raise SpectraError(f"{name} outputs {model.num_labels} labels, but a judge must output a single score.")
 
-    def score(pairs: list[tuple[str, str]]) -> NDArray[np.float32]:
+    def predict(pairs: list[tuple[str, str]]) -> NDArray[np.float32]:
         with autocast(model.device.type, resolve_precision("auto")):
-            found = model.predict(pairs, batch_size=64, activation_fn=nn.Sigmoid(), show_progress_bar=False)
-        return np.asarray(found, dtype=np.float32)
+            scores = model.predict(pairs, batch_size=64, activation_fn=nn.Sigmoid(), show_progress_bar=False)
+        return np.asarray(scores, dtype=np.float32)
 
-    return score
+    return predict
 
 
-def _kept(teacher: Teacher, side: str, texts: Texts, encode: Callable[[list[str]], dict[str, Any]]) -> Vectors:
-    from spectra_nsa.index.topk import ROWS, Vectors, blocks_of
-
-    blocks = Blocks(VECTORS.entry(model=teacher.stamp, side=side, texts=texts.digest, rows=ROWS))
-    for number in progress(blocks.missing(blocks_of(len(texts))), label=f"encoding {side}"):
+def _cached_vectors(
+    scorer: Scorer, side: str, texts: Texts, encode: Callable[[list[str]], dict[str, Any]]
+) -> DiskVectors:
+    blocks = Blocks(VECTORS.entry(model=scorer.stamp, side=side, texts=texts.digest, rows=ROWS))
+    for number in progress(blocks.missing(block_count(len(texts))), label=f"encoding {side}"):
         part = np.arange(number * ROWS, min((number + 1) * ROWS, len(texts)))
         blocks.put(number, **encode(texts.get(part)))
-        trim_heap()  # batches of ever new shapes leave holes
-    return Vectors(blocks, len(texts))
+        trim_heap()  # batches of many shapes fragment it
+    return DiskVectors(blocks, len(texts))
 
 
-def _every(texts: Texts) -> Any:
-    from spectra_nsa.index.topk import ROWS
-
+def _all_texts(texts: Texts) -> Iterator[str]:
     for start in range(0, len(texts), ROWS):
         yield from texts.get(np.arange(start, min(start + ROWS, len(texts))))

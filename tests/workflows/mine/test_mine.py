@@ -17,9 +17,9 @@ from transformers import AutoTokenizer, BertConfig, BertForSequenceClassificatio
 import spectra_nsa as sp
 from spectra_nsa.core import precision
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.index import topk
+from spectra_nsa.index import topk, vectors
 from spectra_nsa.index.blocks import Blocks
-from spectra_nsa.workflows.mine import scorers as teachers
+from spectra_nsa.workflows.mine import candidates, judging, scorers, selection
 from tests.builders import WORDS, bert_folder
 from tests.tools.fork_server import ForkServer
 
@@ -57,6 +57,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bert_folder(tmp_path_factory.mktemp("other"), seed=1)
+
+
+def set_block_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    for module in (topk, vectors, candidates, judging, scorers, selection):
+        monkeypatch.setattr(module, "ROWS", rows)
 
 
 def many(count: int = 60) -> list[dict[str, Any]]:
@@ -151,9 +156,8 @@ def test_a_cross_encoder_judges_and_its_scores_are_written(
     pairs: Write, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: False)
-    monkeypatch.setattr(topk, "ROWS", 32)
-    monkeypatch.setattr("spectra_nsa.workflows.mine.candidates.ROWS", 32)
-    monkeypatch.setattr("spectra_nsa.workflows.mine.candidates.READ_AT_ONCE", 8)
+    set_block_rows(monkeypatch, 32)
+    monkeypatch.setattr(judging, "CROSS_ENCODER_ROWS", 8)
     judge = cross_encoder(tmp_path / "judge", model)
     source, options = pairs(many()), {"judge": judge, "negatives": 2, "range_max": 12, "scores": True}
     planned = sp.mine(source, model, tmp_path / "mined.jsonl", dry_run=True, **options)
@@ -311,8 +315,7 @@ class Died(Exception):
 def test_a_run_that_dies_goes_on_and_ends_the_same(
     moment: int, pairs: Write, tmp_path: Path, model: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topk, "ROWS", 16)
-    monkeypatch.setattr("spectra_nsa.workflows.mine.candidates.ROWS", 16)
+    set_block_rows(monkeypatch, 16)
     source, options = pairs(many()), {"judge": other, "sampling": "random", "negatives": 2, "incomplete": "keep"}
     sp.mine(source, model, tmp_path / "whole.jsonl", **options)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "fresh"))
@@ -339,11 +342,12 @@ def test_a_killed_process_resumes(pairs: Write, tmp_path: Path, model: Path, for
     """SIGKILL from within, after the second block of hits; then the same command again."""
     code = """
 import os, signal, sys
-from spectra_nsa.index import topk
-from spectra_nsa.workflows.mine import candidates
+from spectra_nsa.index import topk, vectors
+from spectra_nsa.workflows.mine import candidates, judging, scorers, selection
 from spectra_nsa.index.blocks import Blocks
 import spectra_nsa as sp
-topk.ROWS = candidates.ROWS = 16
+for module in (topk, vectors, candidates, judging, scorers, selection):
+    module.ROWS = 16
 source, model, output, deadly = sys.argv[1:]
 put, done = Blocks.put, []
 def watched(self, number, **arrays):
@@ -376,7 +380,7 @@ def test_other_rules_use_the_same_vectors_and_hits(
     sp.mine(source, model, tmp_path / "a.jsonl", range_max=20)
     planned = sp.mine(source, model, tmp_path / "b.jsonl", range_max=20, dry_run=True)
     assert (planned["blocks_to_search"], planned["blocks"]) == (0, 1) and not (tmp_path / "b.jsonl").exists()
-    monkeypatch.setattr(teachers, "open_encoder", lambda teacher: pytest.fail("opened again"))
+    monkeypatch.setattr(scorers, "open_encoder", lambda scorer: pytest.fail("opened again"))
     first = read(tmp_path / "a.jsonl")
     sp.mine(source, model, tmp_path / "b.jsonl", range_max=20, range_min=1)
     assert all(a["negative"] != b["negative"] for a, b in zip(first, read(tmp_path / "b.jsonl"), strict=True))
@@ -385,8 +389,8 @@ def test_other_rules_use_the_same_vectors_and_hits(
 
 
 def test_the_model_s_weights_are_part_of_the_key(model: Path, other: Path) -> None:
-    one, two = teachers.find_teacher(str(model)), teachers.find_teacher(str(other))
-    assert one.stamp != two.stamp and one.stamp == teachers.find_teacher(str(model)).stamp
+    one, two = scorers.find_scorer(str(model)), scorers.find_scorer(str(other))
+    assert one.stamp != two.stamp and one.stamp == scorers.find_scorer(str(model)).stamp
 
 
 @pytest.mark.parametrize(

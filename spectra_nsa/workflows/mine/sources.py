@@ -1,0 +1,72 @@
+"""The anchors and documents that are mined, read from the user's sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from spectra_nsa.workflows.mine.request import MiningRequest
+
+if TYPE_CHECKING:
+    from spectra_nsa.text.pool import Pool
+    from spectra_nsa.text.rows import TextSet
+
+
+class MiningSources(NamedTuple):
+    """What was read.
+
+    Attributes:
+        pool: the numbered texts.
+        counts: `rows`, `repeated`, `quarantined`, `anchors`, `documents`.
+        notes: sentences about the data for the user.
+    """
+
+    pool: Pool
+    counts: dict[str, int]
+    notes: list[str]
+
+
+def load_sources(request: MiningRequest, *, quarantine: Path | None) -> MiningSources:
+    """Reads the pairs and the corpus.
+
+    Args:
+        request: names the sources.
+        quarantine: a folder for broken rows; ``None`` writes none.
+
+    Raises:
+        SpectraError: the source does not hold pairs, or there is only one document.
+    """
+    from spectra_nsa.text.beir import is_beir, judged_pairs
+    from spectra_nsa.text.pool import build_pool
+    from spectra_nsa.text.sources import load_source
+
+    corpus = request.corpus
+    if request.columns is None and is_beir(folder := Path(request.source).expanduser()):
+        pairs = judged_pairs(folder, request.split, limit=request.limit, quarantine=quarantine)
+        corpus = request.source if corpus is None else corpus
+    else:
+        pairs = load_source(
+            request.source, columns=request.columns, split=request.split, limit=request.limit, quarantine=quarantine
+        )
+    further = load_source(corpus, quarantine=quarantine) if corpus is not None else None
+    pool = build_pool(pairs, further)
+    repeated = int((~pool.first_R).sum())
+    notes = [note for texts in (pairs, further) if texts is not None for note in _notes(texts)]
+    if pairs.kind == "triplets":
+        notes.append("the source's own negatives are not used")
+    if repeated:
+        notes.append(f"{repeated:,} rows repeat the pair of an earlier row and were skipped")
+    counts = {
+        "rows": len(pool.rows), "repeated": repeated, "quarantined": pairs.quarantined,
+        "anchors": len(pool.queries), "documents": len(pool.documents),
+    }  # fmt: skip
+    return MiningSources(pool, counts, notes)
+
+
+def _notes(texts: TextSet) -> list[str]:
+    if not texts.quarantined:
+        return [*texts.notes]
+    first = texts.problems[0]
+    copies = f"all are in {texts.quarantine_file}" if texts.quarantine_file else "no copy was written"
+    skipped = f"{texts.quarantined:,} broken rows of {texts.name} were skipped"
+    return [*texts.notes, f"{skipped}, the first on line {first.line}: {first.reason}; {copies}"]
