@@ -21,7 +21,7 @@ from pathlib import Path
 
 from dev_packages import split_packages
 
-from spectra_nsa.models.starter import starter_checkpoint
+from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.workflows.quickstart.run import QUICKSTART_RECIPE
 
 PARTS = (

@@ -35,11 +35,11 @@ from texts_once import Code, Collection, Once, Vectors, collection, data_folder,
 
 from spectra_nsa.core.files import write_json
 from spectra_nsa.core.results import environment
+from spectra_nsa.core.starter import HUB_NAME
 from spectra_nsa.heads.bridge import BITS, WIDTHS
 from spectra_nsa.index.cascade import build_cascade, unpack_signs
 from spectra_nsa.metrics.bootstrap import mean_interval
 from spectra_nsa.metrics.hashing import candidate_places
-from spectra_nsa.models.starter import HUB_NAME
 from spectra_nsa.report.html import Report
 
 CANDIDATES = (10, 25, 50, 100, 200, 400)

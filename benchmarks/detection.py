@@ -41,12 +41,12 @@ from scipy.stats import binomtest
 
 from spectra_nsa.core.files import write_json
 from spectra_nsa.core.results import environment
+from spectra_nsa.core.starter import HUB_NAME
 from spectra_nsa.heads.anomaly import AnomalyHead
 from spectra_nsa.heads.fit_anomaly import fit_anomaly
 from spectra_nsa.metrics.detection import auroc, average_precision, false_positive_rate, paired_auroc_difference
 from spectra_nsa.models.open import open_model
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
-from spectra_nsa.models.starter import HUB_NAME
 from spectra_nsa.text.sources import load_source
 
 LEVELS = (0.01, 0.05, 0.1)

@@ -21,7 +21,7 @@ import numpy as np
 from detection import rows_of, unseen
 
 from spectra_nsa.config.recipe import load_recipe
-from spectra_nsa.models.starter import HUB_NAME
+from spectra_nsa.core.starter import HUB_NAME
 from spectra_nsa.training.run import train
 
 

@@ -34,10 +34,10 @@ from typing import Any
 from spectra_nsa.core.files import atomic_write, write_json
 from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.core.results import environment
+from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.evaluation.run import evaluate
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.evaluation.tasks import tasks_from
-from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.readers.python_env import environment_pairs

@@ -13,11 +13,11 @@ import os
 import sys
 from pathlib import Path
 
+from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.evaluation.run import evaluate
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.evaluation.tasks import tasks_from
 from spectra_nsa.models.sentence import load
-from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.warm_start import warm_start
 
 ALLOWED_LOSS = 0.01

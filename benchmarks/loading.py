@@ -32,7 +32,7 @@ from transformers import TrainerCallback
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.config.sections import DataSection
 from spectra_nsa.core.results import environment
-from spectra_nsa.models.starter import starter_checkpoint
+from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.training.data.rows import TrainingData, load_training_data
 from spectra_nsa.training.data.token_cache import token_rows

@@ -21,7 +21,7 @@ from transformers.trainer_utils import SaveStrategy
 
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.seeds import set_seed
-from spectra_nsa.models.starter import starter_checkpoint
+from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.tokens import length_batches
 from spectra_nsa.training.data.rows import TrainingData

@@ -32,6 +32,7 @@ from texts_once import Once, Vectors, collection, data_folder, fitted_codes
 
 from spectra_nsa.core.files import write_json
 from spectra_nsa.core.results import environment
+from spectra_nsa.core.starter import HUB_NAME
 from spectra_nsa.heads.bridge import WIDTHS
 from spectra_nsa.metrics.bootstrap import (
     Difference,
@@ -43,7 +44,6 @@ from spectra_nsa.metrics.bootstrap import (
 from spectra_nsa.metrics.knn import knn_classification
 from spectra_nsa.metrics.ranking import ranking_metrics
 from spectra_nsa.metrics.similarity import cosine_pairs, spearman
-from spectra_nsa.models.starter import HUB_NAME
 from spectra_nsa.report.html import Report
 from spectra_nsa.text.sources import load_source
 

@@ -33,13 +33,13 @@ from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.files import read_json, write_json
 from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.core.results import environment
+from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.evaluation.bm25 import BM25System
 from spectra_nsa.evaluation.pairs import PairsTask
 from spectra_nsa.evaluation.systems import DenseSystem, System
 from spectra_nsa.evaluation.tasks import tasks_from
 from spectra_nsa.metrics.bootstrap import mean_draws
 from spectra_nsa.metrics.effects import part_effects
-from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.readers.python_env import environment_pairs

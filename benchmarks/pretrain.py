@@ -29,13 +29,13 @@ import numpy as np
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.files import read_json, write_json
 from spectra_nsa.core.results import environment
+from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.evaluation.bm25 import BM25System
 from spectra_nsa.evaluation.outcome import Task, UnsuitableSystem
 from spectra_nsa.evaluation.systems import DenseSystem, System
 from spectra_nsa.evaluation.tasks import tasks_from
 from spectra_nsa.metrics.bootstrap import correlation_draws, mean_draws
 from spectra_nsa.metrics.effects import part_effects
-from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.tokens.length_batches import Work
 from spectra_nsa.training.jobs import checked_recipe

@@ -16,9 +16,9 @@ import tempfile
 from dev_packages import split_packages
 
 from spectra_nsa.config.recipe import load_recipe
+from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.evaluation.pairs import PairsTask
 from spectra_nsa.evaluation.systems import DenseSystem
-from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.training.data.rows import TrainingData
 from spectra_nsa.training.run import train
 from spectra_nsa.workflows.quickstart.run import QUICKSTART_RECIPE

@@ -18,6 +18,7 @@ from datasets import Dataset
 
 from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.core.seeds import set_seed
+from spectra_nsa.core.starter import HUB_NAME
 from spectra_nsa.evaluation.bm25 import BM25System
 from spectra_nsa.evaluation.ranked import DEPTH, ranking_figures
 from spectra_nsa.evaluation.systems import nearest
@@ -26,7 +27,6 @@ from spectra_nsa.losses.terms.hard_negatives import ranking
 from spectra_nsa.metrics.bootstrap import paired_difference
 from spectra_nsa.models.open import open_model
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
-from spectra_nsa.models.starter import HUB_NAME
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.workflows.quickstart.run import PER_PACKAGE

@@ -23,6 +23,7 @@ import numpy as np
 from datasets import Dataset
 
 from spectra_nsa.core.precision import autocast, resolve_precision
+from spectra_nsa.core.starter import HUB_NAME
 from spectra_nsa.evaluation.bm25 import BM25System
 from spectra_nsa.evaluation.ranked import DEPTH, ranking_figures
 from spectra_nsa.evaluation.slices import rare_term_slice
@@ -32,7 +33,6 @@ from spectra_nsa.metrics.kernels import linear_cka
 from spectra_nsa.metrics.ranking import judged_queries
 from spectra_nsa.models.open import open_model
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
-from spectra_nsa.models.starter import HUB_NAME
 from spectra_nsa.text.beir import load_beir
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.readers.python_env import environment_pairs

@@ -33,9 +33,9 @@ from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.precision import resolve_precision
 from spectra_nsa.core.results import environment
 from spectra_nsa.core.seeds import set_seed
+from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.losses.stack import LossStack
 from spectra_nsa.models.model import SpectraModel
-from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.tokens import length_batches
 from spectra_nsa.tokens.length_batches import Work

@@ -35,7 +35,7 @@ from sentence_transformers.sentence_transformer.losses import AnglELoss, CoSENTL
 from spectra_nsa.core.files import read_json, write_json
 from spectra_nsa.core.precision import resolve_precision
 from spectra_nsa.core.results import environment
-from spectra_nsa.models.starter import starter_checkpoint
+from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.text.sources import load_source
 
 STOCK = {"stock CoSENT": CoSENTLoss, "stock AnglE": AnglELoss}

@@ -20,11 +20,11 @@ import torch
 from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.core.seeds import set_seed
+from spectra_nsa.core.starter import sha256
 from spectra_nsa.heads.fit_codes import fit_codes, hashed_pair
 from spectra_nsa.index.cascade import unpack_signs
 from spectra_nsa.models.open import open_model
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, load
-from spectra_nsa.models.starter import sha256
 from spectra_nsa.text.beir import load_beir
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.sources import load_source

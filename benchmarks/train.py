@@ -34,7 +34,7 @@ from transformers.trainer_utils import SaveStrategy
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.precision import resolve_precision
 from spectra_nsa.core.results import environment
-from spectra_nsa.models.starter import starter_checkpoint
+from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.training.data.rows import TrainingData
 from spectra_nsa.training.init.start import open_start

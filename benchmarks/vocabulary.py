@@ -25,10 +25,10 @@ import torch
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.results import environment
 from spectra_nsa.core.seeds import set_seed
+from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.evaluation.run import evaluate
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.evaluation.tasks import tasks_from
-from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.models.vocabulary import with_vocabulary
 from spectra_nsa.models.warm_start import warm_start
 from spectra_nsa.text.corpus import Corpus

@@ -1,5 +1,5 @@
 """`import spectra_nsa.hf` lets transformers' Auto classes and plain sentence-transformers open our folders."""
 
-from spectra_nsa.models.registration import register
+from spectra_nsa.models.model import register
 
 register()

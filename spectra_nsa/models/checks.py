@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spectra_nsa.core.cache import remembered_sha256
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import read_json
-from spectra_nsa.models.starter import HUB_NAME, starter_checkpoint
+from spectra_nsa.core.starter import HUB_NAME, starter_checkpoint
 
 if TYPE_CHECKING:
     from spectra_nsa.heads.spec import ModelSpec

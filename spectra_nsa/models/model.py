@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel, initialization
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, PreTrainedModel, initialization
 from transformers.modeling_outputs import MaskedLMOutput
 from transformers.utils import ModelOutput
 
@@ -220,3 +220,10 @@ class SpectraForMaskedLM(SpectraPreTrainedModel):
             loss = F.cross_entropy(logits_BTV.flatten(0, 1).float(), labels.flatten(), ignore_index=-100)
         result = MaskedLMOutput(loss=loss, logits=logits_BTV, hidden_states=out.hidden_states)
         return result if return_dict else result.to_tuple()
+
+
+def register() -> None:
+    """Makes `AutoConfig`, `AutoModel` and `AutoModelForMaskedLM` know our folders; calling it again is harmless."""
+    AutoConfig.register(SpectraConfig.model_type, SpectraConfig, exist_ok=True)
+    AutoModel.register(SpectraConfig, SpectraModel, exist_ok=True)
+    AutoModelForMaskedLM.register(SpectraConfig, SpectraForMaskedLM, exist_ok=True)

@@ -21,8 +21,7 @@ from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import check_folder, resolve_folder
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.encode import encode_texts, shorten
-from spectra_nsa.models.model import SpectraModel
-from spectra_nsa.models.registration import register
+from spectra_nsa.models.model import SpectraModel, register
 from spectra_nsa.models.saved import TEXT_MODALITY
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]

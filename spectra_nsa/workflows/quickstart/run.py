@@ -20,8 +20,8 @@ from spectra_nsa.core.cache import cache_folder
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import write_json
 from spectra_nsa.core.memory import peak_memory_gb, release_memory
+from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.evaluation.systems import DenseSystem
-from spectra_nsa.models.starter import starter_checkpoint
 from spectra_nsa.workflows.quickstart.from_scratch import SHORTEST_FROM_SCRATCH, enough, own_vocabulary, student_of
 from spectra_nsa.workflows.quickstart.outputs import AllOutputs, measure_outputs, outputs_grid
 from spectra_nsa.workflows.search import remember_model, top_hits

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spectra_nsa.models import starter
+from spectra_nsa.core import starter
 
 
 def test_the_package_gives_the_known_weights(minilm: Path) -> None:
