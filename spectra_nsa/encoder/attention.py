@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from spectra_nsa.encoder.context import BatchContext, rotate
+from spectra_nsa.encoder.context import BatchContext, apply_rotary
 from spectra_nsa.encoder.gates import Gate
 from spectra_nsa.encoder.kernels import attend, attention_entropy
 from spectra_nsa.encoder.kinds import MIXERS
@@ -34,7 +34,7 @@ class PlainAttention(EncoderPart):
         B, T, D = x_BTD.shape
         q, k, v = self.qkv(x_BTD).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
         if context.rotary is not None:
-            q, k = rotate(q, context.rotary), rotate(k, context.rotary)
+            q, k = apply_rotary(q, context.rotary), apply_rotary(k, context.rotary)
         mixed_BHTK = attend(q, k, v, context.attend_B11T, self.dropout if self.training else 0.0)
         entropy_BHT = attention_entropy(q, k, context.mask_BT) if self.measured else None
         return self.out(mixed_BHTK.transpose(1, 2).reshape(B, T, D)), Signals(entropy_BHT=entropy_BHT)

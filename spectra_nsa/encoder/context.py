@@ -1,4 +1,4 @@
-"""What every layer needs to know of a batch, computed once per forward pass."""
+"""Facts about a batch that every layer reads, computed once per forward pass."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from spectra_nsa.encoder.waves import Waves, make_waves
 
 @dataclass(frozen=True, kw_only=True)
 class BatchContext:
-    """Facts of a batch shared by all layers.
+    """Facts about a batch that all layers share.
 
     Attributes:
         mask_BT: True at real tokens.
-        attend_B11T: the key mask for attention; ``None`` when no text is padded.
-        positions_BT: each token's place in its own text, so that padding on either side changes nothing.
+        attend_B11T: the key mask for attention; ``None`` if no text is padded.
+        positions_BT: position of each token in its own text, so padding on either side changes nothing.
         rotary: cosine and sine tables, (B, 1, T, K) each; ``None`` without rotary positions.
-        waves: the cosine basis of each text; ``None`` where no part filters.
+        waves: cosines and sines over each text; ``None`` if no part filters.
     """
 
     mask_BT: Tensor
@@ -30,17 +30,17 @@ class BatchContext:
 
 
 def positions_of(mask_BT: Tensor) -> Tensor:
-    """Positions counted from each text's first real token: (B, T) int64, 0 throughout leading padding."""
+    """Counts positions from each text's first real token: (B, T) int64, 0 throughout leading padding."""
     leading_B1 = (mask_BT.cumsum(-1) == 0).sum(-1, keepdim=True)
     index_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
     return (index_T - leading_B1).clamp_min(0)
 
 
 def rotary_tables(positions_BT: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin of the rotary angles (Su et al. 2021, RoFormer, eq. 34), each (B, 1, T, K), in fp32.
+    """Computes cos and sin of the rotary angles (Su et al. 2021, RoFormer, eq. 34), each (B, 1, T, K), in fp32.
 
-    Computed from the positions rather than kept in a buffer: a buffer that is not saved comes back
-    uninitialised from a model that was built on the meta device.
+    They are not kept in a buffer: a buffer that is not saved comes back uninitialized from a model that was built on
+    the meta device.
     """
     exponent = torch.arange(0, head_size, 2, device=positions_BT.device, dtype=torch.float32) / head_size
     angles = positions_BT[:, :, None].float() * theta**-exponent
@@ -48,7 +48,7 @@ def rotary_tables(positions_BT: Tensor, head_size: int, theta: float) -> tuple[T
     return angles_B1TK.cos(), angles_B1TK.sin()
 
 
-def rotate(x_BHTK: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+def apply_rotary(x_BHTK: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     """Rotates each pair (x_i, x_{i + K/2}) by its position's angle; keeps the dtype."""
     cos, sin = rotary
     first, second = x_BHTK.float().chunk(2, dim=-1)
@@ -67,16 +67,16 @@ def make_context(
 
     Args:
         mask_BT: non-zero at real tokens.
-        positions_BT: given positions; ``None`` counts them from the mask.
+        positions_BT: positions; ``None`` counts them from the mask.
         rope_head_size: K for rotary positions; ``None`` for none.
         rope_theta: base of the rotary frequencies.
-        modes: how many cosines the spectral filter keeps; ``None`` for no filter.
+        modes: number of frequencies that the spectral filter keeps; ``None`` for no filter.
     """
     mask_BT = mask_BT.bool()
     if positions_BT is None:
         positions_BT = positions_of(mask_BT)
-    # Without a mask, attention takes its fastest path. Asking costs nothing on the CPU; on a GPU it would
-    # stall the queue, and in a traced graph it would fix the answer.
+    # Attention is fastest without a mask. The check is free on a CPU; on a GPU it would stall the queue, and a traced
+    # graph would keep its answer.
     full = mask_BT.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask_BT.all())
     rotary = rotary_tables(positions_BT, rope_head_size, rope_theta) if rope_head_size else None
     return BatchContext(

@@ -1,4 +1,4 @@
-"""Fractal depth mixing: the last layer's states with a share of those half, a quarter, … as far down."""
+"""Fractal depth mixing: the top states, mixed with the states 1, 2, 4, … layers below."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class DepthMixing(nn.Module):
     """h̄ = h_L + Σ_j w_j (h_{L − 2^j} − h_L) over 2^j ≤ L, w = 0 at the start (docs/model.md, section 3).
 
     Args:
-        layers: L; depth 0 is the embeddings' output.
+        layers: L; depth 0 is the output of the embeddings.
     """
 
     def __init__(self, layers: int) -> None:
@@ -23,7 +23,7 @@ class DepthMixing(nn.Module):
         self.gates = nn.ModuleList(Gate() for _ in self.below)
 
     def forward(self, states: Sequence[Tensor]) -> Tensor:
-        """Args: the L + 1 states, lowest first."""
+        """Mixes the states of L + 1 depths, lowest first, into new top states (B, T, D)."""
         top_BTD = states[-1]
         mixed_BTD = top_BTD
         for gate, below in zip(self.gates, self.below, strict=True):

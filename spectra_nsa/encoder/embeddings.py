@@ -1,4 +1,4 @@
-"""Token ids to the first hidden states."""
+"""The first hidden states of token ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spectra_nsa.encoder.spec import EncoderSpec
 
 
 class Embeddings(nn.Module):
-    """Token + segment + learned position (absolute positions only), normalised, as in BERT."""
+    """Token + segment + learned position (with absolute positions), normalized, as in BERT."""
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The encoder: embeddings, blocks, and the builders that put a spec's parts together."""
+"""The encoder: embeddings and blocks, built from the parts that a spec names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def build_block(spec: EncoderSpec, layer: int) -> Block:
 
 
 class Encoder(EncoderPart):
-    """Token ids to hidden states (docs/model.md, section 1).
+    """Maps token ids to hidden states (docs/model.md, section 1).
 
     Args:
         spec: the encoder's shape.

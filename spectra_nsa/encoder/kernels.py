@@ -1,4 +1,4 @@
-"""The one place that chooses a kernel, for attention and for its entropy."""
+"""The choice of kernels, for attention and for its entropy."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-QUERIES_AT_A_TIME = 256  # of the entropy: memory grows with length, not with its square
-LONG = 192  # tokens from which the fused kernel gives the entropy sooner than the scores themselves do, on a CPU
+QUERY_BLOCK = 256  # queries per block of the entropy, so that memory grows linearly with length
+LONG = 192  # tokens from which the fused kernel computes the entropy faster than explicit scores do, on a CPU
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
-    """softmax(q kᵀ / √K + mask) v by torch's fused kernels.
+    """Computes softmax(q kᵀ / √K + mask) v by torch's fused kernels.
 
     Args:
         q, k, v: (B, H, T, K).
         mask: (B, 1, 1, T), True at keys that may be attended to; ``None`` for all.
-        dropout: share of the attention weights dropped; 0 outside training.
+        dropout: share of attention weights to drop; 0 outside training.
 
     Returns:
         (B, H, T, K) in the dtype of `v`.
     """
-    # On the CPU the fused backward pass is several times slower in bf16 than in fp32.
+    # On a CPU the fused backward pass is several times slower in bf16 than in fp32.
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled() and q.requires_grad:
         with torch.autocast("cpu", enabled=False):
             out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask, dropout_p=dropout)
@@ -31,7 +31,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float 
 
 @torch.no_grad()
 def attention_entropy(q: Tensor, k: Tensor, mask_BT: Tensor) -> Tensor:
-    """E = −Σ_j p_j log p_j / log n of each query's attention p, in [0, 1]: 0 decided, 1 undecided. No gradient.
+    """Computes E = −Σ_j p_j log p_j / log n of each query's attention p, in [0, 1]. No gradient flows through it.
 
     Computed as (lse − Σ_j p_j s_j) / log max(n, 2) from the scores s, in fp32, a block of queries at a time.
 
@@ -48,16 +48,16 @@ def attention_entropy(q: Tensor, k: Tensor, mask_BT: Tensor) -> Tensor:
         hidden_B11T = ~mask_BT[:, None, None, :]
         if q.device.type == "cpu" and q.shape[2] >= LONG and not torch.compiler.is_compiling():
             entropy_BHT = _fused_entropy(q, k, hidden_B11T)
-        elif torch.compiler.is_compiling():  # a loop would fix the example's length in the graph
+        elif torch.compiler.is_compiling():  # a loop would fix the length of the example in the graph
             entropy_BHT = _entropy(q, k, hidden_B11T)
         else:
-            parts = [_entropy(part, k, hidden_B11T) for part in q.split(QUERIES_AT_A_TIME, dim=2)]
+            parts = [_entropy(part, k, hidden_B11T) for part in q.split(QUERY_BLOCK, dim=2)]
             entropy_BHT = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
         return (entropy_BHT / scale_B11).clamp(0.0, 1.0)
 
 
 def _fused_entropy(q: Tensor, k: Tensor, hidden_B11T: Tensor) -> Tensor:
-    """As `_entropy`, from the log-sum-exp of the CPU's flash attention and the mean key it gives for keys as values."""
+    """Computes `_entropy` from the log-sum-exp of the CPU's flash attention and the mean key: keys as values."""
     bias = torch.zeros(hidden_B11T.shape).masked_fill_(hidden_B11T, -1e30)
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     mean_key, lse = flash(q, k, k, 0.0, False, attn_mask=bias, scale=1)
@@ -65,7 +65,7 @@ def _fused_entropy(q: Tensor, k: Tensor, hidden_B11T: Tensor) -> Tensor:
 
 
 def _entropy(q: Tensor, k: Tensor, hidden_B11T: Tensor) -> Tensor:
-    """Entropy in nats of softmax(q kᵀ) over the keys that are not hidden."""
+    """Computes the entropy in nats of softmax(q kᵀ) over the keys that are not hidden."""
     scores = (q @ k.transpose(-1, -2)).masked_fill_(hidden_B11T, -1e30)
     scores -= scores.amax(-1, keepdim=True)
     weights = scores.exp()

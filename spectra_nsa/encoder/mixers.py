@@ -1,4 +1,4 @@
-"""What mixes tokens beside attention. Every kind maps (B, T, D) to (B, T, D) and needs about the same weights."""
+"""Token mixers beside attention. Every kind maps (B, T, D) to (B, T, D), with about the same number of weights."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectra_nsa.encoder.context import BatchContext
-from spectra_nsa.encoder.gates import Starts
+from spectra_nsa.encoder.gates import SelfInitialized
 from spectra_nsa.encoder.kinds import CONV_WIDTH, POINTS
 from spectra_nsa.encoder.spec import EncoderSpec
 
-STEEPEST = 0.95  # the largest |β| at the start; tanh never reaches 1
+STEEPEST = 0.95  # largest initial |β|; tanh never reaches 1
 GOLDEN = math.pi * (math.sqrt(5) - 1)  # the golden angle: neighbouring channels start far apart in phase
 
 
-class FractalFilter(Starts):
-    """Gain and turn per frequency and channel, self-similar across octaves (docs/model.md, section 2).
+class FractalFilter(SelfInitialized):
+    """In-phase and quadrature gain per frequency and channel, self-similar across octaves (docs/model.md, section 2).
 
-    g(f) = 2^(−β ω) φ(ω mod 1) and h(f) = 2^(−β ω) ψ(ω mod 1) at ω = log2(0.5 / f): both fall by 2^(−β) an octave; φ
-    and ψ are one learned octave each. g is what a channel gives in phase, h what it gives a quarter wave later.
+    g(f) = 2^(−β ω) φ(ω mod 1) and h(f) = 2^(−β ω) ψ(ω mod 1) at ω = log2(0.5 / f): both fall by 2^(−β) per
+    octave; φ and ψ are one learned octave each. g is a channel's gain in phase, h its gain a quarter wave later.
 
     Args:
         channels: s.
@@ -32,10 +32,10 @@ class FractalFilter(Starts):
         self.slope = nn.Parameter(torch.empty(channels))
         self.shape = nn.Parameter(torch.empty(POINTS + 1, channels))  # φ; the last row: gain of the constant mode
         self.turn = nn.Parameter(torch.empty(POINTS, channels))  # ψ; a constant has no quarter wave
-        self.start()
+        self.initialize()
 
-    def initial(self) -> dict[str, Tensor]:
-        """β spread evenly over (−1, 1): every channel another colour of noise; φ² + ψ² = 1, at every angle."""
+    def initial_values(self) -> dict[str, Tensor]:
+        """Spreads β evenly over (−1, 1), so each channel has a noise color of its own; φ² + ψ² = 1 at every angle."""
         slopes = torch.linspace(-STEEPEST, STEEPEST, len(self.slope)).atanh()
         angles = torch.arange(len(self.slope)) * GOLDEN
         return {
@@ -45,7 +45,7 @@ class FractalFilter(Starts):
         }
 
     def forward(self, octave_BM: Tensor, blend_BMP: Tensor) -> Tensor:
-        """(B, 2M, s) in fp32: g of all modes, then h of all."""
+        """Returns (B, 2M, s) in fp32: g of all modes, then h of all modes."""
         with torch.autocast(octave_BM.device.type, enabled=False):
             fall_BMs = torch.exp2(-octave_BM[..., None] * self.slope.float().tanh())
             shapes_BMs = blend_BMP @ self.shape.float(), blend_BMP[..., :POINTS] @ self.turn.float()
@@ -55,8 +55,8 @@ class FractalFilter(Starts):
 class SpectralMixer(nn.Module):
     """y = (Cᵀ (g ⊙ C u) + Sᵀ (h ⊙ C u)) W_up with u = norm(x) W_down: a filter over each text's true length.
 
-    C are cosines and S the sines of the same frequencies. With cosines alone it could only smooth and sharpen, and a
-    token's left and right neighbours would be one and the same to it.
+    C are cosines and S the sines of the same frequencies. With cosines alone the filter could only smooth and sharpen:
+    it could not tell a token's left neighbors from its right ones.
     """
 
     def __init__(self, spec: EncoderSpec) -> None:
@@ -75,8 +75,8 @@ class SpectralMixer(nn.Module):
         return self.up(torch.matmul(basis_BNT.transpose(1, 2), turned_BNs))
 
 
-class DepthwiseConv(nn.Conv1d, Starts):
-    """A convolution within each channel, about as strong at the start as its input.
+class DepthwiseConv(nn.Conv1d, SelfInitialized):
+    """A convolution within each channel; its initial output is about as large as its input.
 
     Args:
         channels: s.
@@ -85,12 +85,12 @@ class DepthwiseConv(nn.Conv1d, Starts):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, CONV_WIDTH, padding=CONV_WIDTH // 2, groups=channels)
 
-    def initial(self) -> dict[str, Tensor]:
+    def initial_values(self) -> dict[str, Tensor]:
         return {"weight": torch.randn(self.weight.shape) / math.sqrt(CONV_WIDTH)}
 
 
 class ConvMixer(nn.Module):
-    """A depthwise convolution in the filter's place: the same projections, and 10 numbers a channel where that has 18.
+    """A depthwise convolution instead of the filter: the same projections, and 10 numbers per channel instead of 18.
 
     Args:
         spec: `hidden_size` and `spectral_dim` are read.
@@ -104,5 +104,5 @@ class ConvMixer(nn.Module):
 
     def forward(self, x_BTD: Tensor, context: BatchContext) -> Tensor:
         u_BTs = self.down(F.layer_norm(x_BTD, x_BTD.shape[-1:]))
-        u_BTs = u_BTs * context.mask_BT[..., None]  # a text ends in silence, whatever stands in its padding
+        u_BTs = u_BTs * context.mask_BT[..., None]  # padding counts as zeros, whatever its states are
         return self.up(self.conv(u_BTs.transpose(1, 2)).transpose(1, 2))

@@ -38,7 +38,7 @@ class EncoderSpec:
         hidden_dropout: after embeddings, attention and feed-forward, in training.
         attention_dropout: on the attention weights, in training.
         rope_theta: base of the rotary frequencies.
-        pad_token_id: the embedding row that gets no gradient; ``None`` for none.
+        pad_token_id: the embedding row without gradient; ``None`` for none.
 
     Raises:
         UsageError: an unknown kind, or numbers that do not go together.

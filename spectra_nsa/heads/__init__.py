@@ -1,1 +1,1 @@
-"""What turns hidden states into named outputs: plain torch, a token or pooled tensor in, one output out."""
+"""The heads: hidden states to named outputs, in plain torch."""

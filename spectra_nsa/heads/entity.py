@@ -1,4 +1,4 @@
-"""The entity head: a vector of the names, numbers, identifiers and rare terms of a text."""
+"""The entity head: a vector of the names, numbers, identifiers and rare terms in a text."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectra_nsa.encoder.gates import Gate, Starts
+from spectra_nsa.encoder.gates import Gate, SelfInitialized
 from spectra_nsa.heads.pooling import weighted_mean
 
 
-class RarityPrior(Starts):
-    """a · table(token), times `EntityHead.TEMPER` the log of how much a token counts.
+class RarityPrior(SelfInitialized):
+    """A learned multiple of a table over tokens; times `EntityHead.TEMPER` it is the log weight of a token.
 
-    The table is 0 for every token until it is fitted on a corpus (`fit`), and then travels with the model.
+    The table is 0 for every token until it is fitted on a corpus (`fit`); it is saved with the model.
 
     Args:
         vocab_size: rows of the table.
     """
 
-    LEAST = 1e-4  # of the largest weight: a text of nothing but common tokens still has a mean
+    LEAST = 1e-4  # of the largest weight, so that a text of only common tokens still has a mean
 
     idf: Tensor
 
@@ -27,21 +27,22 @@ class RarityPrior(Starts):
         super().__init__()
         self.strength = nn.Parameter(torch.empty(1))
         self.register_buffer("idf", torch.empty(vocab_size))
-        self.start()
+        self.initialize()
 
-    def initial(self) -> dict[str, Tensor]:
+    def initial_values(self) -> dict[str, Tensor]:
         return {"strength": torch.ones(1), "idf": torch.zeros(self.idf.shape)}
 
     @torch.no_grad()
     def fit(self, documents_V: Tensor, count: int) -> None:
-        """Sets the table so that a token weighs √idf + c, idf(v) = log((1 + N) / (1 + df_v)).
+        """Sets the table so that a token has weight √idf + c, idf(v) = log((1 + N) / (1 + df_v)).
 
-        c is the mean of √idf over the tokens of the texts, each counted once a text: about half of the pooled state
-        is then the plain mean, half the mean by √idf. By √idf alone what is asked about a rare term is lost over it.
+        c is the mean of √idf over the tokens of the texts, each token counted once per text. The pooled state is then
+        about half the plain mean and half the mean weighted by √idf. With √idf alone, what a text says about a rare
+        term is lost.
 
         Args:
-            documents_V: in how many texts each token stands.
-            count: N, how many texts there are.
+            documents_V: number of texts that contain each token.
+            count: N, the number of texts.
         """
         documents_V = documents_V.float()
         root_V = torch.log((1 + count) / (1 + documents_V)).clamp_min(0).sqrt()
@@ -62,11 +63,11 @@ class EntityHead(nn.Module):
     Args:
         hidden_size: H.
         size: E.
-        vocab_size: of the rarity table.
+        vocab_size: rows of the rarity table.
     """
 
-    TEMPER = 4.0  # saved tables are in its units
-    SHRINKAGE = 0.01  # of the covariance, towards its mean variance
+    TEMPER = 4.0  # saved tables are in units of it
+    SHRINKAGE = 0.01  # of the covariance, toward its mean variance
     WHITENING = 0.2  # 0 keeps the variances, 1 makes them equal
 
     def __init__(self, hidden_size: int, size: int, vocab_size: int) -> None:
@@ -76,7 +77,7 @@ class EntityHead(nn.Module):
         self.projection = nn.Linear(hidden_size, size, bias=False)
 
     def pool(self, x_BTD: Tensor, mask_BT: Tensor, ids_BT: Tensor) -> Tensor:
-        """The weighted mean of the token states, (B, H)."""
+        """Returns the weighted mean of the token states, (B, H)."""
         return weighted_mean(x_BTD, self.score(x_BTD).sum(-1) + self.TEMPER * self.prior(ids_BT), mask_BT)
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor, ids_BT: Tensor) -> Tensor:
@@ -84,14 +85,14 @@ class EntityHead(nn.Module):
 
     @torch.no_grad()
     def fit(self, pooled_NH: Tensor) -> None:
-        """Sets the projection W = Λ^(−ω/2) Vᵀ (I − m mᵀ), its Frobenius norm √E, ω = `WHITENING`.
+        """Sets the projection W = Λ^(−ω/2) Vᵀ (I − m mᵀ) with Frobenius norm √E and ω = `WHITENING`.
 
-        m is the direction of the mean of the texts, which W leaves out, V and Λ the leading eigenvectors and -values
-        of their covariance. A small step from the plain projection (ω = 0) to whitening (ω = 1; Su et al. 2021): what
-        most texts share counts less, and noise is not blown up.
+        m is the direction of the mean of the texts, which W removes. V and Λ are the leading eigenvectors and
+        eigenvalues of their covariance. This is a small step from the plain projection (ω = 0) to whitening (ω = 1;
+        Su et al. 2021): what most texts share counts less, and noise is not amplified.
 
         Args:
-            pooled_NH: what `pool` gives for N texts; fewer than two finite rows leave W as it is.
+            pooled_NH: the pooled states of N texts; with fewer than two finite rows W does not change.
         """
         rows_NH = pooled_NH[pooled_NH.isfinite().all(-1)].double()
         if len(rows_NH) < 2:
@@ -107,7 +108,7 @@ class EntityHead(nn.Module):
         weight_EH = (scale_H * vectors_HH).T.flip(0)[: len(self.projection.weight)]
         weight_EH = weight_EH - torch.outer(weight_EH @ common_H, common_H)
         weight_EH = weight_EH * (len(weight_EH) ** 0.5 / weight_EH.norm())
-        self.projection.weight.zero_()  # rows beyond H, if any
+        self.projection.weight.zero_()  # rows beyond H stay zero
         self.projection.weight[: len(weight_EH)] = weight_EH.to(self.projection.weight)
 
 

@@ -57,7 +57,7 @@ class MeanMaxPooling(Pooling):
 
 
 def weighted_mean(x_BTD: Tensor, scores_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """The mean of real tokens under softmax weights."""
+    """Returns the mean of real tokens under softmax weights."""
     scores_BT = scores_BT.float().masked_fill(~mask_BT.bool(), torch.finfo(torch.float32).min)
     return torch.einsum("bt,btd->bd", scores_BT.softmax(-1).to(x_BTD.dtype), x_BTD)
 
@@ -74,7 +74,7 @@ class AttentionPooling(Pooling):
 
 
 class EntropyPooling(Pooling):
-    """Weights ∝ exp(−τ Ē_t), Ē the top layer's attention entropy averaged over heads; τ = 0 at the start: the mean."""
+    """Weights ∝ exp(−τ Ē_t), Ē the top layer's attention entropy averaged over heads; τ starts at 0: the mean."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__(hidden_size)

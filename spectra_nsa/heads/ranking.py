@@ -1,4 +1,4 @@
-"""The ranking head: the semantic vector, bent for retrieval."""
+"""The ranking head: the semantic vector, adapted to retrieval."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spectra_nsa.encoder.gates import Starts
+from spectra_nsa.encoder.gates import SelfInitialized
 
 
-class ZeroLinear(nn.Linear, Starts):
-    """A linear map without bias that starts as 0."""
+class ZeroLinear(nn.Linear, SelfInitialized):
+    """A linear map without bias; its initial weights are 0."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, bias=False)
-        self.start()
+        self.initialize()
 
-    def initial(self) -> dict[str, Tensor]:
+    def initial_values(self) -> dict[str, Tensor]:
         return {"weight": torch.zeros(self.weight.shape)}
 
 
 class RankingHead(nn.Module):
-    """(I + R) z, unit length, with R = 0 at the start.
+    """Computes (I + R) z at unit length, with R = 0 at the start.
 
     Args:
         size: D.

@@ -11,7 +11,7 @@ class SemanticHead(nn.Module):
     Args:
         pooled_size: width of the pooled vector h.
         size: width D of z.
-        project: whether there is a map at all; without one `size` equals `pooled_size` and z = h.
+        project: whether there is a map; without one, `size` equals `pooled_size` and z = h.
         bias: whether the map has a bias.
     """
 

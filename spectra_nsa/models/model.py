@@ -15,7 +15,7 @@ from transformers.utils import ModelOutput
 
 from spectra_nsa.encoder.attention import PlainAttention
 from spectra_nsa.encoder.ffn import ACTIVATION_FUNCTIONS
-from spectra_nsa.encoder.gates import Starts
+from spectra_nsa.encoder.gates import SelfInitialized
 from spectra_nsa.encoder.signals import Signals
 from spectra_nsa.heads.outputs import EncoderWithHeads
 from spectra_nsa.models.config import SpectraConfig
@@ -70,8 +70,8 @@ class SpectraPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         # from_pretrained builds on the meta device and fills what the file lacks through this method only.
         super()._init_weights(module)
-        if isinstance(module, Starts):
-            for name, value in module.initial().items():
+        if isinstance(module, SelfInitialized):
+            for name, value in module.initial_values().items():
                 initialization.copy_(getattr(module, name), value)
         if isinstance(module, MaskedLMHead):
             initialization.zeros_(module.bias)

@@ -49,7 +49,7 @@ def mask_of(lengths: list[int], width: int, left: bool = False) -> torch.Tensor:
 def test_entropy_is_the_eager_definition_in_float64(
     monkeypatch: pytest.MonkeyPatch, left: bool, block: int, long: int
 ) -> None:
-    monkeypatch.setattr(kernels, "QUERIES_AT_A_TIME", block)
+    monkeypatch.setattr(kernels, "QUERY_BLOCK", block)
     monkeypatch.setattr(kernels, "LONG", long)
     generator = torch.Generator().manual_seed(1)
     lengths = [1, 2, 7, 13]
