@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from spectra_nsa.encoder.context import positions_of, rotary_tables, rotate
+from spectra_nsa.encoder.context import apply_rotary, positions_of, rotary_tables
 from spectra_nsa.encoder.encoder import Encoder
 from spectra_nsa.encoder.kernels import attend
 from spectra_nsa.encoder.spec import EncoderSpec
@@ -90,7 +90,7 @@ def test_rotation_depends_on_distance_only() -> None:
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
 
     def score(i: int, j: int) -> torch.Tensor:
-        turn = [rotate(x, rotary_tables(torch.tensor([[p]]), 8, 10_000.0)) for x, p in ((q, i), (k, j))]
+        turn = [apply_rotary(x, rotary_tables(torch.tensor([[p]]), 8, 10_000.0)) for x, p in ((q, i), (k, j))]
         return (turn[0] * turn[1]).sum()
 
     assert torch.allclose(score(3, 7), score(103, 107), atol=1e-4)
@@ -103,7 +103,7 @@ def test_rotation_against_complex_numbers() -> None:
     angles = positions[0, :, None].double() * 10_000.0 ** -(torch.arange(4).double() / 4)
     turned = torch.complex(x[..., :4].double(), x[..., 4:].double()) * torch.polar(torch.ones_like(angles), angles)
     wanted = torch.cat((turned.real, turned.imag), dim=-1)
-    assert (rotate(x, rotary_tables(positions, 8, 10_000.0)).double() - wanted).abs().max() < 1e-5
+    assert (apply_rotary(x, rotary_tables(positions, 8, 10_000.0)).double() - wanted).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("masked", [False, True])
