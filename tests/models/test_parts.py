@@ -47,9 +47,14 @@ def wake(model: SpectraSentenceTransformer) -> SpectraSentenceTransformer:
     return model
 
 
+@pytest.fixture(scope="module")
+def plain(minilm: Path) -> np.ndarray:
+    """The texts' vectors by a model without any part."""
+    return sp.warm_start(minilm).encode(TEXTS)
+
+
 @pytest.mark.parametrize("part", PARTS)
-def test_a_new_part_changes_nothing_at_first(minilm: Path, tmp_path: Path, part: str) -> None:
-    plain = sp.warm_start(minilm).encode(TEXTS)
+def test_a_new_part_changes_nothing_at_first(minilm: Path, plain: np.ndarray, tmp_path: Path, part: str) -> None:
     model = sp.warm_start(minilm, **PARTS[part])
     fresh = model.encode(TEXTS)
     exact = "pooling" not in PARTS[part]  # a weighted mean with equal weights adds up in another order
@@ -59,8 +64,7 @@ def test_a_new_part_changes_nothing_at_first(minilm: Path, tmp_path: Path, part:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_woken_it_is_invariant_and_saved_whole(minilm: Path, tmp_path: Path, part: str) -> None:
-    plain = sp.warm_start(minilm, **PARTS[part]).encode(TEXTS)
+def test_woken_it_is_invariant_and_saved_whole(minilm: Path, plain: np.ndarray, tmp_path: Path, part: str) -> None:
     model = wake(sp.warm_start(minilm, **PARTS[part]))
     together = model.encode(TEXTS, outputs=RAW)
     assert np.abs(together["embedding"] - plain).max() > 1e-4, "woken, it has to be heard"
