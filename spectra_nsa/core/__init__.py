@@ -1,1 +1,1 @@
-"""What every layer may lean on: errors, files, seeds, the console, the results schema."""
+"""What every layer may use: errors, files, checksums, the cache, processes, precision, the console, results."""

@@ -1,4 +1,4 @@
-"""Folders that can say of themselves whether they are whole: a manifest of names, sizes and SHA-256."""
+"""Checksums of files and texts, and manifests by which a folder is checked: names, sizes and SHA-256."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FRESH = 2.0  # seconds within which a file may change without a new time of chan
 
 
 def sha256_of(file: IO[bytes]) -> str:
-    """SHA-256 of what is left of an open file, in hexadecimal."""
+    """Returns the SHA-256 of the rest of an open file, in hexadecimal."""
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
@@ -29,11 +29,11 @@ def sha256_of(file: IO[bytes]) -> str:
 
 
 def describe(path: Path, *, sync: bool = False) -> dict[str, Any]:
-    """Size and SHA-256 of a file.
+    """Returns size and SHA-256 of a file.
 
     Args:
         path: the file.
-        sync: whether its bytes are first brought from the system's memory onto the disk.
+        sync: whether its bytes are first flushed to the disk.
     """
     with path.open("rb") as file:
         if sync:
@@ -44,7 +44,7 @@ def describe(path: Path, *, sync: bool = False) -> dict[str, Any]:
 def write_manifest(folder: Path, **facts: Any) -> None:
     """Writes `manifest.json`: every file below `folder` with size and SHA-256, and `facts` beside them.
 
-    All of it is on the disk afterwards, so that a rename of the folder can follow.
+    Everything is flushed to the disk, so that the folder can be renamed next.
     """
     files = {name: describe(folder / name, sync=True) for name in _names(folder)}
     write_json(folder / MANIFEST, {"schema": SCHEMA, **facts, "files": files})
@@ -53,16 +53,16 @@ def write_manifest(folder: Path, **facts: Any) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder.
+    """Reads the manifest of a folder.
 
     Raises:
-        SpectraError: it is missing, is not one, or is of a later kind than this version knows.
+        SpectraError: it is missing, is not a manifest, or has a schema that this version does not know.
     """
     return check_manifest(read_json(folder / MANIFEST), str(folder / MANIFEST))
 
 
 def check_manifest(found: Any, where: str) -> dict[str, Any]:
-    """A parsed manifest, once it is known to be one and to name no file outside of its folder.
+    """Returns a parsed manifest after checking that it is one and names no file outside its folder.
 
     Args:
         found: what was read.
@@ -93,7 +93,7 @@ def damage(folder: Path) -> str | None:
         files = read_manifest(folder)["files"]
     except SpectraError as error:
         return (
-            "it has no manifest.json (not finished, or made by an older version)"
+            "it has no manifest.json (unfinished, or written by an older version)"
             if not (folder / MANIFEST).is_file()
             else str(error).rstrip(".")
         )
@@ -106,7 +106,7 @@ def damage(folder: Path) -> str | None:
     stamps = {name: file_stamp(folder / name) for name in (MANIFEST, *files)}
     if _INTACT.get(folder.resolve()) == stamps:
         return None
-    for name, entry in files.items():  # sizes first: most damage shows there, and reading takes long
+    for name, entry in files.items():  # sizes first: they show most damage, and reading is slow
         try:
             digest = describe(folder / name)["sha256"]
         except OSError as error:
@@ -142,7 +142,7 @@ def texts_sha256(texts: Iterable[str]) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Brings a folder's names onto the disk, where the system lets folders be opened."""
+    """Flushes a folder's names to the disk, if the system lets folders be opened."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

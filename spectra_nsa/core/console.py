@@ -1,4 +1,4 @@
-"""The one console: people read standard error or output through it, machines read `--json` on standard output."""
+"""The shared console. Machines read `--json` on standard output."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ T = TypeVar("T")
 
 @cache
 def console(stderr: bool = False) -> Console:
-    """The shared console on standard output, or on standard error for progress and warnings."""
+    """Returns the shared console on standard output, or on standard error for progress and warnings."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, soft_wrap=False)
 
 
 def progress(items: Iterable[T], *, label: str, total: int | None = None) -> Iterator[T]:
-    """Yields `items` behind a progress bar on standard error; silent when that is no terminal.
+    """Yields `items` and shows a progress bar on standard error, if that is a terminal.
 
     Args:
-        items: what to go through.
+        items: what to iterate over.
         label: a few words before the bar.
-        total: how many there are; ``None`` asks `len(items)` where it can.
+        total: how many there are; ``None`` for `len(items)`, if it has one.
     """
     if not sys.stderr.isatty():
         yield from items

@@ -1,4 +1,4 @@
-"""Errors meant for the person at the keyboard: what is wrong, where, and what to do about it."""
+"""Errors for the user: what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class UsageError(SpectraError):
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str], also: Mapping[str, str] | None = None) -> UsageError:
-    """A `UsageError` for a misspelt name that offers the nearest valid one.
+    """Returns a `UsageError` for a misspelt name that offers the nearest valid one.
 
     Args:
         kind: what is being named, such as ``"preset"`` or ``"recipe key"``.
@@ -30,5 +30,5 @@ def unknown_name(kind: str, name: object, valid: Iterable[str], also: Mapping[st
 
 
 def missing_extra(package: str, extra: str) -> SpectraError:
-    """The error for an optional package that is not installed."""
+    """Returns the error for an optional package that is not installed."""
     return SpectraError(f'{package} is not installed. Install it with: pip install "spectra-nsa[{extra}]"')

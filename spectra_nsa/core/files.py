@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: everything is written beside its place and renamed into it."""
+"""Files that are complete or absent: each is written under a temporary name beside its final one, then renamed."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def _umask() -> int:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Holds a folder, which is made if need be, until the block or the process ends; how it ends does not matter.
+    """Locks a folder, which is created if need be, until the block or the process ends, however it ends.
 
     Raises:
-        UsageError: another process holds it.
+        UsageError: another process has locked it.
     """
     from filelock import FileLock, Timeout
 
@@ -71,7 +71,7 @@ def held(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise UsageError(f"another process is at work in {folder}. Wait for its end, or name another folder.") from None
-    except (NotImplementedError, OSError) as error:  # a file system without locks: then nobody can tell
+    except (NotImplementedError, OSError) as error:  # a file system without locks
         if isinstance(error, PermissionError):
             raise SpectraError(f"cannot write to {folder}: no permission. Choose another output folder.") from error
     try:
@@ -83,14 +83,14 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def check_replaceable(path: str | Path, mark: str) -> None:
-    """That a folder to be written is absent, empty, or of the kind that is to be replaced.
+    """Checks that a folder to be written is absent, empty, or of the kind that is to be replaced.
 
     Args:
         path: where to.
-        mark: a file that every folder of that kind holds.
+        mark: a file that every folder of that kind has.
 
     Raises:
-        UsageError: something else stands there.
+        UsageError: something else is there.
     """
     path = Path(path)
     if path.is_dir() and ((path / mark).is_file() or not any(path.iterdir())):
@@ -104,7 +104,7 @@ def check_replaceable(path: str | Path, mark: str) -> None:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; it replaces `path` when the block ends without an error.
 
-    What stands at `path` is lost: where a user chose the path, ask `check_replaceable` first.
+    What is at `path` is lost. If a user chose the path, call `check_replaceable` first.
     """
     path = Path(path)
     temporary = Path(tempfile.mkdtemp(dir=_parent(path), prefix=f".{path.name}.", suffix=".tmp"))

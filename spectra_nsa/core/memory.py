@@ -1,4 +1,4 @@
-"""Memory given back to the system, and how much was used at the most."""
+"""Returning memory to the system, and measuring how much is in use."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 
 
 def release_memory() -> None:
-    """Frees what is unreachable and returns the allocator's free pages to the system, where it is glibc's.
+    """Frees unreachable objects and returns the allocator's free pages to the system, if it is glibc's.
 
-    Batches of ever new shapes leave glibc's heap full of holes; between the stages of a long command the holes are
-    all there is, and giving them back keeps the peak at what the largest stage needs.
+    Batches of many shapes leave glibc's heap full of holes. Returning them between the stages of a long command keeps
+    the peak at what the largest stage needs.
     """
     gc.collect()
     trim_heap()
 
 
 def trim_heap() -> None:
-    """Returns the allocator's free pages to the system, where it is glibc's. Takes about 0.1 s."""
+    """Returns the allocator's free pages to the system, if it is glibc's. Takes about 0.1 s."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another libc
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def resident_gb() -> float | None:
-    """The resident size of this process now, in GB (10⁹ bytes); ``None`` where the system does not say."""
+    """Returns the resident size of this process, in GB (10⁹ bytes); ``None`` if the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):
@@ -37,7 +37,7 @@ def resident_gb() -> float | None:
 
 
 def peak_memory_gb() -> float:
-    """The largest resident size of this process so far, in GB (10⁹ bytes)."""
+    """Returns the largest resident size of this process so far, in GB (10⁹ bytes)."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

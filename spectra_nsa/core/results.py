@@ -1,4 +1,4 @@
-"""The one shape of every measurement: `results.json` and every `--json` follow it."""
+"""The schema of every measurement: `results.json` and every `--json` follow it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Result:
 
     Attributes:
         task: the kind of task: ``"sts"``, ``"retrieval"``, ``"knn"``, ``"pairs"`` or ``"statistics"``.
-        name: the data set's name.
+        name: the dataset's name.
         system: what was measured: a model's name, ``"bm25"``, …
         metric: ``"ndcg@10"``, ``"mrr"``, ``"recall@1"``, ``"map"``, ``"spearman"``, …
         value: the figure.
-        ci: the 95 % bootstrap interval; ``None`` where none is defined.
+        ci: the 95 % bootstrap interval; ``None`` if none is defined.
         n: how many units (queries, pairs, texts) the figure is a mean over.
     """
 
@@ -39,7 +39,7 @@ class Result:
 
 
 def versions() -> dict[str, str]:
-    """The versions of this package and of what it stands on, without importing any of them; none of what is missing."""
+    """Returns the versions of this package and of its main dependencies, without importing any of them."""
     found = {}
     for name in _VERSIONED:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -48,16 +48,16 @@ def versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """What a figure depends on beside the model: versions, processor, threads."""
+    """Returns what a figure depends on beside the model: versions, platform, processors."""
     return {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count(), **versions()}
 
 
 def results_document(results: Sequence[Result], *, model: str | None, seconds: float, **extra: Any) -> dict[str, Any]:
-    """The JSON document for a list of results.
+    """Returns the JSON document for a list of results.
 
     Args:
         results: the figures.
-        model: the measured model's path or name; ``None`` when there is none.
+        model: the measured model's path or name; ``None`` if there is none.
         seconds: how long the measuring took.
         extra: more top-level keys.
     """

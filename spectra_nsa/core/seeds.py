@@ -1,4 +1,4 @@
-"""Seeds."""
+"""Seeds of random generators."""
 
 from __future__ import annotations
 
