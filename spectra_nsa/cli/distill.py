@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
 
 
+STATIC_WIDTH = 256
+RESUME_ALONE = (
+    "--resume continues a run by its own recipe and takes nothing else. To change a key: spectra train --resume RUN "
+    "KEY=VALUE."
+)
+
+
 def distill_command(
     teacher: Annotated[
         str | None, typer.Argument(help="The model to learn from: a folder or a Hub name.", show_default=False)
@@ -33,80 +40,100 @@ def distill_command(
         int | None,
         typer.Option(
             min=1,
-            help="How many of the teacher's layers it starts from; by default half, or none with model.size=SIZE.",
+            help="How many of the teacher's layers it starts from; half by default, none with model.size=SIZE.",
         ),
     ] = None,
-    static: Annotated[bool, typer.Option("--static", help="No layers at all: a vector a token, without training.")] = (
-        False
-    ),
-    dim: Annotated[int | None, typer.Option(min=1, help="With --static: its width, by default 256.")] = None,
+    static: Annotated[
+        bool, typer.Option("--static", help="No layers: one vector for each token, without training.")
+    ] = (False),
+    dim: Annotated[int | None, typer.Option(min=1, help="With --static: its width, 256 by default.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows.")] = None,
     max_steps: MaxSteps = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")] = Path("runs/student"),
     resume: Annotated[
-        Path | None, typer.Option("--resume", help="Go on with a run that was stopped, then compare. No other words.")
+        Path | None, typer.Option("--resume", help="Resume a run that was stopped, then compare. Takes nothing else.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be encoded and trained, do nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be encoded and trained; do nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Train a smaller student of a model, and say what it kept and how fast it is.
+    """Train a smaller student of a model, and show what it kept and how fast it is.
 
-    It starts from some of the model's layers; with model.size=small (or another size: spectra inspect small) it has a
-    shape of its own and begins with the model's words; with --static it has no layers.
+    It starts from some of the model's layers. With model.size=small (or another size: spectra inspect small) it has
+    that shape, and its token embedding starts from the model's vectors. With --static it has no layers.
 
     Example: spectra distill sentence-transformers/all-MiniLM-L6-v2 pairs.jsonl --layers 3 --output runs/student
     """
-    from spectra_nsa.training.checks import check_names
-    from spectra_nsa.workflows.distill import run as work
-
     if resume is not None:
         if any((teacher, layers, static, dim, epochs, max_steps, dry_run)):
-            raise UsageError(
-                "--resume goes on with a run by its own recipe: name the run alone, or change a key by spectra train "
-                "--resume RUN KEY=VALUE."
-            )
-        recipe = work.recipe_of(resume)
-        _run(recipe, lambda: work.distill(recipe, resume=resume), as_json)
+            raise UsageError(RESUME_ALONE)
+        _resume(resume, as_json)
         return
     if teacher is None or source is None:
         raise UsageError("name a teacher and what to learn on: spectra distill TEACHER SOURCE (or --resume RUN).")
     if static and layers is not None:
-        raise UsageError("--static trains nothing and has no layers: leave out --layers.")
+        raise UsageError("--static makes a student without layers: leave out --layers.")
     if dim is not None and not static:
-        raise UsageError("--dim is the width of a --static student; one with layers has its teacher's.")
-    width = dim or 256
+        raise UsageError("--dim is the width of a --static student; one with layers has its teacher's width.")
     values = [f"train.{key}={value}" for key, value in (("epochs", epochs), ("max_steps", max_steps)) if value]
     values += words or []
     if static:
-        recipe = work.static_recipe(teacher, source, output=output, values=values)
+        _static(teacher, source, values, output, dim or STATIC_WIDTH, dry_run, as_json)
     else:
-        say = None if dry_run else _say
-        recipe = work.student_recipe(teacher, source, layers=layers, output=output, values=values, say=say)
+        _student(teacher, source, values, output, layers, dry_run, as_json)
+
+
+def _resume(run: Path, as_json: bool) -> None:
+    from spectra_nsa.workflows.distill.student import resumed_recipe, train_student
+
+    recipe = resumed_recipe(run)
+    _run(recipe, lambda: train_student(recipe, resume=run), as_json)
+
+
+def _student(
+    teacher: str, source: str, values: list[str], output: Path, layers: int | None, dry_run: bool, as_json: bool
+) -> None:
+    from spectra_nsa.training.checks import check_names
+    from spectra_nsa.workflows.distill.student import plan_student, student_recipe, train_student
+
+    say = None if dry_run else _say
+    recipe = student_recipe(teacher, source, layers=layers, output=output, values=values, say=say)
     check_names(recipe)
     if dry_run:
-        plan = work.plan_static(recipe, width=width) if static else work.plan_distillation(recipe)
-        shown = json.dumps({"schema": 1, **plan}) if as_json else _planned_static(plan) if static else _planned(plan)
-        print(shown)
+        plan = plan_student(recipe)
+        print(json.dumps({"schema": 1, **plan}) if as_json else _student_plan(plan))
         return
-    _run(
-        recipe, lambda: work.distill_static(recipe, width=width, say=_say) if static else work.distill(recipe), as_json
-    )
+    _run(recipe, lambda: train_student(recipe), as_json)
+
+
+def _static(
+    teacher: str, source: str, values: list[str], output: Path, width: int, dry_run: bool, as_json: bool
+) -> None:
+    from spectra_nsa.training.checks import check_names
+    from spectra_nsa.workflows.distill.static import make_static_student, plan_static, static_recipe
+
+    recipe = static_recipe(teacher, source, output=output, values=values)
+    check_names(recipe)
+    if dry_run:
+        plan = plan_static(recipe, width=width)
+        print(json.dumps({"schema": 1, **plan}) if as_json else _static_plan(plan))
+        return
+    _run(recipe, lambda: make_static_student(recipe, width=width, say=_say), as_json)
 
 
 def _run(recipe: Recipe, work: Callable[[], dict[str, Any]], as_json: bool) -> None:
     from spectra_nsa.cli.runs import warn_if_not_better
-    from spectra_nsa.workflows.distill.run import folder_of
+    from spectra_nsa.workflows.distill.rows import run_folder
 
     try:
         facts = work()
     except KeyboardInterrupt:  # before the first step
         facts = {"interrupted": True}
     if facts["interrupted"]:
-        folder = folder_of(recipe)
+        folder = run_folder(recipe)
         again = (folder / "recipe.yaml").exists()
-        remedy = f"Go on with: spectra distill --resume {folder}" if again else "Give the same command again."
+        remedy = f"Resume with: spectra distill --resume {folder}" if again else "Give the same command again."
         print(f"stopped. {remedy}", file=sys.stderr)
         raise typer.Exit(130)
     warn_if_not_better(facts.get("best", {}), facts.get("start", {}))
@@ -118,14 +145,16 @@ def _say(line: str) -> None:
     print(f"  {line}", file=sys.stderr, flush=True)
 
 
-def _planned(plan: dict[str, Any]) -> str:
-    told = [(one, "texts") for one in plan["teachers"]] + ([(plan["words"], "pieces")] if plan["words"] else [])
+def _student_plan(plan: dict[str, Any]) -> str:
+    sets = [(teacher, "texts") for teacher in plan["teachers"]]
+    if plan["words"]:
+        sets.append((plan["words"], "vocabulary pieces"))
     lines = [
-        f"{one['teacher']}: {one['texts']:,} {what}, {one['to_encode']:,} of them to encode; "
-        f"{one['width']} numbers each, {one['bytes'] / 1e6:.1f} MB in the cache"
-        for one, what in told
+        f"{teacher['teacher']}: {teacher['texts']:,} {kind}, {teacher['to_encode']:,} of them to encode; "
+        f"{teacher['width']} numbers each, {teacher['bytes'] / 1e6:.1f} MB in the cache"
+        for teacher, kind in sets
     ]
-    shape = f"of {plan['layers']} layers" if plan["layers"] else "of a shape of its own"
+    shape = f"of {plan['layers']} layers" if plan["layers"] else "of another shape"
     lines.append(
         f"student {shape}: {plan['parameters'] / 1e6:.1f} M parameters; "
         f"{_rows(plan)}, {plan['steps']:,} steps; "
@@ -135,13 +164,13 @@ def _planned(plan: dict[str, Any]) -> str:
 
 
 def _rows(plan: dict[str, Any]) -> str:
-    broken = f", {plan['quarantined']:,} broken ones left out" if plan["quarantined"] else ""
+    broken = f", {plan['quarantined']:,} broken ones skipped" if plan["quarantined"] else ""
     return f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows{broken}"
 
 
-def _planned_static(plan: dict[str, Any]) -> str:
+def _static_plan(plan: dict[str, Any]) -> str:
     return (
-        f"{plan['teacher']}: {plan['tokens']:,} tokens to encode; weighed by {_rows(plan)}; "
+        f"{plan['teacher']}: {plan['tokens']:,} tokens to encode; weighted by {_rows(plan)}; "
         f"a static student of {plan['width']} numbers a token, {plan['bytes'] / 1e6:.1f} MB. "
         "Nothing was encoded or written."
     )
@@ -149,14 +178,14 @@ def _planned_static(plan: dict[str, Any]) -> str:
 
 def _readable(teacher: str, facts: dict[str, Any]) -> str:
     before, after = (facts["parameters"][name] / 1e6 for name in ("teacher", "student"))
-    where = "held out" if facts["held_out"] else "it has learnt on"
+    kind = "held-out" if facts["held_out"] else "training"
     lines = [f"{facts['steps']} steps in {facts['seconds']:.0f} s"] if "steps" in facts else []
     if facts.get("layers"):
         lines.append(f"layers      {', '.join(map(str, facts['layers']))} of {teacher}")
     lines += [
         f"parameters  {after:.1f} M, {teacher} {before:.1f} M",
         f"speed       {facts['speed']:.2f} × the teacher's",
-        f"agreement   {facts['agreement']:.4f} (Spearman of the cosines of texts {where})",
+        f"agreement   {facts['agreement']:.4f} (Spearman of the cosines of {kind} texts)",
     ]
     if (dev := facts["dev"]) is not None:
         lines.append(f"{dev['metric']:<11} {dev['student']:.4f}, teacher {dev['teacher']:.4f}")

@@ -10,7 +10,7 @@ import typer
 
 from spectra_nsa.core.errors import SpectraError, UsageError
 
-app = typer.Typer(help="Recipes that come with the package: list, show, copy.", no_args_is_help=True)
+app = typer.Typer(help="List, show or copy the recipes that come with the package.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Its name, as `spectra recipe list` prints it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -18,29 +18,29 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.callback()
 def recipe() -> None:
-    """Recipes that come with the package: list, show, copy."""
+    """List, show or copy the recipes that come with the package."""
 
 
 @app.command("list")
 def list_command(as_json: AsJson = False) -> None:
-    """Name the recipes.
+    """List the recipes.
 
     Example: spectra recipe list
     """
     from spectra_nsa.config.shipped import recipe_about, recipe_names
 
-    found = {name: recipe_about(name) for name in recipe_names()}
+    recipes = {name: recipe_about(name) for name in recipe_names()}
     if as_json:
-        print(json.dumps({"schema": 1, "recipes": found}))
+        print(json.dumps({"schema": 1, "recipes": recipes}))
         return
-    width = max(map(len, found))
-    for name, about in found.items():
+    width = max(map(len, recipes))
+    for name, about in recipes.items():
         print(f"{name:<{width}}  {about}")
 
 
 @app.command("show")
 def show_command(name: Name, as_json: AsJson = False) -> None:
-    """Print a recipe; with --json all its keys, defaults included.
+    """Print a recipe; with --json all keys, including defaults.
 
     Example: spectra recipe show m456
     """
@@ -58,10 +58,10 @@ def show_command(name: Name, as_json: AsJson = False) -> None:
 @app.command("copy")
 def copy_command(
     name: Name,
-    file: Annotated[Path | None, typer.Argument(help="Where to; NAME.yaml in this folder by default.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="The file to write; NAME.yaml in this folder by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a recipe into a file of your own, to edit and to train by.
+    """Copy a recipe to a file, to edit it and train with it.
 
     Example: spectra recipe copy m456 mine.yaml
     """
@@ -71,7 +71,7 @@ def copy_command(
     path = recipe_path(name)
     file = file or Path(path.name)
     if file.suffix not in (".yaml", ".yml"):
-        raise UsageError(f"{file}: a recipe's name ends in .yaml, which is how `spectra train` knows it.")
+        raise UsageError(f"{file}: the name of a recipe has to end in .yaml, by which `spectra train` recognizes it.")
     if file.exists():
         raise SpectraError(f"{file} exists already. Name another file: spectra recipe copy {name} FILE.yaml.")
     with atomic_write(file) as out:

@@ -1,4 +1,4 @@
-"""`key=value`, as a recipe's values are given on the command line."""
+"""`key=value` overrides of a recipe on the command line."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from spectra_nsa.core.errors import UsageError
 
 
 def read_override(override: str) -> tuple[str, Any]:
-    """The dotted key and the value of ``key=value``.
+    """Returns the dotted key and the value of ``key=value``.
 
     Raises:
-        UsageError: it is none, or the value is not YAML.
+        UsageError: it is not of that form, or the value is not YAML.
     """
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UsageError(f"{override!r} is neither a recipe file that exists nor key=value (such as train.lr=1e-4).")
+        raise UsageError(f"{override!r} is neither an existing recipe file nor key=value (such as train.lr=1e-4).")
     return key, _parse(text)
 
 
@@ -34,11 +34,11 @@ def _parse(text: str) -> Any:
     return value
 
 
-def put(values: dict[str, Any], key: str, value: Any) -> None:
-    """Puts a value under a dotted key, making the sections on the way.
+def set_value(values: dict[str, Any], key: str, value: Any) -> None:
+    """Sets the value of a dotted key, creating sections as needed.
 
     Raises:
-        UsageError: one of them is a value.
+        UsageError: one of the sections is a value.
     """
     *sections, last = key.split(".")
     for section in sections:

@@ -1,4 +1,4 @@
-"""Size presets: `presets/NAME.yaml`, each a model's shape and the training defaults that go with it."""
+"""Size presets: `presets/NAME.yaml` holds a model's shape and its training defaults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Preset:
 
     Attributes:
         name: such as ``"M456"``.
-        about: a sentence for people.
+        about: one sentence.
         model: fields of the model's config.
         train: defaults for a recipe's `train` section.
     """
@@ -32,14 +32,14 @@ class Preset:
 
 
 def load_preset(name: str) -> Preset:
-    """The preset of that name; upper and lower case do not matter.
+    """Returns the preset of that name, in any case.
 
     Raises:
-        UsageError: there is none; the message offers the nearest.
+        UsageError: there is no such preset; the message offers the nearest.
     """
-    found = {known.lower(): known for known in NAMES}.get(name.lower())
-    if found is None:
+    exact = {known.lower(): known for known in NAMES}.get(name.lower())
+    if exact is None:
         raise unknown_name("size preset", name, NAMES)
-    text = (resources.files("spectra_nsa.config") / "presets" / f"{found}.yaml").read_text(encoding="utf-8")
+    text = (resources.files("spectra_nsa.config") / "presets" / f"{exact}.yaml").read_text(encoding="utf-8")
     values = yaml.safe_load(text)
-    return Preset(name=found, about=values["about"], model=values["model"], train=values["train"])
+    return Preset(name=exact, about=values["about"], model=values["model"], train=values["train"])

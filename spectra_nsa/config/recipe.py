@@ -1,4 +1,4 @@
-"""What a training run is: a YAML recipe, `key=value` overrides, and the defaults of a size preset below both."""
+"""A recipe describes a training run: a YAML file, `key=value` overrides, and a size preset's defaults below both."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from spectra_nsa.config.overrides import put, read_override
+from spectra_nsa.config.loss_sections import DistillSection, LossSection
+from spectra_nsa.config.overrides import read_override, set_value
 from spectra_nsa.config.presets import load_preset
+from spectra_nsa.config.section import Section
 from spectra_nsa.config.sections import (
     BackupSection,
     DataSection,
-    DistillSection,
-    LossSection,
     ModelSection,
     PretrainSection,
-    Section,
     TrainSection,
     WatchSection,
 )
@@ -45,12 +44,12 @@ class Recipe(Section):
         return str(name) if isinstance(name, (int, float)) else name
 
     def to_yaml(self) -> str:
-        """The recipe as YAML that `load_recipe` reads back to an equal recipe."""
+        """Returns YAML that `load_recipe` reads back to an equal recipe."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
 
 
-# What transformers and others call our keys.
-_ELSEWHERE = {
+# Names that transformers and others use for our keys.
+_SYNONYMS = {
     "learning_rate": "lr", "batch_size": "batch", "per_device_train_batch_size": "batch", "num_train_epochs": "epochs",
     "gradient_accumulation_steps": "accumulation", "warmup_ratio": "warmup", "max_grad_norm": "clip",
     "lr_scheduler_type": "schedule", "max_seq_length": "max_length", "save_steps": "checkpoint_every",
@@ -59,7 +58,7 @@ _ELSEWHERE = {
     "multiple_negatives_ranking": "semantic", "mnrl": "semantic", "infonce": "semantic", "info_nce": "semantic",
     "cosine_similarity": "cosine", "contrastive_loss": "contrastive", "triplet_loss": "triplet",
 }  # fmt: skip
-_SECTIONS = ("model", "data", "loss", "distill", "train", "watch", "backup")  # empty: defaults; pretrain may be null
+_SECTIONS = ("model", "data", "loss", "distill", "train", "watch", "backup")  # those that may be empty in a file
 
 
 def load_recipe(
@@ -71,26 +70,26 @@ def load_recipe(
     """Reads a recipe. Later wins: a size preset's training defaults, the file, `flags`, `overrides`.
 
     Args:
-        path: a YAML file; ``None`` for defaults only.
+        path: a YAML file; ``None`` starts from the defaults.
         overrides: ``["train.lr=1e-4", …]``; values are YAML.
-        flags: dotted key → value, from command-line options; ``None`` values are left out.
+        flags: dotted key → value, from command-line options; ``None`` values are skipped.
 
     Raises:
-        UsageError: an unknown key (with the nearest valid one), a value of the wrong kind, a malformed override.
+        UsageError: an unknown key (the message offers the nearest one), an invalid value, or a malformed override.
         SpectraError: the file cannot be read or is not YAML.
     """
     values: dict[str, Any] = _read(Path(path)) if path is not None else {}
     for key, value in (flags or {}).items():
         if value is not None:
-            put(values, key, value)
+            set_value(values, key, value)
     for override in overrides:
-        put(values, *read_override(override))
+        set_value(values, *read_override(override))
     values = {key: {} if value is None and key in _SECTIONS else value for key, value in values.items()}
     size = (values.get("model") or {}).get("size") if isinstance(values.get("model"), dict) else None
     if size is not None:
         defaults = load_preset(str(size)).train
-        given = values.get("train") or {}
-        values["train"] = {**defaults, **given} if isinstance(given, dict) else given
+        train = values.get("train") or {}
+        values["train"] = {**defaults, **train} if isinstance(train, dict) else train
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -98,19 +97,19 @@ def load_recipe(
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
-    """A recipe with other values: dotted key → value.
+    """Returns a copy of a recipe with some values changed.
 
     Args:
-        recipe: it stays as it is.
-        values: see above.
-        where: what an error calls the values' origin.
+        recipe: not changed.
+        values: dotted key → value.
+        where: the origin of the values in error messages.
 
     Raises:
-        UsageError: an unknown key, or a value of the wrong kind.
+        UsageError: an unknown key, or an invalid value.
     """
     changed = recipe.model_dump()
     for key, value in values.items():
-        put(changed, key, value)
+        set_value(changed, key, value)
     try:
         return Recipe.model_validate(changed)
     except ValidationError as error:
@@ -121,7 +120,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UsageError(f"there is no recipe {path}. `spectra recipe list` names those that can be copied.") from error
+        raise UsageError(f"there is no recipe {path}. `spectra recipe list` names recipes to copy.") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise SpectraError(f"{path} is not readable YAML: {error}") from error
     if values is None:
@@ -133,7 +132,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError, root: type[BaseModel], where: str) -> UsageError:
-    """The first problem, in the reader's terms."""
+    """Returns the first problem as an error with a remedy."""
     problem = error.errors()[0]
     path = [str(part) for part in problem["loc"]]
     dotted = ".".join(path)
@@ -143,25 +142,25 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
             schema = _section(schema, part)
         prefix = ".".join([*path[:-1], ""])
         valid = [prefix + name for name in schema.model_fields]
-        elsewhere = {prefix + other: prefix + ours for other, ours in _ELSEWHERE.items() if prefix + ours in valid}
+        synonyms = {prefix + other: prefix + ours for other, ours in _SYNONYMS.items() if prefix + ours in valid}
         homes = _homes(root)
         if schema is root:  # a key without its section
-            elsewhere = homes
-        elif path[-1] in homes:  # one in another's section
-            elsewhere = {dotted: homes[path[-1]]} | elsewhere
-        return UsageError(f"{where}: {unknown_name('recipe key', dotted, valid, elsewhere)}")
+            synonyms = homes
+        elif path[-1] in homes:  # a key in the wrong section
+            synonyms = {dotted: homes[path[-1]]} | synonyms
+        return UsageError(f"{where}: {unknown_name('recipe key', dotted, valid, synonyms)}")
     if problem["type"] == "model_type":
-        return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: it should be a section of keys and values.")
-    said = problem["msg"].removeprefix("Value error, ")
+        return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: it has to be a section of keys and values.")
+    message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
-        return UsageError(f"{where}: {dotted}: {said}.")
-    return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: {said[:1].lower()}{said[1:]}.")
+        return UsageError(f"{where}: {dotted}: {message}.")
+    return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: {message[:1].lower()}{message[1:]}.")
 
 
 def _homes(root: type[BaseModel]) -> dict[str, str]:
-    """Where each key of a section stands, by its own name and by what others call it; the first section wins."""
-    found = {name: f"{part}.{name}" for part in reversed(_SECTIONS) for name in _section(root, part).model_fields}
-    return found | {other: found[ours] for other, ours in _ELSEWHERE.items() if ours in found}
+    """Returns the section of each key, under its name and its synonyms; the first section wins."""
+    homes = {name: f"{part}.{name}" for part in reversed(_SECTIONS) for name in _section(root, part).model_fields}
+    return homes | {other: homes[ours] for other, ours in _SYNONYMS.items() if ours in homes}
 
 
 def _section(schema: type[BaseModel], name: str) -> type[BaseModel]:

@@ -1,4 +1,4 @@
-"""The recipes that come with the package, to copy and make your own: `config/recipes/NAME.yaml`."""
+"""The recipes that come with the package, to copy and edit: `config/recipes/NAME.yaml`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ FOLDER = Path(__file__).parent / "recipes"
 
 
 def recipe_names() -> list[str]:
-    """The names, in alphabetical order."""
+    """Returns the names in alphabetical order."""
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 
 def recipe_path(name: str) -> Path:
-    """The file of a shipped recipe; upper and lower case do not matter.
+    """Returns the file of a shipped recipe; its name may be in any case.
 
     Raises:
-        UsageError: there is none of that name; the message offers the nearest.
+        UsageError: there is no such recipe; the message offers the nearest.
     """
-    found = {known.lower(): known for known in recipe_names()}.get(name.lower())
-    if found is None:
+    exact = {known.lower(): known for known in recipe_names()}.get(name.lower())
+    if exact is None:
         raise unknown_name("recipe", name, recipe_names())
-    return FOLDER / f"{found}.yaml"
+    return FOLDER / f"{exact}.yaml"
 
 
 def recipe_about(name: str) -> str:
-    """The first sentence of its opening comment."""
+    """Returns the first sentence of its opening comment."""
     first = recipe_path(name).read_text(encoding="utf-8").splitlines()[0]
     return first.removeprefix("# ").partition(". ")[0].removesuffix(".")

@@ -196,7 +196,7 @@ def add_term_facts(facts: TermFacts) -> None:
     """
     if facts.name in TERM_FACTS:
         raise UsageError(f"there is a loss term {facts.name!r} already. Choose another name.")
-    if "spectra_nsa.config.sections" in sys.modules:
+    if "spectra_nsa.config.loss_sections" in sys.modules:
         raise UsageError(
             f"the loss term {facts.name!r} comes too late: the recipe's keys are fixed. Register it before anything "
             "else of spectra_nsa is imported."

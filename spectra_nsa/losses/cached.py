@@ -1,9 +1,9 @@
 """More negatives than memory holds: the forward pass in parts, twice (Gao et al. 2021, GradCache).
 
-First every part runs without a graph; the loss over the whole batch gives the gradient of each output; then every part
-runs again, with its graph and under the same random numbers, and passes that gradient on. Only one part's activations
-exist at a time. What differs from sentence-transformers' cached losses: all named outputs of a pass are cached, not one
-vector, and the parts hold texts of like length.
+Every part first runs without a graph. The loss over the whole batch gives the gradient of each output. Every part then
+runs again, with its graph and the same random numbers, and back-propagates that gradient. Only one part's activations
+exist at a time. Unlike sentence-transformers' cached losses, all named outputs of a pass are cached, and the parts hold
+texts of similar length.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class CachedPass:
 
     Attributes:
         outputs: for each column its outputs by name, without a graph.
-        model: what gave them.
+        model: the model that ran.
         features: the columns.
-        passes: which texts each part holds, as (column, row).
+        passes: the texts of each part, as (column, row).
         random: the random state before each part.
-        autocast: the number format of the forward pass, to be entered anew.
-        counted: how many of the passes count; those after them are made because other processes make them.
-        together: whether every pass has to have its backward pass, whatever it is worth (see `evened`).
+        autocast: enters the number format of the forward pass again.
+        counted: the number of passes that count; the ones after them only keep other processes company.
+        together: whether every pass needs its backward pass, even without a gradient (see `evened`).
     """
 
     outputs: list[dict[str, Tensor]]
@@ -47,27 +47,27 @@ class CachedPass:
     together: bool = False
 
     def backward(self, gradients: Sequence[dict[str, Tensor]], scale: Tensor) -> None:
-        """Adds to the weights' gradients what `scale` times the gradients of the outputs gives.
+        """Back-propagates the gradients of the outputs, times `scale`, to the weights.
 
         Args:
-            gradients: for each column the gradient of its outputs by name; what is left out gets none.
-            scale: of the whole loss: accumulation's and the fp16 scaler's.
+            gradients: for each column the gradients of its outputs by name; a missing one is zero.
+            scale: of the whole loss, from accumulation and the fp16 scaler.
         """
-        asked = {name for column in gradients for name in column} if self.together else set()
-        for place, (rows, state) in enumerate(zip(self.passes, self.random, strict=True)):
+        required = {name for column in gradients for name in column} if self.together else set()
+        for index, (rows, state) in enumerate(zip(self.passes, self.random, strict=True)):
             with state, torch.enable_grad(), self.autocast():
-                found = self.model(batch_of(self.features, rows))
-            roots, their_gradients = [], []
-            for name, value in found.items():
-                parts = [gradients[column].get(name) if place < self.counted else None for column, _ in rows]
-                if not value.requires_grad or (name not in asked and all(part is None for part in parts)):
+                outputs = self.model(batch_of(self.features, rows))
+            roots, root_gradients = [], []
+            for name, value in outputs.items():
+                parts = [gradients[column].get(name) if index < self.counted else None for column, _ in rows]
+                if not value.requires_grad or (name not in required and all(part is None for part in parts)):
                     continue
                 zero = torch.zeros_like(value[0])
-                wanted = [zero if part is None else part[row] for part, (_, row) in zip(parts, rows, strict=True)]
+                gradient = [zero if part is None else part[row] for part, (_, row) in zip(parts, rows, strict=True)]
                 roots.append(value)
-                their_gradients.append((torch.stack(wanted) * scale).to(value.dtype))
+                root_gradients.append((torch.stack(gradient) * scale).to(value.dtype))
             if roots:
-                torch.autograd.backward(roots, their_gradients)
+                torch.autograd.backward(roots, root_gradients)
 
 
 def cached_pass(
@@ -78,15 +78,15 @@ def cached_pass(
     work: Work | None = None,
     together: bool = False,
 ) -> CachedPass:
-    """Runs the model without a graph, in parts of at most `tokens` tokens, and remembers how.
+    """Runs the model without a graph, in parts of at most `tokens` tokens, and records what a second run needs.
 
     Args:
         model: a SentenceTransformer.
         features: see `outputs_by_length`.
-        tokens: the most tokens a part, padding included.
-        names: what to keep of the model's outputs.
-        work: counts each text once, though it is computed twice; ``None`` for no counting.
-        together: whether all processes have to make equally many passes (see `evened`).
+        tokens: the most tokens of a part, padding included.
+        names: the outputs to keep.
+        work: counts each text once, although it is computed twice; ``None`` counts nothing.
+        together: whether all processes must run the same number of passes (see `evened`).
     """
     passes, idle = passes_of(features, tokens=tokens), 0
     if together:
@@ -94,8 +94,8 @@ def cached_pass(
     counted = len(passes)
     passes = passes + idle * [passes[0][:1]]
     random, pieces = [], []
-    for place, rows in enumerate(passes):
-        part = batch_of(features, rows, work if place < counted else None)
+    for index, rows in enumerate(passes):
+        part = batch_of(features, rows, work if index < counted else None)
         random.append(RandContext(*part.values()))
         with torch.no_grad():
             out = model(part)
@@ -107,17 +107,17 @@ def cached_pass(
 
 def _autocast_of(device: str) -> Callable[[], AbstractContextManager[Any]]:
     enabled, kind = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-    # Weights that were cast without a graph must not be found in autocast's cache when the graph is wanted.
+    # Autocast must not reuse weights that were cast without a graph.
     return lambda: torch.autocast(device, dtype=kind, enabled=enabled, cache_enabled=False)
 
 
 class GradientCache:
-    """The gradient of a sum of terms at a batch's outputs, and at the weights that terms use beside them.
+    """The gradient of a sum of terms at a batch's outputs, and at the parameters that terms read beside them.
 
     Args:
         run: the batch of this process.
-        sizes: how many rows each process has, by rank and column.
-        weights: those of the model.
+        sizes: the number of rows of each process, by rank and column.
+        weights: the parameters that terms read.
         norms: filled with the norm of each term's gradient; ``None`` measures nothing.
     """
 
@@ -136,24 +136,25 @@ class GradientCache:
         self._leaves = [leaf for column in self.outputs for leaf in column.values()]
         self._weights = [weight for weight in weights if weight.requires_grad]
         self._totals: list[Tensor | None] = [None] * (len(self._leaves) + len(self._weights))
-        self._scale: Tensor | None = None  # of a loss that was back-propagated, and still has to reach the weights
+        self._scale: Tensor | None = None  # of a loss whose gradient still has to reach the weights
 
     def take(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Adds the gradients of a term's values, which are returned without their graph."""
+        """Adds the gradients of a term's values; returns the values without their graph."""
         for name, value in values.items():
             if not value.requires_grad:
                 continue
-            found = torch.autograd.grad(value, [*self._leaves, *self._weights], retain_graph=True, allow_unused=True)
-            self._totals = [_sum(total, gradient) for total, gradient in zip(self._totals, found, strict=True)]
+            inputs = [*self._leaves, *self._weights]
+            gradients = torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True)
+            self._totals = [_sum(total, gradient) for total, gradient in zip(self._totals, gradients, strict=True)]
             if self.norms is not None:
-                self.norms[name] = gradient_norm(found)
+                self.norms[name] = gradient_norm(gradients)
         return {name: value.detach() for name, value in values.items()}
 
     def deferred(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The values, tied so that back-propagating their sum, scaled in whatever way, runs the model again.
+        """Returns the values, tied so that back-propagating their sum, at any scale, runs the model again.
 
-        Where weights are shared out it runs only with `finish`: FSDP would not let go of what a forward pass inside of
-        a backward pass has gathered, and all layers would be whole at once.
+        With sharded weights the model runs only in `finish`. FSDP does not free what a forward pass inside a backward
+        pass has gathered, so all layers would be in memory at once.
         """
         trigger = torch.zeros((), device=self._leaves[0].device, requires_grad=True)
         trigger.register_hook(self._keep if self.run.together else self._backward)
@@ -164,24 +165,24 @@ class GradientCache:
         self._scale = scale
 
     def finish(self) -> None:
-        """Runs the model again, where back-propagating has not; does nothing the second time."""
+        """Runs the model again if back-propagating has not; a second call does nothing."""
         if self._scale is not None:
             self._backward(self._scale)
             self._scale = None
 
     def _backward(self, scale: Tensor) -> None:
-        found = iter(self._totals)
+        totals = iter(self._totals)
         gradients = [
             {
-                # a process's rows count for all: the gradients are averaged over processes afterwards
-                name: own_rows(gradient, self.sizes, place) * len(self.sizes)
+                # times the number of processes, over which gradients are averaged afterwards
+                name: own_rows(gradient, self.sizes, index) * len(self.sizes)
                 for name in column
-                if (gradient := next(found)) is not None
+                if (gradient := next(totals)) is not None
             }
-            for place, column in enumerate(self.outputs)
+            for index, column in enumerate(self.outputs)
         ]
         self.run.backward(gradients, scale)
-        for weight, gradient in zip(self._weights, found, strict=True):
+        for weight, gradient in zip(self._weights, totals, strict=True):
             if gradient is not None:
                 weight.grad = _sum(weight.grad, gradient * scale)
 
@@ -191,5 +192,5 @@ def _sum(total: Tensor | None, more: Tensor | None) -> Tensor | None:
 
 
 def gradient_norm(gradients: Iterable[Tensor | None]) -> float:
-    """The norm of all of them as one vector."""
+    """Returns the norm of all gradients as one vector."""
     return math.sqrt(sum(float(gradient.float().square().sum()) for gradient in gradients if gradient is not None))

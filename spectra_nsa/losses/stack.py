@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from spectra_nsa.config.sections import LossSection, MarginTermSection
+from spectra_nsa.config.loss_sections import LossSection, MarginTermSection
 from spectra_nsa.config.terms import DISTILLATION_INPUTS, TERM_FACTS, row_kind
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.losses.cached import GradientCache, cached_pass, gradient_norm

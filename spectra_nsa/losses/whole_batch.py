@@ -1,10 +1,10 @@
-"""The batch of all processes, so that P of them compute the loss that one would on the same rows.
+"""The batch of all processes: P processes compute the loss that one would compute on the same rows.
 
 Every process holds all vectors and computes the same loss L from them, but back-propagates only from its own rows:
 Σ_r ∂L/∂out_r · ∂out_r/∂θ over the processes r is the gradient of one process. Gradients are averaged over processes
-afterwards, so those of a process's own rows count P times here; weights that a term uses beside the outputs get the
-whole gradient in each process, and their mean is right as it is. (sentence-transformers' `gather_across_devices` gives
-the same numbers by summing in the backward pass, which would cost a second exchange.)
+afterwards, so those of a process's own rows count P times here. Parameters that a term reads beside the outputs get the
+full gradient in each process, and their mean is correct as it is. (sentence-transformers' `gather_across_devices` gives
+the same numbers by summing in the backward pass, which would need a second exchange.)
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from spectra_nsa.core import processes
 
 
 def sizes_of(columns: Sequence[dict[str, Any]]) -> list[list[int]]:
-    """How many rows each process has, by rank and column."""
+    """Returns the number of rows of each process, by rank and column."""
     return processes.everyones([len(column["input_ids"]) for column in columns])
 
 
 def whole_outputs(outputs: Sequence[dict[str, Tensor]], sizes: Sequence[Sequence[int]]) -> list[dict[str, Tensor]]:
-    """Each column's outputs in all processes, by name, one process behind another.
+    """Returns each column's outputs in all processes by name, in order of rank.
 
     Args:
-        outputs: this process's.
+        outputs: those of this process.
         sizes: see `sizes_of`.
     """
     if len(sizes) == 1:
         return list(outputs)
     return [
         {
-            name: processes.all_rows(_counted_for_all(value, len(sizes)), [rows[place] for rows in sizes])
+            name: processes.all_rows(_with_gradient_times(value, len(sizes)), [rows[index] for rows in sizes])
             for name, value in column.items()
         }
-        for place, column in enumerate(outputs)
+        for index, column in enumerate(outputs)
     ]
 
 
-def _counted_for_all(value: Tensor, times: int) -> Tensor:
+def _with_gradient_times(value: Tensor, times: int) -> Tensor:
     if not value.requires_grad:
         return value
     value = value.view_as(value)
@@ -49,12 +49,12 @@ def _counted_for_all(value: Tensor, times: int) -> Tensor:
 
 
 def whole_scores(scores_B: Tensor, sizes: Sequence[Sequence[int]]) -> Tensor:
-    """The scores of the rows in all processes, in fp32."""
+    """Returns the scores of the rows in all processes, in fp32."""
     scores_B = scores_B.float()
     return scores_B if len(sizes) == 1 else processes.all_rows(scores_B, [rows[0] for rows in sizes])
 
 
 def own_rows(whole: Tensor, sizes: Sequence[Sequence[int]], column: int) -> Tensor:
-    """This process's part of a column of the whole batch."""
+    """Returns this process's rows of a column of the whole batch."""
     before = sum(rows[column] for rows in sizes[: processes.rank()])
     return whole[before : before + sizes[processes.rank()][column]]

@@ -1,4 +1,4 @@
-"""`spectra recipe`: what is listed, shown and copied."""
+"""`spectra recipe`: list, show and copy."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def spectra(*words: str) -> str:
     return CliRunner().invoke(app, ["recipe", *words], catch_exceptions=False, env={"COLUMNS": "200"}).stdout
 
 
-def test_the_list_names_every_recipe_and_says_what_it_is() -> None:
+def test_the_list_describes_every_recipe() -> None:
     found = json.loads(spectra("list", "--json"))["recipes"]
     assert list(found) == recipe_names() and {"m456", "nexus-240m", "quickstart"} <= set(found)
     lines = spectra("list").splitlines()
     assert [line.split()[0] for line in lines] == recipe_names()
-    assert found["m456"] == "M456 from scratch, 458 M parameters, on 98,000 triplets of MS MARCO, three times"
+    assert found["m456"] == "M456 from scratch, 458 M parameters, three epochs on 98,000 triplets of MS MARCO"
 
 
-def test_what_is_shown_is_the_file_and_as_json_every_key() -> None:
+def test_show_prints_the_file_and_as_json_every_key() -> None:
     assert spectra("show", "M456") == recipe_path("m456").read_text(encoding="utf-8")
     shown = Recipe.model_validate(json.loads(spectra("show", "m456", "--json"))["recipe"])
     assert shown == load_recipe(recipe_path("m456"))
 
 
-def test_a_copy_is_the_same_and_never_writes_over_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_is_identical_and_never_overwrites_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "spectra train m1b.yaml" in spectra("copy", "M1B")
     copied = tmp_path / "m1b.yaml"

@@ -55,7 +55,7 @@ def facts_for(name: str) -> RecipeFacts:
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_part_switched_twice_is_as_it_was(name: str) -> None:
+def test_a_part_switched_twice_is_unchanged(name: str) -> None:
     recipe = recipe_for(name)
     once = variant_of(name, recipe, facts_for(name))
     changed = apply_variant(recipe, once)
@@ -104,7 +104,7 @@ def test_every_switch_of_the_recipe_is_in_the_catalogue() -> None:
         ("spektral", [], {}, "Did you mean 'spectral'"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_the_remedy(
+def test_a_senseless_part_is_refused_with_the_remedy(
     name: str, words: list[str], has: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(UsageError) as error:

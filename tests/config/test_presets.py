@@ -69,7 +69,7 @@ def test_the_small_sizes_are_bert(name: str, shape: tuple[int, int, int]) -> Non
     assert (model["norm"], model["position"], model["ffn"], model["attention"]) == ("post", "absolute", "gelu", "plain")
 
 
-def test_the_small_edge_size_is_the_large_one_made_narrow() -> None:
+def test_the_small_edge_size_is_a_narrow_large_one() -> None:
     numbers = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     large, small = (load_preset(name).model for name in ("nexus-240m", "nexus-mini"))
     assert all(small[name] < large[name] for name in numbers)
@@ -84,7 +84,7 @@ def test_the_edge_size() -> None:
     assert model["vocab_size"] == 48_000 and model["max_length"] == 128
 
 
-def test_case_does_not_matter_and_a_misspelling_is_told_the_nearest() -> None:
+def test_case_does_not_matter_and_a_misspelling_offers_the_nearest() -> None:
     assert load_preset("m1b").name == "M1B" and load_preset("NEXUS-240M").name == "nexus-240m"
     with pytest.raises(UsageError, match=r"unknown size preset 'M465'. Did you mean 'M456'"):
         load_preset("M465")

@@ -1,4 +1,4 @@
-"""Recipes: what is read back, what wins, and what a misspelt key is told."""
+"""Recipes: round trips, precedence, and the errors of misspelled keys."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spectra_nsa.config.loss_sections import DistillSection, LossSection
 from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.section import Section
 from spectra_nsa.config.sections import (
     BackupSection,
     DataSection,
-    DistillSection,
-    LossSection,
     ModelSection,
     PretrainSection,
-    Section,
     TrainSection,
     WatchSection,
 )
@@ -87,7 +86,7 @@ def test_later_wins_preset_file_flags_overrides(tmp_path: Path) -> None:
     assert recipe.train.seed == 0  # a flag that was not given says nothing
 
 
-def test_a_size_named_by_flag_or_override_brings_its_defaults() -> None:
+def test_a_size_from_a_flag_or_override_sets_its_defaults() -> None:
     assert load_recipe(None, ["model.size=M456"]).train.accumulation == 8
     assert load_recipe(None, flags={"model.size": "m456"}).train.accumulation == 8
 
@@ -121,7 +120,7 @@ def test_a_value_may_hold_equals_signs_and_be_null() -> None:
         ("train.batch_size=4", "train.batch"),
     ],
 )
-def test_a_misspelt_key_is_told_the_nearest(override: str, nearest: str) -> None:
+def test_a_misspelled_key_offers_the_nearest(override: str, nearest: str) -> None:
     key = override.partition("=")[0]
     with pytest.raises(UsageError, match=f"unknown recipe key '{key}'. Did you mean '{nearest}'") as caught:
         load_recipe(None, [override])
@@ -131,7 +130,7 @@ def test_a_misspelt_key_is_told_the_nearest(override: str, nearest: str) -> None
         assert (f"{section}.{name}" if section else name) in str(caught.value)
 
 
-def test_a_misspelt_key_in_a_file_names_the_file(tmp_path: Path) -> None:
+def test_a_misspelled_key_in_a_file_names_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, "train:\n  btach: 8\n")
     with pytest.raises(UsageError, match=r"recipe\.yaml: unknown recipe key 'train.btach'. Did you mean 'train.batch'"):
         load_recipe(path)
@@ -164,12 +163,12 @@ def test_a_key_below_a_value_is_refused() -> None:
         load_recipe(None, ["name=x", "name.y=1"])
 
 
-def test_a_misspelt_size_is_told_the_nearest() -> None:
+def test_a_misspelled_size_offers_the_nearest() -> None:
     with pytest.raises(UsageError, match="Did you mean 'M456'"):
         load_recipe(None, ["model.size=M465"])
 
 
-def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+def test_files_that_are_not_recipes(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no recipe"):
         load_recipe(tmp_path / "gone.yaml")
     with pytest.raises(UsageError, match="a recipe is a mapping of sections"):
@@ -211,12 +210,12 @@ def test_an_empty_section_is_defaults_and_a_wrong_one_is_refused(tmp_path: Path)
         ("train=4", "a section of keys and values"),
     ],
 )
-def test_values_that_cannot_be_run_are_refused(override: str, said: str) -> None:
+def test_invalid_values_are_refused(override: str, said: str) -> None:
     with pytest.raises(UsageError, match=re.escape(said)):
         load_recipe(None, [override])
 
 
-def test_a_number_is_a_name() -> None:
+def test_a_name_may_be_a_number() -> None:
     assert load_recipe(None, ["name=123"]).name == "123"
 
 
@@ -249,7 +248,7 @@ def test_a_term_keeps_its_own_defaults() -> None:
         ("train.dropout", "model.dropout"),
     ],
 )
-def test_a_key_without_its_section_or_in_another_is_told_where_it_belongs(key: str, home: str) -> None:
+def test_a_key_without_its_section_or_in_another_names_its_section(key: str, home: str) -> None:
     with pytest.raises(UsageError, match=f"unknown recipe key '{key}'. Did you mean '{home}'"):
         load_recipe(None, [f"{key}=1"])
 
@@ -258,7 +257,7 @@ def test_a_key_without_its_section_or_in_another_is_told_where_it_belongs(key: s
     ("name", "ours"),
     [("multiple_negatives_ranking", "semantic"), ("mnrl", "semantic"), ("cosine_similarity", "cosine")],
 )
-def test_a_loss_by_its_textbook_name_is_told_ours(name: str, ours: str) -> None:
+def test_the_textbook_name_of_a_loss_offers_ours(name: str, ours: str) -> None:
     with pytest.raises(UsageError, match=f"Did you mean 'loss.terms.{ours}'"):
         load_recipe(None, [f"loss.terms.{name}.weight=1"])
 

@@ -1,4 +1,4 @@
-"""The shipped recipes: each as it stands in its file, made small, through a whole run."""
+"""The shipped recipes: each file, with a small model, through a complete run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def shipped(name: str, *more: str) -> Recipe:
     return load_recipe(recipe_path(name), more)
 
 
-def test_the_folder_at_the_top_is_the_packaged_one() -> None:
+def test_the_top_level_folder_is_the_packaged_one() -> None:
     assert (ROOT / "recipes").resolve() == FOLDER.resolve()
     assert set(recipe_names()) == {*FROM_SCRATCH, "quickstart", "sts-mini"}
 
@@ -113,7 +113,7 @@ def write(path: Path, rows: Sequence[Mapping[str, str | float]]) -> None:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_made_small_it_trains_saves_and_encodes(name: str, home: Path) -> None:
+def test_a_recipe_with_a_small_model_trains_saves_and_encodes(name: str, home: Path) -> None:
     more = ["train.max_steps=2", "train.batch=8", "train.accumulation=2", "train.log_every=1", f"output={home}/runs"]
     if name == "quickstart":
         more += ["name=quickstart", "data.train=python:packaging"]
@@ -142,7 +142,7 @@ def test_made_small_it_trains_saves_and_encodes(name: str, home: Path) -> None:
         }
 
 
-def test_the_edge_recipe_says_two_ways_to_begin(home: Path) -> None:
+def test_the_edge_recipe_documents_two_ways_to_start(home: Path) -> None:
     head = "".join(re.findall(r"^#(.*\n)", recipe_path("nexus-240m").read_text(encoding="utf-8"), re.MULTILINE))
     commands = [words for words in map(shlex.split, head.replace("\\\n", " ").splitlines()) if words[:1] == ["spectra"]]
     *_, by_words, late = [words[2:] for words in commands if words[1] == "train"]

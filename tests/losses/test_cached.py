@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import spectra_nsa as sp
+from spectra_nsa.config.loss_sections import LossSection
 from spectra_nsa.config.recipe import load_recipe
-from spectra_nsa.config.sections import LossSection
 from spectra_nsa.config.terms import TERM_FACTS
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.losses.stack import LossStack, NotFiniteError
@@ -106,7 +106,7 @@ def test_with_dropout_both_passes_draw_the_same_masks(
     assert other["semantic_32"] != pytest.approx(plain["semantic_32"], abs=1e-3), "dropout is really on"
 
 
-def test_the_next_step_draws_other_masks(make_bert: Callable[..., Path]) -> None:
+def test_the_next_step_draws_new_masks(make_bert: Callable[..., Path]) -> None:
     model = spectra(make_bert(), dropout=0.3)
     values, _, loss = step(model, TOKENS)
     again = loss([model.preprocess(column) for column in COLUMNS])

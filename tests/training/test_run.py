@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 import spectra_nsa as sp
 from spectra_nsa.cli.train import _plan
+from spectra_nsa.config.loss_sections import TermsSection
 from spectra_nsa.config.recipe import Recipe, load_recipe
-from spectra_nsa.config.sections import TermsSection
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.training.run import train
 from spectra_nsa.training.runs.checkpoints import find_resume_point

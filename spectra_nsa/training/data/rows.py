@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_nsa.config.sections import DataSection, DistillSection
+from spectra_nsa.config.loss_sections import DistillSection
+from spectra_nsa.config.sections import DataSection
 from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.text.sources import load_source

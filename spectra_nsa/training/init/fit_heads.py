@@ -1,4 +1,4 @@
-"""Hash and anchors of a trained model, fitted once more when training ends (docs/model.md, section 5)."""
+"""Hash and anchors of a trained model, fitted again when training ends (docs/model.md, section 5)."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def fit_heads_to_rows(
 ) -> bool:  # fmt: skip
     """Fits hash and anchors to a sample of training texts, in place; the same model and rows give the same heads.
 
-    What they learned beside the encoder followed an encoder that moved, from one batch's neighbours at a time; this
-    sees the final one, and texts from all over the sample. For the hash the texts that are matched with an anchor are
-    documents and the anchors queries; the spectral anchors are fitted where there are such pairs.
+    In training they follow an encoder that changes, and see only the neighbors within a batch. This fit sees the final
+    encoder and the whole sample. For the hash, anchors are queries and their matches documents; the spectral anchors
+    are fitted if there are such pairs.
 
     Args:
-        model: as training left it.
-        rows: columns of texts, perhaps a score beside them.
-        texts: about how many, all columns together.
+        model: the trained model.
+        rows: columns of texts, with or without a score.
+        texts: approximate number, all columns together.
         bridge: whether to fit the hash.
         anchors: whether to fit the spectral anchors.
         seed: of the sample and of the fit.
         precision: of the encoding.
 
     Returns:
-        whether there was something to fit and enough distinct documents; a line on stderr says so where those were few.
+        whether anything was fitted. A line on stderr says if there were too few distinct documents.
     """
     columns = [name for name in rows.column_names if name != SCORE_COLUMN]
     anchors = anchors and {"anchor", "positive"} <= set(columns)
@@ -50,24 +50,24 @@ def fit_heads_to_rows(
     matches = [name for name in columns if name != "anchor"]
     documents = _distinct([text for name in matches for text in sample[name]])
     if len(documents) < SMALLEST:
-        few = f"spectra: codes and anchors stay as trained: {len(documents)} training texts are too few"
-        remedy = "Train on more, fit them to a corpus (spectra codes fit), or set train.fit_codes=0 to be spared this"
+        few = f"spectra: codes and anchors are left as trained: {len(documents)} training texts are too few"
+        remedy = "Train on more, fit them to a corpus (spectra codes fit), or set train.fit_codes=0 to skip this"
         print(f"{few} to fit {BITS} bits to ({SMALLEST} at least). {remedy}.", file=sys.stderr, flush=True)
         return False
-    asked = _distinct(list(sample["anchor"])) if "anchor" in columns else []
+    anchor_texts = _distinct(list(sample["anchor"])) if "anchor" in columns else []
     scored = SCORE_COLUMN in rows.column_names  # then neither side is a document
-    found = hash_inputs(model, documents, "query" if scored else "document", precision)
-    queries = hash_inputs(model, asked, "query", precision) if asked else None
+    targets = hash_inputs(model, documents, "query" if scored else "document", precision)
+    queries = hash_inputs(model, anchor_texts, "query", precision) if anchor_texts else None
     if bridge:
-        fit_codes(model.spectra.bridge, found, queries, seed=seed)
+        fit_codes(model.spectra.bridge, targets, queries, seed=seed)
     if anchors and queries is not None:
-        left, right = ({text: place for place, text in enumerate(side)} for side in (asked, documents))
+        left, right = ({text: index for index, text in enumerate(side)} for side in (anchor_texts, documents))
         pairs = [(a, b) for a, b in zip(sample["anchor"], sample["positive"], strict=True) if a in left and b in right]
-        D = model.spectra.anchors.anchors.in_features  # the entity part of what is hashed is left out
+        D = model.spectra.anchors.anchors.in_features  # without the entity part of the hash input
         fit_anchors(
             model.spectra.anchors,
             queries[0][[left[a] for a, _ in pairs], :D],
-            found[0][[right[b] for _, b in pairs], :D],
+            targets[0][[right[b] for _, b in pairs], :D],
         )
     return True
 

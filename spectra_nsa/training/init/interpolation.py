@@ -1,4 +1,4 @@
-"""A trained encoder drawn back towards its start, which keeps more of what it knew."""
+"""Interpolation of a trained encoder with its start, which preserves more of what the start knew."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.loop.trainer import RunTrainer
 
-_PARTS = ("encoder.", "pooling.", "semantic.")  # a head is born with random weights: its start is worth nothing
+_PARTS = ("encoder.", "pooling.", "semantic.")  # heads start from random weights
 
 
 def start_weights(model: SpectraSentenceTransformer) -> dict[str, Tensor]:
-    """A copy of the weights that `draw_back` draws to."""
+    """Returns a copy of the weights for `interpolate`."""
     return {name: weight.detach().clone() for name, weight in _weights(model)}
 
 
 @torch.no_grad()
-def draw_back(trainer: RunTrainer, model: SpectraSentenceTransformer, start: dict[str, Tensor], share: float) -> None:
-    """θ ← θ₀ + α (θ − θ₀) for encoder, pooling and semantic projection, in place (WiSE-FT, Wortsman et al. 2022).
+def interpolate(trainer: RunTrainer, model: SpectraSentenceTransformer, start: dict[str, Tensor], share: float) -> None:
+    """Sets θ ← θ₀ + α (θ − θ₀) for encoder, pooling and semantic projection, in place (WiSE-FT, Wortsman et al. 2022).
 
-    The dev metric is taken anew and stands as the run's best from then on, since it is the kept model's.
+    The dev metric of the interpolated model is measured and becomes the run's best.
 
     Args:
-        trainer: with a dev metric or without.
-        model: as training left it.
+        trainer: of the run.
+        model: the trained model.
         start: θ₀, by `start_weights` before the training.
         share: α; 1 changes nothing.
     """
@@ -43,8 +43,9 @@ def draw_back(trainer: RunTrainer, model: SpectraSentenceTransformer, start: dic
     ((name, value),) = trainer.plan.evaluator(model).items()
     trainer.state.best_metric = value
     if processes.is_first():
-        was = "" if before is None else f", {before:.4f} before"
-        print(f"spectra: {share:g} of the way from the start: {name} {value:.4f}{was}", file=sys.stderr, flush=True)
+        change = "" if before is None else f", {before:.4f} before"
+        line = f"interpolated with the start, share {share:g}: {name} {value:.4f}{change}"
+        print(f"spectra: {line}", file=sys.stderr, flush=True)
 
 
 def _weights(model: SpectraSentenceTransformer) -> list[tuple[str, Tensor]]:

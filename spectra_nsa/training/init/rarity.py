@@ -1,4 +1,4 @@
-"""What the entity head starts from: how rare each token is in the training texts, and how their states spread."""
+"""The start of the entity head: the rarity of each token in the training texts, and the spread of their states."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
-SAMPLE = 20_000  # rows; document frequencies settle long before
+SAMPLE = 20_000  # rows; document frequencies converge much earlier
 SPREAD_SAMPLE = 2_048  # texts that go through the encoder
-SHORT = 64  # tokens of them that are read
+SHORT = 64  # tokens of each that are read
 
 
 def fit_rarity(model: SpectraSentenceTransformer, rows: Dataset) -> None:
-    """Sets the entity head's rarity table and projection from the texts of the rows, where a model has none yet.
+    """Sets the entity head's rarity table and projection from the texts of the rows, unless the model has them already.
 
     Args:
         model: changed in place.
@@ -48,7 +48,7 @@ def _pooled(model: SpectraSentenceTransformer, texts: list[str]) -> torch.Tensor
 def short_states(
     model: SpectraSentenceTransformer, texts: list[str]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """What the encoder makes of texts' first tokens, shortest texts first: float32 states, mask and ids by batches."""
+    """Yields float32 states, mask and ids of the texts' first tokens in batches, shortest texts first."""
     spectra, training = model.spectra, model.training
     model.eval()
     for _, batch in batches(texts, 64, shortest_first(texts)):

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
-    """The model that a recipe starts from: a warm-started checkpoint, a saved model, or a fresh one of a size.
+    """Opens the model that a recipe starts from: a warm-started checkpoint, a saved model, or a fresh one of a size.
 
-    A checkpoint or saved model with another tokenizer gets that vocabulary (`models.vocabulary`); standard error says
-    how much of it the old one had.
+    If the recipe names a different tokenizer, a checkpoint or saved model gets that vocabulary (`models.vocabulary`),
+    and a line on standard error says how many pieces keep a vector.
 
     Raises:
-        UsageError: `model.layers` without a start, or with layers that it has not.
+        UsageError: `model.layers` without a start, or layers that the start does not have.
     """
     from spectra_nsa.training.init.layers import keep_layers
 
     section = recipe.model
     if section.layers is not None and section.start is None:
-        raise UsageError("model.layers are layers of model.start, and there is none: name a checkpoint.")
-    model = _opened(recipe)
+        raise UsageError("model.layers names layers of model.start, which is not set: name a checkpoint.")
+    model = _open(recipe)
     if section.layers is not None:
         keep_layers(model, section.layers)
     if section.start is None or section.tokenizer is None:
@@ -43,17 +43,17 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
         return model
     model, transfer = with_vocabulary(model, tokenizer)
     if processes.is_first():
-        found = transfer.summary
+        counts = transfer.summary
         print(
-            f"new vocabulary: {found['pieces']:,} pieces, {found['taken']:,} with the vector of an old one, "
-            f"{found['averaged']:,} with the mean of several, {found['without']:,} with the mean of all",
+            f"new vocabulary: {counts['pieces']:,} pieces, {counts['taken']:,} with the vector of an old one, "
+            f"{counts['averaged']:,} with the mean of several, {counts['without']:,} with the mean of all",
             file=sys.stderr,
             flush=True,
         )
     return model
 
 
-def _opened(recipe: Recipe) -> SpectraSentenceTransformer:
+def _open(recipe: Recipe) -> SpectraSentenceTransformer:
     from spectra_nsa.heads.spec import check_length
     from spectra_nsa.models.checks import check_folder
     from spectra_nsa.models.fresh import fresh_model
@@ -70,12 +70,12 @@ def _opened(recipe: Recipe) -> SpectraSentenceTransformer:
             dropout=section.dropout,
             **_shape(recipe),
         )
-    folder = find_model(section.start, accept=(*SPECTRA, "cross")).folder  # a cross-encoder has an encoder too
+    folder = find_model(section.start, accept=(*SPECTRA, "cross")).folder  # a cross-encoder has an encoder, too
     if check_folder(folder) == "bert":
         if section.position == "rope":
             raise SpectraError(
-                f"model.position: {section.start} has learned positions, and its other weights belong to them. Leave "
-                "the key out, or train from scratch by model.size."
+                f"model.position: {section.start} has learned positions, which its other weights depend on. Leave "
+                "the key out, or train from scratch with model.size."
             )
         options = {name: getattr(section, name) for name, option in SHAPE_OPTIONS.items() if option.warm_start} | {
             "hidden_dropout_prob": section.dropout,
@@ -101,9 +101,9 @@ def _shape(recipe: Recipe) -> dict[str, Any]:
 
 
 def planned_config(recipe: Recipe) -> tuple[SpectraConfig, int]:
-    """The config of the model that a recipe starts from, and its longest text in tokens.
+    """Returns the config of the model that a recipe starts from, and its longest text in tokens.
 
-    A warm start is really opened, so that what it would refuse is refused now; a fresh model is not built.
+    A warm start is opened, so that it refuses now what it would refuse later; a fresh model is not built.
     """
     from spectra_nsa.models.fresh import fresh_config
 

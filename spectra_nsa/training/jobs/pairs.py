@@ -115,7 +115,7 @@ class PairsJob(Job):
         return build_trainer(self.recipe, self.model, self.data, setup)
 
     def finish(self, trainer: RunTrainer, *, interrupted: bool) -> None:
-        from spectra_nsa.training.init.interpolation import draw_back
+        from spectra_nsa.training.init.interpolation import interpolate
         from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
 
         assert isinstance(trainer, PairsTrainer)
@@ -126,7 +126,7 @@ class PairsJob(Job):
         if interrupted:
             return
         if self._start is not None:
-            draw_back(trainer, self.model, self._start, self.recipe.train.interpolate)
+            interpolate(trainer, self.model, self._start, self.recipe.train.interpolate)
         self._fit_heads()
 
     def _fit_heads(self) -> None:
@@ -239,13 +239,13 @@ def _batches(
 
     from spectra_nsa.training.data.token_cache import token_rows
     from spectra_nsa.training.loop.arguments import sees_every_row
-    from spectra_nsa.training.teacher.lookup import TaughtCollator, open_teaching
+    from spectra_nsa.training.teacher.lookup import DistillationCollator, open_distillation
 
     prompts = column_prompts(model.prompts, data.columns)
     stock = SentenceTransformerDataCollator(model.preprocess, prompts=prompts, max_length=recipe.train.max_length)
-    teaching = open_teaching(recipe, data, model)
-    if teaching is not None:
-        return data.train, TaughtCollator(stock, teaching, data.columns)
+    distillation = open_distillation(recipe, data, model)
+    if distillation is not None:
+        return data.train, DistillationCollator(stock, distillation, data.columns)
     tokens = token_rows(data, model, stock) if tokenize and sees_every_row(recipe, len(data.train)) else None
     return tokens or (data.train, stock)
 

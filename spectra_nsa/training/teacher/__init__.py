@@ -1,1 +1,1 @@
-"""Teachers for distillation: their vectors, computed once, and their lookup in a batch."""
+"""Teachers of distillation: their vectors, computed once and cached, and the lookup for a batch."""

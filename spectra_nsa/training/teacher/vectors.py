@@ -1,9 +1,9 @@
-"""Teachers' vectors: computed once per text, kept on the disk, mapped from there.
+"""Teachers' vectors: computed once per text, cached on the disk, memory-mapped from there.
 
-An entry belongs to a set of texts, a teacher's files, and the way it encodes; a new one takes over what other entries
-of the same teacher hold, so that a set of texts that grew costs its new texts only. Texts are known by 64 bits of
-BLAKE2b of the text and its prompt: of ten million, two share them with a probability of 3 in a million. Work that was
-stopped goes on with the next part.
+A cache entry belongs to a set of texts, a teacher's files, and the way it encodes. A new entry copies what others of
+the same teacher hold, so a set of texts that grew costs only its new texts. Texts are identified by 64 bits of BLAKE2b
+of the text and its prompt: among ten million texts, two collide with a probability of 3 in a million. Work that
+was stopped resumes with the next part.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 RULES = 2  # part of the key: raise it when the vectors of the same texts change
 VECTORS = Cache("teachers", keep=16)  # of texts and of vocabularies
-PART = 2_048  # texts that are encoded, and kept, together
-_AT_A_TIME = 10_000  # rows that are Python strings at once
+PART = 2_048  # texts that are encoded and stored together
+_ROWS = 10_000  # rows that are Python strings at once
 _VECTORS, _TEXTS = "vectors.f16", "texts.u64"
 
 
 @dataclass(frozen=True)
-class Texts:
+class DistinctTexts:
     """The distinct texts of a table as one teacher encodes them, in the order of their digests.
 
     Attributes:
         digests: (N,) ascending.
-        columns, rows: where each stands first.
+        columns, rows: where each occurs first.
         lengths: in characters.
     """
 
@@ -50,27 +50,27 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """What another entry holds.
+class _Reusable:
+    """What another entry holds of a set of texts.
 
     Attributes:
-        places: of the texts among ours.
-        at: their places there.
-        vectors: there, (M, E) float16, mapped.
+        positions: of the texts in our set.
+        source_positions: of their vectors in the other entry.
+        vectors: of the other entry, (M, E) float16, memory-mapped.
     """
 
-    places: NDArray[np.int64]
-    at: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    source_positions: NDArray[np.int64]
     vectors: NDArray[np.float16]
 
 
 @dataclass(frozen=True)
-class Vectors:
+class TeacherVectors:
     """A teacher's vectors, to be looked up by text.
 
     Attributes:
         digests: (N,) ascending.
-        vectors: (N, E) float16, mapped.
+        vectors: (N, E) float16, memory-mapped.
         manners: column → how its texts are encoded.
     """
 
@@ -79,56 +79,58 @@ class Vectors:
     manners: Mapping[str, str]
 
     def of(self, texts: Sequence[str], column: str) -> NDArray[np.float32]:
-        """(B, E) float32: the vectors of texts of a column.
+        """Returns the vectors of texts of a column, (B, E) float32.
 
         Raises:
-            SpectraError: a text that the teacher was not given.
+            SpectraError: a text without a vector.
         """
-        wanted = digests_of(texts, self.manners[column])
-        return self.vectors[places_of(wanted, self.digests)].astype(np.float32)
+        digests = digests_of(texts, self.manners[column])
+        return self.vectors[positions_of(digests, self.digests)].astype(np.float32)
 
 
 def digests_of(texts: Sequence[str], manner: str) -> NDArray[np.uint64]:
-    """64 bits that stand for each text, encoded in a manner."""
+    """Returns 64 bits that identify each text and the manner in which it is encoded."""
     key = hashlib.blake2b(manner.encode()).digest()[:32]
     raw = b"".join(hashlib.blake2b(text.encode(), digest_size=8, key=key).digest() for text in texts)
     return np.frombuffer(raw, dtype="<u8").astype(np.uint64)
 
 
-def places_of(wanted: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Where the digests stand among the known ones, which ascend.
+def positions_of(digests: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Returns the positions of digests among the known ones, which ascend.
 
     Raises:
-        SpectraError: one of them does not.
+        SpectraError: a digest is unknown.
     """
-    places = np.searchsorted(known, wanted)
-    if len(known) == 0 or (known[np.minimum(places, len(known) - 1)] != wanted).any():
-        raise SpectraError("a training text has no entry in the cache: the data changed while it was read. Start anew.")
-    return places
+    positions = np.searchsorted(known, digests)
+    if len(known) == 0 or (known[np.minimum(positions, len(known) - 1)] != digests).any():
+        raise SpectraError(
+            "a training text has no vector in the cache: the data changed while it was read. Start the run again."
+        )
+    return positions
 
 
-def distinct_texts(rows: Dataset, manners: Mapping[str, str]) -> Texts:
-    """Each text of the named columns once, as far as it is encoded in one manner."""
-    found: list[tuple[Any, ...]] = []
+def distinct_texts(rows: Dataset, manners: Mapping[str, str]) -> DistinctTexts:
+    """Returns each text of the columns once for each manner in which it is encoded."""
+    chunks: list[tuple[Any, ...]] = []
     names = list(manners)
     start = 0
-    for table in rows.select_columns(names).with_format("arrow").iter(_AT_A_TIME):
-        for place, name in enumerate(names):
+    for table in rows.select_columns(names).with_format("arrow").iter(_ROWS):
+        for index, name in enumerate(names):
             texts = table.column(name).to_pylist()
             lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-            here = np.arange(start, start + len(texts))
-            found.append((digests_of(texts, manners[name]), np.full(len(texts), place, np.uint8), here, lengths))
+            numbers = np.arange(start, start + len(texts))
+            chunks.append((digests_of(texts, manners[name]), np.full(len(texts), index, np.uint8), numbers, lengths))
         start += len(table)
-    digests, columns, at, lengths = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    once, first = np.unique(digests, return_index=True)
-    return Texts(once, columns[first], at[first], lengths[first])
+    digests, columns, numbers, lengths = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    distinct, first = np.unique(digests, return_index=True)
+    return DistinctTexts(distinct, columns[first], numbers[first], lengths[first])
 
 
-def teacher_vectors(teacher: Teacher, rows: Dataset, columns: Sequence[str]) -> Vectors:
-    """The vectors of all texts of the rows, from the cache where they are there.
+def teacher_vectors(teacher: Teacher, rows: Dataset, columns: Sequence[str]) -> TeacherVectors:
+    """Returns the vectors of all texts of the rows, from the cache if possible.
 
     Raises:
-        SpectraError: there is no room for them, or the teacher gives numbers that are none.
+        SpectraError: the disk is full, or a vector has NaN or infinity.
     """
     manners = {column: teacher.manner(column) for column in columns}
     texts = distinct_texts(rows, manners)
@@ -137,16 +139,16 @@ def teacher_vectors(teacher: Teacher, rows: Dataset, columns: Sequence[str]) -> 
         _write(entry, teacher, texts, rows, list(columns))
         vectors = _mapped(entry, texts, teacher.width)
     assert vectors is not None
-    return Vectors(texts.digests, vectors, manners)
+    return TeacherVectors(texts.digests, vectors, manners)
 
 
-def planned(teacher: Teacher, rows: Dataset, columns: Sequence[str]) -> dict[str, Any]:
-    """Returns what `teacher_vectors` would do: texts in all and still to encode, width, bytes on the disk."""
+def plan_vectors(teacher: Teacher, rows: Dataset, columns: Sequence[str]) -> dict[str, Any]:
+    """Returns what `teacher_vectors` would do: texts in all and still to encode, width, bytes on disk."""
     texts = distinct_texts(rows, {column: teacher.manner(column) for column in columns})
     entry = _entry(teacher, texts)
     complete = _mapped(entry, texts, teacher.width) is not None
-    known = [] if complete else _known(teacher, texts)
-    todo = sum(len(part) for part in _in_parts(texts, known) if not (entry.parts / _name(texts, part)).is_file())
+    reusable = [] if complete else _reusable(teacher, texts)
+    todo = sum(len(part) for part in _parts(texts, reusable) if not (entry.parts / _file_name(texts, part)).is_file())
     return {
         "teacher": teacher.name,
         "width": teacher.width,
@@ -156,7 +158,7 @@ def planned(teacher: Teacher, rows: Dataset, columns: Sequence[str]) -> dict[str
     }
 
 
-def _entry(teacher: Teacher, texts: Texts) -> Entry:
+def _entry(teacher: Teacher, texts: DistinctTexts) -> Entry:
     digest = hashlib.sha256(texts.digests.astype("<u8").tobytes()).hexdigest()
     return VECTORS.entry(texts=digest, **_decisive(teacher))
 
@@ -171,9 +173,9 @@ def _decisive(teacher: Teacher) -> dict[str, Any]:
     }
 
 
-def _known(teacher: Teacher, texts: Texts) -> list[_Known]:
+def _reusable(teacher: Teacher, texts: DistinctTexts) -> list[_Reusable]:
     """Returns what other entries hold of these texts, each text once."""
-    open_N, found = np.ones(len(texts.digests), dtype=bool), []
+    open_N, reusable = np.ones(len(texts.digests), dtype=bool), []
     for entry in VECTORS.entries():
         if (facts := entry.read(**_decisive(teacher))) is None:
             continue
@@ -182,25 +184,25 @@ def _known(teacher: Teacher, texts: Texts) -> list[_Known]:
             vectors = _memory_map(entry, facts)
         except OSError:  # another process deletes it
             continue
-        at = np.minimum(np.searchsorted(theirs, texts.digests), len(theirs) - 1)
-        hit_N = open_N & (theirs[at] == texts.digests)
+        source = np.minimum(np.searchsorted(theirs, texts.digests), len(theirs) - 1)
+        hit_N = open_N & (theirs[source] == texts.digests)
         if hit_N.any():
-            found.append(_Known(np.flatnonzero(hit_N), at[hit_N], vectors))
+            reusable.append(_Reusable(np.flatnonzero(hit_N), source[hit_N], vectors))
             open_N &= ~hit_N
-    return found
+    return reusable
 
 
-def _in_parts(texts: Texts, known: Sequence[_Known]) -> list[NDArray[np.int64]]:
-    """The places of the texts that are to be encoded, like lengths together, the longest first."""
+def _parts(texts: DistinctTexts, reusable: Sequence[_Reusable]) -> list[NDArray[np.int64]]:
+    """Returns the positions of the texts to encode in parts, similar lengths together, the longest first."""
     open_N = np.ones(len(texts.digests), dtype=bool)
-    for one in known:
-        open_N[one.places] = False
+    for entry in reusable:
+        open_N[entry.positions] = False
     order = np.lexsort((texts.digests, texts.lengths))[::-1]
     order = order[open_N[order]]
     return [order[start : start + PART] for start in range(0, len(order), PART)]
 
 
-def _mapped(entry: Entry, texts: Texts, width: int) -> NDArray[np.float16] | None:
+def _mapped(entry: Entry, texts: DistinctTexts, width: int) -> NDArray[np.float16] | None:
     """Returns the vectors of an earlier run; ``None`` if there are none, or they are damaged."""
     facts = entry.read(shape=[len(texts.digests), width])
     return None if facts is None else _memory_map(entry, facts)
@@ -210,44 +212,44 @@ def _memory_map(entry: Entry, facts: Mapping[str, Any]) -> NDArray[np.float16]:
     return np.memmap(entry.folder / _VECTORS, dtype=np.float16, mode="r", shape=tuple(facts["shape"]))
 
 
-def _name(texts: Texts, part: NDArray[np.int64]) -> str:
-    """The file of a part: by its texts, since what is known, and so what is left, may change before it goes on."""
+def _file_name(texts: DistinctTexts, part: NDArray[np.int64]) -> str:
+    """Returns the file name of a part, from its texts: which texts are left may differ when the work resumes."""
     return f"{hashlib.sha256(texts.digests[part].tobytes()).hexdigest()[:32]}.npy"
 
 
-def _write(entry: Entry, teacher: Teacher, texts: Texts, rows: Dataset, columns: list[str]) -> None:
-    known, parts = _known(teacher, texts), entry.parts
-    todo = _in_parts(texts, known)
+def _write(entry: Entry, teacher: Teacher, texts: DistinctTexts, rows: Dataset, columns: list[str]) -> None:
+    reusable, parts = _reusable(teacher, texts), entry.parts
+    todo = _parts(texts, reusable)
     for part in progress(todo, label=f"{teacher.name}: {sum(map(len, todo)):,} texts"):
-        if not (parts / _name(texts, part)).is_file():
-            found = _encoded(teacher, texts, part, rows, columns)
+        if not (parts / _file_name(texts, part)).is_file():
+            encoded_PE = _encode(teacher, texts, part, rows, columns)
             try:
-                with atomic_write(parts / _name(texts, part), "wb") as file:
-                    np.save(file, found)
+                with atomic_write(parts / _file_name(texts, part), "wb") as file:
+                    np.save(file, encoded_PE)
             except OSError as error:
                 raise cannot_keep(parts, error) from error
     with entry.draft() as draft:
         shape = (len(texts.digests), teacher.width)
         vectors = np.memmap(draft / _VECTORS, dtype=np.float16, mode="w+", shape=shape)
-        for one in known:
-            vectors[one.places] = one.vectors[one.at]
+        for other in reusable:
+            vectors[other.positions] = other.vectors[other.source_positions]
         for part in todo:
-            vectors[part] = np.load(parts / _name(texts, part))
+            vectors[part] = np.load(parts / _file_name(texts, part))
         vectors.flush()
         texts.digests.astype("<u8").tofile(draft / _TEXTS)
         entry.commit(draft, {"shape": list(shape), "teacher": teacher.name, **_decisive(teacher)})
 
 
-def _encoded(
-    teacher: Teacher, texts: Texts, which: NDArray[np.int64], rows: Dataset, columns: list[str]
+def _encode(
+    teacher: Teacher, texts: DistinctTexts, positions: NDArray[np.int64], rows: Dataset, columns: list[str]
 ) -> NDArray[np.float16]:
-    """The vectors of some of the texts, in their order."""
-    found = np.zeros((len(which), teacher.width), dtype=np.float16)
-    for place, column in enumerate(columns):
-        here = np.flatnonzero(texts.columns[which] == place)
-        if len(here):
-            own = rows.select_columns([column]).select(texts.rows[which[here]])[column]
-            found[here] = teacher.encode(list(own), column, "auto")
-    if not np.isfinite(found).all():
-        raise SpectraError(f"the teacher {teacher.name} gives vectors with NaN or infinity: nothing is learnt from it.")
-    return found
+    """Returns the vectors of the texts at these positions, in their order."""
+    vectors = np.zeros((len(positions), teacher.width), dtype=np.float16)
+    for index, column in enumerate(columns):
+        members = np.flatnonzero(texts.columns[positions] == index)
+        if len(members):
+            values = rows.select_columns([column]).select(texts.rows[positions[members]])[column]
+            vectors[members] = teacher.encode(list(values), column, "auto")
+    if not np.isfinite(vectors).all():
+        raise SpectraError(f"the teacher {teacher.name} gives vectors with NaN or infinity. Name another teacher.")
+    return vectors

@@ -1,1 +1,1 @@
-"""Ablation: a recipe with one part changed at a time, over several seeds."""
+"""Ablation: a recipe with one part switched at a time, over several seeds."""

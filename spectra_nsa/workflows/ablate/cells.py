@@ -1,6 +1,6 @@
-"""One cell of an ablation from one seed: trained, reopened, measured, and written down last.
+"""One cell of an ablation from one seed: trained, reopened, measured, recorded.
 
-A cell is done when its `result.json` stands; the values of each item lie beside it in `items.npz`.
+A cell is done when its `result.json` exists; the values of each item are beside it in `items.npz`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_write, read_json, write_json
-from spectra_nsa.workflows.ablate.plan import REFERENCE, RESULT, Cell, Plan
+from spectra_nsa.workflows.ablate.plan import REFERENCE, RESULT, AblationCell, AblationPlan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ _BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Figures:
     """A system's figures.
 
     Attributes:
@@ -39,17 +39,19 @@ class Measured:
     items: Mapping[str, np.ndarray]
 
     def value(self, task: str, name: str, metric: str) -> float | None:
-        """A figure; ``None`` where it is undefined."""
-        wanted = (task, name, metric)
-        found = [one["value"] for one in self.facts["results"] if (one["task"], one["name"], one["metric"]) == wanted]
-        return found[0] if found else None
+        """Returns a figure; ``None`` if it is undefined."""
+        for result in self.facts["results"]:
+            if (result["task"], result["name"], result["metric"]) == (task, name, metric):
+                value: float = result["value"]
+                return value
+        return None
 
 
-def read_measured(folder: Path, fingerprint: str) -> Measured | None:
-    """What was measured there; ``None`` where nothing has been yet.
+def read_figures(folder: Path, fingerprint: str) -> Figures | None:
+    """Reads what was measured in a folder; ``None`` if nothing was.
 
     Raises:
-        UsageError: it is of another recipe or of other tasks.
+        UsageError: it belongs to a different recipe or to different tasks.
     """
     import numpy as np
 
@@ -58,19 +60,19 @@ def read_measured(folder: Path, fingerprint: str) -> Measured | None:
     facts = read_json(folder / RESULT)
     if facts.get("fingerprint") != fingerprint:
         raise UsageError(
-            f"{folder} was measured for another recipe or other tasks. Delete it, give the part another name, or name "
-            "another folder: --output FOLDER."
+            f"{folder} was measured for another recipe or other tasks. Delete it, rename the part, or name another "
+            "folder: --output FOLDER."
         )
-    with np.load(folder / ITEMS, allow_pickle=False) as kept:
-        return Measured(facts=facts, items={name: kept[name] for name in kept.files})
+    with np.load(folder / ITEMS, allow_pickle=False) as arrays:
+        return Figures(facts=facts, items={name: arrays[name] for name in arrays.files})
 
 
-def run_cell(plan: Plan, cell: Cell, seed: int, *, keep_models: bool) -> None:
-    """Trains and measures; goes on where it was stopped.
+def run_cell(plan: AblationPlan, cell: AblationCell, seed: int, *, keep_models: bool) -> None:
+    """Trains and measures a cell; resumes one that was stopped.
 
     Raises:
         KeyboardInterrupt: the training was interrupted; its checkpoint is kept.
-        UsageError: the run's folder holds another recipe.
+        UsageError: the run's folder holds a different recipe.
     """
     from spectra_nsa.evaluation.open import open_system
 
@@ -84,16 +86,16 @@ def run_cell(plan: Plan, cell: Cell, seed: int, *, keep_models: bool) -> None:
     clear_run(plan, cell, seed, keep_models=keep_models)
 
 
-def clear_run(plan: Plan, cell: Cell, seed: int, *, keep_models: bool) -> None:
-    """Deletes what a measured run needs no more: its checkpoints, and its model unless kept or the reference's."""
+def clear_run(plan: AblationPlan, cell: AblationCell, seed: int, *, keep_models: bool) -> None:
+    """Deletes the checkpoints of a measured run, and its model unless it is kept or the reference's."""
     run = plan.run_of(cell, seed)
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
     if not keep_models and cell.name != REFERENCE:
         shutil.rmtree(run / "model", ignore_errors=True)
 
 
-def run_baselines(plan: Plan) -> dict[str, Measured]:
-    """The untouched start, where there is one, and BM25 where a task ranks."""
+def run_baselines(plan: AblationPlan) -> dict[str, Figures]:
+    """Measures the untouched start, if there is one, and BM25, if a task ranks."""
     from spectra_nsa.core.seeds import set_seed
     from spectra_nsa.evaluation.bm25 import BM25System
     from spectra_nsa.evaluation.systems import DenseSystem
@@ -101,21 +103,21 @@ def run_baselines(plan: Plan) -> dict[str, Measured]:
 
     fingerprint = plan.fingerprint(plan.recipe)
     wanted = [plan.recipe.model.start is not None, any(task.kind in ("retrieval", "pairs") for task in plan.tasks)]
-    found = {}
+    figures = {}
     for name, is_wanted in zip(BASELINES, wanted, strict=True):
         folder = plan.folder / "baselines" / name
-        if is_wanted and read_measured(folder, fingerprint) is None:
+        if is_wanted and read_figures(folder, fingerprint) is None:
             set_seed(plan.recipe.train.seed)
             system: System = BM25System()
             if name == "start":
                 system = DenseSystem(name, open_start(plan.recipe).eval(), dim=plan.measures.dim)
             _measure(plan, folder, system, {"cell": name, "fingerprint": fingerprint})
-        if is_wanted and (measured := read_measured(folder, fingerprint)) is not None:
-            found[name] = measured
-    return found
+        if is_wanted and (measured := read_figures(folder, fingerprint)) is not None:
+            figures[name] = measured
+    return figures
 
 
-def _train(plan: Plan, cell: Cell, seed: int) -> None:
+def _train(plan: AblationPlan, cell: AblationCell, seed: int) -> None:
     from spectra_nsa.config.recipe import load_recipe
     from spectra_nsa.core.memory import release_memory
     from spectra_nsa.training.run import train
@@ -123,7 +125,7 @@ def _train(plan: Plan, cell: Cell, seed: int) -> None:
     run, recipe = plan.run_of(cell, seed), plan.recipe_of(cell, seed)
     begun = (run / "recipe.yaml").is_file()
     if begun and plan.fingerprint(load_recipe(run / "recipe.yaml")) != plan.fingerprint(recipe):
-        raise UsageError(f"{run} is a run of another recipe. Delete it, or give the part another name.")
+        raise UsageError(f"{run} is a run of another recipe. Delete it, or rename the part.")
     result = train(recipe, resume=run if begun else None)
     if result.interrupted:
         raise KeyboardInterrupt
@@ -131,7 +133,7 @@ def _train(plan: Plan, cell: Cell, seed: int) -> None:
     facts = {
         "steps": result.steps,
         "training_seconds": round(result.seconds, 2),
-        "seconds_per_step": result.seconds / taken if taken else None,  # nothing was left to do
+        "seconds_per_step": result.seconds / taken if taken else None,  # None if nothing was left to do
         "best": result.best,
     }
     write_json(run / TRAINED, facts)
@@ -140,7 +142,7 @@ def _train(plan: Plan, cell: Cell, seed: int) -> None:
 
 
 def _cost(run: Path, system: System, texts: Sequence[str]) -> dict[str, Any]:
-    """Parameters, milliseconds a text, and the largest memory that the run logged."""
+    """Returns parameters, milliseconds per text, and the largest memory that the run logged."""
     from spectra_nsa.evaluation.systems import DenseSystem
     from spectra_nsa.report.runlog import MEMORY, read_run
 
@@ -160,8 +162,13 @@ def _cost(run: Path, system: System, texts: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _measure(plan: Plan, folder: Path, system: System, facts: Mapping[str, Any], began: float | None = None) -> None:
-    """Measures on all tasks; `result.json` comes last. Its `seconds` are those of the training and since `began`."""
+def _measure(
+    plan: AblationPlan, folder: Path, system: System, facts: Mapping[str, Any], began: float | None = None
+) -> None:
+    """Measures a system on all tasks and writes `result.json` last.
+
+    Its `seconds` are those of the training plus those since `began`; ``None`` writes no `seconds`.
+    """
     import numpy as np
 
     from spectra_nsa.evaluation.run import evaluate

@@ -1,4 +1,4 @@
-"""From the runs of an ablation to effects, costs and verdicts: the document that `ablation.json` holds."""
+"""Effects, costs and verdicts from the runs of an ablation: the document in `ablation.json`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.results import environment
 from spectra_nsa.metrics.effects import Effect, holm, part_effects, pooled_variance, reach
-from spectra_nsa.workflows.ablate.cells import Measured
-from spectra_nsa.workflows.ablate.plan import HEADLINE, Cell, Plan
+from spectra_nsa.workflows.ablate.cells import Figures
+from spectra_nsa.workflows.ablate.plan import HEADLINE, AblationCell, AblationPlan
 
 if TYPE_CHECKING:
     import numpy as np
 
-Runs = Mapping[tuple[str, int], Measured]  # (cell's name, seed)
+Runs = Mapping[tuple[str, int], Figures]  # (cell's name, seed)
 LEVEL = 0.05
-_COSTS = ("seconds_per_step", "ms_per_text", "gpu_memory_gb", "parameters")  # memory_gb is of the process, all its runs
+_COSTS = ("seconds_per_step", "ms_per_text", "gpu_memory_gb", "parameters")  # memory_gb covers all runs of the process
 
 
 @dataclass(frozen=True)
@@ -32,35 +32,35 @@ class _Column:
 
     @property
     def key(self) -> str:
-        """Of the values of each item, but for Spearman's correlation, which has two arrays."""
+        """The key of the values of each item; Spearman's correlation has two arrays instead."""
         return f"{self.task}={self.name}/{self.metric}"
 
-    def value(self, one: Measured) -> float:
-        found = one.value(self.task, self.name, self.metric)
-        if found is None:
+    def value(self, figures: Figures) -> float:
+        value = figures.value(self.task, self.name, self.metric)
+        if value is None:
             raise SpectraError(
-                f"{self.metric} of {one.facts['cell']} on {self.name} is undefined: its cosines are all equal or no "
-                "numbers. A lower train.lr may help."
+                f"{self.metric} of {figures.facts['cell']} on {self.name} is undefined: its cosines are all equal or "
+                "not finite. A lower train.lr may help."
             )
-        return found
+        return value
 
-    def items(self, one: Measured) -> list[np.ndarray]:
+    def items(self, figures: Figures) -> list[np.ndarray]:
         names = ["cosine", "gold"] if self.task == "sts" else [self.metric]
-        return [one.items[f"{self.task}={self.name}/{name}"] for name in names]
+        return [figures.items[f"{self.task}={self.name}/{name}"] for name in names]
 
-    def draws(self, one: Measured) -> np.ndarray:
-        """(R,) bootstrap draws of the figure, of the same items for every run."""
+    def draws(self, figures: Figures) -> np.ndarray:
+        """Returns (R,) bootstrap draws of the figure, with the same items drawn for every run."""
         from spectra_nsa.metrics.bootstrap import correlation_draws, mean_draws
 
-        arrays = self.items(one)
+        arrays = self.items(figures)
         return correlation_draws(*arrays, method=self.metric) if len(arrays) == 2 else mean_draws(arrays[0])
 
 
-def ablation_document(plan: Plan, runs: Runs, baselines: Mapping[str, Measured]) -> dict[str, Any]:
-    """Everything that was found; docs/reference/files.md explains the fields.
+def ablation_document(plan: AblationPlan, runs: Runs, baselines: Mapping[str, Figures]) -> dict[str, Any]:
+    """Returns all results; docs/reference/files.md explains the fields.
 
     Raises:
-        SpectraError: a figure is undefined, or the tasks' data changed between two runs.
+        SpectraError: a figure is undefined, or the data of a task changed between two runs.
     """
     reference = plan.cells[0].name
     columns = [_Column(task.kind, task.name, HEADLINE[task.kind]) for task in plan.tasks]
@@ -104,13 +104,13 @@ def _check_items(columns: Sequence[_Column], runs: Runs) -> None:
             alike = len(arrays[0]) == len(known[0]) and all(map(np.array_equal, arrays[1:], known[1:]))
             if not alike:
                 raise SpectraError(
-                    f"{column.name} has other items now than when {first.facts['cell']} was measured. Put the data "
-                    "back, or name another folder: --output FOLDER."
+                    f"{column.name} has different items now than when {first.facts['cell']} was measured. Restore the "
+                    "data, or name another folder: --output FOLDER."
                 )
 
 
-def _same(plan: Plan, cell: Cell, columns: Sequence[_Column], runs: Runs, reference: str) -> bool:
-    """Whether a head that trains alone left every item as it was: then there is no effect to estimate."""
+def _same(plan: AblationPlan, cell: AblationCell, columns: Sequence[_Column], runs: Runs, reference: str) -> bool:
+    """Returns whether a detached head left every item unchanged, so that there is no effect to estimate."""
     import numpy as np
 
     assert cell.variant is not None
@@ -121,26 +121,28 @@ def _same(plan: Plan, cell: Cell, columns: Sequence[_Column], runs: Runs, refere
     )
 
 
-def _effects(plan: Plan, cells: Sequence[Cell], column: _Column, runs: Runs, reference: str) -> dict[str, Effect]:
-    """cell → effect. Heads that train alone have a pool of their own: their seeds hardly vary."""
+def _effects(
+    plan: AblationPlan, cells: Sequence[AblationCell], column: _Column, runs: Runs, reference: str
+) -> dict[str, Effect]:
+    """Returns cell → effect. Detached heads are pooled separately, because their seeds hardly vary."""
     import numpy as np
 
     draws = {(cell, seed): column.draws(runs[cell, seed])
              for cell in (reference, *(one.name for one in cells)) for seed in plan.seeds}  # fmt: skip
-    found: dict[str, Effect] = {}
-    for apart in (False, True):
+    effects: dict[str, Effect] = {}
+    for detached in (False, True):
         differences, mean_draws = {}, {}
         for cell in cells:
             assert cell.variant is not None
-            if cell.variant.detached != apart:
+            if cell.variant.detached != detached:
                 continue
             sign = 1 if cell.variant.adds else -1
             pairs = [((cell.name, seed), (reference, seed)) for seed in plan.seeds]
             differences[cell.name] = [sign * (column.value(runs[a]) - column.value(runs[b])) for a, b in pairs]
             mean_draws[cell.name] = sign * np.mean([draws[a] - draws[b] for a, b in pairs], axis=0)
         n = len(column.items(runs[reference, plan.seeds[0]])[0])
-        found |= part_effects(differences, mean_draws, n)
-    return {cell.name: found[cell.name] for cell in cells}
+        effects |= part_effects(differences, mean_draws, n)
+    return {cell.name: effects[cell.name] for cell in cells}
 
 
 def _effect_entry(column: _Column, one: Effect, adjusted: float) -> dict[str, Any]:
@@ -161,7 +163,9 @@ def _effect_entry(column: _Column, one: Effect, adjusted: float) -> dict[str, An
     }
 
 
-def _part_entry(plan: Plan, cell: Cell, effects: list[dict[str, Any]], runs: Runs, reference: str) -> dict[str, Any]:
+def _part_entry(
+    plan: AblationPlan, cell: AblationCell, effects: list[dict[str, Any]], runs: Runs, reference: str
+) -> dict[str, Any]:
     assert cell.variant is not None
     return {
         "part": cell.variant.part,
@@ -172,35 +176,35 @@ def _part_entry(plan: Plan, cell: Cell, effects: list[dict[str, Any]], runs: Run
         "same": not effects,
         "cost": {key: _ratio(plan, cell, key, runs, reference) for key in _COSTS},
         "effects": effects,
-        "verdict": verdict(effects, apart=cell.variant.detached),
+        "verdict": verdict(effects, detached=cell.variant.detached),
     }
 
 
-def verdict(effects: Sequence[Mapping[str, Any]], *, apart: bool) -> str:
-    """What the effects of a part amount to, in words; no effects are those of a head that left every item as it was."""
+def verdict(effects: Sequence[Mapping[str, Any]], *, detached: bool) -> str:
+    """Returns what the effects of a part amount to, in words; a detached head that changed no item has no effects."""
     if not effects:
         return "head alone: no gradient into the encoder, the same vectors by construction"
-    said = []
+    findings = []
     for word, sign in (("helps", 1), ("hurts", -1)):
         found = [one["name"] for one in effects if one["p_holm"] < LEVEL and one["value"] * sign > 0]
         if found:
-            said.append(word + (f" on {', '.join(found)}" if len(effects) > 1 else ""))
+            findings.append(word + (f" on {', '.join(found)}" if len(effects) > 1 else ""))
     for one in effects:
         if one["p_holm"] >= LEVEL:
             on = f" on {one['name']}" if len(effects) > 1 else ""
             largest = max(map(abs, one["ci"]))
-            said.append(
+            findings.append(
                 f"no difference seen larger than {largest:.4f}{on}"
                 if largest
                 else f"the same in every item{on}: too few steps or items to tell"
             )
-    if apart:
-        said.append("head alone: only through train.clip, which cuts all gradients by their common norm")
-    return "; ".join(said)
+    if detached:
+        findings.append("head alone: only through train.clip, which cuts all gradients by their common norm")
+    return "; ".join(findings)
 
 
-def _ratio(plan: Plan, cell: Cell, key: str, runs: Runs, reference: str) -> float | None:
-    """With the part over without it: the median over the seeds; ``None`` where it is not known."""
+def _ratio(plan: AblationPlan, cell: AblationCell, key: str, runs: Runs, reference: str) -> float | None:
+    """Returns the ratio of with to without the part, median over the seeds; ``None`` if it is unknown."""
     assert cell.variant is not None
     pairs = [(runs[cell.name, seed].facts.get(key), runs[reference, seed].facts.get(key)) for seed in plan.seeds]
     ratios = [(own / other) ** (1 if cell.variant.adds else -1) for own, other in pairs if own and other]
@@ -208,19 +212,19 @@ def _ratio(plan: Plan, cell: Cell, key: str, runs: Runs, reference: str) -> floa
 
 
 def _metric_entry(
-    plan: Plan,
+    plan: AblationPlan,
     column: _Column,
     effects: Mapping[str, Effect],
     runs: Runs,
     reference: str,
-    baselines: Mapping[str, Measured],
+    baselines: Mapping[str, Figures],
 ) -> dict[str, Any]:
     values = [column.value(runs[reference, seed]) for seed in plan.seeds]
-    apart = {cell.name for cell in plan.cells if cell.variant and cell.variant.detached}
-    kept = {name: one for name, one in effects.items() if name not in apart} or dict(effects)
+    detached = {cell.name for cell in plan.cells if cell.variant and cell.variant.detached}
+    kept = {name: effect for name, effect in effects.items() if name not in detached} or dict(effects)
     pooled = pooled_variance({name: one.seeds for name, one in kept.items()})
     found = reach(list(kept.values())) if kept else None
-    if found and not found.smallest:  # where nothing moved, nothing is known of what would be seen
+    if found and not found.smallest:  # if nothing changed, the smallest visible effect is unknown
         found = None
     return {
         "task": column.task,
@@ -237,7 +241,7 @@ def _metric_entry(
     }
 
 
-def _cell_entry(one: Measured, reference: Measured) -> dict[str, Any]:
+def _cell_entry(one: Figures, reference: Figures) -> dict[str, Any]:
     facts = {key: value for key, value in one.facts.items() if key not in ("schema", "fingerprint", "notes")}
     own, other = facts.get("seconds_per_step"), reference.facts.get("seconds_per_step")
     return facts | {"time_of_reference": round(own / other, 4) if own and other else None}

@@ -1,4 +1,4 @@
-"""What an ablation will do: its cells, checked before any work, and the folder they are kept in."""
+"""The plan of an ablation: its cells, checked before any work, and its folder."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 REFERENCE = "recipe"
 PLAN, RESULT = "plan.json", "result.json"
 HEADLINE = {"sts": "spearman", "retrieval": "ndcg@10", "pairs": "ndcg@10", "knn": "accuracy"}
-_TEXTS = 256  # that encoding is timed on
+_TEXTS = 256  # for timing the encoding
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """A recipe that is run from every seed: the reference, or the reference with one part turned over.
+class AblationCell:
+    """A recipe that runs from every seed: the reference, or the reference with one part switched.
 
     Attributes:
         name: `REFERENCE`, ``"without-X"`` or ``"with-X"``.
         variant: what differs from the reference; ``None`` for the reference.
-        recipe: of the first seed.
+        recipe: with the first seed.
     """
 
     name: str
@@ -43,8 +43,8 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measures:
-    """What every model is measured on: ``KIND=SOURCE`` each, at most `limit` rows, `dim` leading dimensions."""
+class MeasureOptions:
+    """How every model is measured: on tasks ``KIND=SOURCE``, at most `limit` rows, the `dim` leading dimensions."""
 
     tasks: Sequence[str]
     limit: int | None = None
@@ -52,67 +52,68 @@ class Measures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class AblationPlan:
     """A checked ablation.
 
     Attributes:
-        folder: where it is kept.
-        recipe: the reference's.
+        folder: the ablation's folder.
+        recipe: the reference.
         cells: the reference first.
         seeds: in the order in which they run.
-        measures: what is measured.
-        tasks: the same, with their data.
-        steps: of each cell.
-        rows: training rows.
-        texts: on which encoding is timed.
-        notes: what was left out, and why.
+        measures: how models are measured.
+        tasks: the tasks with their data.
+        steps: the steps of each cell.
+        rows: the number of training rows.
+        texts: for timing the encoding.
+        notes: parts that were skipped, and why.
     """
 
     folder: Path
     recipe: Recipe
-    cells: Sequence[Cell]
+    cells: Sequence[AblationCell]
     seeds: Sequence[int]
-    measures: Measures
+    measures: MeasureOptions
     tasks: Sequence[Task]
     steps: int
     rows: int
     texts: Sequence[str]
     notes: list[str] = field(default_factory=list)
 
-    def run_of(self, cell: Cell, seed: int) -> Path:
-        """The run's folder."""
+    def run_of(self, cell: AblationCell, seed: int) -> Path:
+        """Returns the folder of a run."""
         return self.folder / "runs" / f"{cell.name}-seed{seed}"
 
-    def recipe_of(self, cell: Cell, seed: int) -> Recipe:
-        """The recipe of a run."""
+    def recipe_of(self, cell: AblationCell, seed: int) -> Recipe:
+        """Returns the recipe of a run."""
         run = self.run_of(cell, seed)
         return with_values(cell.recipe, {"name": run.name, "output": str(run.parent), "train.seed": seed})
 
     def fingerprint(self, recipe: Recipe) -> str:
-        """Of what decides a run's figures: the recipe without its place, and what is measured."""
-        values = [_placeless(recipe), list(self.measures.tasks), self.measures.limit, self.measures.dim]
+        """Returns a digest of what determines a run's figures: the recipe without its folder, and the tasks."""
+        values = [_without_folder(recipe), list(self.measures.tasks), self.measures.limit, self.measures.dim]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def make_plan(
-    recipe: Recipe, *, folder: Path, parts: Sequence[str], own: Sequence[str], seeds: int, measures: Measures
-) -> Plan:
-    """Reads data and tasks, turns the parts over and checks every cell; trains nothing and writes nothing.
+    recipe: Recipe, *, folder: Path, parts: Sequence[str], custom: Sequence[str], seeds: int, measures: MeasureOptions
+) -> AblationPlan:
+    """Reads data and tasks, switches the parts and checks every cell; trains and writes nothing.
 
     Args:
         recipe: the reference.
-        folder: where the ablation is kept.
+        folder: the ablation's folder.
         parts: names of the catalogue; ``"all"`` for those that make sense for the recipe.
-        own: parts as ``NAME:key=value[,key=value…]``.
-        seeds: how many, from the recipe's on.
-        measures: what is measured.
+        custom: parts as ``NAME:key=value[,key=value…]``.
+        seeds: the number of seeds, counting up from the recipe's.
+        measures: how models are measured.
 
     Raises:
-        UsageError: no part or task, a part that makes no sense, cells of unequal length, or another ablation's folder.
+        UsageError: no part or task, a part that makes no sense, cells of unequal length, or a folder of a different
+            ablation.
         SpectraError: data or models that cannot be used.
     """
     _check_common(recipe, measures)
-    _check_parts(recipe, parts, own)
+    _check_parts(recipe, parts, custom)
     _check_names(recipe, measures)
     _check_folder(folder, recipe, measures)
     from spectra_nsa.evaluation.tasks import tasks_from
@@ -122,10 +123,10 @@ def make_plan(
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
     tasks, notes = tasks_from(measures.tasks, limit=measures.limit)
     rows = len(data.train)
-    cells = _cells(recipe, recipe_facts(recipe, data), parts, own, rows, notes)
-    one, other = data.columns[:2]
+    cells = _cells(recipe, recipe_facts(recipe, data), parts, custom, rows, notes)
+    left, right = data.columns[:2]
     first = data.train[: _TEXTS // 2]
-    return Plan(
+    return AblationPlan(
         folder=folder,
         recipe=recipe,
         cells=cells,
@@ -134,13 +135,13 @@ def make_plan(
         tasks=tasks,
         steps=steps_of(recipe, rows),
         rows=rows,
-        texts=[*first[one], *first[other]],
+        texts=[*first[left], *first[right]],
         notes=notes,
     )
 
 
 def recipe_facts(recipe: Recipe, data: TrainingData) -> RecipeFacts:
-    """What the recipe's model and data have."""
+    """Returns what the recipe's model and data have."""
     from spectra_nsa.models.checks import check_folder, resolve_folder
     from spectra_nsa.training.init.start import planned_config
 
@@ -153,59 +154,59 @@ def recipe_facts(recipe: Recipe, data: TrainingData) -> RecipeFacts:
     )
 
 
-def keep_plan(plan: Plan) -> None:
-    """Writes down whose folder it is, before the first run."""
+def keep_plan(plan: AblationPlan) -> None:
+    """Records which ablation the folder belongs to, before the first run."""
     write_json(plan.folder / PLAN, {"schema": 1, **_identity(plan.recipe, plan.measures)})
 
 
-def _identity(recipe: Recipe, measures: Measures) -> dict[str, Any]:
+def _identity(recipe: Recipe, measures: MeasureOptions) -> dict[str, Any]:
     return {
-        "recipe": _placeless(recipe),
+        "recipe": _without_folder(recipe),
         "tasks": list(measures.tasks),
         "limit": measures.limit,
         "dim": measures.dim,
     }
 
 
-def _placeless(recipe: Recipe) -> dict[str, Any]:
+def _without_folder(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude={"name", "output"})
 
 
-def _check_common(recipe: Recipe, measures: Measures) -> None:
+def _check_common(recipe: Recipe, measures: MeasureOptions) -> None:
     if not measures.tasks:
         raise UsageError(
             "ablate needs at least one --task KIND=SOURCE to measure the models on, such as sts=dev.jsonl."
         )
-    if twice := [task for task in measures.tasks if list(measures.tasks).count(task) > 1]:
-        raise UsageError(f"--task {twice[0]} is given twice: give it once.")
+    if repeated := [task for task in measures.tasks if list(measures.tasks).count(task) > 1]:
+        raise UsageError(f"--task {repeated[0]} is given twice: give it once.")
     if any(task.startswith("statistics=") for task in measures.tasks):
         raise UsageError(
-            "ablate compares item by item, and statistics has no items: measure on sts, retrieval, pairs or knn."
+            "ablate compares item by item, but statistics has no items: measure on sts, retrieval, pairs or knn."
         )
     if recipe.train.patience is not None:
         raise UsageError("train.patience would stop the cells at different steps: set train.patience=null.")
     if recipe.backup.to is not None:
-        raise UsageError("backup.to copies single runs, not an ablation's: set backup.to=null.")
+        raise UsageError("backup.to copies single runs, not those of an ablation: set backup.to=null.")
     if processes.count() > 1:
-        raise UsageError("ablate runs in one process: start it without torchrun or accelerate launch.")
+        raise UsageError("ablate runs in a single process: start it without torchrun or accelerate launch.")
 
 
-def _check_parts(recipe: Recipe, parts: Sequence[str], own: Sequence[str]) -> None:
-    """What can be told of the parts without data and model."""
+def _check_parts(recipe: Recipe, parts: Sequence[str], custom: Sequence[str]) -> None:
+    """Checks the parts as far as possible without data and model."""
     names = [name for name in parts if name != "all"]
     if unknown := [name for name in names if name not in PARTS]:
         raise unknown_name("part", unknown[0], PARTS)
-    for variant in map(custom_variant, own):
+    for variant in map(custom_variant, custom):
         apply_variant(recipe, variant)
         names.append(variant.part)
     if not names and "all" not in parts:
         raise UsageError("nothing to ablate: give --parts spectral,anchor,… (spectra ablate --list-parts), or --part.")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UsageError(f"part {twice[0]} is given twice: give it once.")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"part {repeated[0]} is given twice: give it once.")
 
 
-def _check_names(recipe: Recipe, measures: Measures) -> None:
-    """That what is trained and measured on is there, before libraries are loaded."""
+def _check_names(recipe: Recipe, measures: MeasureOptions) -> None:
+    """Checks that the sources exist, before libraries are loaded."""
     from spectra_nsa.evaluation.tasks import check_tasks
     from spectra_nsa.training.checks import check_names, check_recipe
 
@@ -214,58 +215,58 @@ def _check_names(recipe: Recipe, measures: Measures) -> None:
     check_tasks(measures.tasks)
 
 
-def _check_folder(folder: Path, recipe: Recipe, measures: Measures) -> None:
-    """That the folder is new, or holds this very ablation; more parts and seeds may come to it."""
+def _check_folder(folder: Path, recipe: Recipe, measures: MeasureOptions) -> None:
+    """Checks that the folder is new or holds this ablation; parts and seeds can be added to it."""
     if not (folder / PLAN).is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(f"{folder} holds something else than an ablation. Name another folder: --output FOLDER.")
+            raise UsageError(f"{folder} holds files that are not an ablation's. Name another folder: --output FOLDER.")
         return
     before, now = read_json(folder / PLAN), _identity(recipe, measures)
-    apart = [f"{key} was {old!r}, is {new!r}" for key, old, new in _differences(before, now)]
-    if apart:
-        shown = "; ".join(apart[:3]) + (f" and {len(apart) - 3} more" if len(apart) > 3 else "")
+    changes = [f"{key} was {old!r}, is {new!r}" for key, old, new in _differences(before, now)]
+    if changes:
+        shown = "; ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
         raise UsageError(
-            f"{folder} holds an ablation of another recipe or other tasks: {shown}. Set it back, or name another "
-            "folder: --output FOLDER."
+            f"{folder} holds an ablation of a different recipe or different tasks: {shown}. Set it back, or name "
+            "another folder: --output FOLDER."
         )
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
-    found = []
+    differences = []
     for key, new in now.items():
         old = before.get(key)
         if isinstance(old, dict) and isinstance(new, dict):
-            found += _differences(old, new, "" if key == "recipe" else f"{prefix}{key}.")
+            differences += _differences(old, new, "" if key == "recipe" else f"{prefix}{key}.")
         elif old != new:
-            found.append((prefix + key, old, new))
-    return found
+            differences.append((prefix + key, old, new))
+    return differences
 
 
 def _cells(
-    recipe: Recipe, facts: RecipeFacts, parts: Sequence[str], own: Sequence[str], rows: int, notes: list[str]
-) -> list[Cell]:
-    """The reference and a cell a part; of `all` those that make sense, the others becoming notes."""
-    cells = [Cell(name=REFERENCE, variant=None, recipe=recipe)]
+    recipe: Recipe, facts: RecipeFacts, parts: Sequence[str], custom: Sequence[str], rows: int, notes: list[str]
+) -> list[AblationCell]:
+    """Returns the reference and one cell for each part; with `all`, parts that make no sense become notes."""
+    cells = [AblationCell(name=REFERENCE, variant=None, recipe=recipe)]
     for name in PARTS if "all" in parts else parts:
         try:
             cells.append(_cell(variant_of(name, recipe, facts), recipe, rows))
         except SpectraError as error:
             if "all" not in parts:
                 raise
-            notes.append(f"left out: {str(error).rstrip('.')}")
-    return cells + [_cell(custom_variant(text), recipe, rows) for text in own]
+            notes.append(f"skipped: {str(error).rstrip('.')}")
+    return cells + [_cell(custom_variant(text), recipe, rows) for text in custom]
 
 
-def _cell(variant: Variant, recipe: Recipe, rows: int) -> Cell:
-    """The recipe with a part turned over: it takes as many steps, and its model can be built."""
+def _cell(variant: Variant, recipe: Recipe, rows: int) -> AblationCell:
+    """Returns the cell of a variant; checks that it takes the same number of steps and that its model can be built."""
     from spectra_nsa.training.init.start import planned_config
     from spectra_nsa.training.loop.arguments import steps_of
 
     changed = apply_variant(recipe, variant)
-    steps, own_steps = steps_of(recipe, rows), steps_of(changed, rows)
-    if own_steps != steps:
+    before, after = steps_of(recipe, rows), steps_of(changed, rows)
+    if after != before:
         raise UsageError(
-            f"part {variant.part} changes the number of steps from {steps} to {own_steps}, and cells are "
+            f"part {variant.part} changes the number of steps from {before} to {after}, and cells are "
             "compared at equal length. Set train.max_steps for all."
         )
     if any(key.startswith("model.") for key in variant.values):
@@ -273,4 +274,4 @@ def _cell(variant: Variant, recipe: Recipe, rows: int) -> Cell:
             planned_config(changed)
         except SpectraError as error:
             raise type(error)(f"part {variant.part}: {error}") from error
-    return Cell(name=variant.name, variant=variant, recipe=changed)
+    return AblationCell(name=variant.name, variant=variant, recipe=changed)

@@ -1,4 +1,4 @@
-"""`spectra ablate`: what each part of a recipe is worth, over several seeds, at equal length."""
+"""`spectra ablate`: the worth of each part of a recipe, over several seeds, with equal numbers of steps."""
 
 from __future__ import annotations
 
@@ -10,35 +10,34 @@ from collections.abc import Callable
 from typing import Any
 
 from spectra_nsa.core.files import atomic_write, held, write_json
-from spectra_nsa.workflows.ablate.cells import Measured, clear_run, read_measured, run_baselines, run_cell
+from spectra_nsa.workflows.ablate.cells import Figures, clear_run, read_figures, run_baselines, run_cell
 from spectra_nsa.workflows.ablate.effects import ablation_document
-from spectra_nsa.workflows.ablate.plan import Cell, Plan, keep_plan
+from spectra_nsa.workflows.ablate.plan import AblationCell, AblationPlan, keep_plan
 
 
-def ablate(plan: Plan, *, keep_models: bool = False, say: Callable[[str], None]) -> dict[str, Any]:
-    """Runs what has not run yet, and writes `ablation.json`, `ablation.md` and `report.html`.
+def ablate(plan: AblationPlan, *, keep_models: bool = False, say: Callable[[str], None]) -> dict[str, Any]:
+    """Runs the cells that are not done, and writes `ablation.json`, `ablation.md` and `report.html`.
 
-    All cells of a seed run before the next seed's, so that what stands after a while is a whole ablation of fewer
-    seeds.
+    All cells of one seed run before those of the next, so an ablation that is stopped is complete for fewer seeds.
 
     Args:
         plan: by `make_plan`.
-        keep_models: keep the weights of all cells; otherwise the reference's only.
+        keep_models: keep the weights of all cells; otherwise only the reference's.
         say: called with a line of progress before each cell.
 
     Returns:
-        What `ablation.json` holds.
+        the content of `ablation.json`.
 
     Raises:
-        KeyboardInterrupt: the same call goes on where this one was stopped.
-        UsageError: another process is at work in the folder.
+        KeyboardInterrupt: it was stopped; the same call resumes it.
+        UsageError: another process uses the folder.
     """
     keep_plan(plan)
     with held(plan.folder):
         return _run(plan, keep_models, say)
 
 
-def _run(plan: Plan, keep_models: bool, say: Callable[[str], None]) -> dict[str, Any]:
+def _run(plan: AblationPlan, keep_models: bool, say: Callable[[str], None]) -> dict[str, Any]:
     runs = [(cell, seed) for seed in plan.seeds for cell in plan.cells]
     done = {(cell.name, seed): measured for cell, seed in runs if (measured := _measured(plan, cell, seed)) is not None}
     if done:
@@ -47,7 +46,7 @@ def _run(plan: Plan, keep_models: bool, say: Callable[[str], None]) -> dict[str,
     clock = _Clock([one.facts["seconds"] for one in done.values()])
     for number, (cell, seed) in enumerate(runs, 1):
         if (cell.name, seed) in done:
-            clear_run(plan, cell, seed, keep_models=True)  # what an earlier call kept is not this one's to delete
+            clear_run(plan, cell, seed, keep_models=True)  # an earlier call may have kept its model
             continue
         say(f"[{number}/{len(runs)}] {cell.name}, seed {seed}{clock.left(len(runs) - len(done))}")
         with clock:
@@ -60,12 +59,12 @@ def _run(plan: Plan, keep_models: bool, say: Callable[[str], None]) -> dict[str,
     return document
 
 
-def _measured(plan: Plan, cell: Cell, seed: int) -> Measured | None:
-    return read_measured(plan.run_of(cell, seed), plan.fingerprint(plan.recipe_of(cell, seed)))
+def _measured(plan: AblationPlan, cell: AblationCell, seed: int) -> Figures | None:
+    return read_figures(plan.run_of(cell, seed), plan.fingerprint(plan.recipe_of(cell, seed)))
 
 
 class _Clock:
-    """How long runs took, those of an earlier call too."""
+    """Durations of runs, including those of an earlier call."""
 
     def __init__(self, seconds: list[float]) -> None:
         self._seconds = seconds
@@ -78,18 +77,18 @@ class _Clock:
         self._seconds.append(time.monotonic() - self._began)
 
     def left(self, runs: int) -> str:
-        """What is left, and when it will be over; ``""`` before the first run."""
+        """Returns the remaining time and the end of the ablation; ``""`` before the first run."""
         from spectra_nsa.report.frame import duration
 
         if not self._seconds:
             return ""
         seconds = runs * statistics.mean(self._seconds)
-        over = datetime.datetime.now() + datetime.timedelta(seconds=seconds)
-        return f"; about {duration(seconds)} left, until {over:%H:%M}"
+        end = datetime.datetime.now() + datetime.timedelta(seconds=seconds)
+        return f"; about {duration(seconds)} left, until {end:%H:%M}"
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
-    """What `--dry-run` shows."""
+def plan_document(plan: AblationPlan) -> dict[str, Any]:
+    """Returns what `--dry-run` shows."""
     return {
         "schema": 1,
         "folder": str(plan.folder),
@@ -115,7 +114,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _write(plan: Plan, document: dict[str, Any]) -> None:
+def _write(plan: AblationPlan, document: dict[str, Any]) -> None:
     from spectra_nsa.report.ablation import ablation_markdown, ablation_page
 
     write_json(plan.folder / "ablation.json", document)

@@ -1,1 +1,1 @@
-"""Distillation of a model into a smaller one."""
+"""Distillation: a smaller student of a model, trained or static, and how it compares with its teacher."""

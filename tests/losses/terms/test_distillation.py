@@ -13,7 +13,7 @@ from sentence_transformers.sentence_transformer.losses import EmbedDistillLoss, 
 from sentence_transformers.util import pairwise_cos_sim
 
 import spectra_nsa as sp
-from spectra_nsa.config.sections import LossSection
+from spectra_nsa.config.loss_sections import LossSection
 from spectra_nsa.config.terms import MARGIN_SCORES, TARGET_VECTORS, TEACHER_VECTORS, TERM_FACTS
 from spectra_nsa.losses.stack import LossStack
 from spectra_nsa.losses.terms import distillation

@@ -73,7 +73,7 @@ def test_a_resumed_run_ends_with_the_same_codes(tmp_path: Path, start: Path, pai
     assert all(torch.equal(value, found[name]) for name, value in wanted.items())
 
 
-def test_too_few_texts_leave_the_codes_and_say_so(
+def test_too_few_texts_leave_the_codes_and_warn(
     tmp_path: Path, start: Path, pairs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = [recipe_of(tmp_path / k, start, pairs, "data.limit=60", f"train.fit_codes={k}") for k in ("0", "900")]
@@ -83,7 +83,7 @@ def test_too_few_texts_leave_the_codes_and_say_so(
     assert "60 training texts are too few" in said and "train.fit_codes=0" in said and "spectra codes fit" in said
 
 
-def test_the_first_anchors_tell_most() -> None:
+def test_the_first_anchors_carry_most() -> None:
     generator = torch.Generator().manual_seed(0)
     shared = torch.randn(3_000, 40, generator=generator) * torch.linspace(2, 0.1, 40)
     left, right = (
@@ -100,7 +100,7 @@ def test_the_first_anchors_tell_most() -> None:
     assert found(slice(0, 40)) > found(slice(0, 8))
 
 
-def test_without_hash_the_anchors_are_fitted_alone(tmp_path: Path, start: Path, pairs: Path) -> None:
+def test_without_the_hash_only_the_anchors_are_fitted(tmp_path: Path, start: Path, pairs: Path) -> None:
     more = ["model.bridge=false"]
     runs = [train(recipe_of(tmp_path / k, start, pairs, *more, f"train.fit_codes={k}")) for k in ("0", "1200")]
     before, after = (load_file(run.folder / "model" / "model.safetensors") for run in runs)

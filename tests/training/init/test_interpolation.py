@@ -1,4 +1,4 @@
-"""`train.interpolate` keeps a share of what the encoder learned, and all of what the heads did."""
+"""`train.interpolate` keeps a share of what the encoder learned, and all of what the heads learned."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from spectra_nsa.training.run import train
 from tests.builders import WORDS
 
 
-def test_the_kept_model_stands_between_start_and_end(
-    tmp_path: Path, start: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_model_is_between_start_and_end(tmp_path: Path, start: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [json.dumps({"anchor": f"{a} {b}", "positive": f"{b} {a} now"}) for a in WORDS[:8] for b in WORDS[8:16]]
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("\n".join(rows) + "\n", encoding="utf-8")
@@ -38,7 +36,7 @@ def test_the_kept_model_stands_between_start_and_end(
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6, msg=name)
     assert not torch.equal(kept["anchors.anchors.weight"], warm_start(start).spectra.anchors.anchors.weight)
     said = capsys.readouterr().err
-    assert f"0.4 of the way from the start: dev_ndcg@10 {mixed.best['dev_ndcg@10']:.4f}" in said
+    assert f"interpolated with the start, share 0.4: dev_ndcg@10 {mixed.best['dev_ndcg@10']:.4f}" in said
 
 
 @pytest.mark.parametrize("share", ["0", "1.1"])
@@ -47,6 +45,6 @@ def test_it_is_a_share(share: str) -> None:
         load_recipe(None, [f"train.interpolate={share}"])
 
 
-def test_without_a_start_there_is_nothing_to_draw_back_to() -> None:
+def test_without_a_start_there_is_nothing_to_interpolate_with() -> None:
     with pytest.raises(UsageError, match=r"model\.start"):
         train(load_recipe(None, ["model.size=small", "data.train=python:stdlib", "train.interpolate=0.5"]))

@@ -1,4 +1,4 @@
-"""What the entity head is fitted to before training."""
+"""The start of the entity head."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_rare_tokens_weigh_more_and_the_embedding_stays(model: SpectraSentenceTr
     assert np.array_equal(model.encode(["open the file"]), before)
 
 
-def test_a_model_that_has_a_table_keeps_all_it_has(model: SpectraSentenceTransformer) -> None:
+def test_a_model_with_a_table_keeps_it(model: SpectraSentenceTransformer) -> None:
     torch.nn.init.uniform_(model.spectra.entity.prior.idf)
     before = {name: value.clone() for name, value in model.spectra.state_dict().items()}
     fit_rarity(model, ROWS)
@@ -43,7 +43,7 @@ def test_a_model_that_has_a_table_keeps_all_it_has(model: SpectraSentenceTransfo
 
 
 def test_the_projection_does_not_depend_on_padding(model: SpectraSentenceTransformer) -> None:
-    """A long text among the short ones pads them: their pooled states stay."""
+    """A long text pads the short ones in its batch; their pooled states do not change."""
     from spectra_nsa.training.init.rarity import _pooled
 
     alone = _pooled(model, ["the file"])

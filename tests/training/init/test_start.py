@@ -1,4 +1,4 @@
-"""The model that a recipe starts from: with another tokenizer, with other positions."""
+"""The model that a recipe starts from, with a different tokenizer or positions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def words(tmp_path: Path) -> Path:
     return tmp_path / "words"
 
 
-def test_a_checkpoint_takes_the_vocabulary_and_says_how_much_it_had(
+def test_a_checkpoint_gets_the_vocabulary_and_reports_what_it_had(
     make_bert: Callable[..., Path], words: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = make_bert()
@@ -49,7 +49,7 @@ def test_its_own_tokenizer_changes_nothing(make_bert: Callable[..., Path], capsy
     assert torch.equal(*(one.spectra.encoder.embeddings.tokens.weight for one in (same, plain)))
 
 
-def test_a_run_trains_saves_and_goes_on_with_it(
+def test_a_run_trains_saves_and_resumes_with_it(
     make_bert: Callable[..., Path], words: Path, tiny_pairs: Callable[..., Path], tmp_path: Path
 ) -> None:
     keys = [f"model.start={make_bert()}", f"model.tokenizer={words}", f"data.train={tiny_pairs(rows=40)}"]
@@ -74,7 +74,7 @@ def test_positions_are_chosen_from_scratch(words: Path) -> None:
     assert abs(there - back).max() > 1e-5, "the order of the words is seen"
 
 
-def test_a_start_has_positions_already(make_bert: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_start_keeps_its_positions(make_bert: Callable[..., Path], tmp_path: Path) -> None:
     source = make_bert()
     with pytest.raises(SpectraError, match=r"model\.position: .* has learned positions"):
         open_start(load_recipe(None, [f"model.start={source}", "model.position=rope"]))

@@ -1,4 +1,4 @@
-"""A model from scratch that begins with another's words is, untrained, about that one's static student."""
+"""A model from scratch that starts from another's words approximates, untrained, that model's static student."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def wanted(start: Path, texts: list[str]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("size", "changes"), SHAPES)
-def test_it_begins_as_a_static_student(start: Path, size: str, changes: dict[str, object]) -> None:
+def test_it_starts_as_a_static_student(start: Path, size: str, changes: dict[str, object]) -> None:
     texts = ROWS["text"][::37]
 
     def agreement(model: SpectraSentenceTransformer) -> float:
@@ -96,7 +96,7 @@ def test_rows_are_equally_long_and_padding_is_zero(start: Path) -> None:
     assert model.spectra.encoder.layers[-1].ffn_norm.weight[-1] == 0
 
 
-def test_what_it_cannot_begin_with(start: Path) -> None:
+def test_what_it_cannot_start_from(start: Path) -> None:
     with pytest.raises(UsageError, match=r"model\.words: pooling cls takes no mean"):
         begin_with_words(fresh(start, "small", pooling="cls"), str(start), ROWS)
     with pytest.raises(UsageError, match="pooling mean_max"):
@@ -114,16 +114,14 @@ def test_states_have_no_mean(start: Path) -> None:
     assert np.linalg.norm(z.mean(0)) < 0.05 * np.linalg.norm(z, axis=1).mean()
 
 
-def test_a_source_that_tells_no_pieces_apart_is_refused(
-    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_source_with_equal_vectors_is_refused(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     same = np.ones((1, 32)) / 32**0.5
     monkeypatch.setattr(Teacher, "encode", lambda self, texts, *_: same.repeat(len(texts), 0).astype(np.float32))
-    with pytest.raises(SpectraError, match=r"gives one vector for all \d+ pieces"):
+    with pytest.raises(SpectraError, match=r"gives the same vector for all \d+ pieces"):
         begin_with_words(fresh(start, "small"), str(start), ROWS)
 
 
-def test_a_run_without_teachers_goes_on_without_the_source(start: Path, tmp_path: Path) -> None:
+def test_a_run_without_teachers_resumes_without_the_source(start: Path, tmp_path: Path) -> None:
     rows = [{"anchor": f"{a} {b}", "positive": f"{b} {a}"} for a in WORDS[:7] for b in WORDS[8:16]]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     source = tmp_path / "source"

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from spectra_nsa.cli.main import app
+from spectra_nsa.config.loss_sections import TermsSection
 from spectra_nsa.config.recipe import load_recipe
-from spectra_nsa.config.sections import TermsSection
 from spectra_nsa.training.run import train
 from tests.builders import WORDS
 

@@ -17,8 +17,8 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 import spectra_nsa as sp
+from spectra_nsa.config.loss_sections import LossSection
 from spectra_nsa.config.recipe import Recipe, load_recipe
-from spectra_nsa.config.sections import LossSection
 from spectra_nsa.config.terms import TARGET_VECTORS, TEACHER_VECTORS, TERM_FACTS
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError

@@ -20,8 +20,8 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 import spectra_nsa as sp
+from spectra_nsa.config.loss_sections import LossSection
 from spectra_nsa.config.recipe import Recipe, load_recipe
-from spectra_nsa.config.sections import LossSection
 from spectra_nsa.config.terms import TERM_FACTS
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError

@@ -25,8 +25,8 @@ from spectra_nsa.training.init.layers import best_layers, keep_layers
 from spectra_nsa.training.init.start import open_start
 from spectra_nsa.training.run import train
 from spectra_nsa.training.teacher import vectors as teachers
-from spectra_nsa.training.teacher.lookup import Teaching, open_teaching, read_scores
-from spectra_nsa.training.teacher.vectors import planned, teacher_vectors
+from spectra_nsa.training.teacher.lookup import DistillationSource, open_distillation, read_scores
+from spectra_nsa.training.teacher.vectors import plan_vectors, teacher_vectors
 from tests.builders import WORDS, bert_folder
 
 TEXTS = [f"{a} {b}" for a in WORDS[:6] for b in WORDS[6:12]]
@@ -62,24 +62,24 @@ def table(texts: list[str] = TEXTS) -> Dataset:
     return Dataset.from_dict({"anchor": texts, "positive": texts[::-1]})
 
 
-def test_each_text_is_encoded_once_and_found_again(start: Path, calls: list[int]) -> None:
+def test_each_text_is_encoded_once_and_looked_up_again(start: Path, calls: list[int]) -> None:
     teacher = open_teacher(start)
-    assert planned(teacher, table(), ["anchor", "positive"])["to_encode"] == len(TEXTS)
+    assert plan_vectors(teacher, table(), ["anchor", "positive"])["to_encode"] == len(TEXTS)
     found = teacher_vectors(teacher, table(), ["anchor", "positive"])
     assert calls == [16, 16, 4]
     wanted = sp.warm_start(start).encode(TEXTS)
     np.testing.assert_allclose(found.of(TEXTS, "positive"), wanted, atol=2e-2)
     again = teacher_vectors(teacher, table(TEXTS[::-1]), ["anchor", "positive"])
-    assert len(calls) == 3 and planned(teacher, table(), ["anchor"])["to_encode"] == 0
+    assert len(calls) == 3 and plan_vectors(teacher, table(), ["anchor"])["to_encode"] == 0
     np.testing.assert_array_equal(again.of(TEXTS, "anchor"), found.of(TEXTS, "anchor"))
-    with pytest.raises(SpectraError, match="no entry"):
+    with pytest.raises(SpectraError, match="no vector in the cache"):
         found.of(["never seen"], "anchor")
 
 
-def test_texts_that_were_added_are_all_that_is_encoded(start: Path, calls: list[int]) -> None:
+def test_only_added_texts_are_encoded(start: Path, calls: list[int]) -> None:
     teacher, columns = open_teacher(start), ["anchor"]
     some = teacher_vectors(teacher, table(TEXTS[:20]), columns)
-    assert sum(calls) == 20 and planned(teacher, table(), columns)["to_encode"] == len(TEXTS) - 20
+    assert sum(calls) == 20 and plan_vectors(teacher, table(), columns)["to_encode"] == len(TEXTS) - 20
     found = teacher_vectors(teacher, table(), columns)
     assert sum(calls) == len(TEXTS)
     np.testing.assert_array_equal(found.of(TEXTS[:20], "anchor"), some.of(TEXTS[:20], "anchor"))
@@ -90,7 +90,7 @@ def test_texts_that_were_added_are_all_that_is_encoded(start: Path, calls: list[
     np.testing.assert_array_equal(fewer.of(TEXTS[5:9], "anchor"), found.of(TEXTS[5:9], "anchor"))
 
 
-def test_other_weights_or_prompts_are_another_entry(start: Path, tmp_path: Path, calls: list[int]) -> None:
+def test_different_weights_or_prompts_are_a_different_entry(start: Path, tmp_path: Path, calls: list[int]) -> None:
     teacher_vectors(open_teacher(start), table(), ["anchor"])
     copied = shutil.copytree(start, tmp_path / "copy")
     teacher_vectors(open_teacher(copied), table(), ["anchor"])
@@ -107,7 +107,7 @@ def test_other_weights_or_prompts_are_another_entry(start: Path, tmp_path: Path,
     assert not np.allclose(both.of(TEXTS[:1], "anchor"), both.of(TEXTS[:1], "positive"))
 
 
-def test_work_that_was_stopped_goes_on(start: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoding_that_was_stopped_resumes(start: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = open_teacher(start)
     counted = Teacher.encode
 
@@ -120,14 +120,14 @@ def test_work_that_was_stopped_goes_on(start: Path, calls: list[int], monkeypatc
     with pytest.raises(KeyboardInterrupt):
         teacher_vectors(teacher, table(), ["anchor"])
     monkeypatch.setattr(Teacher, "encode", counted)
-    assert planned(teacher, table(), ["anchor"])["to_encode"] == 4
+    assert plan_vectors(teacher, table(), ["anchor"])["to_encode"] == 4
     found = teacher_vectors(teacher, table(), ["anchor"])
     assert calls == [16, 16, 4]
     np.testing.assert_allclose(found.of(TEXTS, "anchor"), teacher.encode(TEXTS, "anchor"), atol=2e-2)
     assert not list(cache_folder("teachers").glob(".*"))
 
 
-def test_an_entry_cut_short_is_made_anew(start: Path, calls: list[int]) -> None:
+def test_a_truncated_entry_is_computed_again(start: Path, calls: list[int]) -> None:
     teacher_vectors(open_teacher(start), table(), ["anchor"])
     (file,) = cache_folder("teachers").glob("*/vectors.f16")
     file.write_bytes(file.read_bytes()[:-2])
@@ -167,7 +167,7 @@ def test_a_resumed_run_with_teachers_ends_bit_identical(recipe: Callable[..., Re
     assert logged(whole.folder, "distill_embedding") == losses
 
 
-def test_single_texts_train_a_student_with_a_teacher_alone(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_single_texts_train_a_student_with_only_a_teacher(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     (tmp_path / "texts.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in TEXTS))
     with pytest.raises(SpectraError, match="texts; training needs pairs"):
         train(recipe(f"data.train={tmp_path / 'texts.jsonl'}"))
@@ -181,16 +181,18 @@ def test_single_texts_train_a_student_with_a_teacher_alone(recipe: Callable[...,
     assert sp.load(result.folder / "model").spectra.config.num_hidden_layers == 1
 
 
-def teaching(recipe: Recipe) -> tuple[Teaching, Any]:
+def teaching(recipe: Recipe) -> tuple[DistillationSource, Any]:
     whole = recipe.data.model_copy(update={"dev_rows": 0})
     data = load_training_data(whole, seed=0, quarantine=None, distill=recipe.distill)
     student = open_start(recipe)
-    found = open_teaching(recipe, data, student)
+    found = open_distillation(recipe, data, student)
     assert found is not None
     return found, student
 
 
-def test_several_teachers_are_one_of_mean_cosines(recipe: Callable[..., Recipe], start: Path, wide: Path) -> None:
+def test_several_teachers_are_one_with_their_mean_cosines(
+    recipe: Callable[..., Recipe], start: Path, wide: Path
+) -> None:
     found, _ = teaching(recipe(f"distill.teachers=[{start}, {wide}]", "distill.weights=[1, 3]"))
     vectors = found.vectors(TWISTED, "positive")
     each = [open_teacher(name).encode(TWISTED, "positive") for name in (start, wide)]
@@ -216,7 +218,7 @@ def test_a_wider_target_has_the_teachers_cosines_and_an_equal_one_the_teachers_v
     recipe: Callable[..., Recipe], start: Path, wide: Path
 ) -> None:
     found, _ = teaching(recipe(f"model.start={wide}", f"distill.teachers=[{start}]"))
-    brought = found.brought([{"anchor": f"{WORDS[0]} {b}", "positive": f"{b} {WORDS[0]}"} for b in WORDS[8:12]],
+    brought = found.inputs([{"anchor": f"{WORDS[0]} {b}", "positive": f"{b} {WORDS[0]}"} for b in WORDS[8:12]],
                             ["anchor", "positive"])  # fmt: skip
     assert brought["anchor_target"].shape == (4, 48)
     cosines = [brought[f"anchor_{name}"] @ brought[f"anchor_{name}"].T for name in ("target", "teacher")]
@@ -241,7 +243,7 @@ def test_layers_are_copied_exactly(wide: Path, recipe: Callable[..., Recipe], tm
             keep_layers(sp.warm_start(wide), wrong)
 
 
-def test_the_layers_that_are_missed_least_go(wide: Path) -> None:
+def test_the_least_useful_layers_are_dropped(wide: Path) -> None:
     model = sp.warm_start(wide)
     before = model.encode(TEXTS[:6])
     with torch.no_grad():  # layer 2 of four gives back what it got, nearly
@@ -269,7 +271,7 @@ def test_given_scores_are_looked_up_and_checked(tmp_path: Path, recipe: Callable
     mined = f"data.train={tmp_path / 'mined.jsonl'}"
     base = recipe(mined, "distill.scores=[good, bad]", "loss.terms.margin_mse.weight=9")
     found, _ = teaching(base)
-    brought = found.brought(rows[3:5], ["anchor", "positive", "negative"])
+    brought = found.inputs(rows[3:5], ["anchor", "positive", "negative"])
     assert set(brought) == {"positive_margin_score", "negative_margin_score"}
     torch.testing.assert_close(brought["negative_margin_score"], torch.tensor([-3 / 40, -4 / 40]))
     assert logged(train(base).folder, "margin_mse")
@@ -287,11 +289,11 @@ def test_scores_in_lists_are_read_as_mining_leaves_them(tmp_path: Path, recipe: 
             for i in range(40)]  # fmt: skip
     (tmp_path / "mined.jsonl").write_text("\n".join(map(json.dumps, rows)))
     base = recipe(f"data.train={tmp_path / 'mined.jsonl'}", "distill.scores=[scores]")
-    brought = teaching(base)[0].brought(rows[3:5], ["anchor", "positive", "negative"])
+    brought = teaching(base)[0].inputs(rows[3:5], ["anchor", "positive", "negative"])
     torch.testing.assert_close(brought["positive_margin_score"], torch.tensor([3 / 40, 4 / 40]))
     torch.testing.assert_close(brought["negative_margin_score"], torch.tensor([-3 / 40, -4 / 40]))
     columns = ["anchor", "positive", "negative", "negative_2"]
-    with pytest.raises(SpectraError, match="needs 3 scores a row"):
+    with pytest.raises(SpectraError, match="needs 3 scores in each row"):
         read_scores(Dataset.from_list([{**row, "negative_2": "x"} for row in rows]), columns, ["scores"])
 
 

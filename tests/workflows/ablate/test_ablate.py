@@ -1,4 +1,4 @@
-"""An ablation from end to end, with a tiny model: what it leaves, what it skips, goes on with and refuses."""
+"""An ablation from end to end with a tiny model: what it writes, skips, resumes and refuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.evaluation.open import open_system
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.workflows.ablate.effects import verdict
-from spectra_nsa.workflows.ablate.plan import Measures, Plan, make_plan
+from spectra_nsa.workflows.ablate.plan import AblationPlan, MeasureOptions, make_plan
 from spectra_nsa.workflows.ablate.run import ablate, plan_document
 from tests.builders import WORDS, bert_folder
 from tests.tools.fork_server import ForkServer
@@ -54,8 +54,12 @@ def recipe_of(home: Path, *more: str) -> Recipe:
     return load_recipe(None, [*base, *more])
 
 
-def plan_of(home: Path, folder: Path, *more: str, seeds: int = 2, **options: Any) -> Plan:
-    options = {"parts": PARTS_HERE, "own": (), "measures": Measures(tasks=[f"sts={home / 'dev.jsonl'}"])} | options
+def plan_of(home: Path, folder: Path, *more: str, seeds: int = 2, **options: Any) -> AblationPlan:
+    options = {
+        "parts": PARTS_HERE,
+        "custom": (),
+        "measures": MeasureOptions(tasks=[f"sts={home / 'dev.jsonl'}"]),
+    } | options
     return make_plan(recipe_of(home, *more), folder=folder, seeds=seeds, **options)
 
 
@@ -63,7 +67,7 @@ def plan_of(home: Path, folder: Path, *more: str, seeds: int = 2, **options: Any
 def done(home: Path) -> tuple[Path, dict[str, Any], list[str]]:
     """Two parts, two seeds, two tasks."""
     folder, said = home / "done", []
-    measures = Measures(tasks=[f"sts={home / 'dev.jsonl'}", f"pairs={home / 'pairs.jsonl'}"])
+    measures = MeasureOptions(tasks=[f"sts={home / 'dev.jsonl'}", f"pairs={home / 'pairs.jsonl'}"])
     document = ablate(plan_of(home, folder, measures=measures), say=said.append)
     return folder, document, said
 
@@ -115,13 +119,13 @@ def test_effects_are_with_minus_without_on_each_seed(done: tuple[Path, dict[str,
     assert matryoshka["cost"]["seconds_per_step"] > 0 and matryoshka["cost"]["parameters"] == 1
 
 
-def test_a_head_alone_is_said_to_change_nothing(done: tuple[Path, dict[str, Any], list[str]]) -> None:
+def test_a_detached_head_is_said_to_change_nothing(done: tuple[Path, dict[str, Any], list[str]]) -> None:
     (anchor,) = [one for one in done[1]["parts"] if one["part"] == "anchor"]
     assert anchor["same"] and anchor["effects"] == [] and "by construction" in anchor["verdict"]
     assert "the same" in (done[0] / "ablation.md").read_text()
 
 
-def test_a_head_alone_that_shares_the_clip_is_measured(home: Path, tmp_path: Path) -> None:
+def test_a_detached_head_that_shares_the_clip_is_measured(home: Path, tmp_path: Path) -> None:
     plan = plan_of(home, tmp_path / "out", "train.clip=0.05", parts=["anchor"], seeds=1)
     (anchor,) = ablate(plan, say=lambda line: None)["parts"]
     assert not anchor["same"] and "train.clip" in anchor["verdict"]  # though ranks, and so the figure, may be equal
@@ -132,7 +136,7 @@ def test_again_nothing_runs_and_more_seeds_come_to_it(
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(done[0], folder)
-    measures = Measures(tasks=[f"sts={home / 'dev.jsonl'}", f"pairs={home / 'pairs.jsonl'}"])
+    measures = MeasureOptions(tasks=[f"sts={home / 'dev.jsonl'}", f"pairs={home / 'pairs.jsonl'}"])
     said: list[str] = []
     again = ablate(plan_of(home, folder, measures=measures), say=said.append)
     assert said == ["6 of 6 runs are done already"]
@@ -166,9 +170,9 @@ def test_the_command_shows_what_is_done(
 
 def test_what_moved_nothing_is_not_called_proof() -> None:
     still = {"name": "dev", "value": 0.0, "p_holm": 1.0, "ci": [0.0, 0.0]}
-    assert verdict([still], apart=False) == "the same in every item: too few steps or items to tell"
+    assert verdict([still], detached=False) == "the same in every item: too few steps or items to tell"
     moved = still | {"ci": [-0.01, 0.02]}
-    assert verdict([moved], apart=False) == "no difference seen larger than 0.0200"
+    assert verdict([moved], detached=False) == "no difference seen larger than 0.0200"
 
 
 def test_the_command_lists_the_parts() -> None:
@@ -177,40 +181,40 @@ def test_the_command_lists_the_parts() -> None:
 
 
 def test_a_foreign_recipe_or_folder_is_refused(done: tuple[Path, dict[str, Any], list[str]], home: Path) -> None:
-    measures = Measures(tasks=[f"sts={home / 'dev.jsonl'}", f"pairs={home / 'pairs.jsonl'}"])
+    measures = MeasureOptions(tasks=[f"sts={home / 'dev.jsonl'}", f"pairs={home / 'pairs.jsonl'}"])
     with pytest.raises(UsageError, match=r"train\.lr was 0\.001, is 0\.002.*--output"):
         plan_of(home, done[0], "train.lr=2e-3", measures=measures)
     with pytest.raises(UsageError, match="tasks was"):
         plan_of(home, done[0])
-    with pytest.raises(UsageError, match="something else than an ablation"):
+    with pytest.raises(UsageError, match="files that are not an ablation"):
         plan_of(home, home)
 
 
-def test_a_part_of_ones_own_under_an_old_name_is_refused(home: Path, tmp_path: Path) -> None:
+def test_a_custom_part_under_an_old_name_is_refused(home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    ablate(plan_of(home, folder, parts=(), own=["slow:train.lr=1e-4"], seeds=1), say=lambda line: None)
+    ablate(plan_of(home, folder, parts=(), custom=["slow:train.lr=1e-4"], seeds=1), say=lambda line: None)
     with pytest.raises(UsageError, match="another recipe"):
-        ablate(plan_of(home, folder, parts=(), own=["slow:train.lr=1e-5"], seeds=1), say=lambda line: None)
+        ablate(plan_of(home, folder, parts=(), custom=["slow:train.lr=1e-5"], seeds=1), say=lambda line: None)
 
 
-def test_other_items_are_noticed(home: Path, tmp_path: Path) -> None:
+def test_changed_items_are_noticed(home: Path, tmp_path: Path) -> None:
     dev = tmp_path / "dev.jsonl"
     lines = (home / "dev.jsonl").read_text().splitlines()
     dev.write_text("\n".join(lines))
-    options: dict[str, Any] = {"measures": Measures(tasks=[f"sts={dev}"]), "parts": ["anchor"]}
+    options: dict[str, Any] = {"measures": MeasureOptions(tasks=[f"sts={dev}"]), "parts": ["anchor"]}
     ablate(plan_of(home, tmp_path / "out", seeds=1, **options), say=lambda line: None)
     dev.write_text("\n".join(lines[:-3]))
-    with pytest.raises(SpectraError, match="other items"):
+    with pytest.raises(SpectraError, match="different items"):
         ablate(plan_of(home, tmp_path / "out", seeds=2, **options), say=lambda line: None)
 
 
 def test_every_part_builds_or_says_why_not(home: Path, tmp_path: Path) -> None:
     plan = plan_of(home, tmp_path / "out", parts=["all"])
-    left_out = [note for note in plan.notes if note.startswith("left out")]
-    assert len(plan.cells) - 1 + len(left_out) == len(PARTS)
-    assert len(left_out) == 8 and "gate_lr" in left_out[0]
-    assert all("give pairs with a score" in note.lower() for note in left_out[1:5])
-    assert all("nothing to learn from" in note for note in left_out[5:])
+    skipped = [note for note in plan.notes if note.startswith("skipped")]
+    assert len(plan.cells) - 1 + len(skipped) == len(PARTS)
+    assert len(skipped) == 8 and "gate_lr" in skipped[0]
+    assert all("give pairs with a score" in note.lower() for note in skipped[1:5])
+    assert all("nothing to learn from" in note for note in skipped[5:])
     assert len({cell.recipe.to_yaml() for cell in plan.cells}) == len(plan.cells)
     assert not (tmp_path / "out").exists(), "a plan writes nothing"
 
@@ -220,13 +224,13 @@ def test_every_part_builds_or_says_why_not(home: Path, tmp_path: Path) -> None:
     [
         (["train.patience=2"], {}, "train.patience=null"),
         (["backup.to=there"], {}, "backup.to=null"),
-        ([], {"measures": Measures(tasks=[])}, "--task"),
-        ([], {"measures": Measures(tasks=["statistics=x"])}, "no items"),
-        ([], {"measures": Measures(tasks=["sts=x", "sts=x"])}, "given twice"),
+        ([], {"measures": MeasureOptions(tasks=[])}, "--task"),
+        ([], {"measures": MeasureOptions(tasks=["statistics=x"])}, "no items"),
+        ([], {"measures": MeasureOptions(tasks=["sts=x", "sts=x"])}, "given twice"),
         ([], {"parts": []}, "--list-parts"),
         ([], {"parts": ["anchor", "anchor"]}, "given twice"),
-        (["train.max_steps=null"], {"parts": [], "own": ["big:train.batch=16"]}, "train.max_steps"),
-        ([], {"parts": [], "own": ["wide:model.semantic_dims=[64]"]}, "part wide"),
+        (["train.max_steps=null"], {"parts": [], "custom": ["big:train.batch=16"]}, "train.max_steps"),
+        ([], {"parts": [], "custom": ["wide:model.semantic_dims=[64]"]}, "part wide"),
     ],
 )
 def test_what_is_refused_before_any_work(
@@ -237,7 +241,7 @@ def test_what_is_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-def test_stopped_and_failed_half_way_it_goes_on_and_ends_the_same(
+def test_stopped_and_failed_half_way_it_resumes_and_ends_the_same(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from spectra_nsa.training.loop.interrupt import StopOnInterrupt
@@ -245,7 +249,7 @@ def test_stopped_and_failed_half_way_it_goes_on_and_ends_the_same(
 
     folder, said = tmp_path / "out", []
 
-    def go_on() -> dict[str, Any]:
+    def resume() -> dict[str, Any]:
         return ablate(plan_of(home, folder, parts=["anchor"], seeds=1), say=said.append)
 
     def interrupted(self: StopOnInterrupt, args: Any, state: Any, control: Any, **_: Any) -> Any:
@@ -262,19 +266,19 @@ def test_stopped_and_failed_half_way_it_goes_on_and_ends_the_same(
     with monkeypatch.context() as patch:
         patch.setattr(StopOnInterrupt, "on_step_end", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            go_on()
+            resume()
     assert (run / "checkpoints" / "step-3").is_dir() and not (run / "model").exists()
     with monkeypatch.context() as patch:
         patch.setattr(StopOnInterrupt, "on_step_end", killed)
         with pytest.raises(MemoryError):
-            go_on()
+            resume()
     assert (run / "checkpoints" / "step-4").is_dir() and not (run / "trained.json").exists()
     with monkeypatch.context() as patch:
         patch.setattr(ablate_cells, "_cost", killed)  # after the training, while it is measured
         with pytest.raises(TypeError):
-            go_on()
+            resume()
     assert (run / "trained.json").is_file() and not (run / "result.json").exists()
-    document = go_on()
+    document = resume()
     assert [one["steps"] for one in document["cells"]] == [6, 6]
     assert document["parts"][0]["same"], "a run that was stopped thrice ends on the vectors of one that was not"
 
@@ -289,4 +293,4 @@ def test_ctrl_c_says_how_to_resume(home: Path, tmp_path: Path, fork_server: Fork
         time.sleep(0.02)
     command.send_signal(signal.SIGINT)
     stopped = command.wait()
-    assert stopped.returncode == 130 and "the same command goes on" in stopped.stderr
+    assert stopped.returncode == 130 and "the same command resumes it" in stopped.stderr

@@ -20,7 +20,7 @@ from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.models.static import SMOOTH, static_model, token_vectors
 from spectra_nsa.models.teacher import open_teacher
-from spectra_nsa.workflows.distill.run import student_recipe
+from spectra_nsa.workflows.distill.student import student_recipe
 from tests.builders import WORDS, bert_folder
 
 
@@ -111,7 +111,7 @@ def test_a_static_student_is_planned_and_takes_columns(teacher: Path, tmp_path: 
         assert "--static trains nothing" in str(CliRunner().invoke(app, [*words, value]).exception)
 
 
-def test_values_win_over_the_short_way(teacher: Path, tmp_path: Path) -> None:
+def test_values_win_over_flags(teacher: Path, tmp_path: Path) -> None:
     recipe = student_recipe(
         str(teacher), "pairs.jsonl", layers=1, output=tmp_path / "a" / "b",
         values=["train.lr=1e-3", "loss.terms.semantic.weight=0.5", "distill.teachers=[one, two]"],
@@ -154,12 +154,12 @@ def test_a_static_student_is_no_wider_than_its_teacher(teacher: Path) -> None:
         static_model(open_teacher(teacher), [["open"]], 33)
 
 
-def test_a_student_of_a_shape_of_its_own(teacher: Path, pairs: Path, tmp_path: Path) -> None:
+def test_a_student_of_another_shape(teacher: Path, pairs: Path, tmp_path: Path) -> None:
     keys = ["model.size=small", f"model.tokenizer={teacher}"]
     words = ["distill", teacher, pairs, *keys, "train.batch=8", "loss.terms.entity.weight=1"]
     told = CliRunner().invoke(app, [*map(str, words), "--dry-run"], catch_exceptions=False)
-    assert "student of a shape of its own: " in told.stdout
-    assert re.search(r": (\d+) pieces, \1 of them to encode", told.stdout)
+    assert "student of another shape: " in told.stdout
+    assert re.search(r": (\d+) vocabulary pieces, \1 of them to encode", told.stdout)
     assert "loss: entity, distill_embedding, distill_similarity" in told.stdout
     facts = spectra(*words, "--output", tmp_path / "student", "train.max_steps=2")
     assert facts["layers"] is None and sp.load(facts["model"]).spectra.config.hidden_size == 128
@@ -181,17 +181,20 @@ def test_another_start_keeps_its_layers(teacher: Path, pairs: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("static", [False, True])
-def test_broken_rows_are_set_aside_and_counted(teacher: Path, pairs: Path, tmp_path: Path, static: bool) -> None:
+def test_broken_rows_are_quarantined_and_counted(teacher: Path, pairs: Path, tmp_path: Path, static: bool) -> None:
     pairs.write_text(pairs.read_text() + '\n{"anchor": "open"\n{"anchor": "open", "positive": null}\n')
     words = ["distill", teacher, pairs, "--output", tmp_path / "run", *(["--static", "--dim", "8"] if static else [])]
     assert spectra(*words, "--dry-run")["quarantined"] == 2
-    assert "2 broken ones" in CliRunner().invoke(app, [*map(str, words), "--dry-run"], catch_exceptions=False).stdout
+    assert (
+        "2 broken ones skipped"
+        in CliRunner().invoke(app, [*map(str, words), "--dry-run"], catch_exceptions=False).stdout
+    )
     assert spectra(*words, *([] if static else ["--max-steps", "2"]))["quarantined"] == 2
     (file,) = (tmp_path / "run" / "quarantine").iterdir()
     assert len(file.read_text().splitlines()) == 2
 
 
-def test_stopped_before_its_first_step_it_names_the_command_that_goes_on(
+def test_stopped_before_its_first_step_it_names_the_command_that_resumes(
     teacher: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
@@ -208,10 +211,10 @@ def test_stopped_before_its_first_step_it_names_the_command_that_goes_on(
     assert facts["steps"] == 2 and facts["teacher"] == str(teacher) and facts["speed"] > 0
 
 
-def test_what_goes_on_takes_no_other_words(teacher: Path, pairs: Path, tmp_path: Path) -> None:
+def test_resuming_takes_nothing_else(teacher: Path, pairs: Path, tmp_path: Path) -> None:
     for words, said in (
-        ([str(teacher), "--resume", str(tmp_path)], "name the run alone"),
-        (["--resume", str(tmp_path), "--max-steps", "3"], "name the run alone"),
+        ([str(teacher), "--resume", str(tmp_path)], "takes nothing else"),
+        (["--resume", str(tmp_path), "--max-steps", "3"], "takes nothing else"),
         (["--resume", str(tmp_path)], "neither a run"),
         ([str(teacher)], "TEACHER SOURCE"),
     ):
@@ -220,4 +223,4 @@ def test_what_goes_on_takes_no_other_words(teacher: Path, pairs: Path, tmp_path:
     run = ["train", "--model", str(teacher), "--data", str(pairs), f"output={tmp_path}", "name=plain"]
     spectra(*run, "train.max_steps=1", "train.batch=8")
     refused = CliRunner().invoke(app, ["distill", "--resume", str(tmp_path / "plain")])
-    assert "has no teacher: go on with it by spectra train" in str(refused.exception)
+    assert "has no teacher. Resume it with: spectra train" in str(refused.exception)
