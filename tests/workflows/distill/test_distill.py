@@ -72,7 +72,7 @@ def test_layers_asked_for_twice_and_folders_in_use_are_refused(teacher: Path, pa
     for more, said in (
         (["free", "--layers", "2", "model.layers=[0, 1, 3]"], "contradict each other"),
         (["free", "--layers", "2", "model.layers=null"], "contradict each other"),
-        (["used"], "a run already"),
+        (["used"], "already holds a model or a run"),
         (["file"], "is a file"),
         (["free", "loss.terms.triplet.weight=1"], "needs hard negatives"),
     ):
@@ -89,7 +89,7 @@ def test_figures_for_people(teacher: Path, pairs: Path, tmp_path: Path) -> None:
     for said in ("× the teacher's", "agreement", "dev_ndcg@10", f"model: {tmp_path / 'static' / 'model'}"):
         assert said in run.stdout
     again = CliRunner().invoke(app, [*words, "--dry-run"])
-    assert "a run already" in str(again.exception), "what would be refused is refused in a dry run too"
+    assert "already holds a model or a run" in str(again.exception), "what would be refused is refused in a dry run too"
     plan = CliRunner().invoke(app, [*words[:3], "--layers", "1", "--dry-run"], catch_exceptions=False).stdout
     assert "to encode; 32 numbers each" in plan and "Nothing was encoded or trained" in plan
 
