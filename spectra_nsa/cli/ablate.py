@@ -134,11 +134,11 @@ def _run(plan: AblationPlan, keep_models: bool) -> dict[str, Any]:
 
 def _show(document: dict[str, Any], folder: Path) -> None:
     from spectra_nsa.core.console import console
-    from spectra_nsa.report.ablation import ablation_table, lines
+    from spectra_nsa.report.ablation import ablation_table, reading_notes
 
     out = console()
     out.print(ablation_table(document))
-    for line in lines(document):
+    for line in reading_notes(document):
         out.print(line, markup=False, soft_wrap=True)
     for note in document["notes"]:
         out.print(f"Note: {note}.", markup=False, style="dim", soft_wrap=True)

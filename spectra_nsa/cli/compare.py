@@ -1,4 +1,4 @@
-"""`spectra compare`: two runs, or two models, side by side."""
+"""`spectra compare`: two runs or two models side by side."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from spectra_nsa.core.errors import UsageError
 
 
 def compare_command(
-    first: Annotated[str, typer.Argument(metavar="A", help="A run's folder, or a preset, a model folder or Hub name.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one of the same kind.")],
-    html: Annotated[Path | None, typer.Option(help="Write a page here, with the curves of both runs.")] = None,
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="A run's folder; or a preset, a model folder or a Hub name.")
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another run or model.")],
+    html: Annotated[Path | None, typer.Option(help="Write an HTML page with the curves of both runs here.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what two runs set otherwise and what came of it, or how two models differ in shape and cost.
+    """Show how two runs differ in settings and outcome, or how two models differ in shape and cost.
 
     Example: spectra compare runs/first runs/second --html compare.html
     """
@@ -28,7 +30,7 @@ def compare_command(
         _runs(first, second, html, as_json)
     elif any(runs):
         raise UsageError(
-            f"{first if runs[0] else second} is a run and {second if runs[0] else first} is none: compare two runs, or "
+            f"{first if runs[0] else second} is a run, but {second if runs[0] else first} is not: compare two runs, or "
             "two models (runs/NAME/model)."
         )
     else:
@@ -37,22 +39,22 @@ def compare_command(
 
 def _runs(first: str, second: str, html: Path | None, as_json: bool) -> None:
     from spectra_nsa.core.console import console
-    from spectra_nsa.report.compare import compare_runs, comparison_page, comparison_rows, names_of
-    from spectra_nsa.report.runlog import read_run
+    from spectra_nsa.report.compare import compare_runs, comparison_page, comparison_rows, run_names
+    from spectra_nsa.report.run_log import read_run
 
-    one, other = read_run(first), read_run(second)
-    facts = compare_runs(one, other)
+    runs = read_run(first), read_run(second)
+    facts = compare_runs(*runs)
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
         settings, outcomes = comparison_rows(facts)
-        names = names_of(one, other)
+        names = run_names(*runs)
         if not settings:
             console().print("the recipes are the same")
-        _print("recipe: what differs", names, settings)
+        _print("recipe: differing keys", names, settings)
         _print("outcome", (*names, "difference"), outcomes)
     if html is not None:
-        comparison_page(one, other).write(html)
+        comparison_page(*runs).write(html)
         console(stderr=True).print(f"wrote {html}", markup=False)
 
 
@@ -61,23 +63,23 @@ def _models(first: str, second: str, html: Path | None, as_json: bool) -> None:
     from spectra_nsa.report.compare import comparison_rows, differing
 
     if html is not None:
-        raise UsageError("--html draws the curves of two runs; two models have none.")
+        raise UsageError("--html draws training curves, so it needs two runs, not two models.")
     kept = ("parameters", "flops_per_token", "memory_gb", "parts", "shape")
-    one, other = (
+    first_size, second_size = (
         {key: value for key, value in inspect_model(spec_of(name)).items() if key in kept} for name in (first, second)
     )
     facts: dict[str, Any] = {
         "schema": 1,
         "models": [first, second],
-        "differences": {key: list(values) for key, values in differing(one, other).items()},
+        "differences": {key: list(values) for key, values in differing(first_size, second_size).items()},
     }
     if as_json:
         print(json.dumps(facts, indent=2))
         return
     _, rows = comparison_rows({"recipe": {}, "outcomes": facts["differences"]})
     if not rows:
-        print("no difference in shape or cost; the weights may differ: spectra eval measures that")
-    _print("models: what differs", (first, second, "difference"), rows)
+        print("no difference in shape or cost; to compare the weights, use spectra eval")
+    _print("models: differences", (first, second, "difference"), rows)
 
 
 def _print(title: str, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -1,4 +1,4 @@
-"""`spectra eval`: measure a model, beside others, on your data."""
+"""`spectra eval`: measure models on your data."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def evaluate_command(
     json: Annotated[str | None, typer.Option("--json", help="Write the results here; - for standard output.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the tables here as Markdown.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a report here: tables, distributions, examples.")] = None,
-    dim: Annotated[int | None, typer.Option(help="Keep this many leading dimensions of MODEL.", min=1)] = None,
+    dim: Annotated[int | None, typer.Option(help="Use only this many leading dimensions of MODEL.", min=1)] = None,
     limit: Annotated[
-        int | None, typer.Option(help="At most so many rows of a source (not of retrieval).", min=1)
+        int | None, typer.Option(help="Read at most this many rows per source (ignored for retrieval).", min=1)
     ] = None,
     columns: Columns = None,
     precision: Precision = "fp32",
 ) -> None:
-    """Measure a model on your data, beside other models and BM25.
+    """Measure a model on your data, and compare it with other models and BM25.
 
-    Every figure comes with a 95 % interval; with a baseline, differences are tested on the same queries.
+    Every figure has a 95 % interval. With a baseline, differences have paired intervals over the same queries.
 
     Example: spectra eval runs/first/model --task sts=dev.jsonl --task retrieval=beir/scifact --baseline bm25
     """
@@ -61,14 +61,14 @@ def evaluate_command(
 
 
 def _check_writable(json: str | None, markdown: Path | None, html: Path | None) -> None:
-    """Refuses a folder as an output file before the measuring, not after it."""
+    """Refuses a folder as an output file before measuring starts."""
     for path in (None if json in (None, "-") else Path(str(json)), markdown, html):
         if path is not None and path.is_dir():
             raise UsageError(f"{path} is a folder: name a file to write.")
 
 
 def _systems(model: str, baselines: list[str], dim: int | None, precision: str) -> list[System]:
-    """The opened systems; where two folders share their short name, the later one is called by its path."""
+    """Opens the systems. If two folders share a short name, the later one is named by its path."""
     from spectra_nsa.evaluation.open import open_system
 
     systems: list[System] = []
@@ -87,7 +87,7 @@ def _show(evaluation: Evaluation) -> None:
     out = console()
     for table in terminal_tables(evaluation.results):
         out.print(table)
-    for line in difference_lines([vars(one) for one in evaluation.differences]):
+    for line in difference_lines([vars(difference) for difference in evaluation.differences]):
         out.print(line, markup=False, soft_wrap=True)
     for note in evaluation.notes:
         out.print(f"Note: {note}.", markup=False, style="dim", soft_wrap=True)
@@ -125,8 +125,12 @@ def _page(evaluation: Evaluation, document: dict[str, Any], path: Path) -> Path:
             outcome.distributions, title="Cosines", caption=f"{kind} · {name} · {system}", x_label="cosine"
         )
     for kind, name in dict.fromkeys(key[:2] for key in evaluation.outcomes):
-        hits = {key[2]: one.hits for key, one in evaluation.outcomes.items() if key[:2] == (kind, name) and one.hits}
-        report.add_hits(hits, title=f"Examples: {name}")
+        queries = {
+            key[2]: outcome.queries
+            for key, outcome in evaluation.outcomes.items()
+            if key[:2] == (kind, name) and outcome.queries
+        }
+        report.add_examples(queries, title=f"Examples: {name}")
     report.add_text(*(f"{note}." for note in evaluation.notes), title="Notes")
     report.add_settings(document["environment"], title="Environment")
     return report.write(path)

@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spectra_nsa.report.runlog import Row
+    from spectra_nsa.report.run_log import MetricsRow
 
 
 def monitor_command(
@@ -26,7 +26,7 @@ def monitor_command(
 
     Example: spectra monitor runs/first
     """
-    from spectra_nsa.report.runlog import MetricsTail, read_run
+    from spectra_nsa.report.run_log import MetricsTail, read_run
 
     log = read_run(run, empty=not (once or as_json))
     if as_json:
@@ -57,11 +57,11 @@ def _follow(run: Path, tail: Any, every: float) -> None:
             time.sleep(every)
 
 
-def _run_state(rows: Sequence[Row]) -> dict[str, Any]:
+def _run_state(rows: Sequence[MetricsRow]) -> dict[str, Any]:
     """Returns the state of a run; one whose process has died without logging its end is `lost`."""
-    from spectra_nsa.report.runlog import standing
+    from spectra_nsa.report.run_status import run_status
 
-    state = standing(rows, now=time.time())
+    state = run_status(rows, now=time.time())
     if state["status"] == "running" and _is_dead(state["started"]):
         state |= {"status": "lost", "seconds_left": None}
     return state
@@ -83,8 +83,8 @@ def _is_dead(started: dict[str, Any]) -> bool:
     return False
 
 
-def _panel(run: Path, rows: Sequence[Row], width: int) -> Any:
-    from spectra_nsa.report.frame import WIDE, run_frame
+def _panel(run: Path, rows: Sequence[MetricsRow], width: int) -> Any:
+    from spectra_nsa.report.run_view import WIDE, run_view
 
     status = _run_state(rows)["status"] if rows else None
-    return run_frame(rows, name=run.name, now=time.time(), status=status, wide=width >= WIDE)
+    return run_view(rows, name=run.name, now=time.time(), status=status, wide=width >= WIDE)

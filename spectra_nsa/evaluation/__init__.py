@@ -1,1 +1,1 @@
-"""Tasks × systems → results."""
+"""Evaluation: systems measured on tasks."""

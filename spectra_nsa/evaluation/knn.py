@@ -1,4 +1,4 @@
-"""Labelled texts: can the label be read off the neighbours?"""
+"""Labelled texts: k-NN classification by the embeddings."""
 
 from __future__ import annotations
 
@@ -18,27 +18,33 @@ Labelled = tuple[Sequence[str], Sequence[object]]
 
 
 class KNNTask:
-    """k-NN classification of test texts by training texts; nothing is trained."""
+    """k-NN classification of test texts by their nearest training texts; no model is trained."""
 
     kind = "knn"
 
     def __init__(self, name: str, train: Labelled, test: Labelled, *, k: int = 10) -> None:
-        """Takes (texts, labels) twice.
+        """Initializes the task.
+
+        Args:
+            name: the dataset's name.
+            train: texts and their labels.
+            test: texts and their labels.
+            k: neighbors per test text.
 
         Raises:
-            SpectraError: one side is empty.
+            SpectraError: there are no training or no test texts.
         """
         if not len(train[0]) or not len(test[0]):
-            raise SpectraError(f"{name} needs labelled texts on both sides, training and test.")
+            raise SpectraError(f"{name} needs labelled texts for training and for testing.")
         self.name = name
         self._train, self._test, self._k = train, test, k
 
     def run(self, system: System) -> TaskOutcome:
-        """Encodes both sides and classifies."""
+        """Encodes all texts and classifies the test texts."""
         from spectra_nsa.metrics.knn import knn_classification
 
         if not isinstance(system, DenseSystem):
-            raise UnsuitableSystem(f"{system.name} has no embeddings, which knn needs")
+            raise UnsuitableSystem(f"{system.name} has no embeddings, but knn needs them")
         train, test = (system.encode_queries(list(texts)) for texts, _ in (self._train, self._test))
         scores = knn_classification(train, self._train[1], test, self._test[1], k=self._k)
         accuracy = mean_result(
@@ -49,5 +55,5 @@ class KNNTask:
         return TaskOutcome(results=[accuracy, macro], per_unit={"accuracy": scores.correct})
 
     def compare(self, a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
-        """Paired over test texts (accuracy)."""
+        """Compares the accuracy, paired over test texts."""
         return mean_differences(a, b)

@@ -1,4 +1,4 @@
-"""Opens what a user names as a system to measure: a model folder, a Hub name, or BM25."""
+"""The system that a user names: a model folder, a Hub name, or BM25."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 def open_system(name_or_folder: str | Path, *, dim: int | None = None, precision: str = "fp32") -> System:
-    """Opens what a user names.
+    """Opens a system to measure.
 
     Args:
         name_or_folder: ``"bm25"``; the folder of a saved model, ours or any sentence-transformers one; or a Hub name.
-        dim: keep this many leading dimensions; ``None`` keeps all. Does not concern ``"bm25"``.
-        precision: what a model computes in, as in `DenseSystem`.
+        dim: use only this many leading dimensions; ``None`` uses all. Ignored for ``"bm25"``.
+        precision: the number format of a model, as in `DenseSystem`. Ignored for ``"bm25"``.
 
     Raises:
-        SpectraError: nothing is there, or it cannot be opened.
+        SpectraError: it does not exist or cannot be opened.
     """
     if str(name_or_folder) == "bm25":
         from spectra_nsa.evaluation.bm25 import BM25System
@@ -34,7 +34,7 @@ def open_system(name_or_folder: str | Path, *, dim: int | None = None, precision
 
 
 def _short_name(name_or_folder: str | Path) -> str:
-    """A Hub name as it is; of a folder its last part, or the run's name for ``runs/NAME/model``."""
+    """Returns a Hub name unchanged, and a folder's last part; for ``runs/NAME/model``, ``NAME/model``."""
     path = Path(name_or_folder).expanduser()
     if not path.is_dir():
         return str(name_or_folder)

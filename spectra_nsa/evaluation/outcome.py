@@ -1,4 +1,4 @@
-"""What a task hands back: figures, the values behind them, and examples to look at."""
+"""The outcome of a task: figures, the values behind them, and queries with their documents."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hit:
-    """One found document: its id, text and score, and whether it is a wanted one."""
+class RetrievedDocument:
+    """One retrieved document: its id, text and score, and whether it is relevant to the query."""
 
     id: str
     text: str
@@ -27,21 +27,21 @@ class Hit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryHits:
-    """What one query found.
+class RankedQuery:
+    """One query with its best documents.
 
     Attributes:
         id: the query's id.
-        query: its text.
-        wanted: texts of the relevant documents.
-        found: the ten best.
-        rank: of the first relevant document, from 1; ``None`` when it is not among the first hundred.
+        query: the query's text.
+        wanted: the texts of the relevant documents.
+        retrieved: the ten best documents.
+        rank: the rank of the first relevant document, from 1; ``None`` if it is not among the first hundred.
     """
 
     id: str
     query: str
     wanted: Sequence[str]
-    found: Sequence[Hit]
+    retrieved: Sequence[RetrievedDocument]
     rank: int | None
 
 
@@ -51,22 +51,22 @@ class TaskOutcome:
 
     Attributes:
         results: the figures.
-        per_unit: metric → (n,) the values whose mean the figure is, one a query, pair or text, in the task's order.
+        per_unit: metric → (n,) values whose mean is the figure: one per query, pair or text, in the task's order.
             For scored pairs: ``cosine`` and ``gold``.
-        hits: for tasks with retrieval, one entry a judged query.
-        distributions: name → values worth a histogram, such as the cosines of positives and of negatives.
-        notes: what a reader must know: a figure that is undefined and why, texts that were left out.
+        queries: for tasks with retrieval, one entry per judged query.
+        distributions: name → values for a histogram, such as the cosines of positives and negatives.
+        notes: remarks for the reader, such as why a figure is undefined, or how many texts were skipped.
     """
 
     results: list[Result]
     per_unit: Mapping[str, np.ndarray] = field(default_factory=dict)
-    hits: Sequence[QueryHits] = ()
+    queries: Sequence[RankedQuery] = ()
     distributions: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
 class Task(Protocol):
-    """Something to measure systems on."""
+    """A task on which systems are measured."""
 
     kind: str
     name: str
@@ -75,21 +75,21 @@ class Task(Protocol):
         """Measures one system.
 
         Raises:
-            UnsuitableSystem: this kind of system has no such figure (BM25 has no cosine).
+            UnsuitableSystem: the system lacks what the task needs (BM25 has no cosines).
         """
         ...
 
     def compare(self, a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
-        """metric → a − b with its paired interval; empty where the task has no units to pair."""
+        """Returns metric → a − b with its paired interval; empty if the task has no units to pair."""
         ...
 
 
 class UnsuitableSystem(Exception):
-    """The task needs embeddings and the system has none: it is left out of that table with a note."""
+    """The task needs embeddings, which the system does not have. The system is skipped with a note."""
 
 
 def mean_result(*, kind: str, name: str, system: str, metric: str, values: np.ndarray) -> Result:
-    """The mean of per-unit values with its bootstrap interval."""
+    """Returns the mean of per-unit values with its bootstrap interval."""
     from spectra_nsa.metrics.bootstrap import mean_interval
 
     return Result(
@@ -104,15 +104,15 @@ def mean_result(*, kind: str, name: str, system: str, metric: str, values: np.nd
 
 
 def mean_differences(a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
-    """The paired differences of every metric that both outcomes hold per-unit values of."""
+    """Returns the paired difference of each metric for which both outcomes have per-unit values."""
     from spectra_nsa.metrics.bootstrap import paired_difference
 
     shared = [metric for metric in a.per_unit if metric in b.per_unit]
     return {metric: paired_difference(a.per_unit[metric], b.per_unit[metric]) for metric in shared}
 
 
-def defined(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
-    """Splits off results without a finite value: JSON has no NaN, so each becomes a note instead."""
-    kept = [result for result in results if math.isfinite(result.value)]
-    lost = [f"{r.metric} of {r.system} on {r.name} is undefined" for r in results if not math.isfinite(r.value)]
-    return kept, lost
+def split_undefined(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
+    """Returns the results with a finite value, and a note for each other one, because JSON has no NaN."""
+    finite = [result for result in results if math.isfinite(result.value)]
+    notes = [f"{r.metric} of {r.system} on {r.name} is undefined" for r in results if not math.isfinite(r.value)]
+    return finite, notes

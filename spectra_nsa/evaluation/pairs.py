@@ -1,4 +1,4 @@
-"""Pairs (anchor, positive): the quick check, and finding each anchor's positive among all positives."""
+"""Pairs of anchor and positive: cosine statistics, and retrieval of each anchor's positive among all positives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.results import Result
 from spectra_nsa.evaluation.outcome import TaskOutcome, mean_differences, mean_result
-from spectra_nsa.evaluation.ranked import DEPTH, ranking_figures, ranking_hits, ranking_results
+from spectra_nsa.evaluation.ranked import DEPTH, ranked_queries, ranking_figures, ranking_results
 from spectra_nsa.evaluation.systems import DenseSystem, Ranking, nearest
 
 if TYPE_CHECKING:
@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 
 
 class PairsTask:
-    """Each distinct text is encoded once; an anchor that occurs in several pairs has several right answers."""
+    """Retrieval of positives by anchors. An anchor that occurs in several pairs has several relevant documents.
+
+    Each distinct text is encoded once.
+    """
 
     kind = "pairs"
 
     def __init__(self, name: str, anchors: Sequence[str], positives: Sequence[str]) -> None:
-        """Takes N pairs.
+        """Initializes the task.
 
         Args:
-            name: the data set's name.
+            name: the dataset's name.
             anchors: N texts.
             positives: N texts.
 
@@ -45,7 +48,7 @@ class PairsTask:
         self._rows = [(anchor_at[a], positive_at[p]) for a, p in zip(anchors, positives, strict=True)]
 
     def run(self, system: System) -> TaskOutcome:
-        """Ranks all positives for each anchor; with embeddings also compares cosines."""
+        """Ranks all positives for each anchor. With embeddings, also compares cosines of pairs and non-pairs."""
         check: PairCheck | None = None
         if isinstance(system, DenseSystem):
             queries, documents = system.encode_queries(self._anchors), system.encode_documents(self._positives)
@@ -56,7 +59,7 @@ class PairsTask:
         return self._outcome(system.name, ranking, check)
 
     def compare(self, a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
-        """Paired over anchors (ranking) and pairs (cosines)."""
+        """Compares ranking metrics, paired over anchors, and cosines, paired over pairs."""
         return mean_differences(a, b)
 
     def _check(self, queries: np.ndarray, documents: np.ndarray) -> PairCheck:
@@ -87,8 +90,8 @@ class PairsTask:
             results.append(self._auroc(system, check))
             values |= extra
             distributions = cosines
-        hits = ranking_hits(ranking, queries, documents, qrels)
-        return TaskOutcome(results=results, per_unit=values, hits=hits, distributions=distributions)
+        examples = ranked_queries(ranking, queries, documents, qrels)
+        return TaskOutcome(results=results, per_unit=values, queries=examples, distributions=distributions)
 
     def _auroc(self, system: str, check: PairCheck) -> Result:
         n = len(check.positive)

@@ -1,4 +1,4 @@
-"""`evaluate`: every system on every task, and the paired differences to the baseline."""
+"""`evaluate`: measures every system on every task, with paired differences to a baseline."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from spectra_nsa.core.results import Result, results_document
 from spectra_nsa.evaluation.outcome import Task, TaskOutcome, UnsuitableSystem
 from spectra_nsa.evaluation.systems import System
 
-Key = tuple[str, str, str]  # task kind, data set, system
+OutcomeKey = tuple[str, str, str]  # task kind, dataset, system
 
 
 @dataclass(frozen=True, kw_only=True)
 class SystemDifference:
-    """`system` − `baseline` in one metric on one task.
+    """The difference `system` − `baseline` in one metric on one task.
 
     Attributes:
         task: the kind of task.
-        name: the data set's name.
-        system: the one that is compared.
-        baseline: what it is compared with.
+        name: the dataset's name.
+        system: the name of the compared system.
+        baseline: the name of the system it is compared with.
         metric: the metric's name.
         value: the difference.
-        ci: its 95 % interval by paired bootstrap.
+        ci: its 95 % interval, by paired bootstrap.
         share_not_above: the share of resamples in which the system is not above the baseline.
         n: the number of units.
     """
@@ -46,25 +46,25 @@ class SystemDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Attributes:
-        results: every figure, task by task, systems in the given order.
-        differences: each other system against the baseline of its task.
-        outcomes: (task kind, data set, system) → everything else: values per unit, hits, distributions.
-        notes: what was left out, and why.
-        seconds: how long it took.
+        results: all figures, by task and then by system.
+        differences: the differences of the other systems to the baseline, by task.
+        outcomes: (task kind, dataset, system) → the outcome, with values per unit, queries and distributions.
+        notes: what was skipped, and why.
+        seconds: the duration of the evaluation.
     """
 
     results: list[Result]
     differences: list[SystemDifference]
-    outcomes: Mapping[Key, TaskOutcome]
+    outcomes: Mapping[OutcomeKey, TaskOutcome]
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def document(self, model: str | None, **extra: Any) -> dict[str, Any]:
-        """The JSON document: `results_document` with `differences` and `notes`."""
-        differences = [{**asdict(one), "ci": list(one.ci)} for one in self.differences]
+        """Returns the JSON document: `results_document` with `differences` and `notes`."""
+        differences = [{**asdict(entry), "ci": list(entry.ci)} for entry in self.differences]
         return results_document(
             self.results, model=model, seconds=self.seconds, differences=differences, notes=self.notes, **extra
         )
@@ -76,19 +76,19 @@ def evaluate(
     """Measures every system on every task.
 
     Args:
-        systems: the model first, then its baselines. On each task the first baseline that can do the task is what the
-            others are compared with.
-        tasks: as `tasks_from` or the task classes make them.
-        progress: say on standard error what is being measured.
-        notes: remarks to pass on, such as those of `tasks_from`.
+        systems: the model, then its baselines. On each task, all systems are compared with the first baseline that
+            supports the task.
+        tasks: the tasks, from `tasks_from` or from the task classes.
+        progress: whether to print to standard error what is being measured.
+        notes: remarks to include, such as those of `tasks_from`.
 
     Raises:
-        UsageError: two systems or two tasks of a kind share a name, so that their figures could not be told apart.
+        UsageError: two systems, or two tasks of the same kind, share a name.
     """
-    _unique("system", [system.name for system in systems])
-    _unique("task", [f"{task.kind}={task.name}" for task in tasks])
+    _check_unique("system", [system.name for system in systems])
+    _check_unique("task", [f"{task.kind}={task.name}" for task in tasks])
     start = time.perf_counter()
-    outcomes: dict[Key, TaskOutcome] = {}
+    outcomes: dict[OutcomeKey, TaskOutcome] = {}
     remarks = list(notes)
     for system in systems:
         for task in tasks:
@@ -106,43 +106,49 @@ def evaluate(
 
 
 def combine(evaluations: Sequence[Evaluation], tasks: Sequence[Task]) -> Evaluation:
-    """One evaluation of systems that were measured at different times on the same tasks.
+    """Merges evaluations of different systems on the same tasks.
 
     Args:
-        evaluations: in the order their systems shall have; the first system is compared with the next ones.
-        tasks: the tasks they were measured on.
+        evaluations: in the order that their systems will have: the model first, then its baselines.
+        tasks: the tasks of the evaluations.
     """
-    outcomes = {key: outcome for one in evaluations for key, outcome in one.outcomes.items()}
+    outcomes = {key: outcome for evaluation in evaluations for key, outcome in evaluation.outcomes.items()}
     names = list(dict.fromkeys(system for _, _, system in outcomes))
-    remarks = [note for one in evaluations for note in one.notes]
-    return _assemble(tasks, names, outcomes, remarks, sum(one.seconds for one in evaluations))
+    remarks = [note for evaluation in evaluations for note in evaluation.notes]
+    return _assemble(tasks, names, outcomes, remarks, sum(evaluation.seconds for evaluation in evaluations))
 
 
 def _assemble(
-    tasks: Sequence[Task], systems: Sequence[str], outcomes: Mapping[Key, TaskOutcome], notes: list[str], seconds: float
+    tasks: Sequence[Task],
+    systems: Sequence[str],
+    outcomes: Mapping[OutcomeKey, TaskOutcome],
+    notes: list[str],
+    seconds: float,
 ) -> Evaluation:
     ordered = [outcomes[key] for key in _keys(tasks, systems) if key in outcomes]
     return Evaluation(
         results=[result for outcome in ordered for result in outcome.results],
-        differences=[one for task in tasks for one in _differences(task, systems, outcomes)],
+        differences=[difference for task in tasks for difference in _differences(task, systems, outcomes)],
         outcomes=outcomes,
         notes=notes,
         seconds=seconds,
     )
 
 
-def _keys(tasks: Sequence[Task], systems: Sequence[str]) -> list[Key]:
+def _keys(tasks: Sequence[Task], systems: Sequence[str]) -> list[OutcomeKey]:
     return [(task.kind, task.name, system) for task in tasks for system in systems]
 
 
-def _unique(what: str, names: Sequence[str]) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise UsageError(f"the {what} {twice[0]!r} is given twice. Rename one, or leave it out.")
+def _check_unique(kind: str, names: Sequence[str]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise UsageError(f"the {kind} {repeated[0]!r} is given twice. Rename one of them, or drop one.")
 
 
-def _differences(task: Task, systems: Sequence[str], outcomes: Mapping[Key, TaskOutcome]) -> list[SystemDifference]:
-    """Each system's distance to the first baseline that did the task; none when there is no baseline."""
+def _differences(
+    task: Task, systems: Sequence[str], outcomes: Mapping[OutcomeKey, TaskOutcome]
+) -> list[SystemDifference]:
+    """Returns each system's differences to the first baseline that did the task; empty if there is no baseline."""
     done = {name: outcomes[key] for name in systems if (key := (task.kind, task.name, name)) in outcomes}
     baseline = next((name for name in systems[1:] if name in done), None)
     if baseline is None:

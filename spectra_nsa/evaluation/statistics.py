@@ -1,4 +1,4 @@
-"""The health of a system's embeddings on any texts: no judgements needed."""
+"""Statistics of a system's embeddings on any texts, without relevance judgments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.results import Result
-from spectra_nsa.evaluation.outcome import TaskOutcome, UnsuitableSystem, defined
+from spectra_nsa.evaluation.outcome import TaskOutcome, UnsuitableSystem, split_undefined
 from spectra_nsa.evaluation.systems import DenseSystem
 
 if TYPE_CHECKING:
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 
 class StatisticsTask:
-    """`metrics.embedding.embedding_statistics` on a sample of distinct texts."""
+    """The figures of `metrics.embedding.embedding_statistics` on a sample of distinct texts."""
 
     kind = "statistics"
 
     def __init__(self, name: str, texts: Sequence[str], *, partners: Sequence[str] | None = None) -> None:
-        """Takes texts.
+        """Initializes the task.
 
         Args:
-            name: the data set's name.
-            texts: N texts; the first 2,000 distinct ones (of pairs: the first 2,000 pairs) are looked at.
-            partners: N texts that belong to them, for the alignment; ``None`` without.
+            name: the dataset's name.
+            texts: N texts, of which the first 2,000 distinct ones are used.
+            partners: N texts paired with them, for the alignment; ``None`` skips it.
 
         Raises:
-            SpectraError: there are none.
+            SpectraError: there are no texts.
         """
         from spectra_nsa.metrics.embedding import SAMPLE
 
         if not len(texts):
-            raise SpectraError(f"{name} holds no texts.")
+            raise SpectraError(f"{name} has no texts.")
         self.name = name
         rows = {text: at for at, text in reversed(list(enumerate(texts)))}
         kept = sorted(rows.values())[:SAMPLE]
@@ -42,16 +42,16 @@ class StatisticsTask:
         self._partners = None if partners is None else [partners[at] for at in kept]
 
     def run(self, system: System) -> TaskOutcome:
-        """Encodes and describes."""
+        """Encodes the texts and computes the statistics."""
         from spectra_nsa.metrics.embedding import embedding_statistics
 
         if not isinstance(system, DenseSystem):
-            raise UnsuitableSystem(f"{system.name} has no embeddings, which statistics needs")
+            raise UnsuitableSystem(f"{system.name} has no embeddings, but statistics needs them")
         vectors = system.encode_documents(self._texts)
-        others = None if self._partners is None else system.encode_documents(self._partners)
-        figures = embedding_statistics(vectors, partners=others)
+        partners = None if self._partners is None else system.encode_documents(self._partners)
+        figures = embedding_statistics(vectors, partners=partners)
         n = len(self._texts)
-        results, notes = defined(
+        results, notes = split_undefined(
             [
                 Result(task=self.kind, name=self.name, system=system.name, metric=metric, value=value, n=n)
                 for metric, value in figures.items()
@@ -60,5 +60,5 @@ class StatisticsTask:
         return TaskOutcome(results=results, notes=notes)
 
     def compare(self, a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
-        """Nothing: these figures are not means over units."""
+        """Returns nothing: these figures are not means over units."""
         return {}

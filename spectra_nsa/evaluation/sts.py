@@ -1,4 +1,4 @@
-"""Scored pairs: does the cosine follow people's judgement?"""
+"""Scored pairs: the correlation of cosines with human similarity scores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.results import Result
-from spectra_nsa.evaluation.outcome import TaskOutcome, UnsuitableSystem, defined
+from spectra_nsa.evaluation.outcome import TaskOutcome, UnsuitableSystem, split_undefined
 from spectra_nsa.evaluation.systems import DenseSystem
 
 if TYPE_CHECKING:
@@ -20,15 +20,15 @@ _METHODS = ("spearman", "pearson")
 
 
 class STSTask:
-    """Spearman's and Pearson's correlation of cosine and score. Both sides are encoded alike, as queries."""
+    """Spearman and Pearson correlation of cosine and score. Both sides are encoded as queries."""
 
     kind = "sts"
 
     def __init__(self, name: str, first: Sequence[str], second: Sequence[str], scores: Sequence[float]) -> None:
-        """Takes N scored pairs.
+        """Initializes the task with N scored pairs.
 
         Raises:
-            SpectraError: there are fewer than two, or the columns differ in length.
+            SpectraError: there are fewer than two pairs, or the columns differ in length.
         """
         import numpy as np
 
@@ -39,23 +39,23 @@ class STSTask:
         self._scores = np.asarray(scores, dtype=np.float64)
 
     def run(self, system: System) -> TaskOutcome:
-        """Encodes each distinct sentence once and correlates."""
+        """Encodes each distinct sentence once and correlates cosines with scores."""
         from spectra_nsa.metrics.similarity import cosine_pairs
 
         if not isinstance(system, DenseSystem):
-            raise UnsuitableSystem(f"{system.name} has no embeddings, which sts needs")
+            raise UnsuitableSystem(f"{system.name} has no embeddings, but sts needs them")
         sentences = list(dict.fromkeys([*self._first, *self._second]))
         row = {sentence: at for at, sentence in enumerate(sentences)}
         vectors = system.encode_queries(sentences)
         first, second = ([row[sentence] for sentence in side] for side in (self._first, self._second))
         cosine = cosine_pairs(vectors[first], vectors[second])
-        results, notes = defined([self._result(system.name, method, cosine) for method in _METHODS])
-        notes = [f"{note}: the scores or the cosines are all equal, or not finite" for note in notes]
+        results, notes = split_undefined([self._result(system.name, method, cosine) for method in _METHODS])
+        notes = [f"{note}: the scores or the cosines are all equal or not finite" for note in notes]
         per_unit = {"cosine": cosine, "gold": self._scores}
         return TaskOutcome(results=results, per_unit=per_unit, notes=notes, distributions={"cosine": cosine})
 
     def compare(self, a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
-        """Paired over the scored pairs: the correlations of both systems are taken in each draw."""
+        """Compares the correlations, paired over the scored pairs: each bootstrap sample serves both systems."""
         from spectra_nsa.metrics.bootstrap import paired_correlation_difference
 
         if not a.results or not b.results:

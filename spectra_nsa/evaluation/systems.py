@@ -1,6 +1,6 @@
-"""What can be measured: a system ranks documents for queries, and most do so with embeddings.
+"""The systems that are measured: each ranks documents for queries, most of them by embeddings.
 
-Legend: Q queries, N documents, D width, k hits a query.
+Legend: Q queries, N documents, D width, k hits per query.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from spectra_nsa.core.errors import SpectraError
 if TYPE_CHECKING:
     import numpy as np
 
-_BLOCK = 32_000_000  # similarities held at a time: 128 MB
+_BLOCK = 32_000_000  # similarities in memory at a time: 128 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,8 @@ class Ranking:
     """The best documents of each query, best first.
 
     Attributes:
-        index: (Q, k) int64 positions in the list of documents; −1 where a query has fewer hits.
-        scores: (Q, k) float32, larger = better; −∞ beside −1.
+        index: (Q, k) int64 positions in the list of documents; −1 if a query has fewer hits.
+        scores: (Q, k) float32, larger is better; −∞ beside −1.
     """
 
     index: np.ndarray
@@ -32,36 +32,36 @@ class Ranking:
 
 
 class System(Protocol):
-    """Anything that ranks."""
+    """Anything that ranks documents for queries."""
 
     name: str
 
     def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
-        """The k best documents of each query (fewer where there are fewer)."""
+        """Returns the k best documents of each query, or all if there are fewer."""
         ...
 
 
 class DenseSystem:
-    """A sentence-transformers model (or anything with its `encode_query` and `encode_document`), by exact cosine."""
+    """Exact cosine search with a SentenceTransformer, or anything with its `encode_query` and `encode_document`."""
 
     def __init__(
         self, name: str, model: Any, *, dim: int | None = None, batch_size: int = 64, precision: str = "fp32"
     ) -> None:
-        """Wraps a model.
+        """Initializes the system.
 
         Args:
-            name: what the results call it.
+            name: its name in the results.
             model: a `SentenceTransformer`, ours or any other.
-            dim: keep this many leading dimensions (re-normalised); ``None`` keeps all.
-            batch_size: texts a forward pass.
-            precision: what it computes in: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
+            dim: use only this many leading dimensions, normalized again; ``None`` uses all.
+            batch_size: texts per forward pass.
+            precision: the number format: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
 
         Raises:
             SpectraError: the model has fewer dimensions than `dim`.
         """
         width = model.get_embedding_dimension() if dim is not None else None
         if dim is not None and not 1 <= dim <= (width or dim):
-            raise SpectraError(f"{name} has {width} dimensions: --dim {dim} is not between 1 and {width}.")
+            raise SpectraError(f"{name} has {width} dimensions: --dim must be between 1 and {width}, not {dim}.")
         self.name = name
         self.model = model
         self.dim = dim
@@ -69,15 +69,15 @@ class DenseSystem:
         self.precision = precision
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """Texts → (Q, D) float32 unit rows, with the model's query prompt where it has one."""
+        """Returns (Q, D) float32 unit rows, with the model's query prompt if it has one."""
         return self._encode("query", texts)
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        """Texts → (N, D) float32 unit rows, with the model's document prompt where it has one."""
+        """Returns (N, D) float32 unit rows, with the model's document prompt if it has one."""
         return self._encode("document", texts)
 
     def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
-        """The k nearest documents of each query by cosine."""
+        """Returns the k nearest documents of each query by cosine."""
         return nearest(self.encode_queries(queries), self.encode_documents(documents), k)
 
     def _encode(self, role: str, texts: Sequence[str]) -> np.ndarray:
@@ -101,9 +101,9 @@ class DenseSystem:
 
 
 def nearest(queries: np.ndarray, documents: np.ndarray, k: int) -> Ranking:
-    """Exact search by inner product, in blocks of queries: (Q, D), (N, D) → the min(k, N) best of each query.
+    """Searches exactly by inner product, in blocks of queries: (Q, D), (N, D) → the min(k, N) best of each query.
 
-    Equal scores are ordered by position. Memory is bounded by the block, whatever Q and N.
+    Equal scores are ordered by position. The block bounds the memory for any Q and N.
     """
     import numpy as np
 

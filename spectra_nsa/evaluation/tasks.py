@@ -1,4 +1,4 @@
-"""``KIND=SOURCE`` → task: what `--task` accepts."""
+"""The tasks of ``KIND=SOURCE`` specifications, as `--task` accepts them."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 def tasks_from(
     specifications: Sequence[str], *, limit: int | None = None, columns: Mapping[str, str] | None = None
 ) -> tuple[list[Task], list[str]]:
-    """Reads the data of each ``KIND=SOURCE``.
+    """Builds the task of each ``KIND=SOURCE``.
 
     Args:
         specifications: ``sts=FILE``, ``retrieval=BEIR_DIR`` (or ``retrieval=BEIR_DIR:SPLIT``), ``pairs=SOURCE``,
             ``knn=TRAIN_FILE,TEST_FILE``, ``statistics=SOURCE``.
-        limit: at most so many rows of each source; ``None`` for all. Does not concern ``retrieval``.
-        columns: role → column, for the sources that have all of these columns; ``None`` guesses everywhere. Does not
-            concern ``retrieval``.
+        limit: the largest number of rows per source; ``None`` reads all. Ignored for ``retrieval``.
+        columns: role → column, for the sources that have all of these columns; ``None`` guesses the roles. Ignored for
+            ``retrieval``.
 
     Returns:
-        The tasks, and notes on rows that were left out.
+        the tasks, and notes on skipped rows.
 
     Raises:
-        UsageError: a kind that does not exist, or no ``=``.
-        SpectraError: the data are missing, or not of the kind that the task needs, or `columns` fits none of them.
+        UsageError: a kind is unknown, or a specification has no ``=``.
+        SpectraError: a source is missing or not of the kind that the task needs, or `columns` fits no source.
     """
     from spectra_nsa.text.shared import SharedColumns
 
@@ -53,30 +53,30 @@ def tasks_from(
 
 
 def check_tasks(specifications: Sequence[str]) -> list[tuple[str, str]]:
-    """Kind and source of each ``KIND=SOURCE``; nothing is read.
+    """Returns kind and source of each ``KIND=SOURCE`` without reading any data.
 
     Raises:
-        UsageError: a kind that does not exist, or no ``=``.
-        SpectraError: a source is not there.
+        UsageError: a kind is unknown, or a specification has no ``=``.
+        SpectraError: a source does not exist.
     """
     from spectra_nsa.text.sources import check_source
 
-    found = []
+    checked = []
     for specification in specifications:
         kind, equals, source = specification.partition("=")
         if not equals or not source:
             raise UsageError(f"a task is KIND=SOURCE, such as sts=dev.jsonl, not {specification!r}.")
         if kind not in _BUILDERS:
             raise unknown_name("task", kind, _BUILDERS)
-        if kind != "retrieval":  # a folder, which may have a split behind it
-            for one in _knn_files(source) if kind == "knn" else [source]:
-                check_source(one)
-        found.append((kind, source))
-    return found
+        if kind != "retrieval":  # a folder, which a split may follow
+            for name in _knn_files(source) if kind == "knn" else [source]:
+                check_source(name)
+        checked.append((kind, source))
+    return checked
 
 
 def source_name(source: str) -> str:
-    """A short name for a source: the folder's, or a file's with its folder's before it and its endings off."""
+    """Returns a short name for a source: a folder's name, or FOLDER/FILE without suffixes."""
     path = Path(source).expanduser()
     if not path.exists():
         return source
@@ -87,9 +87,9 @@ def source_name(source: str) -> str:
 def _load(source: str, kinds: tuple[str, ...], task: str, read: Read, notes: list[str]) -> TextSet:
     data = read(source)
     if data.kind not in kinds:
-        raise SpectraError(f"{task}={source}: the rows are {data.kind}, but {task} needs {' or '.join(kinds)}.")
+        raise SpectraError(f"{task}={source}: {task} needs {' or '.join(kinds)}, but the rows are {data.kind}.")
     if data.quarantined:
-        notes.append(f"{source}: {data.quarantined} broken rows were left out (spectra data preview shows them)")
+        notes.append(f"{source}: {data.quarantined} broken rows were skipped (spectra data preview shows them)")
     notes.extend(f"{source}: {note}" for note in data.notes)
     return data
 
@@ -106,7 +106,7 @@ def _retrieval(source: str, read: Read, notes: list[str]) -> Task:
     named = bool(colon) and not Path(source).expanduser().is_dir()
     data = load_beir(Path(folder if named else source).expanduser().resolve(), split if named else None)
     if data.missing:
-        notes.append(f"{source}: {data.missing} judgements name a query or document that is not there")
+        notes.append(f"{source}: {data.missing} judgments name a query or document that does not exist")
     return RetrievalTask(data)
 
 

@@ -1,1 +1,1 @@
-"""Results in; Markdown, terminal tables and a self-contained HTML page out."""
+"""Results and run logs in; Markdown, terminal tables and self-contained HTML pages out."""

@@ -1,4 +1,4 @@
-"""An ablation, as `ablation.json` holds it, for the terminal, as Markdown and as a page."""
+"""The content of `ablation.json` as a terminal table, as Markdown and as an HTML page."""
 
 from __future__ import annotations
 
@@ -13,119 +13,126 @@ from spectra_nsa.report.svg import Estimate
 if TYPE_CHECKING:
     from rich.table import Table
 
-LEVEL = 0.05
+SIGNIFICANCE = 0.05
 Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """A line of the table: a system's figures, or a part's effects.
+class AblationRow:
+    """A row of the table: a system's figures, or a part's effects.
 
     Attributes:
-        name: the system's or the part's.
-        has: whether the recipe has the part; ``""`` for a system.
-        cells: one a metric; ``"–"`` where there is none.
-        marked: which of them are findings.
-        time: of a training step, with the part over without it; ``""`` for a system.
-        verdict: in words; ``""`` for a system.
+        name: the name of the system or part.
+        in_recipe: whether the recipe has the part; ``""`` for a system.
+        cells: one cell per metric; ``"–"`` without a figure.
+        marked: which of the cells are findings.
+        time: the time of a training step with the part, divided by the time without; ``""`` for a system.
+        verdict: the conclusion; ``""`` for a system.
     """
 
     name: str
-    has: str = ""
+    in_recipe: str = ""
     cells: Sequence[str]
     marked: Sequence[bool]
     time: str = ""
     verdict: str = ""
 
 
-def header(document: Document) -> list[str]:
-    """The columns of `rows`."""
-    return ["part", "in recipe", *(_title(one) for one in document["metrics"]), "time ×", "verdict"]
+def table_header(document: Document) -> list[str]:
+    """Returns the column names of `table_rows`."""
+    return ["part", "in recipe", *(_title(metric) for metric in document["metrics"]), "time ×", "verdict"]
 
 
-def rows(document: Document) -> tuple[list[Row], list[Row]]:
-    """The systems (baselines and the recipe as it is), and the parts."""
+def table_rows(document: Document) -> tuple[list[AblationRow], list[AblationRow]]:
+    """Returns the rows of the systems (baselines and the recipe as it is) and those of the parts."""
     metrics = document["metrics"]
-    names = list(dict.fromkeys(name for one in metrics for name in one["baselines"]))
-    systems = [_system(name, [one["baselines"].get(name) for one in metrics]) for name in names]
-    systems.append(_system("recipe as it is", [one["recipe"]["value"] for one in metrics]))
+    names = list(dict.fromkeys(name for metric in metrics for name in metric["baselines"]))
+    systems = [_system(name, [metric["baselines"].get(name) for metric in metrics]) for name in names]
+    systems.append(_system("recipe as it is", [metric["recipe"]["value"] for metric in metrics]))
     return systems, [_part(part, metrics) for part in document["parts"]]
 
 
-def lines(document: Document) -> list[str]:
-    """What has to be known to read the table."""
+def reading_notes(document: Document) -> list[str]:
+    """Returns the sentences that explain how to read the table."""
     seeds, count = len(document["seeds"]), sum(len(part["effects"]) for part in document["parts"])
-    said = [
-        f"Effects are with − without the part, the mean of {_seeds(seeds)}; time × is a step's time with ÷ without."
+    holm = f"p < 0.05 after Holm's correction for {count} comparison{'s' if count != 1 else ''}"
+    notes = [
+        f"An effect is the metric with the part minus the metric without it, as the mean of {_seeds(seeds)}. "
+        "Time × is the time of a training step with the part divided by the time without it."
     ]
     if seeds > 1:
-        said.append(
-            "In brackets 95 % intervals over other seeds and other items; * a finding: p < 0.05 after Holm's "
-            f"correction for {count} comparison{'s' if count != 1 else ''}."
-        )
+        notes.append(f"Brackets: 95 % intervals over seeds and items. * A finding: {holm}.")
     else:
-        said.append(
-            "One seed: the intervals are of other items only, and say nothing of other seeds, whose noise is often the "
-            f"larger; take --seeds 3. * p < 0.05 after Holm's correction for {count}, of this seed."
+        notes.append(
+            "Brackets: 95 % intervals over items only. Variation between seeds is often larger and does not show with "
+            f"one seed: use --seeds 3. * {holm}, for this seed only."
         )
-    return said + [_reach(one, seeds) for one in document["metrics"] if one["smallest"] is not None]
+    return notes + [_detectable(metric, seeds) for metric in document["metrics"] if metric["smallest"] is not None]
 
 
 def ablation_table(document: Document) -> Table:
-    """The table for the terminal."""
+    """Returns the table for the terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", title=_heading(document))
-    for at, name in enumerate(header(document)):
+    for at, name in enumerate(table_header(document)):
         right = 2 <= at < 3 + len(document["metrics"])
         table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
-    systems, parts = rows(document)
-    several = len(document["metrics"]) > 1  # then intervals stand below, so that the table fits a narrow terminal
+    systems, parts = table_rows(document)
+    several = (
+        len(document["metrics"]) > 1
+    )  # then intervals go on a line of their own, so that the table fits a narrow terminal
     for row in (*systems, *parts):
         cells = [
             Text(text.replace(" (", "\n(") if several else text, style="bold" if is_marked else "")
             for text, is_marked in zip(row.cells, row.marked, strict=True)
         ]
-        table.add_row(Text(row.name), row.has, *cells, row.time, Text(row.verdict), end_section=row is systems[-1])
+        table.add_row(
+            Text(row.name), row.in_recipe, *cells, row.time, Text(row.verdict), end_section=row is systems[-1]
+        )
     return table
 
 
 def ablation_markdown(document: Document) -> str:
-    """The table and its lines as Markdown."""
-    columns = header(document)
-    said = [
+    """Returns the table and its notes as Markdown."""
+    columns = table_header(document)
+    lines = [
         f"**{_heading(document)}**",
         "",
         "| " + " | ".join(columns) + " |",
         "|---|---|" + "---:|" * (len(columns) - 3) + "---|",
     ]
-    for row in (one for group in rows(document) for one in group):
+    for row in (row for group in table_rows(document) for row in group):
         cells = [f"**{text}**" if is_marked else text for text, is_marked in zip(row.cells, row.marked, strict=True)]
-        said.append("| " + " | ".join([row.name, row.has, *cells, row.time, row.verdict]).replace("*|", r"*\|") + " |")
-    said += ["", *(f"{line}  " for line in lines(document))]
-    return "\n".join([*said, *(f"Note: {note}.  " for note in document["notes"])]) + "\n"
+        lines.append(
+            "| " + " | ".join([row.name, row.in_recipe, *cells, row.time, row.verdict]).replace("*|", r"*\|") + " |"
+        )
+    lines += ["", *(f"{note}  " for note in reading_notes(document))]
+    return "\n".join([*lines, *(f"Note: {note}.  " for note in document["notes"])]) + "\n"
 
 
 def ablation_page(document: Document) -> Report:
-    """The page: a forest plot a metric, the table, costs, settings."""
+    """Returns the page: a forest plot per metric, the table, costs and settings."""
     start = document["recipe"]["model"]["start"] or document["recipe"]["model"]["size"]
-    report = Report("What each part is worth", lead=f"{_heading(document)}; {start}, {document['created'][:10]}.")
+    report = Report("The effect of each part", lead=f"{_heading(document)}; {start}, {document['created'][:10]}.")
     for metric in document["metrics"]:
-        found = [(part["part"], one) for part in document["parts"] for one in part["effects"] if _of(one, metric)]
+        effects = [(part["part"], effect) for part in document["parts"] for effect in part["effects"]]
         report.add_forest(
-            [Estimate(name=name, value=one["value"], ci=tuple(one["ci"]), marked=one["p_holm"] < LEVEL)
-             for name, one in found],
+            [Estimate(name=name, value=effect["value"], ci=tuple(effect["ci"]), marked=effect["p_holm"] < SIGNIFICANCE)
+             for name, effect in effects if _is_of(effect, metric)],
             x_label=f"with − without, {metric['metric']}", title="Effects", caption=_title(metric),
         )  # fmt: skip
-    shown = [[row.name, row.has, *row.cells, row.time, row.verdict] for group in rows(document) for row in group]
-    report.add_grid(header(document), shown, title="Table")
-    report.add_text(*lines(document), *(f"Note: {note}." for note in document["notes"]))
+    shown = [
+        [row.name, row.in_recipe, *row.cells, row.time, row.verdict] for group in table_rows(document) for row in group
+    ]
+    report.add_grid(table_header(document), shown, title="Table")
+    report.add_text(*reading_notes(document), *(f"Note: {note}." for note in document["notes"]))
     costs = [[part["part"], *(_times(part["cost"][key]) for key in _COSTS)] for part in document["parts"]]
     report.add_grid(["with ÷ without", *_COSTS.values()], costs, title="Cost")
     report.add_grid(
-        ["part", "what it is", "what was changed"],
+        ["part", "description", "changed keys"],
         [[part["part"], part["says"], _changes(part["changes"])] for part in document["parts"]],
         title="Parts",
     )
@@ -154,33 +161,33 @@ def _title(metric: Mapping[str, Any]) -> str:
     return f"{metric['name']} {metric['metric']}"
 
 
-def _of(one: Mapping[str, Any], metric: Mapping[str, Any]) -> bool:
-    return all(one[key] == metric[key] for key in ("task", "name", "metric"))
+def _is_of(effect: Mapping[str, Any], metric: Mapping[str, Any]) -> bool:
+    return all(effect[key] == metric[key] for key in ("task", "name", "metric"))
 
 
-def _system(name: str, values: Sequence[float | None]) -> Row:
+def _system(name: str, values: Sequence[float | None]) -> AblationRow:
     cells = ["–" if value is None else f"{value:.4f}" for value in values]
-    return Row(name=name, cells=cells, marked=[False] * len(cells))
+    return AblationRow(name=name, cells=cells, marked=[False] * len(cells))
 
 
-def _part(part: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> Row:
-    found = [next((one for one in part["effects"] if _of(one, metric)), None) for metric in metrics]
-    marked = [one is not None and one["p_holm"] < LEVEL for one in found]
-    return Row(
+def _part(part: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> AblationRow:
+    effects = [next((effect for effect in part["effects"] if _is_of(effect, metric)), None) for metric in metrics]
+    marked = [effect is not None and effect["p_holm"] < SIGNIFICANCE for effect in effects]
+    return AblationRow(
         name=part["part"],
-        has="no" if part["cell"].startswith("with-") else "yes",
-        cells=[_effect(one, star) for one, star in zip(found, marked, strict=True)],
+        in_recipe="no" if part["cell"].startswith("with-") else "yes",
+        cells=[_effect(effect, star) for effect, star in zip(effects, marked, strict=True)],
         marked=marked,
         time=_times(part["cost"]["seconds_per_step"]),
         verdict=part["verdict"],
     )
 
 
-def _effect(one: Mapping[str, Any] | None, star: bool) -> str:
-    if one is None:
+def _effect(effect: Mapping[str, Any] | None, star: bool) -> str:
+    if effect is None:
         return "the same"
-    low, high = one["ci"]
-    return f"{one['value']:+.4f} ({low:+.4f} to {high:+.4f}){'*' if star else ''}"
+    low, high = effect["ci"]
+    return f"{effect['value']:+.4f} ({low:+.4f} to {high:+.4f}){'*' if star else ''}"
 
 
 def _times(value: float | None) -> str:
@@ -191,17 +198,18 @@ def _changes(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
 
 
-def _reach(metric: Mapping[str, Any], seeds: int) -> str:
-    found = f"{_title(metric)}: the smallest effect found four times in five is {metric['smallest']:.4f}"
+def _detectable(metric: Mapping[str, Any], seeds: int) -> str:
+    """Returns the smallest effect that the ablation can detect, and what a smaller one would take."""
+    smallest = f"{_title(metric)}: the smallest effect detected with 80 % power is {metric['smallest']:.4f}"
     target = f"{metric['target']:g}"
     if metric["smallest"] <= metric["target"]:
-        return f"{found}; {target} would be found."
+        return f"{smallest}; {target} would be detected."
     if metric["target_seeds"] is not None:
-        return f"{found}; {target} would take {metric['target_seeds']} seeds."
+        return f"{smallest}; detecting {target} would take {metric['target_seeds']} seeds."
+    one_seed = "" if seeds > 1 else ", for this seed only"
     if metric["target_items"] is not None:
-        more = "" if seeds > 1 else ", of this seed alone"
         return (
-            f"{found}{more}; {target} is out of reach of any number of seeds: it takes {metric['target_items']:,} "
-            f"items or more, not {metric['n']:,}."
+            f"{smallest}{one_seed}; no number of seeds would detect {target}: it takes at least "
+            f"{metric['target_items']:,} items, and there are {metric['n']:,}."
         )
-    return f"{found}, of this seed alone." if seeds == 1 else f"{found}; {target} would take more than 200 seeds."
+    return f"{smallest}{one_seed}." if seeds == 1 else f"{smallest}; detecting {target} would take over 200 seeds."

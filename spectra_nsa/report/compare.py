@@ -1,4 +1,4 @@
-"""Two runs side by side: what was set otherwise, and what came of it."""
+"""Two runs side by side: the settings that differ, and the outcomes."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from spectra_nsa.report.frame import duration, figure
+from spectra_nsa.report.format import duration, figure
 from spectra_nsa.report.html import Report
+from spectra_nsa.report.run_log import RunLog, series_of
 from spectra_nsa.report.run_page import chart_groups
-from spectra_nsa.report.runlog import RunLog, series_of, standing
+from spectra_nsa.report.run_status import run_status
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Dotted key → both values, where two nested settings differ; a key that one lacks is ``None`` there."""
-    found: dict[str, tuple[Any, Any]] = {}
+    """Returns dotted key → both values for the keys that differ; ``None`` if one side lacks the key."""
+    differences: dict[str, tuple[Any, Any]] = {}
     for key in dict.fromkeys([*first, *second]):
-        one, other = first.get(key), second.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            found |= differing(one, other, f"{prefix}{key}.")
-        elif one != other:
-            found[f"{prefix}{key}"] = (one, other)
-    return found
+        left, right = first.get(key), second.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            differences |= differing(left, right, f"{prefix}{key}.")
+        elif left != right:
+            differences[f"{prefix}{key}"] = (left, right)
+    return differences
 
 
 def compare_runs(first: RunLog, second: RunLog) -> dict[str, Any]:
-    """Both names, the recipe's keys that differ, and the outcome of each run.
+    """Compares the recipes and the outcomes of two runs.
 
     Returns:
-        ``runs``, ``recipe`` (key → both values) and ``outcomes`` (figure → both values, ``None`` where one has none).
+        ``runs`` (both folders), ``recipe`` (differing key → both values) and ``outcomes`` (figure → both values,
+        ``None`` if a run lacks it).
     """
     outcomes = [_outcome(run) for run in (first, second)]
     return {
@@ -37,34 +39,36 @@ def compare_runs(first: RunLog, second: RunLog) -> dict[str, Any]:
         "recipe": {
             key: list(values) for key, values in differing(first.recipe, second.recipe).items() if key != "name"
         },
-        "outcomes": {key: [one.get(key) for one in outcomes] for key in dict.fromkeys([*outcomes[0], *outcomes[1]])},
+        "outcomes": {
+            key: [outcome.get(key) for outcome in outcomes] for key in dict.fromkeys([*outcomes[0], *outcomes[1]])
+        },
     }
 
 
 def _outcome(run: RunLog) -> dict[str, Any]:
     last = run.rows[-1]
-    state = standing(run.rows, now=last["time"])
-    found: dict[str, Any] = {"status": state["status"], "steps": state["step"]}
+    state = run_status(run.rows, now=last["time"])
+    outcome: dict[str, Any] = {"status": state["status"], "steps": state["step"]}
     if state["dev"]:
         dev = state["dev"]
-        found |= {f"{dev['metric']}, best": dev["best"], f"{dev['metric']}, last": dev["last"]}
-        found["best step"] = dev["best_step"]
+        outcome |= {f"{dev['metric']}, best": dev["best"], f"{dev['metric']}, last": dev["last"]}
+        outcome["best step"] = dev["best_step"]
         if dev["kept_step"] is not None:
-            found["kept step"] = dev["kept_step"]
-    found |= {"loss": state["loss"]} | state["terms"] | state["throughput"] | state["memory"]
-    found |= {f"health_{name}": value for name, value in state["health"].items()}
-    found["seconds"] = round(last["time"] - run.rows[0]["time"], 1)
-    return found | {"warnings": len(state["warnings"])}
+            outcome["kept step"] = dev["kept_step"]
+    outcome |= {"loss": state["loss"]} | state["terms"] | state["throughput"] | state["memory"]
+    outcome |= {f"health_{name}": value for name, value in state["health"].items()}
+    outcome["seconds"] = round(last["time"] - run.rows[0]["time"], 1)
+    return outcome | {"warnings": len(state["warnings"])}
 
 
 def comparison_rows(facts: Mapping[str, Any]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    """The lines of both tables: settings that differ, and outcomes with their difference."""
+    """Returns the rows of both tables: settings that differ, and outcomes with their difference."""
     settings = [(key, *(_shown(value) for value in values)) for key, values in facts["recipe"].items()]
     outcomes = []
-    for key, (one, other) in facts["outcomes"].items():
-        both = all(isinstance(value, int | float) for value in (one, other))
-        shown = [duration(v) if key == "seconds" and v is not None else _shown(v) for v in (one, other)]
-        outcomes.append((key, *shown, f"{other - one:+.4g}" if both else ""))
+    for key, (left, right) in facts["outcomes"].items():
+        both = all(isinstance(value, int | float) for value in (left, right))
+        shown = [duration(v) if key == "seconds" and v is not None else _shown(v) for v in (left, right)]
+        outcomes.append((key, *shown, f"{right - left:+.4g}" if both else ""))
     return settings, outcomes
 
 
@@ -74,23 +78,24 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else figure(value)
 
 
-def names_of(first: RunLog, second: RunLog) -> tuple[str, str]:
-    """The runs' names; their folders where the names are the same."""
-    one, other = first.folder.name, second.folder.name
-    return (one, other) if one != other else (str(first.folder), str(second.folder))
+def run_names(first: RunLog, second: RunLog) -> tuple[str, str]:
+    """Returns the runs' names, or their folders if the names are the same."""
+    names = first.folder.name, second.folder.name
+    return names if names[0] != names[1] else (str(first.folder), str(second.folder))
 
 
 def comparison_page(first: RunLog, second: RunLog) -> Report:
-    """The comparison as a page, the curves of both runs in one chart each."""
-    names = names_of(first, second)
+    """Returns the comparison as a page; each chart shows the curves of both runs."""
+    names = run_names(first, second)
     settings, outcomes = comparison_rows(compare_runs(first, second))
     report = Report(
-        f"{names[0]} and {names[1]}", lead="Two training runs; differences are the second's minus the first's."
+        f"{names[0]} and {names[1]}", lead="Two training runs. Differences are the second run minus the first."
     )
-    report.add_grid(("setting", *names), settings, title="Recipe: what differs")
+    report.add_grid(("setting", *names), settings, title="Recipe: differing keys")
     report.add_grid(("outcome", *names, "difference"), outcomes, title="Outcome")
     report.add_text(
-        "Two runs that differ in the seed alone differ too: a difference is a finding only when it is larger than that."
+        "Runs that differ only in their seed differ in outcome too. A difference means something only if it is larger "
+        "than that between seeds."
     )
     for title, keys in chart_groups([first, second]).items():
         charts = {

@@ -1,4 +1,4 @@
-"""Which queries to show: where two systems differ most, and where nobody finds the answer."""
+"""The choice of example queries: where two systems differ most, and where neither finds the answer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-MISSED = 101  # stands for "not among the first hundred" when ranks are compared
+MISSED = 101  # the rank of an answer that is not among the first hundred, for comparisons
 
 
-class FoundText(Protocol):
-    """One found document."""
+class DocumentLike(Protocol):
+    """A retrieved document, such as `evaluation`'s `RetrievedDocument`."""
 
     @property
     def text(self) -> str: ...
@@ -20,54 +20,55 @@ class FoundText(Protocol):
     def relevant(self) -> bool: ...
 
 
-class FoundTexts(Protocol):
-    """What one query found; `evaluation`'s `QueryHits` is one."""
+class RankedQueryLike(Protocol):
+    """A query with its retrieved documents, such as `evaluation`'s `RankedQuery`."""
 
     @property
     def query(self) -> str: ...
     @property
     def wanted(self) -> Sequence[str]: ...
     @property
-    def found(self) -> Sequence[FoundText]: ...
+    def retrieved(self) -> Sequence[DocumentLike]: ...
     @property
     def rank(self) -> int | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One query over all systems.
+    """One query and what every system retrieved for it.
 
     Attributes:
-        query: its text.
+        query: the query's text.
         label: why it is shown.
-        by_system: (system, what it found); all of them answer the same query.
+        by_system: (system, its documents for this query).
     """
 
     query: str
     label: str
-    by_system: Sequence[tuple[str, FoundTexts]]
+    by_system: Sequence[tuple[str, RankedQueryLike]]
 
     @property
     def wanted(self) -> str:
-        """The first wanted answer's text; ``""`` when it is not among the documents."""
+        """The text of the first relevant document; ``""`` if it is not among the documents."""
         answers = self.by_system[0][1].wanted
         return answers[0] if answers else ""
 
 
-def select_examples(hits: Mapping[str, Sequence[FoundTexts]], *, each: int = 4) -> list[Example]:
-    """Up to `each` queries a group, chosen by rank and then by order, so that the choice is repeatable.
+def select_examples(hits: Mapping[str, Sequence[RankedQueryLike]], *, each: int = 4) -> list[Example]:
+    """Chooses up to `each` queries per group, by rank and then by order, so that the choice is deterministic.
 
-    With two systems or more, the groups are where the first beats the second by most ranks, where it falls behind by
-    most, and where both miss the first ten. With one system: what it misses by most, and what it finds at once.
+    With two or more systems, the groups are the queries on which the first system beats the second by most, those on
+    which it falls behind by most, and those that neither answers among the first ten. With one system they are the
+    queries whose answer has the worst rank, and those whose answer ranks first.
 
     Args:
-        hits: system → one entry a query, in the same order for every system.
-        each: queries a group.
+        hits: system → one entry per query, in the same order for every system.
+        each: queries per group.
     """
     systems = list(hits)
     if not systems or not hits[systems[0]]:
         return []
-    ranks = [[found.rank or MISSED for found in hits[system]] for system in systems[:2]]
+    ranks = [[query.rank or MISSED for query in hits[system]] for system in systems[:2]]
     first = ranks[0]
     groups: list[tuple[str, list[int]]]
     if len(systems) == 1:
@@ -78,7 +79,7 @@ def select_examples(hits: Mapping[str, Sequence[FoundTexts]], *, each: int = 4) 
         ]
     else:
         second = ranks[1]
-        gain = [_steps(second[at]) - _steps(first[at]) for at in range(len(first))]
+        gain = [_rank_cost(second[at]) - _rank_cost(first[at]) for at in range(len(first))]
         order = sorted(range(len(first)), key=lambda at: -gain[at])
         groups = [
             (f"{systems[0]} ahead", [at for at in order if gain[at] > 0]),
@@ -92,6 +93,6 @@ def select_examples(hits: Mapping[str, Sequence[FoundTexts]], *, each: int = 4) 
     ]
 
 
-def _steps(rank: int) -> float:
-    """From rank 1 to 2 is a larger step than from 41 to 42: −1 / rank."""
+def _rank_cost(rank: int) -> float:
+    """Returns −1 / rank, which makes the step from rank 1 to 2 larger than that from 41 to 42."""
     return -1.0 / rank

@@ -1,4 +1,4 @@
-"""A report as one HTML file: no script, no network, readable in light and dark, and on paper."""
+"""A report as one HTML file: no scripts, no network, readable in light and dark mode and on paper."""
 
 from __future__ import annotations
 
@@ -14,61 +14,65 @@ from typing_extensions import Self
 from spectra_nsa.core.errors import missing_extra
 from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.results import Result
-from spectra_nsa.report.examples import Example, FoundTexts, select_examples
+from spectra_nsa.report.examples import Example, RankedQueryLike, select_examples
+from spectra_nsa.report.format import number
 from spectra_nsa.report.svg import Estimate, Point, forest, histogram, line_chart
-from spectra_nsa.report.tables import number, tables
+from spectra_nsa.report.tables import result_tables
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 _NOT_CURVES = {"step", "epoch"}
-_LONGEST = 700  # characters of a text that are shown
+_TEXT_LIMIT = 700  # characters
 
 
 class Report:
-    """Collects sections in order; each `add_…` returns the report itself."""
+    """Collects sections in order. Each `add_…` method returns the report itself."""
 
     def __init__(self, title: str, *, lead: str = "") -> None:
         """Starts an empty report.
 
         Args:
             title: the heading.
-            lead: a sentence or two below it; ``""`` for none.
+            lead: one or two sentences below it; ``""`` for none.
         """
         self._title, self._lead = title, lead
         self._sections: list[dict[str, Any]] = []
 
     def add_facts(self, facts: Mapping[str, object], *, title: str = "") -> Self:
-        """Key figures side by side: label → value; floats get three decimals."""
+        """Adds key figures side by side: label → value. Floats get three decimals."""
         shown = {label: number(value) if isinstance(value, float) else str(value) for label, value in facts.items()}
         return self._add("facts", title, facts=shown)
 
     def add_text(self, *paragraphs: str, title: str = "") -> Self:
-        """Plain paragraphs."""
+        """Adds plain paragraphs."""
         return self._add("text", title, paragraphs=paragraphs) if paragraphs else self
 
     def add_table(
         self, results: Sequence[Result], *, differences: Sequence[Mapping[str, Any]] = (), title: str = "Results"
     ) -> Self:
-        """A table a data set: metrics down, systems across, intervals beside, the best in bold.
+        """Adds one table per dataset: metrics in rows, systems in columns, with intervals, the best in bold.
 
         Args:
             results: the figures.
-            differences: entries as under ``differences`` in a results document: each becomes a column
-                ``system − baseline``, marked where its interval excludes 0.
+            differences: entries of ``differences`` in a results document. Each becomes a column ``system − baseline``,
+                marked if its interval excludes 0.
             title: the section's heading.
         """
         if not results:
             return self
-        blocks = [{"table": table, "gaps": _gaps(table.title, differences)} for table in tables(results)]
+        blocks = [
+            {"table": table, "differences": _difference_cells(table.title, differences)}
+            for table in result_tables(results)
+        ]
         return self._add("tables", title, blocks=blocks)
 
     def add_curve(self, rows: Sequence[Mapping[str, Any]], *, title: str = "Training") -> Self:
-        """One small chart for each number that the rows of a `metrics.jsonl` follow over `step`.
+        """Adds one small chart for each number in the rows of a `metrics.jsonl`, over `step`.
 
         Args:
-            rows: each with ``step`` and any of loss, learning rate, dev metrics, …; what is no number is passed over,
-                and so is a key that occurs only once.
+            rows: each with ``step`` and any of loss, learning rate, dev metrics, …. Values that are not numbers and
+                keys that occur only once are skipped.
             title: the section's heading.
         """
         series: dict[str, list[tuple[float, float]]] = {}
@@ -92,14 +96,14 @@ class Report:
         log_x: bool = False,
         single_points: bool = False,
     ) -> Self:
-        """One chart for each entry: its title → name of a line → points.
+        """Adds one chart per entry.
 
         Args:
-            charts: see above. Lines are named below a chart that has two or more.
+            charts: chart title → line name → points. A legend is shown if a chart has two or more lines.
             title: the section's heading.
-            x_label: under the axis.
-            log_x: whether that axis is logarithmic.
-            single_points: whether a line of one point is drawn, as a dot, or left out.
+            x_label: the label of the horizontal axis.
+            log_x: whether the horizontal axis is logarithmic.
+            single_points: whether a line with one point is drawn as a dot; otherwise it is skipped.
         """
         shown = []
         for name, lines in charts.items():
@@ -110,7 +114,7 @@ class Report:
         return self._add("charts", title, charts=shown) if shown else self
 
     def add_grid(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str) -> Self:
-        """A plain table of texts."""
+        """Adds a plain table of texts."""
         return self._add("grid", title, header=header, rows=rows) if rows else self
 
     def add_histogram(
@@ -121,13 +125,13 @@ class Report:
         title: str = "Scores",
         caption: str = "",
     ) -> Self:
-        """Overlaid distributions, such as the cosines of positives and of negatives.
+        """Adds overlaid histograms, such as the cosines of positives and negatives.
 
         Args:
             groups: name → values (a list or an array).
             x_label: what the values are.
             title: the section's heading.
-            caption: above the chart, such as the system's name.
+            caption: the text above the chart, such as the system's name.
         """
         svg = histogram({name: [float(v) for v in values] for name, values in groups.items()}, x_label=x_label)
         if not svg:
@@ -135,23 +139,25 @@ class Report:
         return self._add("charts", title, charts=[{"title": caption, "svg": svg, "names": list(groups)}])
 
     def add_forest(self, estimates: Sequence[Estimate], *, x_label: str, title: str, caption: str = "") -> Self:
-        """Values with their intervals on both sides of zero, see `svg.forest`; nothing where there are none."""
+        """Adds a forest plot, see `svg.forest`; adds nothing if there are no estimates."""
         svg = forest(estimates, x_label=x_label)
         return self._add("charts", title, charts=[{"title": caption, "svg": svg, "names": []}]) if svg else self
 
-    def add_hits(self, hits: Mapping[str, Sequence[FoundTexts]], *, title: str = "Examples", each: int = 4) -> Self:
-        """Queries worth looking at: the wanted answer beside each system's first one, and the wanted one's rank.
+    def add_examples(
+        self, queries: Mapping[str, Sequence[RankedQueryLike]], *, title: str = "Examples", each: int = 4
+    ) -> Self:
+        """Adds example queries: the relevant document, its rank in each system, and each system's first document.
 
         Args:
-            hits: system → one entry a query, in the same order for every system.
+            queries: system → one entry per query, in the same order for every system.
             title: the section's heading.
-            each: queries a group, see `select_examples`.
+            each: queries per group, see `select_examples`.
         """
-        examples = [_shown(example) for example in select_examples(hits, each=each)]
-        return self._add("hits", title, examples=examples) if examples else self
+        examples = [_shown(example) for example in select_examples(queries, each=each)]
+        return self._add("examples", title, examples=examples) if examples else self
 
     def add_settings(self, settings: Mapping[str, Any], *, title: str) -> Self:
-        """A configuration or an environment, folded up: nested values are shown as JSON."""
+        """Adds a recipe or an environment, collapsed. Nested values are shown as JSON."""
         rows = {
             key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1, default=str)
             for key, value in settings.items()
@@ -159,7 +165,7 @@ class Report:
         return self._add("settings", title, rows=rows) if rows else self
 
     def render(self) -> str:
-        """The page.
+        """Returns the page as HTML.
 
         Raises:
             SpectraError: jinja2 is not installed.
@@ -167,7 +173,7 @@ class Report:
         return _template().render(title=self._title, lead=self._lead, sections=_grouped(self._sections))
 
     def write(self, path: str | Path) -> Path:
-        """Writes the page, whole or not at all, and returns its path."""
+        """Writes the page completely or not at all, and returns its path."""
         page = self.render()
         with atomic_write(path) as file:
             file.write(page)
@@ -179,38 +185,46 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Gap:
-    """One cell of a difference column."""
+class _DifferenceCell:
+    """One cell of a difference column.
+
+    Attributes:
+        text: the difference.
+        interval: its interval.
+        verdict: ``"up"`` if the interval is above 0, ``"down"`` if it is below, else ``""``.
+    """
 
     text: str
     interval: str
-    verdict: str  # "up", "down" or "": where the interval lies
+    verdict: str
 
 
-def _gaps(table_title: str, differences: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, _Gap]]:
-    """``system − baseline`` → metric → cell, for the differences that belong to a table."""
-    columns: dict[str, dict[str, _Gap]] = {}
-    for one in differences:
-        if f"{one['task']} · {one['name']}" != table_title:
+def _difference_cells(
+    table_title: str, differences: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, _DifferenceCell]]:
+    """Returns ``system − baseline`` → metric → cell for the differences that belong to a table."""
+    columns: dict[str, dict[str, _DifferenceCell]] = {}
+    for entry in differences:
+        if f"{entry['task']} · {entry['name']}" != table_title:
             continue
-        low, high = one["ci"]
+        low, high = entry["ci"]
         verdict = "up" if low > 0 else "down" if high < 0 else ""
-        gap = _Gap(text=f"{one['value']:+.3f}", interval=f"{low:+.3f} to {high:+.3f}", verdict=verdict)
-        columns.setdefault(f"{one['system']} − {one['baseline']}", {})[one["metric"]] = gap
+        cell = _DifferenceCell(text=f"{entry['value']:+.3f}", interval=f"{low:+.3f} to {high:+.3f}", verdict=verdict)
+        columns.setdefault(f"{entry['system']} − {entry['baseline']}", {})[entry["metric"]] = cell
     return columns
 
 
 def _shown(example: Example) -> dict[str, Any]:
     answers = []
-    for system, found in example.by_system:
-        first = found.found[0] if found.found else None
+    for system, query in example.by_system:
+        first = query.retrieved[0] if query.retrieved else None
         answers.append(
             {
                 "system": system,
-                "rank": "not in the first 100" if found.rank is None else f"found at rank {found.rank}",
-                "right": found.rank == 1,
+                "rank": "not in the top 100" if query.rank is None else f"rank {query.rank}",
+                "correct": query.rank == 1,
                 "score": f"{first.score:.3f}" if first else "",
-                "text": _answer(first.text, example.wanted) if first else "(nothing found)",
+                "text": _answer(first.text, example.wanted) if first else "(no document)",
             }
         )
     count = len(example.by_system[0][1].wanted)
@@ -218,21 +232,21 @@ def _shown(example: Example) -> dict[str, Any]:
         "query": _cut(example.query),
         "label": example.label,
         "wanted": _cut(example.wanted),
-        "of": f"one of {count} wanted" if count > 1 else "wanted",
+        "wanted_label": f"expected (1 of {count})" if count > 1 else "expected",
         "answers": answers,
     }
 
 
 def _answer(text: str, wanted: str) -> str:
-    return "(the same text)" if text == wanted else _cut(text)
+    return "(the expected text)" if text == wanted else _cut(text)
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[:_LONGEST].rstrip() + " …"
+    return text if len(text) <= _TEXT_LIMIT else text[:_TEXT_LIMIT].rstrip() + " …"
 
 
 def _grouped(sections: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Neighbouring chart sections of one title become one, so that their charts stand side by side."""
+    """Merges consecutive chart sections with the same title, so that their charts are side by side."""
     grouped: list[dict[str, Any]] = []
     for section in sections:
         last = grouped[-1] if grouped else None

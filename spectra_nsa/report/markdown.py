@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spectra_nsa.core.results import Result
-from spectra_nsa.report.tables import Cell, ResultTable, tables
+from spectra_nsa.report.tables import FigureCell, ResultTable, result_tables
 
 
 def results_table(results: Sequence[Result]) -> str:
-    """One Markdown table a data set: systems down, metrics across, the interval below each figure, the best in bold.
+    """Returns one Markdown table per dataset: systems in rows, metrics in columns, intervals below, the best in bold.
 
-    Returns:
-        Text that ends with a line break; ``""`` for no results.
+    The text ends with a line break; it is ``""`` without results.
     """
-    return "\n".join(_markdown(table) for table in tables(results))
+    return "\n".join(_markdown(table) for table in result_tables(results))
 
 
 def _markdown(table: ResultTable) -> str:
     lines = [
-        f"**{_escape(table.title)}** (n = {table.n:,}; below each figure its 95 % interval)",
+        f"**{_escape(table.title)}** (n = {table.n:,}; 95 % intervals below the figures)",
         "",
         "| system | " + " | ".join(_escape(metric) for metric in table.metrics) + " |",
         "|---|" + "---:|" * len(table.metrics),
@@ -29,7 +28,7 @@ def _markdown(table: ResultTable) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _show(cell: Cell | None) -> str:
+def _show(cell: FigureCell | None) -> str:
     if cell is None:
         return "–"
     figure = f"**{cell.text}**" if cell.best else cell.text

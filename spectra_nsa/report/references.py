@@ -1,4 +1,4 @@
-"""Figures of known models to hold a dev metric against, each with where it comes from."""
+"""Published or measured figures of known models, for comparison with a dev metric."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ class Reference:
     """One known figure.
 
     Attributes:
-        data: the data set and split.
-        model: whose figure.
+        data: the dataset and split.
+        model: the model's name.
         value: the figure.
-        source: who says so; "published" where others measured it, "measured here" where this project did.
+        source: "published: …" if others measured it, "measured here: …" if this project did.
     """
 
     data: str
@@ -42,9 +42,9 @@ REFERENCES: Mapping[str, Sequence[Reference]] = {
         Reference("python:stdlib", "bm25", 0.410, "measured here: README.md"),
     ),
 }
-CAUTION = "on the data named, not on your dev set: comparable only where that is the same"
+CAUTION = "on the data named, not on your dev set; comparable only if they are the same"
 
 
 def references_for(metric: str | None) -> Sequence[Reference]:
-    """The known figures of a dev metric, best first within a data set; none for a metric that has none."""
+    """Returns the known figures of a dev metric, best first within a dataset; empty for other metrics."""
     return REFERENCES.get(metric or "", ())

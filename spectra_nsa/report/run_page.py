@@ -1,4 +1,4 @@
-"""A run as one HTML page: where it stands, warnings, curves, recipe, environment."""
+"""A run as one HTML page: status, warnings, curves, recipe, environment."""
 
 from __future__ import annotations
 
@@ -6,35 +6,34 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spectra_nsa.report.frame import duration, figure
+from spectra_nsa.report.format import duration, figure, step_label
 from spectra_nsa.report.html import Report
 from spectra_nsa.report.references import CAUTION, references_for
-from spectra_nsa.report.runlog import (
+from spectra_nsa.report.run_log import (
     DEV,
     HEALTH,
     MEMORY,
     THROUGHPUT,
     RunLog,
-    at_step,
     series_names,
     series_of,
-    standing,
     terms_of,
 )
+from spectra_nsa.report.run_status import run_status
 
 
 def run_page(run: RunLog) -> Report:
-    """The page of a run, of whatever it has logged so far."""
+    """Returns the page of a run, from what it has logged so far."""
     last = run.rows[-1]["time"] if run.rows else 0.0
-    state = standing(run.rows, now=last)
+    state = run_status(run.rows, now=last)
     report = Report(f"Run {run.folder.name}", lead=_lead(run, state, last))
     report.add_facts(_facts(run, state))
-    warned = [(f"{one['step']:,}", one["kind"], one["message"], one["remedy"]) for one in state["warnings"]]
-    report.add_grid(("step", "warning", "what happened", "what to do"), warned, title="Warnings")
+    warnings = [(f"{row['step']:,}", row["kind"], row["message"], row["remedy"]) for row in state["warnings"]]
+    report.add_grid(("step", "warning", "what happened", "what to do"), warnings, title="Warnings")
     for title, names in chart_groups([run]).items():
         report.add_lines({name: {name: series_of(run.rows, name)} for name in names}, title=title)
     known = references_for(state["dev"].get("metric"))
-    rows = [(one.model, one.data, f"{one.value:.4g}", one.source) for one in known]
+    rows = [(entry.model, entry.data, f"{entry.value:.4g}", entry.source) for entry in known]
     report.add_grid(("model", "data", state["dev"].get("metric", ""), "source"), rows, title="Known models")
     if known:
         report.add_text(f"Measured {CAUTION}.")
@@ -43,24 +42,24 @@ def run_page(run: RunLog) -> Report:
 
 
 def chart_groups(runs: Sequence[RunLog]) -> dict[str, list[str]]:
-    """Section title → the keys that are drawn in it, over all runs."""
+    """Returns section title → the keys drawn in it, over all runs."""
     rows = [row for run in runs for row in run.rows]
     names = series_names(rows)
     terms = [name for name in names if any(name in terms_of(row) for row in rows if "loss" in row)]
     groups: dict[str, list[str]] = {
         "Dev metric": [name for name in names if name.startswith(DEV)],
         "Loss": [name for name in ("loss", *terms) if name in names],
-        "Optimiser": [name for name in ("learning_rate", "temperature", "grad_norm") if name in names],
+        "Optimizer": [name for name in ("learning_rate", "temperature", "grad_norm") if name in names],
         "Gradient norms at the model's outputs": [name for name in names if name.startswith("grad_norm_")],
         "Speed and memory": [name for name in (*THROUGHPUT, *MEMORY) if name in names],
         "Health": [name for name in names if name.startswith(HEALTH)],
     }
-    return {title: held for title, held in groups.items() if held}
+    return {title: keys for title, keys in groups.items() if keys}
 
 
 def _lead(run: RunLog, state: Mapping[str, Any], last: float) -> str:
     if not run.rows:
-        return "Nothing has been logged."
+        return "Nothing has been logged yet."
     when = datetime.datetime.fromtimestamp(last).astimezone().isoformat(sep=" ", timespec="minutes")
     of = f" of {state['steps']:,}" if state["steps"] else ""
     return f"{state['status'].capitalize()} at step {state['step']:,}{of}, {when}."
@@ -77,7 +76,7 @@ def _facts(run: RunLog, state: Mapping[str, Any]) -> dict[str, object]:
         facts[f"best {state['dev']['metric']}"] = f"{state['dev']['best']:.4f}"
         facts["best step"] = f"{state['dev']['best_step']:,}"
         if state["dev"]["kept_step"] is not None:
-            facts["kept in model/"] = at_step(state["dev"]["kept_step"])
+            facts["kept in model/"] = step_label(state["dev"]["kept_step"])
     for key, label in (("pairs_per_second", "pairs/s"), ("padding_waste", "padding"), ("matmul_share", "of peak")):
         if key in state["throughput"]:
             facts[label] = figure(state["throughput"][key], share=key != "pairs_per_second")

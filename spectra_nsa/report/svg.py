@@ -1,6 +1,6 @@
-"""Small charts as inline SVG: no script, sharp in print, coloured by the page's style sheet.
+"""Small charts as inline SVG, without scripts.
 
-Series take the classes ``s0``, ``s1``, … whose colours the page defines for light and dark.
+The page's style sheet gives the classes ``s0``, ``s1``, … of the series their colors, for light and dark mode.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Point = tuple[float, float]
-COLOURS = 8  # classes s0 … s7 of the page
+COLORS = 8  # classes s0 … s7 of the page
 _WIDTH, _HEIGHT = 560, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 14, 40
 
 
 @dataclass(frozen=True)
-class _Frame:
-    """Data coordinates → pixels."""
+class _Scale:
+    """Maps data coordinates to pixels. `x` and `y` are the ranges shown."""
 
     x: tuple[float, float]
     y: tuple[float, float]
     log_x: bool = False
 
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """The pixel of a point."""
+    def pixel(self, x: float, y: float) -> tuple[float, float]:
+        """Returns the pixel of a point."""
         x, low, high = (math.log(value) if self.log_x else value for value in (x, *self.x))
         across = (x - low) / ((high - low) or 1.0)
         up = (y - self.y[0]) / ((self.y[1] - self.y[0]) or 1.0)
@@ -40,7 +40,7 @@ class _Frame:
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers (1, 2, 5 × 10ⁿ apart) inside [low, high]."""
+    """Returns about `count` round numbers inside [low, high], spaced by 1, 2 or 5 × 10ⁿ."""
     if not high > low:
         return [low]
     rough = (high - low) / count
@@ -51,47 +51,56 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """The round numbers (1, 2, 5 × 10ⁿ) inside [low, high], both above 0; of more than 9, the powers of ten."""
+    """Returns the numbers 1, 2, 5 × 10ⁿ inside [low, high], or only the powers of ten if there are more than 9.
+
+    Both limits must be above 0.
+    """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [(factor, factor * 10.0**power) for power in powers for factor in (1, 2, 5)]
-    inside = [(factor, value) for factor, value in found if low * 0.999 <= value <= high * 1.001]
+    numbers = [(factor, factor * 10.0**power) for power in powers for factor in (1, 2, 5)]
+    inside = [(factor, value) for factor, value in numbers if low * 0.999 <= value <= high * 1.001]
     return [value for factor, value in inside if factor == 1 or len(inside) <= 9]
 
 
 def line_chart(series: Mapping[str, Sequence[Point]], *, x_label: str, y_label: str, log_x: bool = False) -> str:
-    """Lines through points; a point shows its values on hover, the last one is marked.
+    """Draws lines through points. Points show their values on hover, and the last one is marked.
 
     Args:
-        series: name → (x, y) points in the order of x; points that are not finite are left out.
-        x_label: under the axis.
-        y_label: what a screen reader is told.
-        log_x: whether equal steps to the right are equal ratios; then points at 0 or below are left out.
+        series: name → (x, y) points in the order of x; points that are not finite are skipped.
+        x_label: the label of the horizontal axis.
+        y_label: the label for screen readers.
+        log_x: whether the horizontal axis is logarithmic, which skips points at 0 or below.
+
+    Returns:
+        the SVG; ``""`` if there are no points.
     """
     kept = {name: [point for point in _finite(points) if point[0] > 0 or not log_x] for name, points in series.items()}
     kept = {name: points for name, points in kept.items() if points}
     if not kept:
         return ""
     everything = [point for points in kept.values() for point in points]
-    frame = _Frame(_span(x for x, _ in everything), _padded(_span(y for _, y in everything)), log_x=log_x)
-    parts = [_axes(frame, x_label)]
+    scale = _Scale(_span(x for x, _ in everything), _padded(_span(y for _, y in everything)), log_x=log_x)
+    parts = [_axes(scale, x_label)]
     for number, points in enumerate(kept.values()):
-        pixels = [frame.at(*point) for point in points]
+        pixels = [scale.pixel(*point) for point in points]
         path = "M" + " L".join(f"{x} {y}" for x, y in pixels)
-        parts.append(f'<path class="line s{number % COLOURS}" d="{path}"/>')
+        parts.append(f'<path class="line s{number % COLORS}" d="{path}"/>')
         for point, (x, y) in zip(points, pixels, strict=True):
             mark = "dot" if point == points[-1] or len(points) < 20 else "dot quiet"
             title = f"<title>{_short(point[0])}: {_short(point[1])}</title>"
-            parts.append(f'<circle class="{mark} s{number % COLOURS}" cx="{x}" cy="{y}" r="2.5">{title}</circle>')
+            parts.append(f'<circle class="{mark} s{number % COLORS}" cx="{x}" cy="{y}" r="2.5">{title}</circle>')
     return _svg(parts, f"{y_label} by {x_label}")
 
 
 def histogram(groups: Mapping[str, Sequence[float]], *, x_label: str, bins: int = 40) -> str:
-    """Overlaid histograms on common bins, each as a share of its own group.
+    """Draws overlaid histograms on common bins, each as shares of its group.
 
     Args:
-        groups: name → values; those that are not finite are left out.
-        x_label: under the axis.
-        bins: how many.
+        groups: name → values; values that are not finite are skipped.
+        x_label: the label of the horizontal axis.
+        bins: the number of bins.
+
+    Returns:
+        the SVG; ``""`` if there are no values.
     """
     kept = {name: [value for value in values if math.isfinite(value)] for name, values in groups.items()}
     kept = {name: values for name, values in kept.items() if values}
@@ -100,21 +109,21 @@ def histogram(groups: Mapping[str, Sequence[float]], *, x_label: str, bins: int 
     low, high = _padded(_span(value for values in kept.values() for value in values), 0.0)
     width = (high - low) / bins
     shares = {name: _shares(values, low, width, bins) for name, values in kept.items()}
-    frame = _Frame((low, high), (0.0, max(max(bars) for bars in shares.values()) * 1.05))
-    parts = [_axes(frame, x_label, percent=True)]
+    scale = _Scale((low, high), (0.0, max(max(bars) for bars in shares.values()) * 1.05))
+    parts = [_axes(scale, x_label, percent=True)]
     for number, bars in enumerate(shares.values()):
-        steps = [frame.at(low, 0)]
+        steps = [scale.pixel(low, 0)]
         for at, share in enumerate(bars):
-            steps += [frame.at(low + at * width, share), frame.at(low + (at + 1) * width, share)]
-        steps.append(frame.at(high, 0))
+            steps += [scale.pixel(low + at * width, share), scale.pixel(low + (at + 1) * width, share)]
+        steps.append(scale.pixel(high, 0))
         path = "M" + " L".join(f"{x} {y}" for x, y in steps) + " Z"
-        parts.append(f'<path class="area s{number % COLOURS}" d="{path}"/>')
+        parts.append(f'<path class="area s{number % COLORS}" d="{path}"/>')
     return _svg(parts, f"distribution of {x_label}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A line of a forest plot: a value, its interval, and whether it stands out."""
+    """A row of a forest plot: a value, its interval, and whether it is highlighted."""
 
     name: str
     value: float
@@ -123,18 +132,21 @@ class Estimate:
 
 
 def forest(estimates: Sequence[Estimate], *, x_label: str) -> str:
-    """Values with their intervals, one below the other, on both sides of zero; those that stand out have a full dot.
+    """Draws values with their intervals, one per row, around a line at zero. Highlighted values have a filled dot.
 
     Args:
-        estimates: from the top down; those that are not finite are left out.
-        x_label: under the axis.
+        estimates: from top to bottom; estimates that are not finite are skipped.
+        x_label: the label of the horizontal axis.
+
+    Returns:
+        the SVG; ``""`` if there are no estimates.
     """
-    kept = [one for one in estimates if all(map(math.isfinite, (one.value, *one.ci)))]
+    kept = [estimate for estimate in estimates if all(map(math.isfinite, (estimate.value, *estimate.ci)))]
     if not kept:
         return ""
-    row, left = 24, 8 + 7 * max(len(one.name) for one in kept)
+    row, left = 24, 8 + 7 * max(len(estimate.name) for estimate in kept)
     bottom = _TOP + row * len(kept)
-    low, high = _padded(_span([0.0, *(end for one in kept for end in one.ci)]))
+    low, high = _padded(_span([0.0, *(end for estimate in kept for end in estimate.ci)]))
 
     def across(value: float) -> float:
         return round(left + (value - low) / (high - low) * (_WIDTH - left - _RIGHT), 1)
@@ -144,12 +156,12 @@ def forest(estimates: Sequence[Estimate], *, x_label: str) -> str:
         x, kind = across(value), "axis" if value == 0 else "grid"
         parts.append(f'<path class="{kind}" d="M{x} {_TOP} V{bottom}"/>')
         parts.append(f'<text class="tick" x="{x}" y="{bottom + 16}" text-anchor="middle">{_short(value)}</text>')
-    for at, one in enumerate(kept):
-        y = _TOP + row * (at + 0.5)
-        title = f"<title>{escape(one.name)}: {_short(one.value)} ({_short(one.ci[0])} to {_short(one.ci[1])})</title>"
-        dot = f'class="{"dot s1" if one.marked else "line s0"}" cx="{across(one.value)}" cy="{y}" r="4"'
-        parts.append(f'<text class="tick" x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(one.name)}</text>')
-        parts.append(f'<path class="line s{int(one.marked)}" d="M{across(one.ci[0])} {y} H{across(one.ci[1])}"/>')
+    for at, estimate in enumerate(kept):
+        y, value, (start, end) = _TOP + row * (at + 0.5), estimate.value, estimate.ci
+        title = f"<title>{escape(estimate.name)}: {_short(value)} ({_short(start)} to {_short(end)})</title>"
+        dot = f'class="{"dot s1" if estimate.marked else "line s0"}" cx="{across(value)}" cy="{y}" r="4"'
+        parts.append(f'<text class="tick" x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(estimate.name)}</text>')
+        parts.append(f'<path class="line s{int(estimate.marked)}" d="M{across(start)} {y} H{across(end)}"/>')
         parts.append(f"<circle {dot}>{title}</circle>")
     middle = (left + _WIDTH - _RIGHT) / 2
     parts.append(f'<text class="tick" x="{middle}" y="{bottom + 34}" text-anchor="middle">{escape(x_label)}</text>')
@@ -161,17 +173,17 @@ def _svg(parts: Sequence[str], label: str, *, height: float = _HEIGHT) -> str:
     return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">{body}</svg>'
 
 
-def _axes(frame: _Frame, x_label: str, *, percent: bool = False) -> str:
+def _axes(scale: _Scale, x_label: str, *, percent: bool = False) -> str:
     parts = []
-    left, bottom = frame.at(frame.x[0], frame.y[0])
-    right, _ = frame.at(frame.x[1], frame.y[0])
-    for value in ticks(*frame.y, count=4):
-        _, y = frame.at(frame.x[0], value)
+    left, bottom = scale.pixel(scale.x[0], scale.y[0])
+    right, _ = scale.pixel(scale.x[1], scale.y[0])
+    for value in ticks(*scale.y, count=4):
+        _, y = scale.pixel(scale.x[0], value)
         label = f"{value * 100:g} %" if percent else _short(value)
         parts.append(f'<path class="grid" d="M{left} {y} H{right}"/>')
         parts.append(f'<text class="tick" x="{left - 6}" y="{y + 3.5}" text-anchor="end">{label}</text>')
-    for value in decades(*frame.x) if frame.log_x else ticks(*frame.x, count=6):
-        x, _ = frame.at(value, frame.y[0])
+    for value in decades(*scale.x) if scale.log_x else ticks(*scale.x, count=6):
+        x, _ = scale.pixel(value, scale.y[0])
         label = f'<text class="tick" x="{x}" y="{bottom + 16}" text-anchor="middle">{_short(value)}</text>'
         parts.append(label)
     middle = (left + right) / 2
@@ -185,8 +197,8 @@ def _finite(points: Sequence[Point]) -> list[Point]:
 
 
 def _span(values: Iterable[float]) -> tuple[float, float]:
-    held = list(values)
-    return min(held), max(held)
+    numbers = list(values)
+    return min(numbers), max(numbers)
 
 
 def _padded(span: tuple[float, float], share: float = 0.06) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""A list of results as one table a data set: systems down, metrics across."""
+"""Results as one table per dataset: systems in rows, metrics in columns."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spectra_nsa.core.results import Result
+from spectra_nsa.report.format import number
 
-# Figures that describe rather than rank: no best one is marked.
+# Metrics without a better or worse: no best value is marked.
 _DESCRIPTIVE = {"positive_cosine", "negative_cosine"}
 _LOWER_IS_BETTER = {"fpr95", "loss"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One figure as it is shown: `text`, its interval's text (``""`` without one) and whether it is the best."""
+class FigureCell:
+    """One figure as shown: its text, its interval's text (``""`` without one), and whether it is the best."""
 
     text: str
     interval: str
@@ -23,23 +24,23 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class ResultTable:
-    """All systems' figures on one data set.
+    """The figures of all systems on one dataset.
 
     Attributes:
         title: such as ``"retrieval · cranfield"``.
-        n: the units of the first metric.
+        n: the number of units of the first metric.
         metrics: the columns.
-        rows: (system, cells), a cell a metric; ``None`` where the system has no such figure.
+        rows: (system, cells) with one cell per metric; ``None`` if the system lacks that figure.
     """
 
     title: str
     n: int
     metrics: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Cell | None]]]
+    rows: Sequence[tuple[str, Sequence[FigureCell | None]]]
 
 
-def tables(results: Sequence[Result]) -> list[ResultTable]:
-    """Groups results by task and data set, in the order in which they come."""
+def result_tables(results: Sequence[Result]) -> list[ResultTable]:
+    """Groups results by task and dataset, in order of appearance."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         groups.setdefault((result.task, result.name), []).append(result)
@@ -49,30 +50,23 @@ def tables(results: Sequence[Result]) -> list[ResultTable]:
 def _table(group: Sequence[Result]) -> ResultTable:
     metrics = list(dict.fromkeys(result.metric for result in group))
     systems = list(dict.fromkeys(result.system for result in group))
-    found = {(result.system, result.metric): result for result in group}
+    by_key = {(result.system, result.metric): result for result in group}
     best = {metric: _best(group, metric) for metric in metrics}
-    rows = [(system, [_cell(found.get((system, metric)), best[metric]) for metric in metrics]) for system in systems]
+    rows = [(system, [_cell(by_key.get((system, metric)), best[metric]) for metric in metrics]) for system in systems]
     first = group[0]
     return ResultTable(title=f"{first.task} · {first.name}", n=first.n, metrics=metrics, rows=rows)
 
 
 def _best(group: Sequence[Result], metric: str) -> float | None:
-    """The best value of a metric; ``None`` where there is nothing to choose."""
+    """Returns the best value of a metric; ``None`` if it has fewer than two values or no better and worse."""
     values = [result.value for result in group if result.metric == metric]
     if len(values) < 2 or metric in _DESCRIPTIVE or group[0].task == "statistics":
         return None
     return min(values) if metric in _LOWER_IS_BETTER else max(values)
 
 
-def _cell(result: Result | None, best: float | None) -> Cell | None:
+def _cell(result: Result | None, best: float | None) -> FigureCell | None:
     if result is None:
         return None
     low_high = "" if result.ci is None else f"{number(result.ci[0])}–{number(result.ci[1])}"
-    return Cell(text=number(result.value), interval=low_high, best=best is not None and result.value == best)
-
-
-def number(value: float) -> str:
-    """Three decimals for what lies between −10 and 10, fewer digits for larger figures."""
-    if value == int(value) and abs(value) >= 10:
-        return f"{int(value):,}"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+    return FigureCell(text=number(result.value), interval=low_high, best=best is not None and result.value == best)

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.results import Result
-from spectra_nsa.report.tables import ResultTable, tables
+from spectra_nsa.report.tables import ResultTable, result_tables
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 def terminal_tables(results: Sequence[Result]) -> list[Table]:
-    """One table a data set: metrics down, systems across (names of systems are few, metrics many); best in bold."""
-    return [_table(table) for table in tables(results)]
+    """Returns one table per dataset: metrics in rows, systems in columns, the best in bold."""
+    return [_table(table) for table in result_tables(results)]
 
 
 def _table(table: ResultTable) -> Table:
@@ -39,18 +39,18 @@ def _table(table: ResultTable) -> Table:
 
 
 def difference_lines(differences: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A line for the first metric of each comparison: the difference, its interval, and what it amounts to.
+    """Returns one line for the first metric of each comparison: the difference, its interval and a verdict.
 
     Args:
-        differences: entries as under ``differences`` in a results document.
+        differences: entries of ``differences`` in a results document.
     """
     lines: dict[tuple[str, ...], str] = {}
-    for one in differences:
-        low, high = one["ci"]
+    for entry in differences:
+        low, high = entry["ci"]
         verdict = "ahead" if low > 0 else "behind" if high < 0 else "no clear difference"
         lines.setdefault(
-            (one["task"], one["name"], one["system"]),
-            f"{one['task']} · {one['name']}: {one['system']} − {one['baseline']} in {one['metric']} "
-            f"{one['value']:+.3f} ({low:+.3f} to {high:+.3f}): {verdict}",
+            (entry["task"], entry["name"], entry["system"]),
+            f"{entry['task']} · {entry['name']}: {entry['system']} − {entry['baseline']} in {entry['metric']} "
+            f"{entry['value']:+.3f} ({low:+.3f} to {high:+.3f}): {verdict}",
         )
     return list(lines.values())

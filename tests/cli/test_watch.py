@@ -105,7 +105,7 @@ def test_comparing_models(tmp_path: Path) -> None:
 
 def test_what_cannot_be_compared(tmp_path: Path) -> None:
     run = str(run_folder(tmp_path / "one"))
-    with pytest.raises(UsageError, match="is a run and mini is none"):
+    with pytest.raises(UsageError, match="is a run, but mini is not"):
         output("compare", run, "mini")
     with pytest.raises(UsageError, match="is a folder"):
         output("compare", run, run, "--html", str(tmp_path))

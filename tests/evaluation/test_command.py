@@ -23,7 +23,7 @@ def pairs(tmp_path: Path) -> Path:
     return path
 
 
-def test_files_and_terminal(pairs: Path, tmp_path: Path) -> None:
+def test_files_and_terminal_output(pairs: Path, tmp_path: Path) -> None:
     names = [str(tmp_path / name) for name in ("r.json", "r.md", "r.html")]
     options = ["--json", names[0], "--markdown", names[1], "--html", names[2]]
     run = CliRunner().invoke(app, ["bm25", "--task", f"pairs={pairs}", *options], catch_exceptions=False)
@@ -34,23 +34,23 @@ def test_files_and_terminal(pairs: Path, tmp_path: Path) -> None:
     assert "<h1>Evaluation</h1>" in Path(names[2]).read_text()
 
 
-def test_standard_output_holds_json_alone(pairs: Path) -> None:
+def test_json_is_all_of_the_standard_output(pairs: Path) -> None:
     run = CliRunner().invoke(app, ["bm25", "-t", f"pairs={pairs}", "--json", "-"], catch_exceptions=False)
     assert json.loads(run.stdout)["schema"] == 1
 
 
-def test_usage(pairs: Path, tmp_path: Path) -> None:
+def test_wrong_usage_is_refused(pairs: Path, tmp_path: Path) -> None:
     for arguments in (["bm25"], ["bm25", "-t", "sst=x"], ["bm25", "-t", f"pairs={pairs}", "--html", str(tmp_path)]):
         with pytest.raises(UsageError):
             CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
-def test_limit(pairs: Path) -> None:
+def test_limit_applies_to_each_source(pairs: Path) -> None:
     run = CliRunner().invoke(app, ["bm25", "-t", f"pairs={pairs}", "--limit", "5", "--json", "-"])
     assert json.loads(run.stdout)["results"][0]["n"] == 5
 
 
-def test_columns(tmp_path: Path) -> None:
+def test_columns_name_the_roles(tmp_path: Path) -> None:
     (tmp_path / "odd.csv").write_text(
         "headline,story\n" + "".join(f"find item{at},item{at} is here\n" for at in range(9))
     )
@@ -61,14 +61,14 @@ def test_columns(tmp_path: Path) -> None:
     assert json.loads(named.stdout)["results"][0]["n"] == 9
 
 
-def test_precision(pairs: Path, tmp_path: Path) -> None:
+def test_precision_changes_the_figures_slightly(pairs: Path, tmp_path: Path) -> None:
     model = bert_folder(tmp_path)
-    found = {}
+    values = {}
     for precision in ("fp32", "bf16"):
         arguments = [str(model), "-t", f"statistics={pairs}", "--precision", precision, "--json", "-"]
         run = CliRunner().invoke(app, arguments, catch_exceptions=False)
         document = json.loads(run.stdout)
         assert document["precision"] == precision
-        found[precision] = [row["value"] for row in document["results"]]
-    assert found["bf16"] == pytest.approx(found["fp32"], rel=0.1, abs=0.05)
-    assert found["bf16"] != found["fp32"]  # it did compute otherwise
+        values[precision] = [row["value"] for row in document["results"]]
+    assert values["bf16"] == pytest.approx(values["fp32"], rel=0.1, abs=0.05)
+    assert values["bf16"] != values["fp32"]  # the precision had an effect

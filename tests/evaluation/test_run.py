@@ -40,25 +40,26 @@ def test_results_differences_and_notes(dense: DenseSystem, noisy: DenseSystem) -
     }  # fmt: skip
     assert any("bm25 has no embeddings" in note for note in evaluation.notes)
     by = {(d.task, d.system, d.metric): d for d in evaluation.differences}
-    assert by["sts", "words", "spearman"].baseline == "noisy"  # bm25 cannot do it
+    assert by["sts", "words", "spearman"].baseline == "noisy"  # bm25 has no cosines
     assert by["pairs", "words", "ndcg@10"].baseline == "bm25"
     value = {(r.task, r.system, r.metric): r.value for r in evaluation.results}
-    gap = by["sts", "words", "spearman"]
-    assert gap.value == pytest.approx(value["sts", "words", "spearman"] - value["sts", "noisy", "spearman"])
-    assert gap.ci[0] <= gap.value <= gap.ci[1]
+    difference = by["sts", "words", "spearman"]
+    assert difference.value == pytest.approx(value["sts", "words", "spearman"] - value["sts", "noisy", "spearman"])
+    assert difference.ci[0] <= difference.value <= difference.ci[1]
 
 
 def test_document_is_strict_json(dense: DenseSystem) -> None:
     document = evaluate([dense], [pairs_task()], progress=False).document("folder", extra=1)
     text = json.dumps(document, allow_nan=False)
-    back = json.loads(text)
-    assert back["schema"] == 1 and back["model"] == "folder" and back["extra"] == 1 and back["differences"] == []
-    entry = back["results"][0]
+    parsed = json.loads(text)
+    assert parsed["schema"] == 1 and parsed["model"] == "folder" and parsed["extra"] == 1
+    assert parsed["differences"] == []
+    entry = parsed["results"][0]
     assert set(entry) == {"task", "name", "system", "metric", "value", "ci", "n"}
     assert len(entry["ci"]) == 2
 
 
-def test_same_input_same_figures() -> None:
+def test_evaluation_is_deterministic() -> None:
     def figures() -> list[object]:
         systems = [DenseSystem("a", WordModel()), DenseSystem("b", WordModel(noise=2))]
         evaluation = evaluate(systems, [pairs_task()], progress=False)
@@ -67,7 +68,7 @@ def test_same_input_same_figures() -> None:
     assert figures() == figures()
 
 
-def test_names_must_differ(dense: DenseSystem) -> None:
+def test_repeated_names_are_refused(dense: DenseSystem) -> None:
     with pytest.raises(UsageError, match="system 'words' is given twice"):
         evaluate([dense, dense], [pairs_task()], progress=False)
     with pytest.raises(UsageError, match="task 'pairs=toy' is given twice"):

@@ -19,7 +19,7 @@ def slice_of(*queries: tuple[str, str]) -> list[bool]:
     return list(rare_term_slice(texts, DOCUMENTS, [{answer: 1, "c0": 0} for answer in answers]))
 
 
-def test_a_rare_word_has_to_stand_in_a_relevant_document() -> None:
+def test_the_rare_word_must_be_in_a_relevant_document() -> None:
     assert slice_of(("pop3 uidl", "uidl"), ("pop3 uidl", "plain"), ("open a file", "plain")) == [True, False, False]
 
 
@@ -31,7 +31,7 @@ def test_a_grade_of_zero_is_not_relevant() -> None:
     assert list(rare_term_slice(["uidl"], DOCUMENTS, [{"uidl": 0, "plain": 1}])) == [False]
 
 
-def test_few_is_five_or_a_two_hundredth() -> None:
+def test_rare_means_in_five_documents_or_in_a_two_hundredth() -> None:
     few = {f"d{i}": "rare" for i in range(RARE_COUNT)} | {"x": "other"}
     assert list(rare_term_slice(["rare"], few, [{"d0": 1}])) == [True]
     assert list(rare_term_slice(["rare"], few | {"y": "rare"}, [{"d0": 1}])) == [False]

@@ -19,7 +19,7 @@ from .words import WordModel
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 12), st.integers(1, 30), st.integers(1, 40), st.integers(1, 64), st.integers(0, 3))
-def test_nearest_agrees_with_sorting_everything(q: int, n: int, k: int, block: int, levels: int) -> None:
+def test_nearest_agrees_with_sorting_all_scores(q: int, n: int, k: int, block: int, levels: int) -> None:
     rng = np.random.default_rng(q * 1000 + n)
     queries, documents = rng.normal(size=(q, 4)), rng.normal(size=(n, 4))
     if levels:  # many exact ties
@@ -55,7 +55,7 @@ def test_too_many_dimensions_are_refused() -> None:
         ("naïve Straße 東京", "naïve straße 東京"),
     ],
 )
-def test_identifiers(text: str, words: str) -> None:
+def test_identifiers_are_split(text: str, words: str) -> None:
     got = split_identifiers(text)
     if text == "__init__ x":
         assert got == ["init", "x"]
@@ -65,7 +65,7 @@ def test_identifiers(text: str, words: str) -> None:
         assert got == words.split()
 
 
-def test_bm25_finds_and_leaves_out_what_shares_no_word() -> None:
+def test_bm25_skips_documents_that_share_no_word() -> None:
     documents = ["def read_json(path): load a JSON file", "def sortedKeys(mapping): sort keys", "nothing in common"]
     ranking = BM25System().search(["reading json", "sorted keys", "zebra"], documents, 2)
     assert ranking.index.shape == (3, 2)
@@ -73,13 +73,13 @@ def test_bm25_finds_and_leaves_out_what_shares_no_word() -> None:
     assert ranking.index[0, 1] == -1 and ranking.scores[0, 1] == -np.inf
 
 
-def test_bm25_on_nothing() -> None:
+def test_bm25_without_documents_or_words() -> None:
     assert BM25System().search(["a"], [], 5).index.shape == (1, 0)
     assert BM25System().search(["a"], ["", "!"], 5).index.tolist() == [[-1, -1]]
 
 
 def test_bm25_scores_follow_the_formula() -> None:
-    """Robertson's form with Lucene's idf, on a corpus small enough for the back of an envelope."""
+    """Robertson's formula with Lucene's idf, computed by hand on a tiny corpus."""
     documents = ["cat cat dog", "dog", "bird bird bird bird"]
     got = BM25System().search(["cat"], documents, 3)
     idf = np.log(1 + (3 - 1 + 0.5) / (1 + 0.5))
@@ -87,7 +87,7 @@ def test_bm25_scores_follow_the_formula() -> None:
     assert got.scores[0, 0] == pytest.approx(idf * 2 / (2 + norm), rel=1e-5)
 
 
-def test_open_system_names_what_is_missing(tmp_path: Path) -> None:
+def test_open_system_reports_what_is_missing(tmp_path: Path) -> None:
     assert open_system("bm25").name == "bm25"
     with pytest.raises(SpectraError, match="not a model folder"):
         open_system("./nowhere")

@@ -46,7 +46,7 @@ def test_sts_agrees_with_scipy(dense: DenseSystem) -> None:
         assert result.ci is not None and result.ci[0] < result.value < result.ci[1] and result.n == 40
 
 
-def test_sts_with_equal_scores_says_so_instead_of_nan(dense: DenseSystem) -> None:
+def test_sts_with_equal_scores_gives_a_note_instead_of_nan(dense: DenseSystem) -> None:
     task = STSTask("flat", ["a", "b"], ["c", "d"], [1.0, 1.0])
     outcome = task.run(dense)
     assert outcome.results == [] and "undefined" in outcome.notes[0]
@@ -54,14 +54,14 @@ def test_sts_with_equal_scores_says_so_instead_of_nan(dense: DenseSystem) -> Non
 
 
 @pytest.mark.parametrize("system", ["dense", "bm25"])
-def test_retrieval(system: str, dense: DenseSystem) -> None:
+def test_retrieval_metrics_and_documents(system: str, dense: DenseSystem) -> None:
     outcome = RetrievalTask(SETS).run(dense if system == "dense" else BM25System())
     got = values(outcome)
     assert got["recall@1"] == 0.5 and outcome.results[0].n == 2
-    assert [hit.id for hit in outcome.hits] == ["q1", "q2"]
-    first, second = outcome.hits
-    assert first.rank == 1 and first.found[0].relevant and first.wanted == ["apple river"]
-    assert second.found[0].id == "d2" and not second.found[0].relevant
+    assert [query.id for query in outcome.queries] == ["q1", "q2"]
+    first, second = outcome.queries
+    assert first.rank == 1 and first.retrieved[0].relevant and first.wanted == ["apple river"]
+    assert second.retrieved[0].id == "d2" and not second.retrieved[0].relevant
     assert second.rank == (None if system == "bm25" else second.rank)
     expected = (1 + (1 / second.rank if second.rank else 0)) / 2
     assert got["mrr"] == pytest.approx(expected)
@@ -72,8 +72,8 @@ def test_documents_are_encoded_once(dense: DenseSystem) -> None:
     assert len(dense.model.encoded) == len(set(dense.model.encoded)) == 5
 
 
-def test_retrieval_without_judgements_is_refused() -> None:
-    with pytest.raises(SpectraError, match="no query"):
+def test_retrieval_without_judgments_is_refused() -> None:
+    with pytest.raises(SpectraError, match="no relevant document"):
         RetrievalTask(RetrievalSet(name="x", corpus={"d": "a"}, queries={"q": "b"}, qrels={"q": {"d": 0}}))
 
 
@@ -83,7 +83,7 @@ def test_pairs_with_repeated_anchors_and_positives(dense: DenseSystem) -> None:
     outcome = PairsTask("toy", anchors, positives).run(dense)
     got = values(outcome)
     assert got["recall@5"] == 1 and got["pair_accuracy"] == 1
-    assert got["map"] == 1  # the anchor with two positives has both in front
+    assert got["map"] == 1  # both positives of the first anchor rank first
     cosines = outcome.distributions
     labels = [1] * len(cosines["positive_cosine"]) + [0] * len(cosines["negative_cosine"])
     joined = np.concatenate([cosines["positive_cosine"], cosines["negative_cosine"]])
@@ -97,7 +97,7 @@ def test_pairs_need_two_different_positives() -> None:
         PairsTask("x", ["a", "b"], ["same", "same"])
 
 
-def test_knn(dense: DenseSystem) -> None:
+def test_knn_accuracy(dense: DenseSystem) -> None:
     train = ["apple river", "apple stone", "train music", "train paper"], ["x", "x", "y", "y"]
     task = KNNTask("toy", train, (["apple cloud", "train glass"], ["x", "y"]), k=2)
     outcome = task.run(dense)
@@ -105,23 +105,23 @@ def test_knn(dense: DenseSystem) -> None:
     assert task.compare(outcome, outcome)["accuracy"].value == 0
 
 
-def test_statistics(dense: DenseSystem) -> None:
+def test_statistics_of_distinct_texts(dense: DenseSystem) -> None:
     outcome = StatisticsTask("toy", [*WORDS, *WORDS], partners=[*WORDS, *WORDS]).run(dense)
     got = values(outcome)
     assert outcome.results[0].n == len(WORDS)
     assert got["near_duplicates"] == got["non_finite"] == 0
     assert got["alignment"] == pytest.approx(0, abs=1e-9)
-    alone = StatisticsTask("one", ["apple"]).run(dense)
-    assert "mean_cosine" not in values(alone) and any("mean_cosine" in note for note in alone.notes)
+    single = StatisticsTask("one", ["apple"]).run(dense)
+    assert "mean_cosine" not in values(single) and any("mean_cosine" in note for note in single.notes)
 
 
-def test_what_needs_embeddings_says_so() -> None:
+def test_tasks_that_need_embeddings_refuse_bm25() -> None:
     for task in (STSTask("a", ["a", "b"], ["c", "d"], [0, 1]), StatisticsTask("b", ["x"])):
         with pytest.raises(UnsuitableSystem, match="no embeddings"):
             task.run(BM25System())
 
 
-def test_specifications(tmp_path: Path) -> None:
+def test_specifications_name_tasks_after_their_files(tmp_path: Path) -> None:
     scored = tmp_path / "dev.jsonl"
     rows = [{"sentence1": "a cat", "sentence2": "a dog", "score": at / 4} for at in range(5)]
     scored.write_text("\n".join(map(json.dumps, rows)))
@@ -146,7 +146,7 @@ def test_specifications(tmp_path: Path) -> None:
         tasks_from([f"sts={pairs}"])
 
 
-def test_columns_hold_for_the_tasks_that_have_them(tmp_path: Path) -> None:
+def test_columns_apply_to_the_sources_that_have_them(tmp_path: Path) -> None:
     odd, known = tmp_path / "odd.csv", tmp_path / "known.csv"
     odd.write_text("headline,story\nh1,s1\nh2,s2\n")
     known.write_text("text,label\nhello there,greeting\ngoodbye now,parting\n")
@@ -161,9 +161,9 @@ def test_retrieval_specification_with_a_split(tmp_path: Path) -> None:
     (tmp_path / "qrels").mkdir()
     (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "title": "", "text": "apple"}\n')
     (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "apple"}\n')
-    (tmp_path / "qrels" / "held.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
+    (tmp_path / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
     (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
-    for specification in (f"retrieval={tmp_path}", f"retrieval={tmp_path}:held"):
+    for specification in (f"retrieval={tmp_path}", f"retrieval={tmp_path}:dev"):
         tasks, _ = tasks_from([specification])
         assert tasks[0].name == tmp_path.name
 

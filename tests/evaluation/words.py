@@ -8,7 +8,7 @@ import numpy as np
 
 
 class WordModel:
-    """Stands in for a SentenceTransformer: a text is the sum of its words' fixed random vectors."""
+    """A stand-in for a SentenceTransformer: a text's vector is the sum of its words' fixed random vectors."""
 
     def __init__(self, width: int = 64, *, noise: float = 0.0) -> None:
         self.width, self.noise = width, noise

@@ -1,4 +1,4 @@
-"""A run's folder made up in code: what a training would have logged."""
+"""A synthetic run folder with the rows that a training would log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WARNING = {"kind": "collapse", "message": "effective rank 1.0.", "remedy": "Lowe
 
 
 def rows_of(steps: int = 40, *, ended: str | None = "finished", dev: str = "ndcg@10") -> list[dict[str, Any]]:
-    """Rows of a run with two terms, a dev metric, health and one warning; a step takes two seconds."""
+    """Returns the rows of a run with two terms, a dev metric, health and one warning; a step takes two seconds."""
 
     def row(step: int, **values: Any) -> dict[str, Any]:
         return {"step": step, "time": 1000.0 + 2 * step, **values}

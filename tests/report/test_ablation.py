@@ -1,4 +1,4 @@
-"""An ablation's table, Markdown and page, from a document made by hand."""
+"""The table, the Markdown and the page of an ablation, from a document written by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from spectra_nsa.report.ablation import ablation_markdown, ablation_page, ablation_table, lines, rows
+from spectra_nsa.report.ablation import ablation_markdown, ablation_page, ablation_table, reading_notes, table_rows
 
 COST = {"seconds_per_step": 1.25, "ms_per_text": 1.1, "gpu_memory_gb": None, "parameters": 1.02}
 
@@ -47,12 +47,12 @@ def text_of(document: dict[str, Any], width: int = 200) -> str:
 
 
 def test_baselines_come_first_and_only_findings_are_marked(document: dict[str, Any]) -> None:
-    systems, parts = rows(document)
+    systems, parts = table_rows(document)
     assert [row.name for row in systems] == ["start", "bm25", "recipe as it is"]
     assert [row.cells[0] for row in systems] == ["0.8600", "–", "0.8700"]
     assert [row.marked for row in parts] == [[True], [False], [False]]
     assert parts[0].cells == ["+0.0200 (+0.0100 to +0.0300)*"] and parts[2].cells == ["the same"]
-    assert [(row.has, row.time) for row in parts] == [("no", "1.25"), ("no", "1.25"), ("yes", "1.25")]
+    assert [(row.in_recipe, row.time) for row in parts] == [("no", "1.25"), ("no", "1.25"), ("yes", "1.25")]
     shown = text_of(document)
     assert "3 seeds × 30 steps on 1,000 rows, measured at 64 dimensions" in shown and "head alone" in shown
 
@@ -62,36 +62,36 @@ def test_two_metrics_fit_a_narrow_terminal(document: dict[str, Any]) -> None:
     document["metrics"].append(metric | {"name": "test"})
     document["parts"][0]["effects"].append(effect("test", "spearman", -0.3, 0.01, 0.9))
     shown = text_of(document, width=100)
-    assert "…" not in shown and all(one in shown for one in ("spectral", "-0.3000", "(-0.3100", "-0.2900)"))
+    assert "…" not in shown and all(text in shown for text in ("spectral", "-0.3000", "(-0.3100", "-0.2900)"))
     assert all(len(line) <= 100 for line in shown.splitlines())
 
 
-def test_what_would_show_half_a_point(document: dict[str, Any]) -> None:
-    assert any("0.0123; 0.005 would take 11 seeds" in line for line in lines(document))
+def test_notes_say_what_would_detect_a_smaller_effect(document: dict[str, Any]) -> None:
+    assert any("0.0123; detecting 0.005 would take 11 seeds" in line for line in reading_notes(document))
     (metric,) = document["metrics"]
     metric |= {"target_seeds": None, "target_items": 20_000}
-    assert any("20,000 items or more, not 1,500" in line for line in lines(document))
+    assert any("at least 20,000 items, and there are 1,500" in line for line in reading_notes(document))
     metric |= {"smallest": 0.004, "target_items": None}
-    assert any("0.005 would be found" in line for line in lines(document))
-    metric |= {"smallest": None}  # nothing was judged
-    assert len(lines(document)) == 2
+    assert any("0.005 would be detected" in line for line in reading_notes(document))
+    metric |= {"smallest": None}  # no effect was tested
+    assert len(reading_notes(document)) == 2
 
 
-def test_one_seed_is_said_to_cover_no_others(document: dict[str, Any]) -> None:
-    alone = copy.deepcopy(document) | {"seeds": [0]}
-    assert "say nothing of other seeds" in lines(alone)[1] and "--seeds 3" in lines(alone)[1]
-    assert "other seeds and other items" in lines(document)[1]
+def test_notes_on_one_seed_warn_about_other_seeds(document: dict[str, Any]) -> None:
+    one_seed = copy.deepcopy(document) | {"seeds": [0]}
+    assert "intervals over items only" in reading_notes(one_seed)[1] and "--seeds 3" in reading_notes(one_seed)[1]
+    assert "over seeds and items" in reading_notes(document)[1]
 
 
-def test_markdown(document: dict[str, Any]) -> None:
-    said = ablation_markdown(document).splitlines()
-    table = [line for line in said if line.startswith("|")]
+def test_markdown_has_every_column_in_every_row(document: dict[str, Any]) -> None:
+    lines = ablation_markdown(document).splitlines()
+    table = [line for line in lines if line.startswith("|")]
     assert len({line.replace(r"\|", "").count("|") for line in table}) == 1, "every row has every column"
     assert any(line.startswith("| spectral | no | **+0.0200") for line in table)
-    assert said[-1].startswith("Note: left out: gate_lr.")
+    assert lines[-1].startswith("Note: left out: gate_lr.")
 
 
-def test_page(document: dict[str, Any]) -> None:
+def test_page_has_the_effects_and_no_script(document: dict[str, Any]) -> None:
     page = ablation_page(document).render()
     assert page.count("<svg") == 1 and "what spectral is" in page and "<script" not in page
     assert "anchor" in page and "with − without, spearman" in page

@@ -2,22 +2,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from spectra_nsa.report.examples import FoundText, select_examples
+from spectra_nsa.report.examples import DocumentLike, select_examples
 
 
 @dataclass(frozen=True)
-class Found:
+class Query:
     query: str
     rank: int | None
     wanted: list[str] = field(default_factory=lambda: ["answer"])
-    found: list[FoundText] = field(default_factory=list)
+    retrieved: list[DocumentLike] = field(default_factory=list)
 
 
-def system(*ranks: int | None) -> list[Found]:
-    return [Found(f"q{at}", rank) for at, rank in enumerate(ranks)]
+def system(*ranks: int | None) -> list[Query]:
+    return [Query(f"q{at}", rank) for at, rank in enumerate(ranks)]
 
 
-def test_two_systems() -> None:
+def test_groups_of_two_systems() -> None:
     examples = select_examples({"a": system(1, 1, 30, None, 2), "b": system(None, 3, 1, 50, 2)}, each=2)
     assert [(example.label, example.query) for example in examples] == [
         ("a ahead", "q0"),
@@ -29,7 +29,7 @@ def test_two_systems() -> None:
     assert examples[0].wanted == "answer" and [name for name, _ in examples[0].by_system] == ["a", "b"]
 
 
-def test_one_system() -> None:
+def test_groups_of_one_system() -> None:
     examples = select_examples({"a": system(1, None, 5)}, each=1)
     assert [(example.label, example.query) for example in examples] == [
         ("not found first", "q1"),
@@ -37,5 +37,5 @@ def test_one_system() -> None:
     ]
 
 
-def test_nothing() -> None:
+def test_no_queries_give_no_examples() -> None:
     assert select_examples({}) == [] and select_examples({"a": []}) == []

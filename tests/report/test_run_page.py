@@ -4,14 +4,14 @@ import re
 from pathlib import Path
 
 from spectra_nsa.report.compare import compare_runs, comparison_page, comparison_rows, differing
+from spectra_nsa.report.run_log import read_run
 from spectra_nsa.report.run_page import run_page
-from spectra_nsa.report.runlog import read_run
 from tests.report.runs import rows_of, run_folder
-from tests.report.test_html import Balance
+from tests.report.test_html import OpenTags
 
 
-def self_contained(page: str) -> None:
-    parser = Balance()
+def check_self_contained(page: str) -> None:
+    parser = OpenTags()
     parser.feed(page)
     assert parser.open == []
     assert "<script" not in page and not re.search(r"(src|href)=|url\(|https?://(?!www\.w3)", page)
@@ -19,8 +19,8 @@ def self_contained(page: str) -> None:
 
 def test_the_page_of_a_run(tmp_path: Path) -> None:
     page = run_page(read_run(run_folder(tmp_path / "first", data={"train": "<pairs>"}))).render()
-    self_contained(page)
-    for title in ("Dev metric", "Loss", "Optimiser", "Gradient norms", "Speed and memory", "Health", "Warnings"):
+    check_self_contained(page)
+    for title in ("Dev metric", "Loss", "Optimizer", "Gradient norms", "Speed and memory", "Health", "Warnings"):
         assert f"<h2>{title}" in page, title
     assert page.count("<svg") == 1 + 3 + 3 + 1 + 5 + 2
     assert "Finished at step 40 of 100" in page and "Lower train.lr." in page and "&lt;pairs&gt;" in page
@@ -29,8 +29,8 @@ def test_the_page_of_a_run(tmp_path: Path) -> None:
 
 def test_the_page_of_a_run_that_logged_nothing(tmp_path: Path) -> None:
     page = run_page(read_run(run_folder(tmp_path / "first", []), empty=True)).render()
-    self_contained(page)
-    assert "Nothing has been logged" in page and "<svg" not in page
+    check_self_contained(page)
+    assert "Nothing has been logged yet" in page and "<svg" not in page
 
 
 def test_a_long_run_stays_a_small_page(tmp_path: Path) -> None:
@@ -38,27 +38,27 @@ def test_a_long_run_stays_a_small_page(tmp_path: Path) -> None:
     assert len(page) < 1_500_000
 
 
-def test_what_differs() -> None:
+def test_differing_keys_are_dotted() -> None:
     first = {"a": 1, "b": {"c": 2, "d": [1]}, "e": None}
     assert differing(first, {"a": 1, "b": {"c": 3, "d": [1]}, "f": 4}) == {"b.c": (2, 3), "f": (None, 4)}
 
 
-def test_two_runs(tmp_path: Path) -> None:
-    one = read_run(run_folder(tmp_path / "one"))
-    other = read_run(run_folder(tmp_path / "other", rows_of(60), train={"lr": 1e-3, "batch": 8}))
-    facts = compare_runs(one, other)
+def test_comparison_of_two_runs(tmp_path: Path) -> None:
+    first = read_run(run_folder(tmp_path / "first"))
+    second = read_run(run_folder(tmp_path / "second", rows_of(60), train={"lr": 1e-3, "batch": 8}))
+    facts = compare_runs(first, second)
     assert facts["recipe"] == {"train.lr": [1e-4, 1e-3]}
     assert facts["outcomes"]["steps"] == [40, 60] and facts["outcomes"]["dev_ndcg@10, best"] == [0.88, 0.88]
     assert facts["outcomes"]["best step"] == [20, 20] and facts["outcomes"]["health_rank"] == [80.0, 80.0]
     settings, outcomes = comparison_rows(facts)
     assert settings == [("train.lr", "1.00e-04", "0.001")]
     assert ("steps", "40", "60", "+20") in outcomes
-    page = comparison_page(one, other).render()
-    self_contained(page)
+    page = comparison_page(first, second).render()
+    check_self_contained(page)
     assert page.count('class="line s1"') == page.count('class="line s0"') == 15 and "train.lr" in page
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    one, other = (read_run(run_folder(tmp_path / place / "run")) for place in ("a", "b"))
-    page = comparison_page(one, other).render()
+def test_runs_with_the_same_name_are_shown_by_folder(tmp_path: Path) -> None:
+    runs = [read_run(run_folder(tmp_path / parent / "run")) for parent in ("a", "b")]
+    page = comparison_page(*runs).render()
     assert page.count('class="line s1"') == 15 and str(tmp_path / "a" / "run") in page

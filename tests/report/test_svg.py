@@ -11,7 +11,7 @@ from spectra_nsa.report.svg import Estimate, decades, forest, histogram, line_ch
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-def test_ticks_are_few_round_and_inside(low: float, width: float) -> None:
+def test_ticks_are_few_and_inside(low: float, width: float) -> None:
     high = low + width
     got = ticks(low, high)
     assert len(got) <= 7
@@ -24,7 +24,7 @@ def test_ticks_by_hand() -> None:
     assert ticks(3, 3) == [3]
 
 
-def test_a_line_runs_from_corner_to_corner() -> None:
+def test_a_line_spans_the_axes() -> None:
     svg = line_chart({"loss": [(0, 0.0), (100, 1.0)]}, x_label="step", y_label="loss")
     ElementTree.fromstring(svg)
     path = re.search(r'class="line s0" d="M([\d.]+) ([\d.]+) L([\d.]+) ([\d.]+)"', svg)
@@ -33,7 +33,7 @@ def test_a_line_runs_from_corner_to_corner() -> None:
     assert (x0, x1) == (56, 544) and y0 > y1
 
 
-def test_gaps_and_emptiness() -> None:
+def test_values_that_are_not_finite_are_skipped() -> None:
     assert line_chart({"loss": [(0, math.nan)]}, x_label="step", y_label="loss") == ""
     assert histogram({"a": []}, x_label="cosine") == ""
     for svg in (
@@ -58,19 +58,19 @@ def test_forest_puts_values_on_their_side_of_zero() -> None:
         x_label="with − without",
     )
     root = ElementTree.fromstring(svg)
-    dots = [one for one in root if one.tag == "circle"]
+    dots = [element for element in root if element.tag == "circle"]
     zero = float(re.findall(r'class="axis" d="M([\d.]+)', svg)[0])
-    assert [float(one.attrib["cx"]) > zero for one in dots] == [True, False]
-    assert ["dot" in one.attrib["class"] for one in dots] == [True, False]
+    assert [float(dot.attrib["cx"]) > zero for dot in dots] == [True, False]
+    assert ["dot" in dot.attrib["class"] for dot in dots] == [True, False]
     assert "a &lt; b" in svg and "broken" not in svg
     assert forest([], x_label="") == ""
 
 
-def test_a_logarithmic_axis_has_equal_steps_for_equal_ratios() -> None:
+def test_a_logarithmic_axis_maps_equal_ratios_to_equal_distances() -> None:
     svg = line_chart({"a": [(0, 9.0), (10, 0.0), (100, 0.5), (1000, 1.0)]}, x_label="C", y_label="recall", log_x=True)
     ElementTree.fromstring(svg)
     x = [float(value) for value in re.findall(r'cx="([\d.]+)"', svg)]
-    assert len(x) == 3 and x[1] - x[0] == x[2] - x[1]  # nothing stands at 0
+    assert len(x) == 3 and x[1] - x[0] == x[2] - x[1]  # the point at 0 is skipped
 
 
 def test_logarithmic_ticks_by_hand() -> None:

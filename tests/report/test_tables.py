@@ -4,7 +4,7 @@ from rich.console import Console
 
 from spectra_nsa.core.results import Result
 from spectra_nsa.report.markdown import results_table
-from spectra_nsa.report.tables import number, tables
+from spectra_nsa.report.tables import result_tables
 from spectra_nsa.report.terminal import difference_lines, terminal_tables
 
 
@@ -22,19 +22,21 @@ RESULTS = [
 ]
 
 
-def test_the_best_is_marked_by_the_metrics_own_direction() -> None:
-    (table,) = tables(RESULTS)
+def test_the_best_value_depends_on_the_metric_s_direction() -> None:
+    (table,) = result_tables(RESULTS)
     rows = dict(table.rows)
     assert table.metrics == ["ndcg@10", "mrr", "fpr95"]
     ours, bm25 = rows["ours"], rows["bm25"]
     assert ours[0] and ours[0].best and bm25[0] and not bm25[0].best
-    assert ours[1] and not ours[1].best  # nobody to compare with
+    assert ours[1] and not ours[1].best  # no other system has it
     assert bm25[1] is None
     assert ours[2] and ours[2].best and bm25[2] and not bm25[2].best
 
 
-def test_statistics_have_no_winner() -> None:
-    (table,) = tables([result(name, "mean_cosine", value, task="statistics") for name, value in (("a", 1), ("b", 2))])
+def test_statistics_have_no_best_value() -> None:
+    (table,) = result_tables(
+        [result(name, "mean_cosine", value, task="statistics") for name, value in (("a", 1), ("b", 2))]
+    )
     assert not any(cell.best for _, cells in table.rows for cell in cells if cell)
 
 
@@ -53,11 +55,7 @@ def test_markdown_escapes_names() -> None:
     assert "a\\|b\\_c" in results_table([result("a|b_c", "mrr", 0.5)])
 
 
-def test_numbers() -> None:
-    assert [number(x) for x in (0.8667, 0.0, -5.81, 214.4, 2000.0)] == ["0.867", "0.000", "-5.810", "214.4", "2,000"]
-
-
-def test_terminal() -> None:
+def test_terminal_table_shows_intervals() -> None:
     console = Console(width=120, record=True)
     for table in terminal_tables(RESULTS):
         console.print(table)
@@ -65,7 +63,7 @@ def test_terminal() -> None:
     assert "ndcg@10" in text and "0.631  0.621–0.641" in text
 
 
-def test_difference_lines_say_what_a_difference_amounts_to() -> None:
+def test_difference_lines_end_with_a_verdict() -> None:
     base = {"task": "sts", "name": "x", "system": "a", "baseline": "b", "metric": "spearman", "value": 0.1}
     assert difference_lines([{**base, "ci": (0.05, 0.15)}])[0].endswith(": ahead")
     assert difference_lines([{**base, "ci": (-0.05, 0.15)}])[0].endswith("no clear difference")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core.results import environment
-from spectra_nsa.report.runlog import MetricsTail
+from spectra_nsa.report.run_log import MetricsTail
 from spectra_nsa.training.monitor.early_stopping import EarlyStopping
 from spectra_nsa.training.monitor.health import HealthProbe
 from spectra_nsa.training.monitor.metrics_log import MetricsLog

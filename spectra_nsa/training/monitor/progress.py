@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from spectra_nsa.report.runlog import Row
+from spectra_nsa.report.run_log import MetricsRow
 
 REDRAW = 2.0  # seconds
 LINE_EVERY = 30.0  # seconds
@@ -24,7 +24,7 @@ class Progress(TrainerCallback):
         deadline: a `time.monotonic()` at which training ends; ``None`` for none.
     """
 
-    def __init__(self, name: str, rows: Callable[[], Sequence[Row]], deadline: float | None = None) -> None:
+    def __init__(self, name: str, rows: Callable[[], Sequence[MetricsRow]], deadline: float | None = None) -> None:
         self.name, self.rows, self.deadline = name, rows, deadline
         self.live: Any = None
         self.facts = ""
@@ -59,10 +59,10 @@ class Progress(TrainerCallback):
 
     def draw(self, step: int) -> None:
         """Redraws the panel."""
-        from spectra_nsa.report.frame import WIDE, run_frame
+        from spectra_nsa.report.run_view import WIDE, run_view
 
         wide = self.live.console.width >= WIDE
-        self.live.update(run_frame(self.rows(), name=self.name, now=time.time(), step=step, wide=wide), refresh=True)
+        self.live.update(run_view(self.rows(), name=self.name, now=time.time(), step=step, wide=wide), refresh=True)
 
     def on_log(
         self,

@@ -54,8 +54,8 @@ def _kept_step(trainer: RunTrainer) -> int:
 
 def _write_report(folder: Path) -> None:
     """Writes `report.html`; a run does not fail for want of one."""
+    from spectra_nsa.report.run_log import read_run
     from spectra_nsa.report.run_page import run_page
-    from spectra_nsa.report.runlog import read_run
 
     try:
         run_page(read_run(folder, empty=True)).write(folder / "report.html")

@@ -144,7 +144,7 @@ def _train(plan: AblationPlan, cell: AblationCell, seed: int) -> None:
 def _cost(run: Path, system: System, texts: Sequence[str]) -> dict[str, Any]:
     """Returns parameters, milliseconds per text, and the largest memory that the run logged."""
     from spectra_nsa.evaluation.systems import DenseSystem
-    from spectra_nsa.report.runlog import MEMORY, read_run
+    from spectra_nsa.report.run_log import MEMORY, read_run
 
     assert isinstance(system, DenseSystem)
     model = system.model

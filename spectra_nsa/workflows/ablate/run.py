@@ -78,7 +78,7 @@ class _Clock:
 
     def left(self, runs: int) -> str:
         """Returns the remaining time and the end of the ablation; ``""`` before the first run."""
-        from spectra_nsa.report.frame import duration
+        from spectra_nsa.report.format import duration
 
         if not self._seconds:
             return ""

@@ -269,8 +269,8 @@ def write_report(
     for (_, _, system), outcome in evaluation.outcomes.items():
         if outcome.distributions:
             report.add_histogram(outcome.distributions, caption=system)
-    hits = {system: outcome.hits for (_, _, system), outcome in evaluation.outcomes.items() if outcome.hits}
-    report.add_hits(hits)
+    queries = {system: outcome.queries for (_, _, system), outcome in evaluation.outcomes.items() if outcome.queries}
+    report.add_examples(queries)
     report.add_settings(recipe.model_dump(), title="Recipe")
     report.add_settings(environment(), title="Environment")
     return report.write(folder / "report.html")

@@ -28,7 +28,8 @@ from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.models.masked_lm import export_bert_masked_lm, saved_head
 from spectra_nsa.models.model import SpectraForMaskedLM
 from spectra_nsa.models.sentence import load
-from spectra_nsa.report.runlog import read_run, standing
+from spectra_nsa.report.run_log import read_run
+from spectra_nsa.report.run_status import run_status
 from spectra_nsa.training.data.documents import Documents
 from spectra_nsa.training.jobs import checked_recipe
 from spectra_nsa.training.jobs.masked_lm import set_bias_to_frequencies
@@ -83,7 +84,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_the_held_out_perplexity_falls(trained: RunResult) -> None:
-    state = standing(read_run(trained.folder).rows, now=0.0)
+    state = run_status(read_run(trained.folder).rows, now=0.0)
     assert trained.steps == 16 and trained.ended == "finished"
     assert state["dev"]["metric"] == "dev_perplexity"
     assert state["dev"]["best"] == trained.best["dev_perplexity"] < trained.start["dev_perplexity"]

@@ -1,60 +1,55 @@
-"""One frame of a watched run, for the terminal: what has been logged in, something rich can print out."""
+"""A run at a glance, as something that rich can print."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from spectra_nsa.report.format import duration, figure, sparkline, step_label
 from spectra_nsa.report.references import CAUTION, references_for
-from spectra_nsa.report.runlog import Row, at_step, series_of, standing, thinned
+from spectra_nsa.report.run_log import MetricsRow, series_of, thin_rows
+from spectra_nsa.report.run_status import run_status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-_BARS = "▁▂▃▄▅▆▇█"
-_WIDTH = 24
-WIDE = 120  # columns of a terminal in which two columns of figures fit
+_TREND_WIDTH = 24  # characters
+WIDE = 120  # terminal columns from which two columns of figures fit
 _SHOWN_WARNINGS = 4
 _RATES = {"pairs_per_second": "pairs/s", "tokens_per_second": "tokens/s", "padding_waste": "padding",
           "matmul_share": "of matmul peak", "memory_gb": "memory GB", "gpu_memory_gb": "GPU memory GB"}  # fmt: skip
 _SHARES = ("padding_waste", "matmul_share")
 
 
-def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
-    """A row of bars, lowest to highest value; values that are not finite leave a gap, ``""`` for none at all."""
-    import math
-
-    stride = max(1, -(-len(values) // width))
-    shown = list(values[::-1][::stride][::-1])  # the last one is always among them
-    finite = [value for value in shown if math.isfinite(value)]
-    if not finite:
-        return ""
-    low, span = min(finite), (max(finite) - min(finite)) or 1.0
-    return "".join(_BARS[min(7, int((value - low) / span * 8))] if math.isfinite(value) else " " for value in shown)
-
-
-def run_frame(
-    rows: Sequence[Row], *, name: str, now: float, step: int | None = None, status: str | None = None, wide: bool = True
+def run_view(
+    rows: Sequence[MetricsRow],
+    *,
+    name: str,
+    now: float,
+    step: int | None = None,
+    status: str | None = None,
+    wide: bool = True,
 ) -> RenderableType:
-    """A run at a glance: progress, warnings (a low terminal cuts the end off), losses, rates, health, dev metric,
-    references.
+    """Returns progress, warnings, losses, rates, health, dev metric and references of a run.
+
+    Warnings come first because a small terminal cuts off the end.
 
     Args:
-        rows: of `metrics.jsonl`.
-        name: the run's.
+        rows: the rows of `metrics.jsonl`.
+        name: the run's name.
         now: `time.time()`.
-        step: the step, where it is known better than from the last row; ``None`` takes that.
-        status: the same for the status.
-        wide: whether two columns fit side by side.
+        step: the current step; ``None`` takes it from the last row.
+        status: the run's status; ``None`` takes it from the rows.
+        wide: whether two columns of figures fit side by side.
     """
     from rich.console import Group
     from rich.table import Table
 
-    state = standing(rows, now=now)
+    state = run_status(rows, now=now)
     state["step"], state["status"] = step if step is not None else state["step"], status or state["status"]
-    rows = thinned(rows, 10 * _WIDTH)
-    left = [_losses(rows, state), _optimiser(rows, state)]
+    rows = thin_rows(rows, 10 * _TREND_WIDTH)
+    left = [_losses(rows, state), _optimizer(rows, state)]
     right = [_rates(rows, state), _health(state), _dev(rows, state)]
     body: Any
     if wide:
@@ -77,32 +72,12 @@ def _head(state: Mapping[str, Any], name: str) -> RenderableType:
         text.append(f"  epoch {state['epoch']:.2f}")
     if state["seconds_left"] is not None and state["status"] == "running":
         text.append(f"  {duration(state['seconds_left'])} left")
-    grid.add_row(text, ProgressBar(total=steps, completed=step, width=_WIDTH) if steps else "")
+    grid.add_row(text, ProgressBar(total=steps, completed=step, width=_TREND_WIDTH) if steps else "")
     return grid
 
 
-def duration(seconds: float) -> str:
-    """Hours and minutes, or minutes and seconds, or seconds."""
-    seconds = round(seconds)
-    if seconds >= 3600:
-        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-    return f"{seconds // 60} min {seconds % 60:02d} s" if seconds >= 60 else f"{seconds} s"
-
-
-def figure(value: float | None, *, share: bool = False) -> str:
-    """A number of any size in a few characters; a dash where there is none."""
-    if value is None:
-        return "–"
-    if share:
-        return f"{value:.1%}"
-    size = abs(value)
-    if size and (size < 1e-3 or size >= 1e6):
-        return f"{value:.2e}"
-    return f"{value:,.0f}" if size >= 1000 else f"{value:.4g}"
-
-
 def _table(title: str, rows: Sequence[tuple[str, ...]]) -> Table:
-    """Label, figure, and what stands beside it."""
+    """Returns a table of rows of label, figure and remark."""
     from rich.table import Table
     from rich.text import Text
 
@@ -116,11 +91,11 @@ def _table(title: str, rows: Sequence[tuple[str, ...]]) -> Table:
     return out
 
 
-def _trend(rows: Sequence[Row], key: str) -> str:
-    return sparkline([value for _, value in series_of(rows, key, most=_WIDTH)])
+def _trend(rows: Sequence[MetricsRow], key: str) -> str:
+    return sparkline([value for _, value in series_of(rows, key, most=_TREND_WIDTH)], _TREND_WIDTH)
 
 
-def _losses(rows: Sequence[Row], state: Mapping[str, Any]) -> Table:
+def _losses(rows: Sequence[MetricsRow], state: Mapping[str, Any]) -> Table:
     shown = [("loss", figure(state["loss"]), _trend(rows, "loss"))]
     for name, value in state["terms"].items():
         norm = state["grad_norms"].get(name)
@@ -128,18 +103,18 @@ def _losses(rows: Sequence[Row], state: Mapping[str, Any]) -> Table:
     return _table("loss", shown)
 
 
-def _optimiser(rows: Sequence[Row], state: Mapping[str, Any]) -> Table:
+def _optimizer(rows: Sequence[MetricsRow], state: Mapping[str, Any]) -> Table:
     keys = {"learning_rate": "learning rate", "temperature": "temperature", "grad_norm": "gradient norm"}
     shown = [(label, figure(state[key]), _trend(rows, key)) for key, label in keys.items() if state[key] is not None]
-    return _table("optimiser", shown)
+    return _table("optimizer", shown)
 
 
-def _rates(rows: Sequence[Row], state: Mapping[str, Any]) -> Table:
-    found = {**state["throughput"], **state["memory"]}
+def _rates(rows: Sequence[MetricsRow], state: Mapping[str, Any]) -> Table:
+    rates = {**state["throughput"], **state["memory"]}
     shown = [
-        (label, figure(found[key], share=key in _SHARES), _trend(rows, key))
+        (label, figure(rates[key], share=key in _SHARES), _trend(rows, key))
         for key, label in _RATES.items()
-        if key in found
+        if key in rates
     ]
     return _table("speed and memory", shown)
 
@@ -153,22 +128,22 @@ def _health(state: Mapping[str, Any]) -> Table:
     return _table("health", shown)
 
 
-def _dev(rows: Sequence[Row], state: Mapping[str, Any]) -> RenderableType:
+def _dev(rows: Sequence[MetricsRow], state: Mapping[str, Any]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
     dev = state["dev"]
     if not dev:
-        return _table("dev metric", [("none yet",)])
+        return _table("dev metric", [("not measured yet",)])
     name = dev["metric"]
     shown = [
         (f"{name}, last", f"{dev['last']:.4f}", _trend(rows, f"eval_{name}")),
-        (f"{name}, best", f"{dev['best']:.4f}", at_step(dev["best_step"])),
+        (f"{name}, best", f"{dev['best']:.4f}", step_label(dev["best_step"])),
     ]
     if dev["kept_step"] is not None and dev["kept_step"] != dev["best_step"]:
         kept = "–" if dev["kept"] is None else f"{dev['kept']:.4f}"
-        shown.append((f"{name}, kept", kept, f"{at_step(dev['kept_step'])}, in model/"))
-    known = [(one.model, f"{one.value:.4g}", f"{one.data}, {one.source}") for one in references_for(name)]
+        shown.append((f"{name}, kept", kept, f"{step_label(dev['kept_step'])}, in model/"))
+    known = [(entry.model, f"{entry.value:.4g}", f"{entry.data}, {entry.source}") for entry in references_for(name)]
     if not known:
         return _table("dev metric", shown)
     return Group(_table("dev metric", shown), _table("known models", known), Text(CAUTION, style="dim"))
@@ -177,10 +152,10 @@ def _dev(rows: Sequence[Row], state: Mapping[str, Any]) -> RenderableType:
 def _warnings(state: Mapping[str, Any]) -> list[RenderableType]:
     from rich.text import Text
 
-    found = state["warnings"]
+    warnings = state["warnings"]
     lines: list[RenderableType] = []
-    if len(found) > _SHOWN_WARNINGS:
-        lines.append(Text(f"{len(found) - _SHOWN_WARNINGS} earlier warnings", style="yellow"))
-    for one in found[-_SHOWN_WARNINGS:]:
-        lines.append(Text(f"⚠ step {one['step']:,}: {one['message']} {one['remedy']}", style="yellow"))
+    if len(warnings) > _SHOWN_WARNINGS:
+        lines.append(Text(f"{len(warnings) - _SHOWN_WARNINGS} earlier warnings", style="yellow"))
+    for warning in warnings[-_SHOWN_WARNINGS:]:
+        lines.append(Text(f"⚠ step {warning['step']:,}: {warning['message']} {warning['remedy']}", style="yellow"))
     return ["", *lines] if lines else []

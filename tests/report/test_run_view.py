@@ -5,18 +5,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from spectra_nsa.report.frame import duration, figure, run_frame, sparkline
+from spectra_nsa.report.run_view import run_view
 from tests.report.runs import rows_of
 
 
 def shown(rows: list[dict[str, Any]], width: int = 160, **options: Any) -> str:
     console = Console(width=width, record=True, force_terminal=False, file=None, quiet=False)
     with console.capture() as captured:
-        console.print(run_frame(rows, name="first", now=1080.0, **options))
+        console.print(run_view(rows, name="first", now=1080.0, **options))
     return captured.get()
 
 
-def test_everything_is_in_the_frame() -> None:
+def test_the_view_shows_everything() -> None:
     text = shown(rows_of(ended=None))
     for part in (
         "first", "running", "step 40 of 100", "2 min 00 s left", "semantic_32", "anchor", "∇ 0.5", "learning rate",
@@ -27,7 +27,7 @@ def test_everything_is_in_the_frame() -> None:
     assert any(bar in text for bar in "▁▂▃▄▅▆▇█")
 
 
-def test_a_best_step_that_is_not_kept_is_told_apart() -> None:
+def test_a_best_step_that_is_not_kept_has_its_own_line() -> None:
     rows = rows_of(ended=None)
     end = {"step": 40, "time": 1080.0, "ended": {"reason": "finished", "kept": 40}}
     text = shown([rows[0], {"step": 0, "time": 1000.0, "eval_dev_ndcg@10": 0.95}, *rows[1:], end])
@@ -36,7 +36,9 @@ def test_a_best_step_that_is_not_kept_is_told_apart() -> None:
     )
     assert "0.9500" in best and "start (step 0)" in best
     assert "0.8600" in kept and "step 40, in model/" in kept
-    assert "kept" not in shown([*rows, end | {"ended": {"reason": "finished", "kept": 20}}]), "one and the same"
+    assert "kept" not in shown([*rows, end | {"ended": {"reason": "finished", "kept": 20}}]), (
+        "the best step is the kept one"
+    )
 
 
 def test_published_figures_name_their_source() -> None:
@@ -45,11 +47,11 @@ def test_published_figures_name_their_source() -> None:
 
 
 @pytest.mark.parametrize("rows", [[], rows_of()[:1], rows_of()[:2], rows_of()[:3]], ids=len)
-def test_a_run_that_has_just_begun(rows: list[dict[str, Any]]) -> None:
+def test_a_run_that_has_just_started(rows: list[dict[str, Any]]) -> None:
     assert "first" in shown(rows)
 
 
-def test_narrow_terminals_and_what_is_known_better() -> None:
+def test_narrow_terminals_and_overridden_step_and_status() -> None:
     text = shown(rows_of(ended=None), width=80, wide=False, step=41, status="lost")
     assert "lost" in text and "step 41" in text and "left" not in text.splitlines()[0]
     assert all(len(line) <= 80 for line in text.splitlines())
@@ -59,16 +61,3 @@ def test_many_warnings_are_counted() -> None:
     rows = rows_of(ended=None)
     text = shown([*rows, *([rows[-1]] * 6)])
     assert text.count("⚠") == 4 and "3 earlier warnings" in text
-
-
-def test_small_forms() -> None:
-    assert sparkline([0.0, 1.0, 2.0]) == "▁▅█" and sparkline([]) == "" and sparkline([1.0, 1.0]) == "▁▁"
-    assert sparkline([0.0, float("nan"), 1.0]) == "▁ █" and len(sparkline(list(range(1000)), 24)) <= 24
-    assert sparkline([0.0] * 99 + [5.0], 10)[-1] == "█"
-    assert (duration(5), duration(65), duration(3700)) == ("5 s", "1 min 05 s", "1 h 01 min")
-    assert (figure(None), figure(1e-5), figure(12345.6), figure(0.25, share=True)) == (
-        "–",
-        "1.00e-05",
-        "12,346",
-        "25.0%",
-    )
