@@ -109,5 +109,5 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         output("compare", run, "mini")
     with pytest.raises(UsageError, match="is a folder"):
         output("compare", run, run, "--html", str(tmp_path))
-    with pytest.raises(UsageError, match="curves of two runs"):
+    with pytest.raises(UsageError, match="draws training curves"):
         output("compare", "mini", "small", "--html", str(tmp_path / "a.html"))
