@@ -43,8 +43,8 @@ def main() -> None:
         rest, held_out = split_packages(options.pairs)
         rest.to_json(train)
         held_out.to_json(dev)
-    given = [f"data.train={train}", "data.dev_rows=0", "watch.rows=0", "train.epochs=1"]
-    given += ["train.fit_codes=0"]  # codes are not measured here
+    given = [f"data.train={train}", "data.dev_rows=0", "monitor.rows=0", "train.epochs=1"]
+    given += ["train.fit_heads=0"]  # codes are not measured here
     if options.size is None:
         given.append(f"model.start={starter_checkpoint()[0]}")
     else:

@@ -130,7 +130,7 @@ def stepping(steps: int) -> dict[str, float]:
     pairs = environment_pairs("stdlib").dataset.shuffle(seed=0).select_columns(["anchor", "positive"])
     data = TrainingData(train=pairs, dev=None, dev_kind=None, quarantined=0)
     with tempfile.TemporaryDirectory() as folder:
-        keys = [f"model.start={start}", f"model.max_length={LENGTH}", f"train.batch={BATCH}", "watch.rows=0"]
+        keys = [f"model.start={start}", f"model.max_length={LENGTH}", f"train.batch={BATCH}", "monitor.rows=0"]
         recipe = load_recipe(None, [*keys, f"output={folder}", f"train.max_steps={steps + WARM_UP}"])
         model = open_start(recipe)
         trainer = build_trainer(recipe, model, data, RunSetup(folder=Path(folder) / "run"))

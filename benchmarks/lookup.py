@@ -75,7 +75,7 @@ def main() -> None:
     start = f"model.size={options.size}" if options.size else f"model.start={starter_checkpoint()[0]}"
     values = [
         start, f"model.max_length={options.length}", f"train.max_steps={WARM_UP + options.steps}",
-        f"train.batch={options.batch}", "train.accumulation=1", "train.log_every=1000", "watch.rows=0",
+        f"train.batch={options.batch}", "train.accumulation=1", "train.log_every=1000", "monitor.rows=0",
     ]  # fmt: skip
     recipe = load_recipe(None, values)
     data = TrainingData(train=rows, dev=None, dev_kind=None, quarantined=0)

@@ -107,7 +107,7 @@ def recipe_of(options: argparse.Namespace, steps: int, log_every: int) -> Recipe
         "model.tokenizer": "null", "model.max_length": options.length, "train.max_steps": steps,
         "train.batch": options.batch, "train.accumulation": options.accumulation, "train.log_every": log_every,
         "train.precision": options.precision, "train.gradient_checkpointing": not options.keep_activations,
-        "data.dev_rows": 0, "watch.rows": 0, "name": "steps",
+        "data.dev_rows": 0, "monitor.rows": 0, "name": "steps",
     }  # fmt: skip
     changes += [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in values.items()]
     recipe = load_recipe(recipe_path(options.size) if shipped else None, changes, flags={"model.size": options.size})

@@ -6,8 +6,8 @@
 Pretrains on public books, PEPs and RFCs, medical questions and answers, and the installed Python packages, `limit`
 rows of each; from a checkpoint where `--model` names one. Then trains on docstring → code pairs for equally many steps
 of the same batches from the pretrained model, from what it began with, and, where that was random weights, from those
-with MiniLM's words to begin with (`model.words`), and measures all on STS-B dev and CoSQA dev queries, BM25 and MiniLM
-as it is beside them. The differences have 95 % intervals over test items and seeds
+with MiniLM's words to begin with (`model.token_vectors`), and measures all on STS-B dev and CoSQA dev queries,
+BM25 and MiniLM as it is beside them. The differences have 95 % intervals over test items and seeds
 (`metrics/effects.py`). First of all, the padding of packed sequences beside that of other ways to batch.
 
 FOLDER of --data is $SPECTRA_DATA, or ../shared/data. What WORK (by default runs/pretrain) holds is not trained again:
@@ -53,7 +53,8 @@ def recipe_of(options: argparse.Namespace, name: str, seed: int) -> Recipe:
     flags: dict[str, Any] = {
         "model.start": options.model, "model.size": None if options.model else options.size,
         "model.max_length": LENGTH, "data.train": sources[0], "data.limit": options.limit, "data.dev_rows": 200,
-        "pretrain.also": [*sources[1:], "python:installed"], "train.max_steps": options.steps, "train.seed": seed,
+        "pretrain.extra_sources": [*sources[1:], "python:installed"], "train.max_steps": options.steps,
+        "train.seed": seed,
         "train.batch": options.batch, "train.lr": 1e-3 if options.model is None else 1e-4,
         "train.evaluate_every": every, "train.checkpoint_every": every, "train.epochs": 1000,
         "output": str(options.work), "name": name,
@@ -136,13 +137,13 @@ def downstream(way: str, seed: int, options: argparse.Namespace, tasks: Sequence
         before = {"model.start": options.model} if options.model else {"model.size": options.size}
         start = {
             "before": before,
-            "words": {**before, "model.words": str(starter_checkpoint()[0])},
+            "words": {**before, "model.token_vectors": str(starter_checkpoint()[0])},
             "pretrained": {"model.start": str(options.work / f"pretrained-{seed}" / "model")},
         }[way]
         flags = {
             **start, "model.max_length": LENGTH, "data.train": "python:installed", "data.limit": 2 * options.limit,
             "data.dev_rows": 0, "train.max_steps": options.pair_steps, "train.batch": 64, "train.seed": seed,
-            "train.epochs": 1000, "train.lr": 5e-4 if options.model is None else 1e-4, "watch.rows": 0,
+            "train.epochs": 1000, "train.lr": 5e-4 if options.model is None else 1e-4, "monitor.rows": 0,
             "output": str(options.work), "name": name,
         }  # fmt: skip
         shutil.rmtree(options.work / name, ignore_errors=True)

@@ -143,7 +143,7 @@ def recipe_of(options: argparse.Namespace, start: Path) -> Recipe:
     steps = WARM_UP + 2 * options.steps
     values = [
         f"model.start={start}", f"model.max_length={options.length}", f"train.max_steps={steps}", "train.batch=64",
-        f"train.precision={options.precision}", f"train.log_every={10 * steps}", "watch.rows=0", "data.dev_rows=0",
+        f"train.precision={options.precision}", f"train.log_every={10 * steps}", "monitor.rows=0", "data.dev_rows=0",
     ]  # fmt: skip
     return load_recipe(None, [*values, *options.changes])
 

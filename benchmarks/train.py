@@ -99,7 +99,7 @@ def spectra_trainer(start: Path, rows: Dataset, steps: int, dropout: float, fold
     keys = [
         f"model.start={start}", f"model.max_length={LENGTH}", f"model.dropout={dropout}", "model.matryoshka=false",
         "loss.both_directions=false", f"train.batch={BATCH}", f"train.max_steps={steps + WARM_UP}", "train.lr=2e-5",
-        "train.log_every=1000000", "watch.rows=0", *(f"loss.terms.{name}.weight=0" for name in OTHER_TERMS),
+        "train.log_every=1000000", "monitor.rows=0", *(f"loss.terms.{name}.weight=0" for name in OTHER_TERMS),
     ]  # fmt: skip
     recipe = load_recipe(None, keys)
     data = TrainingData(train=rows, dev=None, dev_kind=None, quarantined=0)

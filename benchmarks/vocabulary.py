@@ -66,7 +66,7 @@ def trained(model: Any, steps: int, seed: int, data: Path) -> Any:
     """The model after some steps on STS-B's training split."""
     with tempfile.TemporaryDirectory() as folder:
         keys = [f"data.train={data / 'stsb' / 'train.jsonl.gz'}", "data.dev_rows=0", f"train.max_steps={steps}"]
-        keys += ["train.batch=32", "train.lr=1e-4", "watch.rows=0", f"train.seed={seed}", f"output={folder}"]
+        keys += ["train.batch=32", "train.lr=1e-4", "monitor.rows=0", f"train.seed={seed}", f"output={folder}"]
         recipe = load_recipe(None, [*keys, "model.start=unused"])
         rows = load_training_data(recipe.data, seed=seed, quarantine=None)
         build_trainer(recipe, model, rows, RunSetup(folder=Path(folder) / "run")).train()

@@ -116,14 +116,14 @@ def train(work: Path, steps: int) -> dict[str, dict[str, Any]]:
         work, "tokenizer", "tokenizer", "train", work / "pretrain.jsonl", "--output", tokenizer,
         "--vocab-size", "8000", "--max-length", str(LENGTH),
     )  # fmt: skip
-    starts = {"student": fresh, "blank": [*fresh, "model.words=null"]}
+    starts = {"student": fresh, "blank": [*fresh, "model.token_vectors=null"]}
     for name, start in starts.items():
         done[name] = stage(work, name, *distil, *start, "--output", work / name, resumed_by="distill")
     done["pretrained"] = stage(
         work, "pretrained", "pretrain", *fresh, "--data", work / "pretrain.jsonl", *length, "train.batch=32",
         "train.lr=1e-3", "name=pretrained", f"output={work}", resumed_by="pretrain",
     )  # fmt: skip
-    late = ["model.layers=null", f"model.start={work / 'pretrained' / 'model'}"]
+    late = ["model.keep_layers=null", f"model.start={work / 'pretrained' / 'model'}"]
     done["late"] = stage(work, "late", *distil, *late, "--output", work / "late", resumed_by="distill")
     for name, model in (("edge", work / "student" / "model"), ("teacher-edge", TEACHER)):
         words = ["codes", "fit", model, "--corpus", work / "functions.jsonl", "--output", work / name]

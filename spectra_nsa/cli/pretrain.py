@@ -53,7 +53,7 @@ def pretrain_command(
         "model.size": size,
         "model.start": start,
         "data.train": data[0] if data else None,
-        "pretrain.also": data[1:] if data and len(data) > 1 else None,
+        "pretrain.extra_sources": data[1:] if data and len(data) > 1 else None,
         "train.epochs": epochs,
         "train.max_steps": max_steps,
         "train.batch": batch,

@@ -107,8 +107,8 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     check_data(recipe, data)
     texts, length = len(data.columns), min(length, recipe.train.max_length or length)
     batch = min(recipe.train.batch, len(data.train))
-    if recipe.train.cached_batch is not None:
-        batch = min(batch, max(1, recipe.train.cached_batch // (texts * length)))  # rows in memory at a time
+    if recipe.train.cached_pass_tokens is not None:
+        batch = min(batch, max(1, recipe.train.cached_pass_tokens // (texts * length)))  # rows in memory at a time
     workload = Workload(
         batch=batch,
         texts=texts,

@@ -17,7 +17,7 @@ class TermSection(Section):
     weight: float = Field(0.0, ge=0, allow_inf_nan=False, description="factor of the term; 0 turns it off")
     start: int = Field(0, ge=0, description="first step at which the term counts")
     ramp: int = Field(0, ge=0, description="steps over which the weight rises from 0")
-    joined: bool = Field(True, description="false: a head's term trains only the head, not the encoder")
+    train_encoder: bool = Field(True, description="false: a head's term trains only the head, not the encoder")
 
 
 class MarginTermSection(TermSection):
@@ -48,7 +48,7 @@ class _TermsBase(Section):
 
 
 def _term_field(facts: TermFacts) -> tuple[type[TermSection], Any]:
-    values: dict[str, Any] = {"weight": facts.weight, "joined": facts.joined}
+    values: dict[str, Any] = {"weight": facts.weight, "train_encoder": facts.train_encoder}
     if facts.margin is None:
         return TermSection, Field(TermSection(**values), description=facts.about)
     return MarginTermSection, Field(MarginTermSection(**values, margin=facts.margin), description=facts.about)

@@ -154,18 +154,18 @@ def _joined(key: str) -> Switch:
         _check_weight(part, terms, recipe)
         _check_rows(part, terms[0], facts)
         _check_part_on(part, key, recipe)
-        has = all(recipe.loss.terms[term.name].joined for term in terms)
-        return has, {f"loss.terms.{term.name}.joined": not has for term in terms}
+        has = all(recipe.loss.terms[term.name].train_encoder for term in terms)
+        return has, {f"loss.terms.{term.name}.train_encoder": not has for term in terms}
 
     return switch
 
 
 def _head_detached(key: str) -> Condition:
-    """Terms that share an output, as `bridge` and `fast` do, are detached until all of them are joined."""
+    """Terms that share an output, as `bridge` and `fast` do, are detached until all of them train the encoder."""
 
     def detached(recipe: Recipe, facts: RecipeFacts) -> bool:
         settings = [recipe.loss.terms[term.name] for term in _terms_of(key)]
-        return not all(term.joined for term in settings if term.weight)
+        return not all(term.train_encoder for term in settings if term.weight)
 
     return detached
 
@@ -187,7 +187,7 @@ def _term(part: str, term: TermFacts) -> Switch:
 def _term_detached(term: TermFacts) -> Condition:
     def detached(recipe: Recipe, facts: RecipeFacts) -> bool:
         in_embedding = term.part == "entity" and facts.model["entity"]
-        return not term.joined and not recipe.loss.terms[term.name].joined and not in_embedding
+        return not term.train_encoder and not recipe.loss.terms[term.name].train_encoder and not in_embedding
 
     return detached
 
@@ -217,7 +217,7 @@ def _gate_lr(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
     model = facts.model
     if not (facts.path != "none" or model["depth_mix"] or model["entity"] or model["pooling"] in _GATED_POOLING):
         raise _senseless("gate_lr", "the model has no gates", "turn a gated part on, such as model.spectral=true")
-    return _number("train.gate_lr", 50.0, 1.0)(recipe, facts)
+    return _number("train.gate_lr_factor", 50.0, 1.0)(recipe, facts)
 
 
 _MODEL_AND_OPTIONS = (

@@ -12,14 +12,15 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from spectra_nsa.config.loss_sections import DistillSection, LossSection
 from spectra_nsa.config.overrides import read_override, set_value
 from spectra_nsa.config.presets import load_preset
+from spectra_nsa.config.renamed_keys import current_key, with_current_keys
 from spectra_nsa.config.section import Section
 from spectra_nsa.config.sections import (
     BackupSection,
     DataSection,
     ModelSection,
+    MonitorSection,
     PretrainSection,
     TrainSection,
-    WatchSection,
 )
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 
@@ -34,7 +35,7 @@ class Recipe(Section):
     loss: LossSection = LossSection()
     distill: DistillSection = DistillSection()
     train: TrainSection = TrainSection()
-    watch: WatchSection = WatchSection()
+    monitor: MonitorSection = MonitorSection()
     backup: BackupSection = BackupSection()
     pretrain: PretrainSection | None = Field(None, description="masked-LM pretraining; null for training on pairs")
 
@@ -51,14 +52,15 @@ class Recipe(Section):
 # Names that transformers and others use for our keys.
 _SYNONYMS = {
     "learning_rate": "lr", "batch_size": "batch", "per_device_train_batch_size": "batch", "num_train_epochs": "epochs",
-    "gradient_accumulation_steps": "accumulation", "warmup_ratio": "warmup", "max_grad_norm": "clip",
+    "gradient_accumulation_steps": "accumulation", "warmup_ratio": "warmup",
     "lr_scheduler_type": "schedule", "max_seq_length": "max_length", "save_steps": "checkpoint_every",
     "eval_steps": "evaluate_every", "logging_steps": "log_every", "save_total_limit": "keep_checkpoints",
-    "early_stopping_patience": "patience", "bf16": "precision", "fp16": "precision", "mini_batch_size": "cached_batch",
+    "early_stopping_patience": "patience", "bf16": "precision", "fp16": "precision",
+    "mini_batch_size": "cached_pass_tokens",
     "multiple_negatives_ranking": "semantic", "mnrl": "semantic", "infonce": "semantic", "info_nce": "semantic",
     "cosine_similarity": "cosine", "contrastive_loss": "contrastive", "triplet_loss": "triplet",
 }  # fmt: skip
-_SECTIONS = ("model", "data", "loss", "distill", "train", "watch", "backup")  # those that may be empty in a file
+_SECTIONS = ("model", "data", "loss", "distill", "train", "monitor", "backup")  # those that may be empty in a file
 
 
 def load_recipe(
@@ -78,12 +80,13 @@ def load_recipe(
         UsageError: an unknown key (the message offers the nearest one), an invalid value, or a malformed override.
         SpectraError: the file cannot be read or is not YAML.
     """
-    values: dict[str, Any] = _read(Path(path)) if path is not None else {}
+    values = with_current_keys(_read(Path(path))) if path is not None else {}
     for key, value in (flags or {}).items():
         if value is not None:
-            set_value(values, key, value)
+            set_value(values, current_key(key), value)
     for override in overrides:
-        set_value(values, *read_override(override))
+        key, value = read_override(override)
+        set_value(values, current_key(key), value)
     values = {key: {} if value is None and key in _SECTIONS else value for key, value in values.items()}
     size = (values.get("model") or {}).get("size") if isinstance(values.get("model"), dict) else None
     if size is not None:
@@ -109,7 +112,7 @@ def with_values(recipe: Recipe, values: Mapping[str, Any], *, where: str = "the 
     """
     changed = recipe.model_dump()
     for key, value in values.items():
-        set_value(changed, key, value)
+        set_value(changed, current_key(key), value)
     try:
         return Recipe.model_validate(changed)
     except ValidationError as error:

@@ -17,11 +17,11 @@ class ModelSection(Section):
     start: str | None = Field(
         None, description="warm start: a folder or Hub name of a BERT-architecture checkpoint or a saved model"
     )
-    layers: list[Annotated[int, Field(ge=0)]] | None = Field(
+    keep_layers: list[Annotated[int, Field(ge=0)]] | None = Field(
         None, min_length=1, description="layers of the start to keep, 0 the lowest; null keeps all"
     )
     size: str | None = Field(None, description="train from scratch: a size preset")
-    words: str | None = Field(
+    token_vectors: str | None = Field(
         None,
         description=(
             "from scratch: a folder or Hub name of a model that encodes each vocabulary piece; the token "
@@ -143,12 +143,14 @@ class TrainSection(Section):
     )
     warmup: float = Field(0.08, ge=0, lt=1, description="share of the steps in which the learning rate rises")
     weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
-    gate_lr: float = Field(50.0, gt=0, description="learning rate of the zero-start gates, as a multiple of `train.lr`")
-    clip: float = Field(1.0, gt=0, description="largest gradient norm; larger gradients are scaled down to it")
+    gate_lr_factor: float = Field(
+        50.0, gt=0, description="learning rate of the zero-start gates, as a multiple of `train.lr`"
+    )
+    max_grad_norm: float = Field(1.0, gt=0, description="largest gradient norm; larger gradients are scaled down to it")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="number format of the computation; auto takes bf16 if the hardware computes it fast"
     )
-    length_groups: int | None = Field(
+    passes_per_batch: int | None = Field(
         None,
         gt=0,
         description=(
@@ -156,7 +158,7 @@ class TrainSection(Section):
             "1 pads as usual"
         ),
     )
-    cached_batch: int | None = Field(
+    cached_pass_tokens: int | None = Field(
         None,
         gt=0,
         description=(
@@ -181,7 +183,7 @@ class TrainSection(Section):
     interpolate: float = Field(
         1.0, gt=0, le=1, description="share of what the encoder learned that is kept, the rest is the start (WiSE-FT)"
     )
-    fit_codes: int = Field(
+    fit_heads: int = Field(
         4000,
         ge=0,
         description="training texts that hash and anchors are fitted to at the end; 0 leaves them as trained",
@@ -199,12 +201,12 @@ class TrainSection(Section):
 
     @model_validator(mode="after")
     def _one_way_to_split_a_batch(self) -> TrainSection:
-        if self.cached_batch is not None and self.length_groups is not None:
-            raise ValueError("length_groups and cached_batch both say how a batch is split: give one of them")
+        if self.cached_pass_tokens is not None and self.passes_per_batch is not None:
+            raise ValueError("passes_per_batch and cached_pass_tokens both say how a batch is split: give one of them")
         return self
 
 
-class WatchSection(Section):
+class MonitorSection(Section):
     """The health measures and warnings."""
 
     every: int | None = Field(
@@ -220,14 +222,16 @@ class BackupSection(Section):
     to: str | None = Field(None, description="a folder or fsspec address for copies of the run; null makes none")
     every: int = Field(6, gt=0, description="checkpoints between copies")
     keep: int = Field(2, gt=0, description="checkpoints that stay there, besides the best")
-    wait: float = Field(600, ge=0, allow_inf_nan=False, description="seconds to wait at the end for the last copy")
+    wait_seconds: float = Field(
+        600, ge=0, allow_inf_nan=False, description="seconds to wait at the end for the last copy"
+    )
 
 
 class PretrainSection(Section):
     """Masked-LM pretraining; a recipe with this section is one for `spectra pretrain`."""
 
     mask_rate: float = Field(0.15, gt=0, lt=1, description="share of the words that are masked")
-    also: list[str] = Field([], description="sources beside `data.train`")
+    extra_sources: list[str] = Field([], description="sources beside `data.train`")
     batch_tokens: int | None = Field(
         None, gt=0, description="tokens in a step, instead of `train.batch`; null counts sequences"
     )

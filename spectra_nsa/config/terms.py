@@ -42,11 +42,11 @@ class TermFacts:
         about: one line.
         rows: the kinds of training rows that it applies to.
         weight: its default weight; 0 is off.
-        joined: the default of whether its gradient reaches the encoder; only a head's term can be detached.
+        train_encoder: the default of whether its gradient reaches the encoder; only a head's term can be detached.
         margin: the default margin; ``None`` for a term without one.
         part: the recipe key under `model` that turns it off together with its head; ``None`` if there is none.
         learns_from: the distillation inputs of which it needs at least one; empty if it needs none.
-        cacheable: whether the model's outputs are all that it needs, so that `train.cached_batch` is exact.
+        cacheable: whether the model's outputs are all that it needs, so that `train.cached_pass_tokens` is exact.
         ablation_weight: its weight when an ablation turns it on; ``None`` keeps it out of the catalogue, because the
             head's switch already covers it.
     """
@@ -55,7 +55,7 @@ class TermFacts:
     about: str
     rows: frozenset[RowKind]
     weight: float = 0.0
-    joined: bool = True
+    train_encoder: bool = True
     margin: float | None = None
     part: str | None = None
     learns_from: tuple[str, ...] = ()
@@ -116,7 +116,7 @@ _BUILT_IN = (
         about="InfoNCE of the ranking vector; needs hard negatives",
         rows=_NEGATIVES,
         weight=1.0,
-        joined=False,
+        train_encoder=False,
         part="ranking",
         ablation_weight=None,
     ),
@@ -125,7 +125,7 @@ _BUILT_IN = (
         about="spectral contrastive loss of the anchor coordinates",
         rows=_MATCHING,
         weight=1.0,
-        joined=False,
+        train_encoder=False,
         part="anchor",
         ablation_weight=None,
     ),
@@ -134,7 +134,7 @@ _BUILT_IN = (
         about="matches the codes' similarities to the embedding's cosines",
         rows=_ALL,
         weight=0.1,
-        joined=False,
+        train_encoder=False,
         part="bridge",
         ablation_weight=None,
     ),
@@ -143,7 +143,7 @@ _BUILT_IN = (
         about="cosine distance between the decoded code and the embedding",
         rows=_ALL,
         weight=1.0,
-        joined=False,
+        train_encoder=False,
         part="bridge",
         ablation_weight=None,
     ),
@@ -152,7 +152,7 @@ _BUILT_IN = (
         about="InfoNCE of the entity vector at each of its sizes",
         rows=_MATCHING,
         weight=1.0,
-        joined=False,
+        train_encoder=False,
         part="entity",
     ),
     TermFacts(
@@ -160,7 +160,7 @@ _BUILT_IN = (
         about="distance of texts to the nearest prototype of the anomaly head",
         rows=_ALL,
         weight=1.0,
-        joined=False,
+        train_encoder=False,
         part="anomaly",
         ablation_weight=None,
     ),

@@ -53,7 +53,7 @@ def connect() -> bool:
         raise SpectraError(
             "training under DeepSpeed does not work: some losses use weights of the model beside its forward pass, and "
             "a process would hold only a part of them. Launch with torchrun, or accelerate launch --multi_gpu; "
-            "train.shard, train.cached_batch and train.gradient_checkpointing save memory."
+            "train.shard, train.cached_pass_tokens and train.gradient_checkpointing save memory."
         )
     import torch
     from accelerate import PartialState

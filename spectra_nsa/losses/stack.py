@@ -109,7 +109,7 @@ class LossStack(nn.Module):
         columns, inputs = _split_inputs(features)
         live = self._live(len(columns), labels is not None, inputs[-1])
         names = sorted({output for term in live for output in term.outputs})
-        detached = {term.head for term in live if term.head and not self.section.terms[term.name].joined}
+        detached = {term.head for term in live if term.head and not self.section.terms[term.name].train_encoder}
         asked = {"spectra_outputs": tuple(names), "spectra_detached": tuple(sorted(detached))}
         columns = [column | asked for column in columns]
         parameters = {name: self._parameter(name) for term in live for name in term.parameters}
@@ -190,8 +190,8 @@ def _check_cacheable(names: Iterable[str]) -> None:
     for name in names:
         if not TERM_FACTS[name].cacheable:
             raise UsageError(
-                f"train.cached_batch: the term {name!r} needs more than the model's outputs. Turn one of them off: "
-                f"loss.terms.{name}.weight=0 or train.cached_batch=null."
+                f"train.cached_pass_tokens: the term {name!r} needs more than the model's outputs. Turn one "
+                f"of them off: loss.terms.{name}.weight=0 or train.cached_pass_tokens=null."
             )
 
 

@@ -30,9 +30,11 @@ def check_recipe(recipe: Recipe) -> None:
     """
     if recipe.pretrain is not None:
         raise UsageError("the recipe has a section pretrain, so it is for spectra pretrain. Leave the section out.")
-    if recipe.model.words is not None and recipe.model.start is not None:
-        raise UsageError("model.words is for a model from scratch; model.start has learned words. Leave one out.")
-    if recipe.model.words is not None and recipe.model.pooling is not None:
+    if recipe.model.token_vectors is not None and recipe.model.start is not None:
+        raise UsageError(
+            "model.token_vectors is for a model from scratch; model.start has learned words. Leave one out."
+        )
+    if recipe.model.token_vectors is not None and recipe.model.pooling is not None:
         check_pooling(recipe.model.pooling, projected=True)
     if recipe.train.interpolate < 1 and recipe.model.start is None:
         raise UsageError(
@@ -53,7 +55,7 @@ def check_pooling(name: str, *, projected: bool) -> None:
         UsageError: it takes no mean over tokens, or a part of it is no mean and there is no projection.
     """
     if name in ("cls", "max") or (name == "mean_max" and not projected):
-        raise UsageError(f"model.words: pooling {name} takes no mean over tokens. Set model.pooling=mean.")
+        raise UsageError(f"model.token_vectors: pooling {name} takes no mean over tokens. Set model.pooling=mean.")
 
 
 def check_reporters(recipe: Recipe) -> None:
@@ -83,14 +85,14 @@ def check_names(recipe: Recipe) -> None:
     from spectra_nsa.text.sources import check_source
 
     data = recipe.data
-    also = recipe.pretrain.also if recipe.pretrain is not None else []
+    also = recipe.pretrain.extra_sources if recipe.pretrain is not None else []
     for source in (data.source, *also, *([data.dev] if data.dev is not None and data.dev_rows else [])):
         check_source(source)
     for name in (recipe.model.start, *recipe.distill.teachers):
         if name is not None:
             named_folder(name)
-    if recipe.model.words is not None:
-        named_folder(recipe.model.words, "model.words")
+    if recipe.model.token_vectors is not None:
+        named_folder(recipe.model.token_vectors, "model.token_vectors")
     if recipe.model.tokenizer is not None:
         named_tokenizer(recipe.model.tokenizer, "model.tokenizer")
 

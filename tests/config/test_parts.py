@@ -75,8 +75,8 @@ def test_every_switch_of_the_recipe_is_in_the_catalogue() -> None:
             keys |= set(variant_of(name, recipe, facts_for(name)).values)
     switches = [name for name, field in ModelSection.model_fields.items() if "bool" in str(field.annotation)]
     assert {f"model.{name}" for name in switches} <= keys
-    heads = [name for name, facts in TERM_FACTS.items() if not facts.joined and name != "anomaly"]
-    assert {f"loss.terms.{name}.joined" for name in heads} <= keys
+    heads = [name for name, facts in TERM_FACTS.items() if not facts.train_encoder and name != "anomaly"]
+    assert {f"loss.terms.{name}.train_encoder" for name in heads} <= keys
     off = [name for name, facts in TERM_FACTS.items() if facts.weight == 0]
     assert {f"loss.terms.{name}.weight" for name in off} <= keys
 
@@ -113,10 +113,10 @@ def test_a_senseless_part_is_refused_with_the_remedy(
 
 
 def test_a_head_is_detached_until_it_is_joined() -> None:
-    joined = with_values(Recipe(), {"loss.terms.bridge.joined": True})
+    joined = with_values(Recipe(), {"loss.terms.bridge.train_encoder": True})
     assert variant_of("anchor", Recipe(), BARE).detached
     assert variant_of("bridge", joined, BARE).detached  # `fast` still holds the logits
-    both = with_values(joined, {"loss.terms.fast.joined": True})
+    both = with_values(joined, {"loss.terms.fast.train_encoder": True})
     assert not variant_of("bridge", both, BARE).detached
     assert variant_of("entity_term", Recipe(), BARE).detached
     assert not variant_of("entity_term", Recipe(), with_model(BARE, entity=True)).detached

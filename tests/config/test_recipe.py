@@ -18,9 +18,9 @@ from spectra_nsa.config.sections import (
     BackupSection,
     DataSection,
     ModelSection,
+    MonitorSection,
     PretrainSection,
     TrainSection,
-    WatchSection,
 )
 from spectra_nsa.core.errors import SpectraError, UsageError
 
@@ -31,7 +31,7 @@ SECTIONS: dict[str, type[Section]] = {
     "loss": LossSection,
     "distill": DistillSection,
     "train": TrainSection,
-    "watch": WatchSection,
+    "monitor": MonitorSection,
     "backup": BackupSection,
     "pretrain": PretrainSection,
 }
@@ -55,7 +55,8 @@ def test_every_key_survives_yaml(tmp_path: Path) -> None:
         "model.semantic_dims=[96, 48]", "model.dropout=null", "data.train=a.jsonl", "data.columns={anchor: q}",
         "data.split=train", "data.limit=5", "data.dev=b.jsonl", "data.dev_rows=7", "loss.temperature=0.07",
         "model.matryoshka=false", "loss.both_directions=false", "train.epochs=0.5", "train.max_steps=9",
-        "train.schedule=cosine", "train.precision=fp32", "train.length_groups=3", "train.gradient_checkpointing=true",
+        "train.schedule=cosine", "train.precision=fp32", "train.passes_per_batch=3",
+        "train.gradient_checkpointing=true",
     ]  # fmt: skip
     recipe = load_recipe(None, overrides)
     assert load_recipe(write(tmp_path, recipe.to_yaml())) == recipe
@@ -229,9 +230,9 @@ def test_poolings_are_those_of_the_model() -> None:
 
 
 def test_a_term_keeps_its_own_defaults() -> None:
-    terms = load_recipe(None, ["loss.terms.anchor.weight=2", "loss.terms.bridge.joined=true"]).loss.terms
-    assert (terms.anchor.weight, terms.anchor.joined) == (2.0, False)
-    assert (terms.bridge.weight, terms.bridge.joined) == (1.0, True)
+    terms = load_recipe(None, ["loss.terms.anchor.weight=2", "loss.terms.bridge.train_encoder=true"]).loss.terms
+    assert (terms.anchor.weight, terms.anchor.train_encoder) == (2.0, False)
+    assert (terms.bridge.weight, terms.bridge.train_encoder) == (1.0, True)
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_the_edge_recipe_documents_two_ways_to_start(home: Path) -> None:
     assert base.folder == home / "runs" / "base"
     for name, words in (("words", by_words), ("late", late)):
         recipe = shipped("nexus-240m", *words[1:], *few, f"name={name}")
-        assert (recipe.model.words is None, recipe.model.start is None) == (name == "late", name == "words")
+        assert (recipe.model.token_vectors is None, recipe.model.start is None) == (name == "late", name == "words")
         assert {"distill_embedding", "distill_similarity", "semantic", "entity"} <= set(
             live_terms(recipe, ["anchor", "positive"])
         )

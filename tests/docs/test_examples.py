@@ -16,7 +16,7 @@ from tests.docs.test_pages import PAGES, ROOT
 from tests.docs.test_reference import RECIPE
 
 KEYS = set(re.findall(r"`([a-z_.]+)`", RECIPE))
-ENTRY_KEYS = {"weight", "start", "ramp", "joined", "margin"}
+ENTRY_KEYS = {"weight", "start", "ramp", "train_encoder", "margin"}
 GUIDES = [page for page in PAGES if page.name != "CHANGELOG.md"]
 
 

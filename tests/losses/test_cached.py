@@ -27,8 +27,8 @@ COLUMNS = [
 TOKENS = 24
 TERMS = [name for name, facts in TERM_FACTS.items() if not facts.learns_from]
 MATCHING = [name for name in TERMS if "triplets" in TERM_FACTS[name].rows]
-EVERY = {name: {"weight": 0.5, "joined": True} for name in TERMS}
-MIXED = {name: {"weight": 0.5, "joined": place % 2 == 0} for place, name in enumerate(TERMS)}
+EVERY = {name: {"weight": 0.5, "train_encoder": True} for name in TERMS}
+MIXED = {name: {"weight": 0.5, "train_encoder": place % 2 == 0} for place, name in enumerate(TERMS)}
 Gradients = dict[str, torch.Tensor]
 
 
@@ -75,7 +75,7 @@ def assert_equal(cached: Gradients, plain: Gradients, tolerance: float = 2e-5) -
 
 
 @pytest.mark.parametrize("columns", [2, 3], ids=["pairs", "triplets"])
-@pytest.mark.parametrize("terms", [EVERY, MIXED, {}], ids=["joined", "half", "default"])
+@pytest.mark.parametrize("terms", [EVERY, MIXED, {}], ids=["train_encoder", "half", "default"])
 def test_loss_and_gradients_are_those_of_a_plain_step(model: Any, columns: int, terms: dict[str, Any]) -> None:
     plain, wanted, _ = step(model, None, columns=COLUMNS[:columns], terms=terms)
     for tokens in (TOKENS, 1, 10_000):
@@ -193,5 +193,5 @@ def test_a_term_that_needs_more_than_outputs_is_refused(model: Any, monkeypatch:
 
 
 def test_two_ways_to_split_a_batch_are_refused() -> None:
-    with pytest.raises(UsageError, match="length_groups and cached_batch"):
-        load_recipe(None, ["train.cached_batch=512", "train.length_groups=2"])
+    with pytest.raises(UsageError, match="passes_per_batch and cached_pass_tokens"):
+        load_recipe(None, ["train.cached_pass_tokens=512", "train.passes_per_batch=2"])

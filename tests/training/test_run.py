@@ -189,7 +189,7 @@ def test_accumulation_and_checkpointing_run(tmp_path: Path, start: Path, pairs: 
 def test_a_cached_run_ends_where_a_plain_one_does(tmp_path: Path, start: Path, pairs: Path) -> None:
     more = ("train.accumulation=2", "train.gradient_checkpointing=true", "train.max_steps=3", "data.dev_rows=0")
     plain = train(recipe_of(tmp_path, start, pairs, *more))
-    cached = train(recipe_of(tmp_path, start, pairs, *more, "train.cached_batch=64", "name=cached"))
+    cached = train(recipe_of(tmp_path, start, pairs, *more, "train.cached_pass_tokens=64", "name=cached"))
     a, b = weights(plain.folder / "model"), weights(cached.folder / "model")
     assert all((a[name] - b[name]).abs().max() <= 1e-5 for name in a if a[name].numel())
     first = [next(row for row in logs(run.folder) if "loss" in row) for run in (plain, cached)]

@@ -74,8 +74,8 @@ class Term:
         name: its key under `loss.terms`; the facts are in `config/terms.py`.
         outputs: the model's outputs that it reads.
         compute: returns its value, or one value for each Matryoshka size, of which the term is the mean.
-        head: the output whose head it trains. Unless the term is joined, no gradient passes from there to the encoder.
-            ``None`` if it trains the encoder in any case.
+        head: the output whose head it trains. Unless the recipe sets `train_encoder`, its gradient stops
+            there. ``None`` if it trains the encoder in any case.
         parameters: names of parameters of the model that it reads beside the outputs.
     """
 

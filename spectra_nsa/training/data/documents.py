@@ -79,7 +79,7 @@ class Documents:
 
 
 def load_texts(recipe: Recipe, *, quarantine: Path | None) -> Texts:
-    """The texts of `data.train` and `pretrain.also`, and those held out.
+    """The texts of `data.train` and `pretrain.extra_sources`, and those held out.
 
     Rows are held out whole, and no held-out text stays among the others.
 
@@ -93,7 +93,7 @@ def load_texts(recipe: Recipe, *, quarantine: Path | None) -> Texts:
     """
     section = recipe.data
     rows, quarantined = _rows(section.source, section.columns, section.split, section.limit, quarantine)
-    for source in recipe.pretrain.also if recipe.pretrain is not None else []:
+    for source in recipe.pretrain.extra_sources if recipe.pretrain is not None else []:
         more, refused = _rows(source, None, None, section.limit, quarantine)
         rows, quarantined = rows + more, quarantined + refused
     held: list[tuple[str, ...]] = []

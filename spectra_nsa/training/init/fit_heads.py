@@ -51,7 +51,7 @@ def fit_heads_to_rows(
     documents = _distinct([text for name in matches for text in sample[name]])
     if len(documents) < SMALLEST:
         few = f"spectra: codes and anchors are left as trained: {len(documents)} training texts are too few"
-        remedy = "Train on more, fit them to a corpus (spectra codes fit), or set train.fit_codes=0 to skip this"
+        remedy = "Train on more, fit them to a corpus (spectra codes fit), or set train.fit_heads=0 to skip this"
         print(f"{few} to fit {BITS} bits to ({SMALLEST} at least). {remedy}.", file=sys.stderr, flush=True)
         return False
     anchor_texts = _distinct(list(sample["anchor"])) if "anchor" in columns else []

@@ -74,7 +74,7 @@ def check_layers(layers: int, total: int) -> None:
 def _check_depths(config: SpectraConfig) -> None:
     if config.depth_mix:
         raise SpectraError(
-            "model.layers: depth mixing has weights for every layer, so none can be dropped. Take another start."
+            "model.keep_layers: depth mixing has weights for every layer, so none can be dropped. Take another start."
         )
 
 
@@ -95,8 +95,8 @@ def keep_layers(model: SpectraSentenceTransformer, layers: Sequence[int]) -> Non
     count = before.config.num_hidden_layers
     if list(layers) != sorted(set(layers)) or not layers or not 0 <= layers[0] <= layers[-1] < count:
         raise UsageError(
-            f"model.layers is {list(layers)}: the start has {count} layers, numbered 0 to {count - 1}. Name each layer "
-            "to keep once, lowest first."
+            f"model.keep_layers is {list(layers)}: the start has {count} layers, numbered 0 to {count - 1}. Name each "
+            "layer to keep once, lowest first."
         )
     _check_depths(before.config)
     config = copy.deepcopy(before.config)

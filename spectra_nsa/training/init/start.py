@@ -23,16 +23,16 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
     and a line on standard error says how many pieces keep a vector.
 
     Raises:
-        UsageError: `model.layers` without a start, or layers that the start does not have.
+        UsageError: `model.keep_layers` without a start, or layers that the start does not have.
     """
     from spectra_nsa.training.init.layers import keep_layers
 
     section = recipe.model
-    if section.layers is not None and section.start is None:
-        raise UsageError("model.layers names layers of model.start, which is not set: name a checkpoint.")
+    if section.keep_layers is not None and section.start is None:
+        raise UsageError("model.keep_layers names layers of model.start, which is not set: name a checkpoint.")
     model = _open(recipe)
-    if section.layers is not None:
-        keep_layers(model, section.layers)
+    if section.keep_layers is not None:
+        keep_layers(model, section.keep_layers)
     if section.start is None or section.tokenizer is None:
         return model
     from spectra_nsa.models.fresh import load_tokenizer

@@ -58,11 +58,11 @@ def begin_with_words(model: SpectraSentenceTransformer, source: str, rows: Datas
     pieces = pieces_with_text(model)
     texts = list(pieces.values())
     if not texts:
-        raise SpectraError("model.words: the vocabulary has no piece with a text.")
+        raise SpectraError("model.token_vectors: the vocabulary has no piece with a text.")
     try:
         teacher = open_teacher(source)
     except SpectraError as error:
-        raise SpectraError(f"model.words: {error}") from error
+        raise SpectraError(f"model.token_vectors: {error}") from error
     with processes.first_before_others():
         known = teacher_vectors(teacher, pieces_table(texts), [_COLUMN])
     ids_W = np.fromiter(pieces, dtype=np.int64)
@@ -119,7 +119,7 @@ def _set_embedding(
     longest = np.linalg.norm(meaning_WK, axis=1).max()
     if longest < SMALLEST_SPREAD:
         raise SpectraError(
-            f"model.words: {source} gives the same vector for all {len(ids_W):,} pieces of the vocabulary."
+            f"model.token_vectors: {source} gives the same vector for all {len(ids_W):,} pieces of the vocabulary."
         )
     meaning_WK /= longest
     filler_W = np.sqrt(np.maximum(1 - (meaning_WK**2).sum(1), 0))

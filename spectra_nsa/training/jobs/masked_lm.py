@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 # Keys without a meaning here. A recipe that sets one would describe a different run.
 UNUSED = (
-    "loss", "data.group", "train.cached_batch", "train.shard", "train.fit_codes", "train.interpolate",
-    "model.matryoshka", "model.anchor", "model.bridge", "model.ranking", "model.anomaly", "model.words",
-    "watch.rows", "watch.every",
+    "loss", "data.group", "train.cached_pass_tokens", "train.shard", "train.fit_heads", "train.interpolate",
+    "model.matryoshka", "model.anchor", "model.bridge", "model.ranking", "model.anomaly", "model.token_vectors",
+    "monitor.rows", "monitor.every",
 )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ class MaskedLMJob(Job):
             plan,
             sequences=self.train,
             work=work,
-            groups=recipe.train.length_groups,
+            groups=recipe.train.passes_per_batch,
             args=arguments,
             eval_dataset=self.dev,
         )

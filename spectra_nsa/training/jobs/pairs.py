@@ -84,8 +84,8 @@ class PairsJob(Job):
 
         recipe, texts = self.recipe, self.data.train.select_columns(self.data.columns)
         # A resumed run needs the words only for what is fitted to its start: the map from the teachers' vectors.
-        if recipe.model.words is not None and (not resumed or recipe.distill.teachers):
-            self._begin_with_words(recipe.model.words, texts, quiet=resumed)
+        if recipe.model.token_vectors is not None and (not resumed or recipe.distill.teachers):
+            self._begin_with_words(recipe.model.token_vectors, texts, quiet=resumed)
         self._start = start_weights(self.model) if recipe.train.interpolate < 1 else None
         if not resumed and recipe.model.entity is not False:
             fit_rarity(self.model, texts)
@@ -135,10 +135,10 @@ class PairsJob(Job):
 
         recipe = self.recipe
         wanted = {"bridge": recipe.model.bridge, "anchors": recipe.model.anchor}
-        if not any(wanted.values()) or not recipe.train.fit_codes:
+        if not any(wanted.values()) or not recipe.train.fit_heads:
             return
         if processes.is_first():
-            texts, precision = recipe.train.fit_codes, resolve_precision(recipe.train.precision)
+            texts, precision = recipe.train.fit_heads, resolve_precision(recipe.train.precision)
             fit_heads_to_rows(self.model, self.data.train, texts, **wanted, seed=recipe.train.seed, precision=precision)
         processes.share_weights(self.model.spectra.bridge)
         processes.share_weights(self.model.spectra.anchors)
@@ -179,7 +179,7 @@ def build_trainer(
     evaluator = DevEvaluator(data.dev, data.dev_kind, precision) if data.dev is not None and data.dev_kind else None
     arguments = training_arguments(recipe, setup.folder, len(data.train), precision, evaluator)
     loss = _loss_stack(recipe, model, shard=shard)
-    sample = HealthSample(data, recipe.watch.rows, seed=recipe.train.seed, precision=precision)
+    sample = HealthSample(data, recipe.monitor.rows, seed=recipe.train.seed, precision=precision)
     throughput = Throughput(
         loss.work, len(data.columns), functools.partial(flops_per_token, model.spectra.config), precision
     )
@@ -190,7 +190,7 @@ def build_trainer(
         facts=row_facts(recipe, data),
         evaluator=evaluator,
         terms=live_terms(recipe, data.train.column_names),
-        measure=functools.partial(sample.measure, model) if recipe.watch.rows else None,
+        measure=functools.partial(sample.measure, model) if recipe.monitor.rows else None,
         callbacks=[LossClock(loss)],
     )
     rows, collator = _batches(recipe, model, data, tokenize=setup.deadline is None)
@@ -217,8 +217,8 @@ def _loss_stack(recipe: Recipe, model: SpectraSentenceTransformer, *, shard: boo
         recipe.loss,
         active=active_terms(recipe),
         sizes=dims if recipe.model.matryoshka else dims[:1],
-        groups=recipe.train.length_groups,
-        cached=recipe.train.cached_batch,
+        groups=recipe.train.passes_per_batch,
+        cached=recipe.train.cached_pass_tokens,
         together=shard,
         distill_temperature=recipe.distill.temperature,
     )

@@ -82,7 +82,7 @@ def training_arguments(
         lr_scheduler_type=section.schedule,
         warmup_steps=section.warmup,
         weight_decay=section.weight_decay,
-        max_grad_norm=section.clip,
+        max_grad_norm=section.max_grad_norm,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
         batch_sampler=BatchSamplers.NO_DUPLICATES,

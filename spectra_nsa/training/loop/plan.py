@@ -57,7 +57,7 @@ class TrainerPlan:
 
     Attributes:
         facts: what decides which rows a step reads; kept in the manifest of each checkpoint.
-        gate_lr: the learning rate of the gates, as a multiple of the others'.
+        gate_lr_factor: the learning rate of the gates, as a multiple of the others'.
         precision: see `resolve_precision`.
         observers: what watches the run.
         evaluator: the dev metric; ``None`` for no dev set.
@@ -68,7 +68,7 @@ class TrainerPlan:
     """
 
     facts: Mapping[str, Any]
-    gate_lr: float
+    gate_lr_factor: float
     precision: str
     observers: Observers
     evaluator: DevMetric | None = None
@@ -103,7 +103,7 @@ def plan_run(
     """
     return TrainerPlan(
         facts=facts,
-        gate_lr=recipe.train.gate_lr,
+        gate_lr_factor=recipe.train.gate_lr_factor,
         precision=throughput.precision,
         observers=build_observers(
             recipe, setup.folder, throughput, terms=terms, measure=measure, deadline=setup.deadline

@@ -119,7 +119,7 @@ class RunTrainer(Trainer):
                 group["params"] = [weight for weight in group["params"] if id(weight) not in gates]
             first = optimizer.param_groups[0]
             group = {key: value for key, value in first.items() if key not in ("params", "initial_lr")}
-            lr = self.args.learning_rate * self.plan.gate_lr
+            lr = self.args.learning_rate * self.plan.gate_lr_factor
             group |= {"params": weights, "lr": lr, "weight_decay": 0.0, "gates": True}
             optimizer.add_param_group(group)
         return optimizer

@@ -111,8 +111,8 @@ def _training_alarms(rows: Sequence[LogRow]) -> Iterator[Alarm]:
         yield Alarm(
             "gradient spike",
             f"gradient norm {norms[-1]:.3g}, {norms[-1] / usual:.0f} times its median.",
-            "A single spike is harmless, since train.clip cuts it. If spikes continue, lower train.lr or train.clip, "
-            "and look for broken rows in the data.",
+            "A single spike is harmless: train.max_grad_norm clips it. If spikes continue, lower train.lr or "
+            "train.max_grad_norm, and look for broken rows in the data.",
         )
     speeds = [float(row["tokens_per_second"]) for row in rows if "tokens_per_second" in row]
     if len(speeds) > 2 * WINDOW:

@@ -88,7 +88,7 @@ def build_observers(
     tail = MetricsTail(log.path)
     ends_at = time.time() + deadline - time.monotonic() if deadline is not None else None
     watch = Watch(
-        warmup=recipe.watch.warmup,
+        warmup=recipe.monitor.warmup,
         terms=terms,
         write=log.write,
         earlier_rows=tail.read,
@@ -99,7 +99,7 @@ def build_observers(
         log=log,
         watch=watch,
         progress=Progress(folder.name, tail.read, deadline),
-        every=recipe.watch.every or recipe.train.evaluate_every,
+        every=recipe.monitor.every or recipe.train.evaluate_every,
         measure=measure,
         early_stopping=EarlyStopping(recipe.train.patience) if recipe.train.patience is not None else None,
         folder=folder,

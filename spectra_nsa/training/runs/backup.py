@@ -219,4 +219,4 @@ def open_backup(section: BackupSection, folder: Path, *, new: bool) -> Backup | 
             f"{store.address} already holds backups of a run of this name. Resume that run: spectra backup restore "
             f"{store.address}, then spectra train --resume; or choose another name."
         )
-    return Backup(store, folder, every=section.every, keep=section.keep, wait=section.wait)
+    return Backup(store, folder, every=section.every, keep=section.keep, wait=section.wait_seconds)

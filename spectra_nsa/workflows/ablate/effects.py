@@ -199,7 +199,7 @@ def verdict(effects: Sequence[Mapping[str, Any]], *, detached: bool) -> str:
                 else f"the same in every item{on}: too few steps or items to tell"
             )
     if detached:
-        findings.append("head alone: only through train.clip, which cuts all gradients by their common norm")
+        findings.append("head alone: only through train.max_grad_norm, which cuts all gradients by their common norm")
     return "; ".join(findings)
 
 

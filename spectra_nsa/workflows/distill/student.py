@@ -49,8 +49,8 @@ def student_recipe(
         "name": output.name,
         "output": str(output.parent),
         "model.start": teacher if asked.size is None else None,
-        "model.layers": highest,
-        "model.words": None if asked.size is None else teacher,
+        "model.keep_layers": highest,
+        "model.token_vectors": None if asked.size is None else teacher,
         "data.train": source,
         "distill.teachers": [teacher],
         "train.lr": LR,
@@ -59,10 +59,10 @@ def student_recipe(
     defaults |= {f"loss.terms.{name}.weight": 0.0 for name, facts in TERM_FACTS.items() if not facts.learns_from}
     recipe = load_recipe(None, values, flags=defaults)
     check_free(run_folder(recipe))
-    kept = recipe.model.layers
+    kept = recipe.model.keep_layers
     if layers is not None and len(kept or []) != layers:
-        raise UsageError(f"--layers {layers} and model.layers={kept} contradict each other: leave one out.")
-    given = asked.layers is not None or asked.start is not None
+        raise UsageError(f"--layers {layers} and model.keep_layers={kept} contradict each other: leave one out.")
+    given = asked.keep_layers is not None or asked.start is not None
     if say is None or highest is None or given or len(highest) == count:
         return recipe
     best, cosine = _best_layers(teacher, recipe, len(highest))
@@ -70,7 +70,7 @@ def student_recipe(
         f"keeps layers {', '.join(map(str, best))} of 0 to {count - 1}: before training, a mean cosine of {cosine:.3f} "
         "with the teacher's vectors"
     )
-    return load_recipe(None, values, flags=defaults | {"model.layers": best})
+    return load_recipe(None, values, flags=defaults | {"model.keep_layers": best})
 
 
 def _highest_layers(teacher: str, layers: int | None, asked: ModelSection) -> tuple[int, list[int] | None]:
@@ -125,11 +125,11 @@ def plan_student(recipe: Recipe) -> dict[str, Any]:
     check_data(recipe, data)
     student = open_start(recipe)
     words = None
-    if recipe.model.words is not None:
+    if recipe.model.token_vectors is not None:
         pieces = pieces_table(list(pieces_with_text(student).values()))
-        words = plan_vectors(open_teacher(recipe.model.words), pieces, pieces.column_names)
+        words = plan_vectors(open_teacher(recipe.model.token_vectors), pieces, pieces.column_names)
     return {
-        "layers": recipe.model.layers and len(recipe.model.layers),
+        "layers": recipe.model.keep_layers and len(recipe.model.keep_layers),
         "parameters": sum(weight.numel() for weight in student.parameters()),
         "rows": len(data.train),
         "quarantined": data.quarantined,
@@ -185,7 +185,7 @@ def train_student(recipe: Recipe, *, resume: Path | None = None) -> dict[str, An
     data, teacher = load_rows(recipe), open_teacher(recipe.distill.teachers[0])
     facts |= {
         "quarantined": data.quarantined,
-        "layers": recipe.model.layers,
+        "layers": recipe.model.keep_layers,
         "best": result.best,
         "start": result.start,
     }

@@ -44,5 +44,10 @@ def own_vocabulary(texts: Sequence[str], folder: Path) -> tuple[Path, int]:
 
 def student_of(recipe: Recipe, tokenizer: Path, teacher: Path) -> Recipe:
     """The recipe of a model from scratch that begins with the teacher's words and learns from its vectors besides."""
-    own = {"model.start": None, "model.size": SIZE, "model.tokenizer": str(tokenizer), "model.words": str(teacher)}
+    own = {
+        "model.start": None,
+        "model.size": SIZE,
+        "model.tokenizer": str(tokenizer),
+        "model.token_vectors": str(teacher),
+    }
     return with_values(recipe, {**own, **LEARNING, "distill.teachers": [str(teacher)]})

@@ -34,7 +34,7 @@ def test_every_term_has_facts_and_a_function() -> None:
     assert set(TERMS) == set(TERM_FACTS) == set(type(Recipe().loss.terms).model_fields)
     for name, term in TERMS.items():
         assert term.name == name and set(term.outputs) <= set(OUTPUTS) and term.head in (None, *term.outputs)
-        assert TERM_FACTS[name].joined or term.head or name == "anomaly"
+        assert TERM_FACTS[name].train_encoder or term.head or name == "anomaly"
 
 
 def test_the_documented_example_is_a_term_of_a_recipe(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def recipe_of(folder: Path, start: Path, pairs: Path, *more: str) -> Recipe:
 
 
 def test_codes_fitted_at_the_end_are_better_and_nothing_else_changes(tmp_path: Path, start: Path, pairs: Path) -> None:
-    trained = train(recipe_of(tmp_path / "a", start, pairs, "train.fit_codes=0"))
+    trained = train(recipe_of(tmp_path / "a", start, pairs, "train.fit_heads=0"))
     fitted = train(recipe_of(tmp_path / "b", start, pairs))
     before, after = (load_file(run.folder / "model" / "model.safetensors") for run in (trained, fitted))
     other = {name for name, value in before.items() if not torch.equal(value, after[name])}
@@ -76,11 +76,11 @@ def test_a_resumed_run_ends_with_the_same_codes(tmp_path: Path, start: Path, pai
 def test_too_few_texts_leave_the_codes_and_warn(
     tmp_path: Path, start: Path, pairs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = [recipe_of(tmp_path / k, start, pairs, "data.limit=60", f"train.fit_codes={k}") for k in ("0", "900")]
+    few = [recipe_of(tmp_path / k, start, pairs, "data.limit=60", f"train.fit_heads={k}") for k in ("0", "900")]
     before, after = (load_file(train(recipe).folder / "model" / "model.safetensors") for recipe in few)
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     said = capsys.readouterr().err
-    assert "60 training texts are too few" in said and "train.fit_codes=0" in said and "spectra codes fit" in said
+    assert "60 training texts are too few" in said and "train.fit_heads=0" in said and "spectra codes fit" in said
 
 
 def test_the_first_anchors_carry_most() -> None:
@@ -102,6 +102,6 @@ def test_the_first_anchors_carry_most() -> None:
 
 def test_without_the_hash_only_the_anchors_are_fitted(tmp_path: Path, start: Path, pairs: Path) -> None:
     more = ["model.bridge=false"]
-    runs = [train(recipe_of(tmp_path / k, start, pairs, *more, f"train.fit_codes={k}")) for k in ("0", "1200")]
+    runs = [train(recipe_of(tmp_path / k, start, pairs, *more, f"train.fit_heads={k}")) for k in ("0", "1200")]
     before, after = (load_file(run.folder / "model" / "model.safetensors") for run in runs)
     assert {name for name, value in before.items() if not torch.equal(value, after[name])} == {"anchors.anchors.weight"}

@@ -22,7 +22,7 @@ def test_the_model_is_between_start_and_end(tmp_path: Path, start: Path, capsys:
     pairs.write_text("\n".join(rows) + "\n", encoding="utf-8")
     base = [
         f"output={tmp_path}", f"model.start={start}", f"data.train={pairs}", "data.dev_rows=15", "train.batch=8",
-        "train.max_steps=4", "train.lr=1e-3", "train.precision=fp32", "train.fit_codes=0",
+        "train.max_steps=4", "train.lr=1e-3", "train.precision=fp32", "train.fit_heads=0",
     ]  # fmt: skip
     whole = train(load_recipe(None, [*base, "name=whole"]))
     mixed = train(load_recipe(None, [*base, "name=mixed", "train.interpolate=0.4"]))

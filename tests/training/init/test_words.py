@@ -102,7 +102,7 @@ def test_what_it_cannot_start_from(start: Path) -> None:
     with pytest.raises(UsageError, match="pooling mean_max"):
         begin_with_words(fresh(start, "small", pooling="mean_max"), str(start), ROWS)
     with pytest.raises(UsageError, match=r"model\.start has learned words"):
-        train(load_recipe(None, [f"model.start={start}", f"model.words={start}", "data.train=python:stdlib",
+        train(load_recipe(None, [f"model.start={start}", f"model.token_vectors={start}", "data.train=python:stdlib",
                                  "data.limit=200"]))  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_a_run_without_teachers_resumes_without_the_source(start: Path, tmp_path
     shutil.copytree(start, source)
     run = load_recipe(None, [
         f"output={tmp_path / 'runs'}", "name=run", "model.size=small", f"model.tokenizer={start}",
-        f"model.words={source}", f"data.train={tmp_path / 'pairs.jsonl'}", "data.dev_rows=0", "train.batch=8",
+        f"model.token_vectors={source}", f"data.train={tmp_path / 'pairs.jsonl'}", "data.dev_rows=0", "train.batch=8",
         "train.max_steps=2", "train.evaluate_every=2", "train.checkpoint_every=2",
     ])  # fmt: skip
     first = train(run)
@@ -142,7 +142,7 @@ def test_a_resumed_run_ends_bit_identical(start: Path, tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     whole = train(load_recipe(None, [
         f"output={tmp_path / 'runs'}", "name=run", "model.size=small", f"model.tokenizer={start}",
-        f"model.words={start}", f"distill.teachers=[{start}]", f"data.train={tmp_path / 'pairs.jsonl'}",
+        f"model.token_vectors={start}", f"distill.teachers=[{start}]", f"data.train={tmp_path / 'pairs.jsonl'}",
         "data.dev_rows=8", "train.batch=8", "train.epochs=1", "train.checkpoint_every=2", "train.evaluate_every=2",
         "train.precision=fp32", "train.keep_checkpoints=99",
     ]))  # fmt: skip

@@ -60,7 +60,7 @@ def test_a_classic_loss_falls(term: str, words: Path, tmp_path: Path) -> None:
     keys = [
         "model.size=small", f"model.tokenizer={words}", "model.matryoshka=false", f"data.train={data}",
         "data.dev_rows=0", f"loss.terms.{term}.weight=1", "train.max_steps=15", "train.batch=8", "train.log_every=1",
-        "train.epochs=100", "train.lr=5e-4", "watch.rows=0", "train.fit_codes=0", f"output={tmp_path}", "name=run",
+        "train.epochs=100", "train.lr=5e-4", "monitor.rows=0", "train.fit_heads=0", f"output={tmp_path}", "name=run",
     ]  # fmt: skip
     result = train(load_recipe(None, [*keys, *silent]))
     logged = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]

@@ -48,7 +48,7 @@ def test_a_further_job_is_a_line_in_the_table(tmp_path: Path, start: Path, monke
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("".join(json.dumps({"anchor": a, "positive": f"{a} file"}) + "\n" for a in WORDS))
     keys = [f"output={tmp_path}", f"model.start={start}", f"data.train={pairs}", "data.dev_rows=0", "train.batch=4"]
-    more = ["train.max_steps=1", "train.precision=fp32", "watch.rows=0"]
+    more = ["train.max_steps=1", "train.precision=fp32", "monitor.rows=0"]
     result = train(load_recipe(None, [*keys, *more, "name=recorded"]))
     assert RecordingJob.calls == [
         "load_rows", "rows", "check_rows", "open_model", "prepare", "start_line", "build_trainer", "finish", "save",

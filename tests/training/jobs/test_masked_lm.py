@@ -221,7 +221,7 @@ def test_different_data_or_masks_are_refused(whole: Path, change: str, said: str
 def test_what_cannot_be_pretrained_is_refused(recipe: Callable[..., Recipe], tmp_path: Path, start: Path) -> None:
     for change, said in (
         ("loss.temperature=0.1", "loss means nothing"),
-        ("train.cached_batch=64", r"train\.cached_batch means nothing"),
+        ("train.cached_pass_tokens=64", r"train\.cached_pass_tokens means nothing"),
     ):
         with pytest.raises(UsageError, match=said):
             pretrain(recipe("name=refused", change))
@@ -246,7 +246,7 @@ def test_sources_and_columns_add_up(recipe: Callable[..., Recipe], texts: Path, 
 
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("".join(json.dumps({"anchor": f"a {n}", "positive": f"b {n}"}) + "\n" for n in range(10)))
-    held = load_texts(recipe(f"pretrain.also=[{pairs}]", "data.dev_rows=30"), quarantine=None)
+    held = load_texts(recipe(f"pretrain.extra_sources=[{pairs}]", "data.dev_rows=30"), quarantine=None)
     every = {json.loads(line)["text"] for line in texts.read_text().splitlines()}
     every |= {f"{side} {n}" for side in "ab" for n in range(10)}
     assert set(held.train) | set(held.dev) == every and not set(held.train) & set(held.dev)

@@ -35,7 +35,7 @@ COLUMNS = [
 SCORES = torch.tensor([0.1, 0.9, 0.4, 0.4, 1.0], dtype=torch.float64)
 VECTORS = torch.randn(3, 5, 24 + 32, generator=torch.Generator().manual_seed(0))  # of a teacher, and their targets
 SHARE = [slice(0, 3), slice(3, 5)]  # uneven, and of other widths
-TERMS = {name: {"weight": 0.5, "joined": place % 2 == 0} for place, name in enumerate(TERM_FACTS)}
+TERMS = {name: {"weight": 0.5, "train_encoder": place % 2 == 0} for place, name in enumerate(TERM_FACTS)}
 MODEL_KINDS: set[str] = set()  # what the loss of a run was given in this process
 CASES = {
     f"{kind} {way}": (columns, cached)
@@ -221,7 +221,7 @@ def test_a_run_of_two_processes_is_the_run_of_one(both: Any, start: Path) -> Non
 
 
 def test_torchrun_leaves_one_run_that_can_be_resumed(tmp_path: Path, start: Path) -> None:
-    more = ("name=whole", "model.dropout=0.1", "train.keep_checkpoints=9", "train.cached_batch=64")
+    more = ("name=whole", "model.dropout=0.1", "train.keep_checkpoints=9", "train.cached_pass_tokens=64")
     (tmp_path / "r.yaml").write_text(run_recipe(tmp_path, start, *more).to_yaml())
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     command = [*launch, "-m", "spectra_nsa", "train"]

@@ -148,7 +148,7 @@ def run(recipe: Recipe, rank: int, *, resume: Path | None = None) -> dict[str, A
 RUNS = {
     "plain": (),
     "cached": (
-        "train.cached_batch=24", "train.accumulation=2", "train.gradient_checkpointing=true", "train.max_steps=3",
+        "train.cached_pass_tokens=24", "train.accumulation=2", "train.gradient_checkpointing=true", "train.max_steps=3",
         "train.epochs=9", "model.spectral=true", "model.depth_mix=true",
     ),
 }  # fmt: skip

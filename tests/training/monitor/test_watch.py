@@ -51,7 +51,7 @@ def logs(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_what_a_watched_run_logs(tmp_path: Path, start: Path, pairs: Path) -> None:
-    result = train(recipe_of(tmp_path, start, pairs, "watch.rows=16"))
+    result = train(recipe_of(tmp_path, start, pairs, "monitor.rows=16"))
     rows = logs(result.folder)
     assert set(rows[0]) > {"step", "eval_dev_ndcg@10"} and rows[0]["step"] == 0, "what training has to beat"
     assert rows[1]["started"]["steps"] == 8 and rows[1]["started"]["environment"]["torch"]
@@ -72,14 +72,14 @@ def test_what_a_watched_run_logs(tmp_path: Path, start: Path, pairs: Path) -> No
 
 
 def test_no_rows_no_measures(tmp_path: Path, start: Path, pairs: Path) -> None:
-    result = train(recipe_of(tmp_path, start, pairs, "watch.rows=0", "train.max_steps=4"))
+    result = train(recipe_of(tmp_path, start, pairs, "monitor.rows=0", "train.max_steps=4"))
     assert not any(key.startswith("health_") for row in logs(result.folder) for key in row)
 
 
 def test_watching_changes_no_weight(tmp_path: Path, start: Path, pairs: Path) -> None:
     more = ("model.dropout=0.1", "train.max_steps=4")
-    watched = train(recipe_of(tmp_path / "a", start, pairs, *more, "watch.every=1"))
-    alone = train(recipe_of(tmp_path / "b", start, pairs, *more, "watch.rows=0"))
+    watched = train(recipe_of(tmp_path / "a", start, pairs, *more, "monitor.every=1"))
+    alone = train(recipe_of(tmp_path / "b", start, pairs, *more, "monitor.rows=0"))
     one, other = watched.model.state_dict(), alone.model.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -87,7 +87,7 @@ def test_watching_changes_no_weight(tmp_path: Path, start: Path, pairs: Path) ->
 def test_a_collapsing_run_gets_one_warning(
     tmp_path: Path, start: Path, pairs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = ("train.lr=1.0", "train.max_steps=12", "watch.warmup=2", "train.warmup=0", "train.clip=1000")
+    more = ("train.lr=1.0", "train.max_steps=12", "monitor.warmup=2", "train.warmup=0", "train.max_grad_norm=1000")
     result = train(recipe_of(tmp_path, start, pairs, *more))
     warned = [row for row in logs(result.folder) if "warning" in row]
     assert [row["warning"]["kind"] for row in warned].count("collapse") == 1

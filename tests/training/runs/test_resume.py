@@ -314,7 +314,7 @@ def test_a_lost_run_is_restored_and_resumed(
 
 def test_a_destination_that_always_fails_never_fails_the_run(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    more = ["name=failing", f"backup.to={tmp_path}/file/below", "backup.every=1", "backup.wait=1"]
+    more = ["name=failing", f"backup.to={tmp_path}/file/below", "backup.every=1", "backup.wait_seconds=1"]
     result = train(recipe(*more, "train.epochs=3"))
     assert result.steps == 18 and result.backup is not None and result.backup.failures and result.backup.lost
     assert (result.folder / "model").is_dir()

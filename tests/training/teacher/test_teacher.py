@@ -173,7 +173,7 @@ def test_single_texts_train_a_student_with_only_a_teacher(recipe: Callable[..., 
         train(recipe(f"data.train={tmp_path / 'texts.jsonl'}"))
     start = recipe().model.start
     run = recipe("name=texts", f"data.train={tmp_path / 'texts.jsonl'}", f"distill.teachers=[{start}]",
-                 "model.layers=[1]", "train.epochs=4")  # fmt: skip
+                 "model.keep_layers=[1]", "train.epochs=4")  # fmt: skip
     result = train(run)
     losses = logged(result.folder, "distill_embedding")
     assert losses[-1] < losses[0] and not logged(result.folder, "semantic_32")
@@ -228,7 +228,7 @@ def test_a_wider_target_has_the_teachers_cosines_and_an_equal_one_the_teachers_v
 
 
 def test_layers_are_copied_exactly(wide: Path, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    teacher, student = sp.warm_start(wide), open_start(recipe(f"model.start={wide}", "model.layers=[0, 2]"))
+    teacher, student = sp.warm_start(wide), open_start(recipe(f"model.start={wide}", "model.keep_layers=[0, 2]"))
     before, after = teacher.spectra.state_dict(), student.spectra.state_dict()
     assert student.spectra.config.num_hidden_layers == 2 and len(after) < len(before)
     for name, value in after.items():

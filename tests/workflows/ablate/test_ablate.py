@@ -49,7 +49,7 @@ def recipe_of(home: Path, *more: str) -> Recipe:
     base = [
         f"model.start={home / 'model'}", f"data.train={home / 'train.jsonl'}", "data.dev_rows=16", "train.batch=8",
         "train.max_steps=6", "train.checkpoint_every=2", "train.evaluate_every=2", "train.log_every=2",
-        "train.lr=1e-3", "train.precision=fp32", "watch.rows=0", "train.clip=1e9",
+        "train.lr=1e-3", "train.precision=fp32", "monitor.rows=0", "train.max_grad_norm=1e9",
     ]  # fmt: skip
     return load_recipe(None, [*base, *more])
 
@@ -126,9 +126,11 @@ def test_a_detached_head_is_said_to_change_nothing(done: tuple[Path, dict[str, A
 
 
 def test_a_detached_head_that_shares_the_clip_is_measured(home: Path, tmp_path: Path) -> None:
-    plan = plan_of(home, tmp_path / "out", "train.clip=0.05", parts=["anchor"], seeds=1)
+    plan = plan_of(home, tmp_path / "out", "train.max_grad_norm=0.05", parts=["anchor"], seeds=1)
     (anchor,) = ablate(plan, say=lambda line: None)["parts"]
-    assert not anchor["same"] and "train.clip" in anchor["verdict"]  # though ranks, and so the figure, may be equal
+    assert (
+        not anchor["same"] and "train.max_grad_norm" in anchor["verdict"]
+    )  # though ranks, and so the figure, may be equal
 
 
 def test_again_nothing_runs_and_more_seeds_come_to_it(

@@ -62,7 +62,7 @@ def test_a_student_with_layers(teacher: Path, pairs: Path, tmp_path: Path) -> No
 
 
 def student_layers(run: Path) -> list[int] | None:
-    return load_recipe(run / "recipe.yaml").model.layers
+    return load_recipe(run / "recipe.yaml").model.keep_layers
 
 
 def test_layers_asked_for_twice_and_folders_in_use_are_refused(teacher: Path, pairs: Path, tmp_path: Path) -> None:
@@ -70,15 +70,15 @@ def test_layers_asked_for_twice_and_folders_in_use_are_refused(teacher: Path, pa
     (tmp_path / "used" / "model").mkdir(parents=True)
     (tmp_path / "file").write_text("")
     for more, said in (
-        (["free", "--layers", "2", "model.layers=[0, 1, 3]"], "contradict each other"),
-        (["free", "--layers", "2", "model.layers=null"], "contradict each other"),
+        (["free", "--layers", "2", "model.keep_layers=[0, 1, 3]"], "contradict each other"),
+        (["free", "--layers", "2", "model.keep_layers=null"], "contradict each other"),
         (["used"], "already holds a model or a run"),
         (["file"], "is a file"),
         (["free", "loss.terms.triplet.weight=1"], "needs hard negatives"),
     ):
         run = CliRunner().invoke(app, [*words, str(tmp_path / more[0]), *more[1:]])
         assert said in str(run.exception), more
-    given = CliRunner().invoke(app, [*words, str(tmp_path / "free"), "model.layers=[0, 1, 3]"])
+    given = CliRunner().invoke(app, [*words, str(tmp_path / "free"), "model.keep_layers=[0, 1, 3]"])
     assert given.exit_code == 0 and "student of 3 layers" in given.stdout
 
 
@@ -116,10 +116,10 @@ def test_values_win_over_flags(teacher: Path, tmp_path: Path) -> None:
         str(teacher), "pairs.jsonl", layers=1, output=tmp_path / "a" / "b",
         values=["train.lr=1e-3", "loss.terms.semantic.weight=0.5", "distill.teachers=[one, two]"],
     )  # fmt: skip
-    assert recipe.name == "b" and recipe.output == str(tmp_path / "a") and recipe.model.layers == [3]
+    assert recipe.name == "b" and recipe.output == str(tmp_path / "a") and recipe.model.keep_layers == [3]
     assert recipe.train.lr == 1e-3 and recipe.distill.teachers == ["one", "two"]
     assert recipe.loss.terms.semantic.weight == 0.5 and recipe.loss.terms.bridge.weight == 0
-    assert not recipe.loss.terms.bridge.joined  # a head alone, should it be turned on
+    assert not recipe.loss.terms.bridge.train_encoder  # a head alone, should it be turned on
     with pytest.raises(UsageError, match="has 4 layers"):
         student_recipe(str(teacher), "pairs.jsonl", layers=5, output=tmp_path)
 
@@ -177,7 +177,7 @@ def test_a_teacher_without_layers_has_students_of_other_shapes(teacher: Path, pa
 def test_another_start_keeps_its_layers(teacher: Path, pairs: Path, tmp_path: Path) -> None:
     start = bert_folder(tmp_path, num_hidden_layers=3)
     recipe = student_recipe(str(teacher), str(pairs), output=tmp_path / "run", values=[f"model.start={start}"])
-    assert recipe.model.layers is None and recipe.model.words is None
+    assert recipe.model.keep_layers is None and recipe.model.token_vectors is None
 
 
 @pytest.mark.parametrize("static", [False, True])

@@ -55,7 +55,7 @@ def test_it_trains_a_model_of_its_own(small: None, tmp_path: Path) -> None:
     done = quickstart(tmp_path / "run", minutes=10, from_scratch=True, say=said.append)
     recipe = load_recipe(done.folder / "recipe.yaml")
     assert recipe.model.start is None and recipe.data.group is None
-    assert recipe.distill.teachers == [recipe.model.words]
+    assert recipe.distill.teachers == [recipe.model.token_vectors]
     logged = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
     terms = {key for row in logged for key in row if key.startswith("distill_")}
     assert terms == {"distill_embedding"} | {f"distill_similarity_{size}" for size in (24, 16, 8)}
