@@ -43,14 +43,16 @@ def test_a_former_name_is_read_with_a_warning(key: str, tmp_path: Path, capsys: 
     set_value(values, key, VALUES[key])
     file.write_text(yaml.safe_dump(values), encoding="utf-8")
     override = f"{key}={yaml.safe_dump(VALUES[key], default_flow_style=True).splitlines()[0]}"
-    for recipe in (
-        load_recipe(file),
-        load_recipe(None, [override]),
-        load_recipe(None, flags={key: VALUES[key]}),
-        with_values(Recipe(pretrain={}), {key: VALUES[key]}),  # type: ignore[arg-type]
+    pretraining = Recipe.model_validate({"pretrain": {}})
+    for read in (
+        lambda: load_recipe(file),
+        lambda: load_recipe(None, [override]),
+        lambda: load_recipe(None, flags={key: VALUES[key]}),
+        lambda: with_values(pretraining, {key: VALUES[key]}),
     ):
-        assert value_of(recipe, renamed(key)) == VALUES[key]
-        assert " is now called " in capsys.readouterr().err
+        assert value_of(read(), renamed(key)) == VALUES[key]
+        former = "watch" if key.startswith("watch.") else key  # the section is named, not its keys
+        assert f"{former} is now called {renamed(former)}\n" in capsys.readouterr().err
 
 
 def test_an_override_replaces_a_former_name_in_the_file(tmp_path: Path) -> None:
