@@ -31,10 +31,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("reader")
     checkpoint = bert_folder(home / "bert", hidden_size=144, num_attention_heads=4)
     sp.warm_start(checkpoint).save_pretrained(str(home / "runs" / "quickstart" / "model"))
-    with (home / "pairs.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["title", "body"])
-        table.writerows([f"{word} {other}", f"def {other}(): {word}"] for word in WORDS for other in WORDS)
+    for name, first in (("pairs", WORDS[::2]), ("held-out", WORDS[1::2])):
+        with (home / f"{name}.csv").open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["title", "body"])
+            table.writerows([f"{word} {other}", f"def {other}(): {word}"] for word in first for other in WORDS)
     (home / "hub").symlink_to(checkpoint)
     (home / ".cache" / "spectra-nsa").mkdir(parents=True)
     last = {"model": str(home / "runs" / "quickstart" / "model")}
