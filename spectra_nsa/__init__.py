@@ -14,7 +14,7 @@ _HOMES = {
     "load": "spectra_nsa.models.sentence",
     "warm_start": "spectra_nsa.models.warm_start",
     "SpectraSentenceTransformer": "spectra_nsa.models.sentence",
-    "export_bert": "spectra_nsa.models.bert_export",
+    "export_bert": "spectra_nsa.export.bert",
     "similar_texts": "spectra_nsa.workflows.search",
     "load_source": "spectra_nsa.text.sources",
     "mine": "spectra_nsa.workflows.mine.run",
@@ -37,7 +37,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from spectra_nsa.core.errors import SpectraError
-    from spectra_nsa.models.bert_export import export_bert
+    from spectra_nsa.export.bert import export_bert
     from spectra_nsa.models.sentence import SpectraSentenceTransformer, load
     from spectra_nsa.models.warm_start import warm_start
     from spectra_nsa.text.sources import load_source

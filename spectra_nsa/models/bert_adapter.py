@@ -1,4 +1,4 @@
-"""BERT's names for weights and settings, and ours, in both directions."""
+"""Conversion of configurations and weight names between BERT and Spectra models, in both directions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spectra_nsa.encoder.encoder import Encoder
+    from spectra_nsa.heads.spec import ModelSpec
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
-# The fields that have the same name and meaning in both, with the defaults of transformers' `BertConfig`.
+# Fields with the same name and meaning in both configurations, with the defaults of transformers' `BertConfig`.
 _BERT_DEFAULTS: dict[str, Any] = {
     "vocab_size": 30522,
     "hidden_size": 768,
@@ -53,13 +54,15 @@ _QKV = ("query", "key", "value")
 
 
 def config_from_bert(bert: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the fields of `ModelSpec` that a BERT's `config.json` decides; keys it lacks have BERT's defaults.
+    """Returns the fields of `ModelSpec` that a BERT's `config.json` sets; missing keys take BERT's defaults.
 
     Raises:
-        SpectraError: a decoder, relative positions or an activation that this encoder lacks.
+        SpectraError: the BERT is a decoder, has relative positions, or an activation that this encoder lacks.
     """
     if bert.get("is_decoder", False) or bert.get("position_embedding_type", "absolute") != "absolute":
-        raise SpectraError("this BERT is a decoder or has relative positions; only encoders with absolute ones load.")
+        raise SpectraError(
+            "this BERT is a decoder or has relative positions; only encoders with absolute positions can be loaded."
+        )
     activation = bert.get("hidden_act", "gelu")
     if activation not in ACTIVATIONS:
         raise SpectraError(f"activation {activation!r} is not supported; supported: {', '.join(ACTIVATIONS)}.")
@@ -67,14 +70,14 @@ def config_from_bert(bert: Mapping[str, Any]) -> dict[str, Any]:
     return fields | {"hidden_act": ACTIVATIONS[activation]}
 
 
-def config_to_bert(config: Any) -> dict[str, Any]:
-    """The keyword arguments of the `BertConfig` of a BERT-shaped `SpectraConfig`: the inverse of the above."""
-    activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.hidden_act)
-    return {name: getattr(config, name) for name in _BERT_DEFAULTS} | {"hidden_act": activation}
+def config_to_bert(spec: ModelSpec) -> dict[str, Any]:
+    """Returns the `BertConfig` fields of a BERT-shaped model; the inverse of `config_from_bert`."""
+    activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == spec.hidden_act)
+    return {name: getattr(spec, name) for name in _BERT_DEFAULTS} | {"hidden_act": activation}
 
 
-def _pairs(layers: int) -> list[tuple[str, str]]:
-    """(our name, BERT's name) for everything but Q, K and V."""
+def _name_pairs(layers: int) -> list[tuple[str, str]]:
+    """Lists (our name, BERT's name) for all encoder weights except Q, K and V."""
     pairs = []
     for ours, theirs in _EMBEDDINGS.items():
         suffixes = ("",) if ours.endswith("weight") else (".weight", ".bias")
@@ -87,53 +90,53 @@ def _pairs(layers: int) -> list[tuple[str, str]]:
 
 
 def encoder_from_bert(bert: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """Returns our encoder's weights from a `BertModel`'s (names without the ``bert.`` prefix).
+    """Converts a `BertModel`'s weights, named without the ``bert.`` prefix, to our encoder's.
 
     Raises:
         KeyError: a weight is missing.
     """
     import torch
 
-    weights = {ours: bert[theirs] for ours, theirs in _pairs(layers)}
+    weights = {ours: bert[theirs] for ours, theirs in _name_pairs(layers)}
     for index in range(layers):
         for suffix in ("weight", "bias"):
-            parts = [bert[f"encoder.layer.{index}.attention.self.{part}.{suffix}"] for part in _QKV]
-            weights[f"layers.{index}.attention.qkv.{suffix}"] = torch.cat(parts)
+            qkv = [bert[f"encoder.layer.{index}.attention.self.{name}.{suffix}"] for name in _QKV]
+            weights[f"layers.{index}.attention.qkv.{suffix}"] = torch.cat(qkv)
     return weights
 
 
-def fill_encoder(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
-    """Loads a checkpoint's weights. Parts that no BERT has keep the values they start from.
+def load_bert_weights(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
+    """Loads converted BERT weights into an encoder. Parts that BERT lacks keep their initial values.
 
     Raises:
-        SpectraError: the weights do not fit.
+        SpectraError: a weight is missing or unexpected.
     """
     from spectra_nsa.encoder.part import EncoderPart
 
     missing, unexpected = encoder.load_state_dict(dict(weights), strict=False)
     parts = [(path, part) for path, part in encoder.named_modules() if isinstance(part, EncoderPart)]
-    new = tuple(f"{path}.{name}.".lstrip(".") for path, part in parts for name in part.new_parts)
-    gaps = [name for name in missing if not name.startswith(new)]
-    if gaps or unexpected:
-        raise SpectraError(f"the checkpoint does not fit: missing {gaps}, unexpected {unexpected}.")
+    new_prefixes = tuple(f"{path}.{name}.".lstrip(".") for path, part in parts for name in part.new_parts)
+    missing = [name for name in missing if not name.startswith(new_prefixes)]
+    if missing or unexpected:
+        raise SpectraError(f"the checkpoint does not fit the model: missing {missing}, unexpected {unexpected}.")
 
 
 def encoder_to_bert(ours: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """The inverse of `encoder_from_bert`."""
-    weights = {theirs: ours[name] for name, theirs in _pairs(layers)}
+    """Converts our encoder's weights to a `BertModel`'s; the inverse of `encoder_from_bert`."""
+    weights = {theirs: ours[name] for name, theirs in _name_pairs(layers)}
     for index in range(layers):
         for suffix in ("weight", "bias"):
-            parts = ours[f"layers.{index}.attention.qkv.{suffix}"].chunk(3)
-            for part, value in zip(_QKV, parts, strict=True):
-                weights[f"encoder.layer.{index}.attention.self.{part}.{suffix}"] = value.contiguous()
+            qkv = ours[f"layers.{index}.attention.qkv.{suffix}"].chunk(3)
+            for name, value in zip(_QKV, qkv, strict=True):
+                weights[f"encoder.layer.{index}.attention.self.{name}.{suffix}"] = value.contiguous()
     return weights
 
 
 def masked_lm_head_from_bert(bert: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our masked-LM head's weights from a `BertForMaskedLM`'s ``cls.predictions.*``; the decoder is tied."""
+    """Converts a `BertForMaskedLM`'s ``cls.predictions.*`` to our masked-LM head, without the tied decoder."""
     return {ours: bert[f"cls.predictions.{theirs}"] for ours, theirs in _HEAD.items()}
 
 
 def masked_lm_head_to_bert(ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `masked_lm_head_from_bert`."""
+    """Converts our masked-LM head to a `BertForMaskedLM`'s; the inverse of `masked_lm_head_from_bert`."""
     return {f"cls.predictions.{theirs}": ours[name] for name, theirs in _HEAD.items()}

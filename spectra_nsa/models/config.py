@@ -1,4 +1,4 @@
-"""The model's `config.json` as transformers reads and writes it."""
+"""A model's `config.json` as transformers reads and writes it."""
 
 from __future__ import annotations
 

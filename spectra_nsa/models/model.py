@@ -1,4 +1,4 @@
-"""The model: one encoder, the heads on it, and a masked-LM head beside them."""
+"""The Hugging Face models: encoder and heads, and the encoder with a masked-LM head."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from spectra_nsa.models.config import SpectraConfig
 
 @dataclass
 class SpectraOutput(ModelOutput):
-    """What one forward pass gives; outputs that were not asked for are ``None``.
+    """Outputs of one forward pass; ``None`` unless requested.
 
     Attributes:
-        embedding: (B, D) fp32, the default vector; unit length if the config says `normalize`.
-        semantic: (B, D) fp32, unit length; each prefix in `semantic_dims`, normalised, is an embedding.
-        entity: (B, D / 2) fp32, unit length; prefixes `entity_dims`.
+        embedding: (B, D) fp32, the default vector; unit length if the config's `normalize` is true.
+        semantic: (B, D) fp32, unit length; each prefix in `semantic_dims` is an embedding once normalized.
+        entity: (B, D / 2) fp32, unit length; its prefixes are `entity_dims`.
         ranking: (B, D) fp32, unit length.
-        anchor64: (B, 64) fp32, cosines.
-        fast: (B, 32) uint8: 256 bits, most significant first; the first 8 and 16 bytes are codes of 64 and 128 bits.
+        anchor64: (B, 64) fp32, cosines to the anchors.
+        fast: (B, 32) uint8, 256 bits, most significant first; the first 8 and 16 bytes are 64-bit and 128-bit codes.
         fast_logits: (B, 256) fp32, whose signs are the bits, for asymmetric scoring.
-        anomaly: (B,) fp32, larger = stranger.
-        anomaly_p: (B,) fp32, the share of in-domain texts at least as strange.
-        is_ood: (B,) bool, anomaly_p at or below the config's `anomaly_level`.
+        anomaly: (B,) fp32 score; larger is more anomalous.
+        anomaly_p: (B,) fp32, the fraction of in-domain texts with at least this score.
+        is_ood: (B,) bool, true if `anomaly_p` is at most the config's `anomaly_level`.
         last_hidden_state: (B, T, H).
-        hidden_states: all depths, where asked for.
-        signals: what each layer reports, lowest first, such as the entropy of its attention; with the hidden states.
+        hidden_states: (B, T, H) for each depth, if `output_hidden_states` is true.
+        signals: the signals of each layer, lowest first, such as attention entropy; returned with `hidden_states`.
     """
 
     embedding: Tensor | None = None
@@ -57,7 +57,7 @@ class SpectraOutput(ModelOutput):
 
 
 class SpectraPreTrainedModel(PreTrainedModel):
-    """Initialisation and transformers' switches, common to both models."""
+    """Initialization and transformers settings shared by both models."""
 
     config_class = SpectraConfig
     config: SpectraConfig
@@ -68,7 +68,7 @@ class SpectraPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # from_pretrained builds on the meta device and fills what the file lacks through this method only.
+        # from_pretrained builds on the meta device and initializes weights missing from the file only through this method.
         super()._init_weights(module)
         if isinstance(module, SelfInitialized):
             for name, value in module.initial_values().items():
@@ -81,10 +81,10 @@ class SpectraModel(SpectraPreTrainedModel, EncoderWithHeads):
     """Encoder and heads: token ids in, named outputs out (docs/model.md).
 
     Args:
-        config: the model's shape.
+        config: the model's configuration.
     """
 
-    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # of a masked LM: the encoder is what is read
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # in a masked LM's folder
 
     def __init__(self, config: SpectraConfig) -> None:
         super().__init__(config)
@@ -98,14 +98,14 @@ class SpectraModel(SpectraPreTrainedModel, EncoderWithHeads):
         assert isinstance(value, nn.Embedding)
         self.encoder.embeddings.tokens = value
 
-    def set_dropout(self, share: float) -> None:
-        """Sets hidden and attention dropout, in the config and in the built parts."""
-        self.config.hidden_dropout_prob = self.config.attention_probs_dropout_prob = share
+    def set_dropout(self, probability: float) -> None:
+        """Sets hidden and attention dropout in the config and in all modules."""
+        self.config.hidden_dropout_prob = self.config.attention_probs_dropout_prob = probability
         for module in self.modules():
             if isinstance(module, nn.Dropout):
-                module.p = share
+                module.p = probability
             elif isinstance(module, PlainAttention):
-                module.dropout = share
+                module.dropout = probability
 
     def forward(
         self,
@@ -120,23 +120,22 @@ class SpectraModel(SpectraPreTrainedModel, EncoderWithHeads):
         return_dict: bool = True,
         inputs_embeds: Tensor | None = None,
     ) -> SpectraOutput | tuple[Any, ...]:
-        """One pass; only the heads that `outputs` names are computed.
+        """Computes the requested outputs; heads that they do not need are skipped.
 
         Args:
-            input_ids: (B, T).
-            attention_mask: (B, T), non-zero at real tokens; ``None`` for all.
-            token_type_ids: (B, T) segment ids; ``None`` for all 0.
+            input_ids: (B, T) token ids.
+            attention_mask: (B, T), nonzero at real tokens; ``None`` if there is no padding.
+            token_type_ids: (B, T) segment ids; ``None`` for all zeros.
             position_ids: (B, T); ``None`` counts from each text's first real token.
-            prompt_length: how many leading tokens are the prompt's; read when the config says
-                `pooling_skips_prompt`.
+            prompt_length: number of leading prompt tokens, used if the config's `pooling_skips_prompt` is true.
             outputs: names from `OUTPUTS`; empty for hidden states only.
-            detached: those of them whose gradient ends at their head and does not reach the encoder.
-            output_hidden_states: whether to return every depth.
-            return_dict: False for a tuple.
-            inputs_embeds: (B, T, H), the rows of `input_ids` in the token embedding; ``None`` looks them up.
+            detached: the outputs whose gradient stops at their head and does not reach the encoder.
+            output_hidden_states: whether to return the hidden states and signals of every depth.
+            return_dict: whether to return a `SpectraOutput` instead of a tuple.
+            inputs_embeds: (B, T, H) token vectors of `input_ids`; ``None`` looks them up.
 
         Raises:
-            UsageError: an output that does not exist.
+            UsageError: an output does not exist.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -155,7 +154,7 @@ class SpectraModel(SpectraPreTrainedModel, EncoderWithHeads):
 
 
 class MaskedLMHead(nn.Module):
-    """BERT's masked-LM head: dense, activation, norm, then the token embedding's transpose and a bias."""
+    """BERT's masked-LM head: dense layer, activation, norm, then the transposed token embedding and a bias."""
 
     def __init__(self, config: SpectraConfig) -> None:
         super().__init__()
@@ -170,10 +169,10 @@ class MaskedLMHead(nn.Module):
 
 
 class SpectraForMaskedLM(SpectraPreTrainedModel):
-    """The same encoder under a masked-LM head: for pretraining and for learned-sparse (SPLADE) encoders.
+    """The encoder with a masked-LM head, for pretraining and for learned sparse (SPLADE) encoders.
 
-    Its folder and `SpectraModel`'s share the encoder's weights by name: each class opens the other's, and what the
-    file lacks is initialised (transformers lists it).
+    `SpectraModel` and this class can open each other's folders. Weights that a folder lacks are initialized, and
+    transformers lists them.
     """
 
     _tied_weights_keys = {"lm_head.decoder.weight": "model.encoder.embeddings.tokens.weight"}
@@ -186,7 +185,7 @@ class SpectraForMaskedLM(SpectraPreTrainedModel):
 
     @property
     def spectra(self) -> SpectraModel:
-        """The encoder with its heads, under the name by which trainers ask for it."""
+        """The encoder with its heads; trainers use this name for either model."""
         return self.model
 
     def get_output_embeddings(self) -> nn.Module:
@@ -205,7 +204,7 @@ class SpectraForMaskedLM(SpectraPreTrainedModel):
         output_hidden_states: bool = False,
         return_dict: bool = True,
     ) -> MaskedLMOutput | tuple[Any, ...]:
-        """Logits (B, T, V); with `labels` (B, T), −100 where ignored, also the mean cross-entropy."""
+        """Computes logits (B, T, V) and, given `labels` (B, T), the mean cross-entropy over labels other than −100."""
         out = self.model(
             input_ids,
             attention_mask,

@@ -1,4 +1,4 @@
-"""A model's parts, parameters, FLOPs and memory, by arithmetic on its config. Loads no torch."""
+"""A model's parts, parameters, FLOPs and memory, computed from its config without torch."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from spectra_nsa.encoder.kinds import Weights, encoder_weights, layer_activation
 from spectra_nsa.heads.kinds import head_weights
 from spectra_nsa.heads.spec import ModelSpec
 
-# Peak dense bf16 (T4: fp16) TFLOP/s from the makers' data sheets.
+# Peak dense bf16 (T4: fp16) TFLOP/s from the manufacturer's data sheets.
 GPUS: Mapping[str, float] = {"T4": 65, "L4": 121, "A10": 125, "RTX4090": 165, "A100": 312, "H100": 989, "H200": 989}
-UTILISATION = 0.40  # share of the peak that a well-tuned training run reaches
+UTILIZATION = 0.40  # fraction of the peak that a well-tuned training run reaches
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What is trained, for the estimates.
+    """A training workload to estimate.
 
     Attributes:
-        rows: rows of texts: triplets, or pairs.
-        epochs: passes over them.
+        rows: number of training rows (triplets or pairs).
+        epochs: passes over the rows.
         batch: rows in memory at a time.
-        texts: texts a row: 3 in a triplet, 2 in a pair.
-        length: tokens a text; ``None`` for the model's longest.
+        texts: texts per row: 3 for triplets, 2 for pairs.
+        length: tokens per text; ``None`` for the model's maximum.
         gpu: a name from `GPUS`.
-        checkpointing: whether activations are recomputed.
+        checkpointing: whether activations are recomputed in the backward pass.
     """
 
     rows: int = 98_000
@@ -43,11 +43,11 @@ class Workload:
 
 
 def spec_of(preset_or_model: str) -> ModelSpec:
-    """Returns the shape of a size preset, a saved model, or a BERT-architecture checkpoint as it would be warm-started.
+    """Reads the shape of a size preset, a saved model, or a BERT-architecture checkpoint as warm-started.
 
     Raises:
-        UsageError: neither a preset nor anything that can be a model's name.
-        SpectraError: no such model, or one of another architecture.
+        UsageError: the name is neither a preset nor a folder or Hub name.
+        SpectraError: the model is missing or of another architecture.
     """
     if preset_or_model.lower() in {name.lower() for name in NAMES}:
         return ModelSpec(**load_preset(preset_or_model).model)
@@ -65,13 +65,18 @@ def spec_of(preset_or_model: str) -> ModelSpec:
 def inspect_model(spec: ModelSpec, workload: Workload | None = None) -> dict[str, Any]:
     """Computes parts, parameters, FLOPs, memory and training hours.
 
+    Args:
+        spec: the model's shape.
+        workload: the training run to estimate; ``None`` for the default one.
+
     Returns:
-        ``parameters`` (backbone and heads), ``parts`` (parameters by part), ``flops_per_token`` (one forward pass at
-        the full length), ``memory_gb`` (``inference``: bf16 weights and a batch of 32; ``training``: AdamW in mixed
-        precision with the workload's batch), ``hours_estimate``, and ``how``, the sentences that say how each was made.
+        ``parameters`` (encoder and heads), ``parts`` (parameters by part), ``flops_per_token`` (one forward pass at
+        full length), ``memory_gb`` (``inference``: bf16 weights and a batch of 32; ``training``: AdamW in mixed
+        precision with the workload's batch), ``hours_estimate``, ``gpu``, ``shape``, and ``how`` (one sentence per
+        estimate on how it is computed).
 
     Raises:
-        UsageError: a GPU that is not in the table.
+        UsageError: the GPU is not in `GPUS`.
     """
     workload = workload or Workload()
     if workload.gpu not in GPUS:
@@ -82,7 +87,7 @@ def inspect_model(spec: ModelSpec, workload: Workload | None = None) -> dict[str
     flops = int(flops_per_token(spec, length))
     tokens = workload.rows * workload.epochs * workload.texts * length
     factor = 4 if workload.checkpointing else 3
-    seconds = tokens * flops * factor / (GPUS[workload.gpu] * 1e12 * UTILISATION)
+    seconds = tokens * flops * factor / (GPUS[workload.gpu] * 1e12 * UTILIZATION)
     batch_tokens = workload.batch * workload.texts * length
     inference = 2 * parameters + 2 * 32 * length * (6 * spec.hidden_size + 3 * spec.intermediate_size)
     training = 16 * parameters + batch_tokens * _activation_bytes(spec, workload.checkpointing)
@@ -101,14 +106,14 @@ def inspect_model(spec: ModelSpec, workload: Workload | None = None) -> dict[str
             f"{workload.batch} × {workload.texts} texts"
             f"{', recomputed in the backward pass' if workload.checkpointing else ''}.",
             f"Hours: {workload.rows:,} rows × {workload.epochs:g} epochs × {workload.texts} texts × {length} tokens × "
-            f"{factor} × forward FLOPs, at {UTILISATION:.0%} of the {workload.gpu}'s {GPUS[workload.gpu]:g} TFLOP/s. "
+            f"{factor} × forward FLOPs, at {UTILIZATION:.0%} of the {workload.gpu}'s {GPUS[workload.gpu]:g} TFLOP/s. "
             "An upper bound on the tokens (every text at full length), not a measurement.",
         ],
     }
 
 
 def shape_summary(spec: ModelSpec) -> dict[str, Any]:
-    """Returns the facts of a shape that people look for first."""
+    """Returns the main fields of a shape."""
     return {
         "hidden_size": spec.hidden_size,
         "layers": spec.num_hidden_layers,
@@ -143,7 +148,7 @@ def flops_per_token(spec: ModelSpec, length: float) -> float:
 
 
 def _activation_bytes(spec: ModelSpec, checkpointing: bool) -> int:
-    """Counts the bytes per token that are kept for the backward pass, in bf16."""
+    """Computes the bytes of bf16 activations per token that are kept for the backward pass."""
     layer = 2 * layer_activations(spec.encoder_spec())
     if checkpointing:
         return 2 * spec.hidden_size * spec.num_hidden_layers + layer

@@ -1,4 +1,4 @@
-"""From a BERT-architecture checkpoint to a Spectra model that returns the same embeddings."""
+"""Warm start: a Spectra model that returns the embeddings of a BERT-architecture checkpoint."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from spectra_nsa.config.sections import SHAPE_OPTIONS
 from spectra_nsa.config.shape_options import shape_fields
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.heads.spec import default_dims
-from spectra_nsa.models.bert_adapter import config_from_bert, encoder_from_bert, fill_encoder
+from spectra_nsa.models.bert_adapter import config_from_bert, encoder_from_bert, load_bert_weights
 from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder, weight_shapes
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, build
 
-_SHAPE = {name: option for name, option in SHAPE_OPTIONS.items() if option.warm_start}
+_SHAPE_OPTIONS = {name: option for name, option in SHAPE_OPTIONS.items() if option.warm_start}
 OPTIONS = (
-    *_SHAPE,
+    *_SHAPE_OPTIONS,
     "spectral_modes",
     "normalize",
     "hidden_dropout_prob",
@@ -35,38 +35,39 @@ _POOLING = {("mean",): "mean", ("cls",): "cls", ("max",): "max", ("mean", "max")
 
 
 def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransformer:
-    """A Spectra model with a checkpoint's weights; until it is trained it returns the checkpoint's embeddings.
+    """Builds a Spectra model from a checkpoint. Until it is trained, it returns the checkpoint's embeddings.
 
-    Pooling, Normalize, a linear Dense layer, prompts, similarity and max_seq_length are inherited.
+    It inherits pooling, normalization, a linear Dense layer, prompts, similarity and max_seq_length.
 
     Args:
-        checkpoint: a local folder or a Hub name; plain BERT or sentence-transformers layout.
-        **options: parts that the checkpoint lacks, each an exact no-op until trained: `spectral` (with `mixer`,
-            `spectral_dim`, `spectral_modes`, `entropy_every`), `depth_mix`, `entity` (True takes it into `embedding`).
-            And what overrides the inherited: `pooling`, `normalize`, `semantic_dims` (Matryoshka sizes, largest
-            first), `hidden_dropout_prob`, `attention_probs_dropout_prob`, `max_seq_length`; `revision` names a Hub
-            revision.
+        checkpoint: a local folder or a Hub name, in plain BERT or sentence-transformers layout.
+        **options: settings by name. Parts that the checkpoint lacks are exact no-ops until trained: `spectral` (with
+            `mixer`, `spectral_dim`, `spectral_modes`, `entropy_every`), `depth_mix`, and `entity` (True adds the
+            entity vector to `embedding`). Inherited settings are overridden by `pooling`, `normalize`,
+            `semantic_dims` (Matryoshka sizes, largest first), `hidden_dropout_prob`, `attention_probs_dropout_prob`
+            and `max_seq_length`. `revision` selects a Hub revision.
 
     Raises:
-        UsageError: an option that does not exist.
-        SpectraError: not found, damaged, another architecture, or a module that cannot be carried over.
+        UsageError: an option does not exist.
+        SpectraError: the checkpoint is missing, damaged, of another architecture, or has a module that a Spectra
+            model cannot express.
     """
     for name in options:
         if name not in OPTIONS:
             raise unknown_name("warm-start option", name, OPTIONS)
     folder = resolve_folder(checkpoint, revision=options.pop("revision", None))
     if check_folder(folder) == "spectra_nsa":
-        raise SpectraError(f"{checkpoint} is a Spectra model already: open it with spectra_nsa.load.")
+        raise SpectraError(f"{checkpoint} is already a Spectra model: open it with spectra_nsa.load.")
     source = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    shape = shape_fields(_SHAPE, options)
-    options = {name: value for name, value in options.items() if name not in _SHAPE}
+    shape = shape_fields(_SHAPE_OPTIONS, options)
+    options = {name: value for name, value in options.items() if name not in _SHAPE_OPTIONS}
     max_seq_length = options.pop("max_seq_length", None) or source.max_seq_length
     fields, dense = _read_modules(source, str(checkpoint))
     bert: Any = source[0].model
-    _refuse_gaps(folder, bert)
+    _check_complete(folder, bert)
     fields |= config_from_bert(bert.config.to_dict()) | {"max_length": max_seq_length} | options | shape
     model = SpectraModel(SpectraConfig(**fields))
-    fill_encoder(model.encoder, encoder_from_bert(bert.state_dict(), bert.config.num_hidden_layers))
+    load_bert_weights(model.encoder, encoder_from_bert(bert.state_dict(), bert.config.num_hidden_layers))
     if dense is not None:
         model.semantic.projection.load_state_dict(dense.linear.state_dict())
     return build(
@@ -80,7 +81,7 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
 
 
 def _read_modules(source: SentenceTransformer, checkpoint: str) -> tuple[dict[str, Any], Dense | None]:
-    """The config fields that the modules after the transformer decide, and the linear layer if there is one."""
+    """Returns the config fields that the modules after the transformer set, and the linear layer, if any."""
     fields: dict[str, Any] = {"normalize": False}
     dense: Dense | None = None
     for module in list(source)[1:]:
@@ -97,11 +98,11 @@ def _read_modules(source: SentenceTransformer, checkpoint: str) -> tuple[dict[st
             }
         else:
             raise SpectraError(
-                f"{checkpoint} has a module {type(module).__name__} that a Spectra model cannot carry over exactly. "
-                "Carried over: Transformer, Pooling, one linear Dense (no activation), Normalize at the end."
+                f"{checkpoint} has the module {type(module).__name__}, which a Spectra model cannot reproduce exactly. "
+                "Supported: Transformer, Pooling, one linear Dense (no activation), and Normalize as the last module."
             )
     if not isinstance(source[0], Transformer):
-        raise SpectraError(f"{checkpoint} starts with {type(source[0]).__name__}, not with a transformer.")
+        raise SpectraError(f"{checkpoint} starts with the module {type(source[0]).__name__}; it must start with Transformer.")
     return fields, dense
 
 
@@ -110,19 +111,23 @@ def _is_linear(module: Dense) -> bool:
 
 
 def _read_pooling(module: Pooling, checkpoint: str) -> dict[str, Any]:
+    """Returns the config fields that a pooling module sets."""
     modes = (module.pooling_mode,) if isinstance(module.pooling_mode, str) else tuple(module.pooling_mode)
     if modes not in _POOLING:
         supported = ", ".join("+".join(names) for names in _POOLING)
-        raise SpectraError(f"{checkpoint} pools by {'+'.join(modes)}; supported: {supported}.")
+        raise SpectraError(f"{checkpoint} pools by {'+'.join(modes)}, which is not supported. Supported: {supported}.")
     return {"pooling": _POOLING[modes], "pooling_skips_prompt": not module.include_prompt}
 
 
-def _refuse_gaps(folder: Path, bert: torch.nn.Module) -> None:
-    """transformers fills weights that the file lacks with noise; a checkpoint with gaps is refused instead."""
+def _check_complete(folder: Path, bert: torch.nn.Module) -> None:
+    """Checks that a checkpoint's files hold all weights, since transformers fills missing ones with random values."""
     shapes = weight_shapes(transformer_folder(folder))
     if shapes is None:
         return
     present = {name.removeprefix("bert.").replace("gamma", "weight").replace("beta", "bias") for name in shapes}
     missing = [name for name in bert.state_dict() if not name.startswith("pooler.") and name not in present]
     if missing:
-        raise SpectraError(f"{folder} lacks {len(missing)} weights that its config asks for, such as {missing[0]}.")
+        raise SpectraError(
+            f"{folder} lacks {len(missing)} weights that its config.json requires, such as {missing[0]}: the files are "
+            "incomplete or belong to another model."
+        )
