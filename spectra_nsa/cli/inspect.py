@@ -1,4 +1,4 @@
-"""`spectra inspect`: what a model is made of and what it costs."""
+"""`spectra inspect`: a model's parts, parameters, FLOPs, memory and training time."""
 
 from __future__ import annotations
 

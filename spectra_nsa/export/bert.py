@@ -129,9 +129,7 @@ def _modules_after_bert(spectra: SpectraModel) -> list[torch.nn.Module]:
     """Returns pooling, projection and normalization as sentence-transformers' modules."""
     config = spectra.config
     mode = ("mean", "max") if config.pooling == "mean_max" else config.pooling
-    modules: list[torch.nn.Module] = [
-        Pooling(config.hidden_size, mode, include_prompt=not config.pooling_skips_prompt)
-    ]
+    modules: list[torch.nn.Module] = [Pooling(config.hidden_size, mode, include_prompt=not config.pooling_skips_prompt)]
     if config.semantic_projection:
         dense = Dense(config.pooled_size, config.projection_dim, config.semantic_bias, torch.nn.Identity())
         dense.linear.load_state_dict(spectra.semantic.projection.state_dict())

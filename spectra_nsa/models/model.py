@@ -68,7 +68,7 @@ class SpectraPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # from_pretrained builds on the meta device and initializes weights missing from the file only through this method.
+        # from_pretrained builds on the meta device; only this method initializes weights that the file lacks.
         super()._init_weights(module)
         if isinstance(module, SelfInitialized):
             for name, value in module.initial_values().items():
@@ -222,7 +222,7 @@ class SpectraForMaskedLM(SpectraPreTrainedModel):
 
 
 def register() -> None:
-    """Makes `AutoConfig`, `AutoModel` and `AutoModelForMaskedLM` know our folders; calling it again is harmless."""
+    """Registers our classes with transformers' Auto classes, so that they open our folders; safe to repeat."""
     AutoConfig.register(SpectraConfig.model_type, SpectraConfig, exist_ok=True)
     AutoModel.register(SpectraConfig, SpectraModel, exist_ok=True)
     AutoModelForMaskedLM.register(SpectraConfig, SpectraForMaskedLM, exist_ok=True)

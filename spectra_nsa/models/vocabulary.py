@@ -3,10 +3,10 @@
 A piece that the old vocabulary has keeps its vector. Any other piece gets the mean of the old pieces that its text
 splits into: Fast Vocabulary Transfer (Gee et al. 2022).
 
-Pieces match if they agree in text and in whether they begin a word, whatever marker their tokenizers use (``##``, ``▁``,
-``Ġ``). Failing that, they match except for case, and failing that by text alone. This is the matching of FOCUS (Dobler
-and de Melo 2023). We omit its weighted means over auxiliary embeddings, and those of WECHSEL (Minixhofer et al. 2022).
-Special tokens match by role.
+Pieces match if they agree in text and in whether they begin a word, whatever marker their tokenizers use (``##``,
+``▁``, ``Ġ``). Failing that, they match except for case, and failing that by text alone. This is the matching of FOCUS
+(Dobler and de Melo 2023). We omit its weighted means over auxiliary embeddings, and those of WECHSEL (Minixhofer et
+al. 2022). Special tokens match by role.
 """
 
 from __future__ import annotations

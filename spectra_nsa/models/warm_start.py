@@ -102,7 +102,9 @@ def _read_modules(source: SentenceTransformer, checkpoint: str) -> tuple[dict[st
                 "Supported: Transformer, Pooling, one linear Dense (no activation), and Normalize as the last module."
             )
     if not isinstance(source[0], Transformer):
-        raise SpectraError(f"{checkpoint} starts with the module {type(source[0]).__name__}; it must start with Transformer.")
+        raise SpectraError(
+            f"{checkpoint} starts with the module {type(source[0]).__name__}; it must start with Transformer."
+        )
     return fields, dense
 
 

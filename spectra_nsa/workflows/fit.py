@@ -45,13 +45,13 @@ def fit_codes_on(
         the folder, the numbers of texts and of queries held out, and recall of the ten nearest texts among the first
         100 by 64, 128 and 256 bits, symmetric and asymmetric, before and after, for the queries held out.
     """
-    from spectra_nsa.heads.fit_codes import check_enough, fit_codes
+    from spectra_nsa.heads.fit_codes import check_text_count, fit_codes
     from spectra_nsa.training.init.fit_heads import hash_inputs
 
     target = _target(model, output)
     generator = random.Random(seed)
     documents = _once(texts)
-    check_enough(len(documents))
+    check_text_count(len(documents))
     documents = generator.sample(documents, ENOUGH) if len(documents) > ENOUGH else documents
     encoder = _opened(model)
     say(f"encoding {len(documents):,} texts")
@@ -70,9 +70,9 @@ def fit_codes_on(
     bridge = encoder.spectra.bridge.cpu()
     before = code_recall(bridge, found, held_out)
     if len(asked) >= 4:
-        fit_codes(bridge, found, seen, seed=seed, watch=_watch(say))
+        fit_codes(bridge, found, seen, seed=seed, on_step=_watch(say))
     else:
-        fit_codes(bridge, seen, seed=seed, watch=_watch(say))
+        fit_codes(bridge, seen, seed=seed, on_step=_watch(say))
     encoder.spectra.config.codes_fitted = True
     _save(encoder, target)
     return {

@@ -1,4 +1,4 @@
-"""The masked-LM class: BERT's logits, tied weights, and a place in a SparseEncoder."""
+"""The masked-LM class: BERT's logits, tied weights, and use in a SparseEncoder."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ def bert_checkpoint(folder: Path) -> BertForMaskedLM:
     return bert
 
 
-def test_logits_and_loss_are_berts_also_after_a_reload(tmp_path: Path) -> None:
+def test_logits_and_loss_equal_berts_before_and_after_a_reload(tmp_path: Path) -> None:
     bert = bert_checkpoint(tmp_path / "bert")
     ours = warm_start_masked_lm(tmp_path / "bert")
     ours.save_pretrained(tmp_path / "ours")
     ids = torch.randint(1, 97, (3, 9))
     labels = ids.clone()
     labels[:, ::2] = -100
-    wanted = bert(ids, labels=labels)
+    expected = bert(ids, labels=labels)
     for model in (ours, AutoModelForMaskedLM.from_pretrained(tmp_path / "ours").eval()):
-        got = model(ids, labels=labels)
-        assert (got.logits - wanted.logits).abs().max() <= 1e-5
-        assert abs(float(got.loss.detach()) - float(wanted.loss.detach())) <= 1e-5
+        actual = model(ids, labels=labels)
+        assert (actual.logits - expected.logits).abs().max() <= 1e-5
+        assert abs(float(actual.loss.detach()) - float(expected.loss.detach())) <= 1e-5
 
 
-def test_the_decoder_is_tied_to_the_embedding_also_after_a_reload(tmp_path: Path) -> None:
+def test_the_decoder_stays_tied_to_the_embedding_after_a_reload(tmp_path: Path) -> None:
     bert_checkpoint(tmp_path / "bert")
     warm_start_masked_lm(tmp_path / "bert").save_pretrained(tmp_path / "ours")
     again = SpectraForMaskedLM.from_pretrained(tmp_path / "ours")
     assert again.lm_head.decoder.weight is again.model.encoder.embeddings.tokens.weight
 
 
-def test_the_encoder_is_read_without_complaint_of_the_head(tmp_path: Path) -> None:
+def test_the_encoder_loads_without_reports_about_the_head(tmp_path: Path) -> None:
     bert_checkpoint(tmp_path / "bert")
     warm_start_masked_lm(tmp_path / "bert").save_pretrained(tmp_path / "ours")
-    _, said = SpectraModel.from_pretrained(tmp_path / "ours", output_loading_info=True)
-    assert not said["unexpected_keys"] and not said["missing_keys"]
+    _, info = SpectraModel.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not info["unexpected_keys"] and not info["missing_keys"]
 
 
 def test_it_works_in_a_sparse_encoder(make_bert: Callable[..., Path], tmp_path: Path) -> None:

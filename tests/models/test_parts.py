@@ -1,4 +1,4 @@
-"""Every part and every head lives: exact no-op at first, changed by training, invariant, saved whole, free when off."""
+"""Every part and head: an exact no-op at first, trainable, batch-invariant, saved completely, and free when off."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ PARTS: dict[str, dict[str, Any]] = {
 RAW = tuple(name for name in OUTPUTS if name not in ("anomaly_p", "is_ood"))
 
 
-def wake(model: SpectraSentenceTransformer) -> SpectraSentenceTransformer:
-    """Opens every gate, and gives every head weights that count."""
+def activate(model: SpectraSentenceTransformer) -> SpectraSentenceTransformer:
+    """Opens every gate and gives every head nontrivial weights."""
     torch.manual_seed(3)
     for module in model.modules():
         if isinstance(module, Gate):
@@ -49,7 +49,7 @@ def wake(model: SpectraSentenceTransformer) -> SpectraSentenceTransformer:
 
 @pytest.fixture(scope="module")
 def plain(minilm: Path) -> np.ndarray:
-    """The texts' vectors by a model without any part."""
+    """Returns the texts' vectors from a model without optional parts."""
     return sp.warm_start(minilm).encode(TEXTS)
 
 
@@ -57,30 +57,32 @@ def plain(minilm: Path) -> np.ndarray:
 def test_a_new_part_changes_nothing_at_first(minilm: Path, plain: np.ndarray, tmp_path: Path, part: str) -> None:
     model = sp.warm_start(minilm, **PARTS[part])
     fresh = model.encode(TEXTS)
-    exact = "pooling" not in PARTS[part]  # a weighted mean with equal weights adds up in another order
+    exact = "pooling" not in PARTS[part]  # a weighted mean with equal weights sums in a different order
     assert np.array_equal(plain, fresh) if exact else np.abs(plain - fresh).max() < 1e-6
     model.save_pretrained(str(tmp_path / "m"))
     assert np.array_equal(sp.load(tmp_path / "m").encode(TEXTS), fresh)
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_woken_it_is_invariant_and_saved_whole(minilm: Path, plain: np.ndarray, tmp_path: Path, part: str) -> None:
-    model = wake(sp.warm_start(minilm, **PARTS[part]))
-    together = model.encode(TEXTS, outputs=RAW)
-    assert np.abs(together["embedding"] - plain).max() > 1e-4, "woken, it has to be heard"
+def test_an_activated_part_is_batch_invariant_and_saved_completely(
+    minilm: Path, plain: np.ndarray, tmp_path: Path, part: str
+) -> None:
+    model = activate(sp.warm_start(minilm, **PARTS[part]))
+    batched = model.encode(TEXTS, outputs=RAW)
+    assert np.abs(batched["embedding"] - plain).max() > 1e-4, "an activated part must change the vectors"
     for row, text in enumerate(TEXTS):
-        alone = model.encode([text], outputs=RAW)
+        single = model.encode([text], outputs=RAW)
         for name in set(RAW) - {"fast"}:
-            one, many = alone[name][0], together[name][row]
-            assert np.abs(one - many).max() <= 2e-5 * max(1.0, np.abs(many).max()), name
+            actual, expected = single[name][0], batched[name][row]
+            assert np.abs(actual - expected).max() <= 2e-5 * max(1.0, np.abs(expected).max()), name
     model.save_pretrained(str(tmp_path / "m"))
-    again = sp.load(tmp_path / "m").encode(TEXTS, outputs=RAW)
-    assert all(np.array_equal(together[name], again[name]) for name in RAW)
+    reloaded = sp.load(tmp_path / "m").encode(TEXTS, outputs=RAW)
+    assert all(np.array_equal(batched[name], reloaded[name]) for name in RAW)
 
 
 def test_shapes_and_dtypes_of_all_outputs(minilm: Path) -> None:
-    found = sp.warm_start(minilm).encode(TEXTS, outputs=RAW, truncate_dim=128)
-    shapes = {name: (array.shape, array.dtype.name) for name, array in found.items()}
+    outputs = sp.warm_start(minilm).encode(TEXTS, outputs=RAW, truncate_dim=128)
+    shapes = {name: (array.shape, array.dtype.name) for name, array in outputs.items()}
     assert shapes == {
         "embedding": ((5, 128), "float32"),
         "semantic": ((5, 128), "float32"),
@@ -92,23 +94,23 @@ def test_shapes_and_dtypes_of_all_outputs(minilm: Path) -> None:
         "anomaly": ((5,), "float32"),
     }
     for name in ("embedding", "semantic", "entity", "ranking"):
-        assert np.allclose(np.linalg.norm(found[name], axis=1), 1, atol=1e-5)
-    assert np.array_equal(np.unpackbits(found["fast"], axis=1), found["fast_logits"] > 0)
+        assert np.allclose(np.linalg.norm(outputs[name], axis=1), 1, atol=1e-5)
+    assert np.array_equal(np.unpackbits(outputs["fast"], axis=1), outputs["fast_logits"] > 0)
 
 
 def test_ranking_starts_as_the_semantic_vector(minilm: Path) -> None:
-    found = sp.warm_start(minilm).encode(TEXTS, outputs=["semantic", "ranking"])
-    assert np.allclose(found["semantic"], found["ranking"], atol=1e-6)
+    outputs = sp.warm_start(minilm).encode(TEXTS, outputs=["semantic", "ranking"])
+    assert np.allclose(outputs["semantic"], outputs["ranking"], atol=1e-6)
 
 
-def test_a_p_value_before_the_fit_names_the_remedy(make_bert: Callable[..., Path]) -> None:
+def test_the_error_for_a_p_value_before_the_fit_names_the_remedy(make_bert: Callable[..., Path]) -> None:
     model = sp.warm_start(make_bert())
     for name in ("anomaly_p", "is_ood"):
         with pytest.raises(SpectraError, match="spectra anomaly fit"):
             model.encode(TEXTS, outputs=[name])
 
 
-def test_what_is_not_asked_for_is_not_computed(make_bert: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_that_are_not_requested_are_not_computed(make_bert: Callable[..., Path]) -> None:
     model = sp.warm_start(make_bert())
     called: list[str] = []
     for name in ("entity", "ranking", "anchors", "bridge", "anomaly", "fusion"):
@@ -130,8 +132,8 @@ def test_a_switched_off_part_has_no_influence(make_bert: Callable[..., Path]) ->
     assert np.array_equal(model.encode(TEXTS), before)
 
 
-def test_a_detached_output_trains_its_head_alone(make_bert: Callable[..., Path]) -> None:
-    model = wake(sp.warm_start(make_bert())).train()
+def test_a_detached_output_trains_only_its_head(make_bert: Callable[..., Path]) -> None:
+    model = activate(sp.warm_start(make_bert())).train()
     features: dict[str, Any] = model.preprocess(TEXTS)
     for detached in ((), ("anchor64", "entity", "fast_logits", "ranking")):
         model.zero_grad()
@@ -144,18 +146,18 @@ def test_a_detached_output_trains_its_head_alone(make_bert: Callable[..., Path])
 
 
 def test_bf16_is_invariant_within_its_tolerance(minilm: Path) -> None:
-    model = wake(sp.warm_start(minilm, spectral=True, depth_mix=True, entity=True))
+    model = activate(sp.warm_start(minilm, spectral=True, depth_mix=True, entity=True))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        together = model.encode(TEXTS)
-        alone = np.concatenate([model.encode([text]) for text in TEXTS])
-    assert (together * alone).sum(1).min() > 0.999
+        batched = model.encode(TEXTS)
+        single = np.concatenate([model.encode([text]) for text in TEXTS])
+    assert (batched * single).sum(1).min() > 0.999
 
 
 def test_bf16_outputs_are_float32(make_bert: Callable[..., Path]) -> None:
-    model = wake(sp.warm_start(make_bert(), entity=True))
+    model = activate(sp.warm_start(make_bert(), entity=True))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = model.encode_query(TEXTS, outputs=RAW)
-    assert {name: value.dtype.name for name, value in found.items() if value.dtype != np.float32} == {"fast": "uint8"}
+        outputs = model.encode_query(TEXTS, outputs=RAW)
+    assert {name: value.dtype.name for name, value in outputs.items() if value.dtype != np.float32} == {"fast": "uint8"}
 
 
 class Graph(torch.nn.Module):
@@ -177,7 +179,7 @@ def example(model: SpectraSentenceTransformer, texts: list[str]) -> tuple[torch.
 
 @pytest.fixture
 def graph(make_bert: Callable[..., Path]) -> tuple[SpectraSentenceTransformer, Graph]:
-    model = wake(
+    model = activate(
         sp.warm_start(make_bert(num_hidden_layers=2), spectral=True, depth_mix=True, entity=True, pooling="entropy")
     )
     return model.eval(), Graph(model).eval()
@@ -200,7 +202,7 @@ def test_onnx_runtime_gives_the_same_outputs(graph: tuple[SpectraSentenceTransfo
     pytest.importorskip("onnxscript")
     model, module = graph
     path = tmp_path / "model.onnx"
-    torch.onnx.export(  # outputs by place: one named "embedding" would meet the graph's own value of that name
+    torch.onnx.export(  # unnamed outputs: "embedding" would clash with a value of that name inside the graph
         module,
         example(model, TEXTS[:2]),
         str(path),
@@ -211,7 +213,7 @@ def test_onnx_runtime_gives_the_same_outputs(graph: tuple[SpectraSentenceTransfo
     )
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     ids, mask = example(model, TEXTS)
-    found = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+    outputs = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
     with torch.no_grad():
-        for name, ours, theirs in zip(RAW, module(ids, mask), found, strict=True):
+        for name, ours, theirs in zip(RAW, module(ids, mask), outputs, strict=True):
             assert np.abs(ours.numpy().astype("float64") - theirs).max() < 1e-4, name

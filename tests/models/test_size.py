@@ -1,4 +1,4 @@
-"""Sizes by arithmetic against the built model."""
+"""Computed sizes against the built model."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def count(*modules: nn.Module | None) -> int:
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
-def test_the_count_of_each_part_is_that_of_the_built_model(changes: dict[str, Any]) -> None:
+def test_the_parameters_of_each_part_match_the_built_model(changes: dict[str, Any]) -> None:
     spec = ModelSpec(**(SMALL | changes))
     model = built(spec)
     layers: list[Any] = list(model.encoder.layers)
-    plain = count(*(layer.attention.qkv for layer in layers), *(layer.attention.out for layer in layers))
+    attention = count(*(layer.attention.qkv for layer in layers), *(layer.attention.out for layer in layers))
     parts = {
         "embeddings": count(model.encoder.embeddings),
-        "attention": plain,
-        "spectral path": count(*(layer.attention for layer in layers)) - plain,
+        "attention": attention,
+        "spectral path": count(*(layer.attention for layer in layers)) - attention,
         "ffn": count(*(layer.ffn for layer in layers)),
         "norms": count(*layers, model.encoder.final_norm)
         - count(*(part for x in layers for part in (x.attention, x.ffn))),
@@ -72,7 +72,7 @@ def test_the_count_of_each_part_is_that_of_the_built_model(changes: dict[str, An
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
-def test_flops_count_each_linear_map_of_the_encoder(changes: dict[str, Any]) -> None:
+def test_flops_include_every_linear_map_of_the_encoder(changes: dict[str, Any]) -> None:
     spec = ModelSpec(**(SMALL | changes))
     matrices = sum(part.weight.numel() for part in built(spec).encoder.modules() if isinstance(part, nn.Linear))
     assert flops_per_token(spec, 10.5) == 2 * matrices + 4 * 10.5 * 48 * spec.num_hidden_layers
@@ -80,7 +80,7 @@ def test_flops_count_each_linear_map_of_the_encoder(changes: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_preset_has_the_size_of_the_built_model(name: str) -> None:
+def test_the_parameters_of_each_preset_match_the_built_model(name: str) -> None:
     spec = ModelSpec(**load_preset(name).model)
     assert inspect_model(spec)["parameters"] == count(built(spec))
     assert layer_activations(spec.encoder_spec()) > 9 * spec.hidden_size

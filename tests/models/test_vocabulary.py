@@ -1,4 +1,4 @@
-"""A new vocabulary for a trained model: which old vectors each new piece takes, and what the model is afterwards."""
+"""A new vocabulary for a trained model: the old pieces that each new piece takes, and the resulting model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def metaspace(*pieces: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token="[MASK]", **ROLES)
 
 
-def bytewise(*pieces: str) -> PreTrainedTokenizerFast:
+def byte_level(*pieces: str) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE({name: number for number, name in enumerate((*SPECIAL, *pieces))}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
     tokenizer.decoder = decoders.ByteLevel()
@@ -52,18 +52,18 @@ def bytewise(*pieces: str) -> PreTrainedTokenizerFast:
 
 
 def parts(old: Any, new: Any) -> dict[str, list[str]]:
-    """New piece → the old pieces it is made of, special tokens aside."""
-    found = match_vocabularies(old, new).parts
+    """Maps each new piece to the old pieces that it takes, without special tokens."""
+    ids = match_vocabularies(old, new).parts
     names = new.convert_ids_to_tokens(list(range(len(new))))
-    return {names[number]: old.convert_ids_to_tokens(found[number]) for number in range(5, len(new))}
+    return {names[number]: old.convert_ids_to_tokens(ids[number]) for number in range(5, len(new))}
 
 
-def test_what_pieces_stand_for_whatever_the_mark() -> None:
+def test_pieces_are_read_from_every_kind_of_marker() -> None:
     assert pieces_of(wordpiece("open", "##ing"))[5:] == [Piece("open", True), Piece("ing", False)]
     assert pieces_of(metaspace("▁open", "ing", "▁", "<0x41>", "<0xE6>"))[5:] == [
         Piece("open", True), Piece("ing", False), Piece("", True), Piece("A", False), None,
     ]  # fmt: skip
-    assert pieces_of(bytewise("Ġopen", "ing", "æĹ", "Ã©"))[5:] == [
+    assert pieces_of(byte_level("Ġopen", "ing", "æĹ", "Ã©"))[5:] == [
         Piece("open", True), Piece("ing", False), None, Piece("é", False),
     ]  # fmt: skip
     assert pieces_of(wordpiece("open"))[:5] == [None] * 5
@@ -71,44 +71,44 @@ def test_what_pieces_stand_for_whatever_the_mark() -> None:
     assert set(pieces_of(words)[5:]) == {Piece("open", True), Piece("file", True)}
 
 
-def test_the_same_piece_is_found_across_marks_position_and_case() -> None:
+def test_pieces_match_across_markers_positions_and_case() -> None:
     old = wordpiece("open", "ing", "##ing", "##ly", ".", "##.", "up")
     assert parts(old, metaspace("▁open", "ing", "▁ing", "▁ly", ".", "▁Up", "up")) == {
         "▁open": ["open"],
         "ing": ["##ing"],
         "▁ing": ["ing"],
-        "▁ly": ["##ly"],  # in another position only
-        ".": ["."],  # and not ##., which BERT never makes
+        "▁ly": ["##ly"],  # exists only in the other position
+        ".": ["."],  # not ##., which BERT never produces
         "▁Up": ["up"],
         "up": ["up"],
     }
 
 
-def test_case_is_told_apart_where_the_old_vocabulary_does() -> None:
+def test_case_matters_if_the_old_vocabulary_is_cased() -> None:
     old = wordpiece("Polish", "polish", "Paris", lowercase=False)
     assert parts(old, metaspace("▁Polish", "▁polish", "▁paris")) == {
         "▁Polish": ["Polish"], "▁polish": ["polish"], "▁paris": ["Paris"],
     }  # fmt: skip
 
 
-def test_another_piece_takes_the_parts_that_its_text_splits_into() -> None:
+def test_a_new_piece_takes_the_parts_that_its_text_splits_into() -> None:
     old = wordpiece("token", "##izer", "##s", "iz", "##iz", "##er", "'", "s")
     assert parts(old, metaspace("▁tokenizers", "izer", "izers", "izs", "'s", "日", "日s")) == {
         "▁tokenizers": ["token", "##izer", "##s"],
         "izer": ["##izer"],
-        "izers": ["##iz", "##er", "##s"],  # split as a word of its own, and its first part made one that goes on
+        "izers": ["##iz", "##er", "##s"],  # split as a separate word; then the first part becomes a continuation
         "izs": ["##iz", "##s"],
         "'s": ["'", "s"],
         "日": ["[UNK]"],
-        "日s": ["s"],  # what is known of it
+        "日s": ["s"],  # the known part
     }
 
 
-def test_what_has_no_text_takes_the_mean_of_all_and_parts_of_characters_the_unknown() -> None:
+def test_blank_pieces_take_the_mean_and_character_fragments_the_unknown_token() -> None:
     assert parts(wordpiece("a"), metaspace("▁", "<0xE6>", "<0x61>")) == {"▁": [], "<0xE6>": ["[UNK]"], "<0x61>": ["a"]}
 
 
-def test_special_tokens_go_by_role() -> None:
+def test_special_tokens_match_by_role() -> None:
     names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "a"]
     tokenizer = Tokenizer(models.WordLevel({name: number for number, name in enumerate(names)}, unk_token="<unk>"))
     roberta = PreTrainedTokenizerFast(
@@ -119,11 +119,11 @@ def test_special_tokens_go_by_role() -> None:
     assert match_vocabularies(roberta, wordpiece("a")).parts == [[1], [3], [0], [2], [4], [5]]
 
 
-def test_rows_are_means_or_largest_and_the_empty_value() -> None:
+def test_rows_are_combined_by_mean_or_maximum_or_take_the_default() -> None:
     table = torch.tensor([[1.0, 4.0], [3.0, 0.0], [5.0, 5.0]])
     transfer = Transfer([[0], [], [0, 1], [2]])
-    assert transfer.rows(table, empty=table.mean(0)).tolist() == [[1, 4], [3, 3], [2, 2], [5, 5]]
-    assert transfer.rows(table, empty=0.0, mode="max").tolist() == [[1, 4], [0, 0], [3, 4], [5, 5]]
+    assert transfer.convert(table, default=table.mean(0)).tolist() == [[1, 4], [3, 3], [2, 2], [5, 5]]
+    assert transfer.convert(table, default=0.0, mode="max").tolist() == [[1, 4], [0, 0], [3, 4], [5, 5]]
     assert transfer.summary == {"pieces": 4, "taken": 2, "averaged": 1, "without": 1}
 
 
@@ -144,23 +144,25 @@ def test_the_same_pieces_in_another_order_give_the_same_vectors(make_bert: Calla
     assert np.abs(changed.encode(texts, outputs=["entity"])["entity"] - entity).max() <= 1e-6
 
 
-def test_a_changed_model_is_whole_saves_and_loads(make_bert: Callable[..., Path], tmp_path: Path) -> None:
+def test_only_the_vocabulary_tables_change_and_the_model_can_be_reloaded(
+    make_bert: Callable[..., Path], tmp_path: Path
+) -> None:
     model = sp.warm_start(make_bert())
-    kept = {name: value.clone() for name, value in model.spectra.state_dict().items()}
+    before = {name: value.clone() for name, value in model.spectra.state_dict().items()}
     texts = [f"{a} {b}s" for a in WORDS for b in WORDS]
     tokenizer = train_tokenizer(texts, TokenizerSpec(vocab_size=400, max_length=20))
     changed, _ = with_vocabulary(model, tokenizer)
     state = changed.spectra.state_dict()
     resized = {"encoder.embeddings.tokens.weight", "entity.prior.idf"}
-    assert {name for name in kept if not torch.equal(state[name], kept[name])} == resized
+    assert {name for name in before if not torch.equal(state[name], before[name])} == resized
     assert all(len(state[name]) == len(tokenizer) == changed.spectra.config.vocab_size for name in resized)
     changed.save_pretrained(str(tmp_path / "saved"))
-    again = sp.load(tmp_path / "saved")
-    assert same_tokenizer(again.tokenizer, tokenizer)
-    assert np.array_equal(again.encode(texts[:5]), changed.encode(texts[:5]))
+    reloaded = sp.load(tmp_path / "saved")
+    assert same_tokenizer(reloaded.tokenizer, tokenizer)
+    assert np.array_equal(reloaded.encode(texts[:5]), changed.encode(texts[:5]))
 
 
-def test_a_masked_lm_keeps_its_tie_and_joins_its_bias(tmp_path: Path) -> None:
+def test_a_masked_lm_stays_tied_and_its_bias_is_converted(tmp_path: Path) -> None:
     bert_checkpoint(tmp_path / "bert")
     model = warm_start_masked_lm(tmp_path / "bert")
     vectors, bias = model.get_input_embeddings().weight.detach().clone(), model.lm_head.bias.detach().clone()
@@ -172,9 +174,9 @@ def test_a_masked_lm_keeps_its_tie_and_joins_its_bias(tmp_path: Path) -> None:
     assert model.config.vocab_size == model.model.config.vocab_size == 3
 
 
-@pytest.mark.parametrize("other", ["a b", "b a"])
-def test_tokenizers_are_the_same_by_what_they_do(other: str) -> None:
-    one, two = wordpiece("a", "b"), wordpiece(*other.split())
-    two.model_max_length = 7
-    two("a", padding="max_length", truncation=True)
-    assert same_tokenizer(one, two) == (other == "a b")
+@pytest.mark.parametrize("pieces", ["a b", "b a"])
+def test_tokenizers_are_equal_regardless_of_truncation_and_padding(pieces: str) -> None:
+    first, second = wordpiece("a", "b"), wordpiece(*pieces.split())
+    second.model_max_length = 7
+    second("a", padding="max_length", truncation=True)
+    assert same_tokenizer(first, second) == (pieces == "a b")

@@ -25,7 +25,8 @@ import spectra_nsa.hf  # noqa: F401 (registers)
 from spectra_nsa.cli.pretrain import _plan, _readable, _summary
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.models.masked_lm import export_bert_masked_lm, saved_head
+from spectra_nsa.export.bert import export_bert_masked_lm
+from spectra_nsa.models.masked_lm import saved_head
 from spectra_nsa.models.model import SpectraForMaskedLM
 from spectra_nsa.models.sentence import load
 from spectra_nsa.report.run_log import read_run
