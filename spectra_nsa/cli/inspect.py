@@ -11,11 +11,11 @@ import typer
 def inspect_command(
     model: Annotated[str, typer.Argument(metavar="PRESET|MODEL", help="A size preset, a model folder or a Hub name.")],
     gpu: Annotated[str, typer.Option(help="The GPU for the estimate of hours.")] = "A100",
-    rows: Annotated[int, typer.Option(min=1, help="Triplets to train on, for the estimate.")] = 98_000,
+    rows: Annotated[int, typer.Option(min=1, help="Training triplets, for the estimate.")] = 98_000,
     epochs: Annotated[float, typer.Option(min=0.01, help="Epochs, for the estimate.")] = 3,
     batch: Annotated[int, typer.Option(min=1, help="Triplets in memory at a time, for the estimate.")] = 8,
     gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Recompute activations.")
+        bool, typer.Option("--gradient-checkpointing", help="Recompute activations in the backward pass.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -44,7 +44,7 @@ def inspect_command(
     out.print(table)
     shape = ", ".join(f"{name} {value}" for name, value in facts["shape"].items())
     out.print(f"shape      {shape}")
-    out.print(f"compute    {facts['flops_per_token'] / 1e6:,.1f} MFLOP a token, forward")
+    out.print(f"compute    {facts['flops_per_token'] / 1e6:,.1f} MFLOP per token, forward pass")
     memory = facts["memory_gb"]
     out.print(f"memory     {memory['inference']} GB for inference, {memory['training']} GB for training")
     out.print(f"training   {facts['hours_estimate']} h on one {facts['gpu']}")
