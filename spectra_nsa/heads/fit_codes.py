@@ -43,7 +43,7 @@ def fit_codes(
             approximates (N, D).
         queries: the same for typical queries; ``None`` if there are only documents.
         steps: distillation steps.
-        batch: queries and documents per step.
+        batch: documents and queries drawn per step, to compare with `CANDIDATES` documents.
         lr: learning rate of the distillation.
         seed: seed of batches and rotations.
         on_step: called with step and loss.
