@@ -14,7 +14,7 @@ from spectra_nsa.core.errors import SpectraError, UsageError
 
 if TYPE_CHECKING:
     from spectra_nsa.heads.spec import ModelSpec
-    from spectra_nsa.text.shared import SharedColumns
+    from spectra_nsa.text.shared_columns import SharedColumns
 
 
 def encode_command(
@@ -138,7 +138,7 @@ def read_named_texts(source: str, columns: SharedColumns | None = None) -> tuple
             return [line for line in Path(source).read_text(encoding="utf-8").splitlines() if line.strip()], {}
         except (OSError, UnicodeDecodeError) as error:
             raise SpectraError(f"{source} cannot be read as UTF-8 text: {error}") from error
-    from spectra_nsa.text.shared import SharedColumns
+    from spectra_nsa.text.shared_columns import SharedColumns
 
     found = (columns or SharedColumns(None)).load(source)
     if found.quarantined:

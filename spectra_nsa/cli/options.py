@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from spectra_nsa.text.shared import SharedColumns
+    from spectra_nsa.text.shared_columns import SharedColumns
 
 Words = Annotated[
     list[str] | None,
@@ -40,6 +40,6 @@ def say_loading(name: str) -> None:
 def shared_columns(columns: str | None) -> SharedColumns:
     """The reader for what `Columns` says."""
     from spectra_nsa.text.columns import parse_columns
-    from spectra_nsa.text.shared import SharedColumns
+    from spectra_nsa.text.shared_columns import SharedColumns
 
     return SharedColumns(None if columns is None else parse_columns(columns))

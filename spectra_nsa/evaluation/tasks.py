@@ -40,7 +40,7 @@ def tasks_from(
         UsageError: a kind is unknown, or a specification has no ``=``.
         SpectraError: a source is missing or not of the kind that the task needs, or `columns` fits no source.
     """
-    from spectra_nsa.text.shared import SharedColumns
+    from spectra_nsa.text.shared_columns import SharedColumns
 
     shared = SharedColumns(columns)
     read = partial(shared.load, limit=limit)

@@ -1,1 +1,1 @@
-"""Where text comes from: local files, Hugging Face sets, the Python environment; and what is wrong with it."""
+"""Text sources: local files, Hugging Face datasets and the Python environment, checked row by row."""

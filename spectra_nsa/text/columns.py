@@ -1,4 +1,4 @@
-"""Which column plays which role: by the user's mapping, else by the names that public data sets use."""
+"""The role of each column: from the user's mapping, otherwise from names common in public datasets."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.text.rows import REQUIRED, Kind
 
-MOST_NEGATIVES = 8
+MAX_NEGATIVES = 8
 ROLES = ("anchor", "positive", "negative", "sentence1", "sentence2", "score", "text", "label")
 
-# In the order of preference; compared without regard to case.
-_PAIR = (
+# Both tables are in order of preference; names are compared case-insensitively.
+_SENTENCE_PAIRS = (
     ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("sentence_a", "sentence_b"), ("text1", "text2"),
     ("text_1", "text_2"), ("text_a", "text_b"),
 )  # fmt: skip
@@ -31,22 +31,22 @@ _ALIASES: dict[str, tuple[str, ...]] = {
 
 
 class UnclearColumns(SpectraError):
-    """The roles of a source's columns cannot be told."""
+    """The roles of a source's columns cannot be detected."""
 
 
 class NoSuchColumn(UnclearColumns):
-    """A mapping names a column that the source has not."""
+    """A mapping names a column that the source lacks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A source's kind and where each role's values are.
+    """The kind of a source and the column of each role.
 
     Attributes:
-        kind: what the source is.
-        columns: role → column, the required roles first; `negative`, `negative_2` … name one column each,
-            or `negative` alone names a column of text or of lists; `positive` may name one of lists too.
-        notes: what the reader should know about the choice.
+        kind: the kind of rows.
+        columns: role → column, the required roles first. `negative`, `negative_2` … name one column each, or
+            `negative` alone names a column of texts or of lists. `positive` may name a column of lists too.
+        notes: what the user should know about the choice.
     """
 
     kind: Kind
@@ -55,9 +55,9 @@ class Layout:
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """``"anchor=title,positive=body"`` → ``{"anchor": "title", "positive": "body"}``.
+    """Parses ``"anchor=title,positive=body"`` to ``{"anchor": "title", "positive": "body"}``.
 
-    A comma that no ``name=`` follows belongs to the column's name.
+    A comma that is not followed by ``name=`` belongs to the column name.
 
     Raises:
         UsageError: a part is not ``role=column``, or the role is unknown.
@@ -66,59 +66,66 @@ def parse_columns(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip(" ,") for part in re.split(r",(?=\s*\w+\s*=|\s*$)", text))):
         role, equals, column = (piece.strip() for piece in part.partition("="))
         if not equals or not column:
-            raise UsageError(f"--columns: {part!r} is not ROLE=COLUMN. Example: --columns anchor=title,positive=body")
+            raise UsageError(
+                f"--columns: expected ROLE=COLUMN, got {part!r}. Example: --columns anchor=title,positive=body"
+            )
         if role in mapping:
-            raise UsageError(f"--columns: the role {role!r} is given twice.")
-        mapping[_role(role)] = column
+            raise UsageError(f"--columns: the role {role!r} appears twice. Give each role once.")
+        mapping[_checked_role(role)] = column
     return mapping
 
 
-def _role(role: str) -> str:
+def _checked_role(role: str) -> str:
     if role not in ROLES and not re.fullmatch(r"negative_[2-8]", role):
         raise unknown_name("column role", role, ROLES)
     return role
 
 
-def layout(available: Sequence[str], columns: Mapping[str, str] | None, *, source: str) -> Layout:
-    """Finds the roles in a source's columns.
+def find_layout(available: Sequence[str], columns: Mapping[str, str] | None, *, source: str) -> Layout:
+    """Assigns roles to the columns of a source.
 
     Args:
-        available: the source's columns.
-        columns: role → column as the user wants it; what it names wins over the aliases.
-        source: the source's name, for errors.
+        available: the columns of the source.
+        columns: role → column, chosen by the user; it takes precedence over the known names. ``None`` detects all.
+        source: the name of the source, for errors.
 
     Raises:
-        NoSuchColumn: a mapped column is not there.
+        NoSuchColumn: a mapped column does not exist.
         UnclearColumns: no known set of roles is complete.
         UsageError: `columns` names an unknown role.
     """
-    mapping = {_role(role): column for role, column in (columns or {}).items()}
+    mapping = {_checked_role(role): column for role, column in (columns or {}).items()}
     for role, column in mapping.items():
         if column not in available:
-            raise NoSuchColumn(_missing(source, available, f"there is no column {column!r} (given for {role})"))
+            raise NoSuchColumn(_unclear_message(source, available, f"no column {column!r} (mapped to {role})"))
     free = [name for name in available if name not in mapping.values()]
-    found = _mapped(mapping, free) if mapping else _guessed(free)
-    if found is None:
-        wanted = f"the mapping names only {', '.join(mapping)}" if mapping else "no known column names"
-        raise UnclearColumns(_missing(source, available, wanted))
-    return found
+    layout = _mapped_layout(mapping, free) if mapping else _detected_layout(free)
+    if layout is None:
+        reason = (
+            f"the column mapping names only {', '.join(mapping)}"
+            if mapping
+            else "cannot detect the roles of the columns"
+        )
+        raise UnclearColumns(_unclear_message(source, available, reason))
+    return layout
 
 
-def _missing(source: str, available: Sequence[str], what: str) -> str:
-    sets = "; ".join(f"{kind}: {', '.join(roles)}" for kind, roles in REQUIRED.items())
-    has = ", ".join(available) or "none"
+def _unclear_message(source: str, available: Sequence[str], reason: str) -> str:
+    kinds = "; ".join(f"{kind}: {', '.join(roles)}" for kind, roles in REQUIRED.items())
+    existing = ", ".join(available) or "none"
     likely = [name for name in available if not re.search(r"(?i)(^|_)(doc)?id$", name)] or list(available)
     first, second = [*likely, *["title", "body"][len(likely) :]][:2]
     semicolons = len(available) == 1 and ";" in first
-    hint = " The file seems to be separated by ';': write it with commas." if semicolons else ""
+    hint = " The file seems to use ';' as its separator: save it with commas." if semicolons else ""
     return (
-        f"{source}: {what}. Columns of the source: {has}.{hint} Needed is one of — {sets}. "
-        f"Say which is which with --columns ROLE=COLUMN,… (data.columns={{ROLE: COLUMN}} in training), "
-        f"such as --columns {shlex.quote(f'anchor={first},positive={second}')}"
+        f"{source}: {reason}. Columns of the source: {existing}.{hint} Roles by kind of data: {kinds}. "
+        f"Map them with --columns ROLE=COLUMN,… (data.columns={{ROLE: COLUMN}} in training), "
+        f"for example --columns {shlex.quote(f'anchor={first},positive={second}')}"
     )
 
 
-def _find(role: str, names: Iterable[str]) -> str | None:
+def _known_name(role: str, names: Iterable[str]) -> str | None:
+    """Returns the first of the names known for a role; ``None`` if there is none."""
     if role not in _ALIASES:
         return None
     lower: dict[str, str] = {}
@@ -128,31 +135,33 @@ def _find(role: str, names: Iterable[str]) -> str | None:
 
 
 def _negatives(names: Iterable[str]) -> dict[str, str]:
-    """The columns of negatives: one called `negative` or `negatives`, and `negative_1`, `negative_2`, … in order."""
+    """Returns the columns of negatives: `negative` or `negatives`, then `negative_1`, `negative_2`, … in order."""
     names = list(names)
-    first = _find("negative", names)
+    first = _known_name("negative", names)
     matches = ((re.fullmatch(r"(?:hard_)?neg(?:ative)?_(\d+)", name.lower()), name) for name in names)
     numbered = sorted((int(match[1]), name) for match, name in matches if match)
-    found = ([first] if first else []) + [name for _, name in numbered]
-    return {("negative" if i == 0 else f"negative_{i + 1}"): name for i, name in enumerate(found[:MOST_NEGATIVES])}
+    columns = [*([first] if first else []), *(name for _, name in numbered)][:MAX_NEGATIVES]
+    return dict(zip(_negative_roles(len(columns)), columns, strict=True))
 
 
-def _mapped(mapping: dict[str, str], free: list[str]) -> Layout | None:
-    """The layout of an explicit mapping; the aliases fill only what the mapping's kind still needs."""
-    if "score" in mapping:  # a score turns a pair into a scored pair
+def _mapped_layout(mapping: dict[str, str], free: list[str]) -> Layout | None:
+    """Returns the layout of the user's mapping; known names fill in only the roles that its kind still needs."""
+    if "score" in mapping:  # a score makes a pair a scored pair
         renamed = {"anchor": "sentence1", "positive": "sentence2"}
         mapping = {renamed.get(role, role): column for role, column in mapping.items()}
     kind = _kind_of(mapping)
-    guesses = {role: _find(role, free) or (role if role in free else None) for role in REQUIRED[kind]}
-    complete = {role: column for role, column in guesses.items() if column} | mapping
+    detected = {role: _known_name(role, free) or (role if role in free else None) for role in REQUIRED[kind]}
+    complete = {role: column for role, column in detected.items() if column} | mapping
     if kind == "scored" and "score" not in complete and {"sentence1", "sentence2"} <= set(complete):
-        return _pairs(complete["sentence1"], complete["sentence2"], {}, ("no score column: read as pairs",))
+        return _pairs(complete["sentence1"], complete["sentence2"], {}, ("no score column: rows are read as pairs",))
     if any(role not in complete for role in REQUIRED[kind]):
         return None
     negatives = {role: column for role, column in sorted(mapping.items()) if role.startswith("negative")}
     stray = [role for role in mapping if role not in REQUIRED[kind] and not (kind == "pairs" and role in negatives)]
     if stray:
-        raise UsageError(f"the column role {stray[0]!r} does not go together with {', '.join(REQUIRED[kind])}.")
+        raise UsageError(
+            f"the column role {stray[0]!r} cannot be combined with {', '.join(REQUIRED[kind])}. Leave it out."
+        )
     if kind != "pairs":
         return Layout(kind=kind, columns={role: complete[role] for role in REQUIRED[kind]})
     negatives = negatives or _negatives(name for name in free if name not in complete.values())
@@ -161,7 +170,7 @@ def _mapped(mapping: dict[str, str], free: list[str]) -> Layout | None:
 
 
 def _kind_of(mapping: Mapping[str, str]) -> Kind:
-    """The kind that a mapping's roles point at; triplets count as pairs here."""
+    """Returns the kind that a mapping's roles imply; triplets count as pairs here."""
     if {"sentence1", "sentence2", "score"} & set(mapping):
         return "scored"
     if {"anchor", "positive", "negative"} & {role.split("_")[0] for role in mapping}:
@@ -178,28 +187,28 @@ def _pairs(anchor: str, positive: str, negatives: dict[str, str], notes: tuple[s
     return Layout(kind="triplets" if negatives else "pairs", columns=columns, notes=notes)
 
 
-def _guessed(names: list[str]) -> Layout | None:
-    """The layout by names alone: scored sentence pairs, pairs and triplets, labelled texts, texts."""
+def _detected_layout(names: list[str]) -> Layout | None:
+    """Returns the layout by names alone. Tries scored sentence pairs, pairs and triplets, labelled texts, texts."""
     lower = {name.lower(): name for name in names}
-    for one, two in _PAIR:
-        if one in lower and two in lower:
-            score = _find("score", names)
+    for first, second in _SENTENCE_PAIRS:
+        if first in lower and second in lower:
+            score = _known_name("score", names)
             if score:
-                columns = {"sentence1": lower[one], "sentence2": lower[two], "score": score}
+                columns = {"sentence1": lower[first], "sentence2": lower[second], "score": score}
                 return Layout(kind="scored", columns=columns)
-            return _pairs(lower[one], lower[two], {}, ("no score column: read as pairs",))
-    anchor, positive = _find("anchor", names), _find("positive", names)
+            return _pairs(lower[first], lower[second], {}, ("no score column: rows are read as pairs",))
+    anchor, positive = _known_name("anchor", names), _known_name("positive", names)
     if anchor and positive and not ({"_id", "title", "text"} <= set(lower)):
         graded = next((lower[name] for name in ("score", "similarity", "label") if name in lower), None)
         notes = () if graded is None else (
-            f"the column {graded!r} is kept but not used: every row counts as a match. For scored pairs map "
+            f"the column {graded!r} is kept but not used: every row counts as a match. For scored pairs, map "
             f"sentence1={anchor},sentence2={positive},score={graded}",
         )  # fmt: skip
         return _pairs(anchor, positive, _negatives(n for n in names if n not in (anchor, positive)), notes)
-    text = _find("text", names)
+    text = _known_name("text", names)
     if text is None:
         return None
-    label = _find("label", (name for name in names if name != text))
+    label = _known_name("label", (name for name in names if name != text))
     if label:
         return Layout(kind="labelled", columns={"text": text, "label": label})
     return Layout(kind="texts", columns={"text": text})

@@ -1,4 +1,4 @@
-"""All texts of one or more sources, one at a time and as often as they are asked for."""
+"""A stream of all texts of one or more sources. It can be read any number of times."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.text.quarantine import KEPT
-from spectra_nsa.text.readers.lines import Line, read_lines
-from spectra_nsa.text.readers.records import is_plain, text_record
+from spectra_nsa.text.quarantine import SHOWN_PROBLEMS
+from spectra_nsa.text.readers.lines import Line, read_lines, text_record
+from spectra_nsa.text.readers.records import is_plain_text
 from spectra_nsa.text.rows import Problem
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from spectra_nsa.text.shared import SharedColumns
+    from spectra_nsa.text.shared_columns import SharedColumns
 
-_AT_A_TIME = 1_000
+_BATCH_ROWS = 1_000
 
 
 class Corpus:
-    """The texts of sources, in order; going through it again reads again, so that nothing large is held.
+    """The texts of several sources, in order. Each iteration reads them again, so memory stays small.
 
-    A plain text file gives its lines, any other source (see `load_source`) every text of every row: anchors, positives
-    and negatives alike. Blank lines are skipped.
+    A plain text file yields its lines. Any other source (see `load_source`) yields every text of every row: anchors,
+    positives and negatives. Blank lines are skipped.
 
     Args:
-        sources: plain text files and sources that `load_source` knows.
-        limit: at most so many lines or rows of each; ``None`` for all.
-        columns: role → column, for the sources that have all of these columns; ``None`` guesses everywhere. A
-            `SharedColumns` is shared with other corpora, and its `check` is the caller's.
+        sources: plain text files, and any source that `load_source` reads.
+        limit: the maximum number of lines or rows of each source; ``None`` for all.
+        columns: role → column, for the sources that have all of these columns; ``None`` detects the roles everywhere.
+            A `SharedColumns` may be shared with other corpora; then the caller calls its `check`.
 
     Attributes:
-        left_out: how many rows and lines were refused.
-        problems: the first few of them of each source.
-        notes: a line for each source that has such: how many, where the first is, and what is wrong with it.
+        left_out: the number of refused rows and lines.
+        problems: the first few refused rows of each source.
+        notes: one line for each source with refused rows: how many, and where and what the first problem is.
 
     Raises:
-        SpectraError: a source cannot be read, or holds no text, or the columns fit none.
+        SpectraError: a source cannot be read or has no text, or `columns` matches no source.
+        UsageError: there are no sources.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class Corpus:
         limit: int | None = None,
         columns: Mapping[str, str] | SharedColumns | None = None,
     ) -> None:
-        from spectra_nsa.text.shared import SharedColumns
+        from spectra_nsa.text.shared_columns import SharedColumns
 
         if not sources:
-            raise UsageError("name a source of texts: a plain text file, or whatever spectra data preview reads.")
+            raise UsageError(
+                "no source of texts given: pass a plain text file or any source that spectra data preview reads."
+            )
         shared = columns if isinstance(columns, SharedColumns) else SharedColumns(columns)
         self.limit = limit
         self.left_out = 0
@@ -61,56 +64,61 @@ class Corpus:
         self.notes: list[str] = []
         self._parts: list[Path | tuple[Dataset, tuple[str, ...]]] = []
         for source in sources:
-            self._parts.append(self._plain(Path(source)) if is_plain(source) else self._table(source, shared))
+            self._parts.append(
+                self._checked_file(Path(source)) if is_plain_text(source) else self._table(source, shared)
+            )
         if shared is not columns:
             shared.check()
 
-    def _plain(self, path: Path) -> Path:
+    def _checked_file(self, path: Path) -> Path:
         path = path.expanduser()
         if not path.is_file():
-            raise SpectraError(f"{path} does not exist, or is no file.")
+            raise SpectraError(f"{path} does not exist or is not a file.")
         good = refused = 0
         first: list[Problem] = []
         for line in islice(read_lines(path), self.limit):
             item = text_record(path, line)
             if isinstance(item, Problem):
                 refused += 1
-                first += [item] if len(first) < KEPT else []
+                first += [item] if len(first) < SHOWN_PROBLEMS else []
             else:
                 good += bool(item.values["text"])
         if not good:
-            why = f"none of its {refused:,} lines is UTF-8 text of at most 1 MB" if refused else "it is empty"
-            raise SpectraError(f"{path} holds no text: {why}. A plain text file has one text a line.")
-        self._refused(path, refused, first)
+            reason = f"none of its {refused:,} lines is UTF-8 text of at most 1 MB" if refused else "it is empty"
+            raise SpectraError(f"{path} contains no text: {reason}. A plain text file has one text per line.")
+        self._report(path, refused, first)
         return path
 
     def _table(self, source: str | Path, columns: SharedColumns) -> tuple[Dataset, tuple[str, ...]]:
-        found = columns.load(source, limit=self.limit)
-        self._refused(source, found.quarantined, found.problems)
-        return found.dataset, found.text_columns
+        rows = columns.load(source, limit=self.limit)
+        self._report(source, rows.quarantined, rows.problems)
+        return rows.dataset, rows.text_columns
 
-    def _refused(self, source: str | Path, count: int, first: Sequence[Problem]) -> None:
+    def _report(self, source: str | Path, count: int, first: Sequence[Problem]) -> None:
         if count:
             self.left_out += count
             self.problems += first
-            self.notes.append(f"{count:,} broken rows or lines of {source} were left out, the first {_place(first[0])}")
+            self.notes.append(
+                f"{source}: {count:,} broken rows or lines were dropped; the first is {_location(first[0])}"
+            )
 
     def __iter__(self) -> Iterator[str]:
         for part in self._parts:
             if isinstance(part, Path):
-                yield from filter(None, map(_decoded, islice(read_lines(part), self.limit)))
+                yield from filter(None, map(_decoded_text, islice(read_lines(part), self.limit)))
             else:
-                yield from _cells(*part)
+                yield from _table_texts(*part)
 
 
-def _place(problem: Problem) -> str:
-    where = f"{problem.file}:{problem.line}" if problem.line else problem.file
+def _location(problem: Problem) -> str:
+    """Returns file, line, column and reason of a problem."""
+    position = f"{problem.file}:{problem.line}" if problem.line else problem.file
     column = f", column {problem.column!r}" if problem.column else ""
-    return f"{where}{column}: {problem.reason}"
+    return f"{position}{column}: {problem.reason}"
 
 
-def _decoded(line: Line) -> str | None:
-    """A line's text, ``""`` where it is blank; ``None`` where it is too long or not UTF-8."""
+def _decoded_text(line: Line) -> str | None:
+    """Returns the text of a line, ``""`` if it is blank; ``None`` if it is too long or not UTF-8."""
     if line.too_long:
         return None
     try:
@@ -119,20 +127,20 @@ def _decoded(line: Line) -> str | None:
         return None
 
 
-def _cells(table: Dataset, columns: tuple[str, ...]) -> Iterator[str]:
+def _table_texts(table: Dataset, columns: tuple[str, ...]) -> Iterator[str]:
     table = table.select_columns(list(columns))
-    for start in range(0, len(table), _AT_A_TIME):
-        for values in table[start : start + _AT_A_TIME].values():
+    for start in range(0, len(table), _BATCH_ROWS):
+        for values in table[start : start + _BATCH_ROWS].values():
             yield from values
 
 
 def sample_texts(texts: Iterable[str], count: int, *, seed: int = 0) -> list[str]:
-    """At most `count` texts of a stream, each as likely as any other (reservoir sampling, Vitter 1985)."""
+    """Returns at most `count` texts of a stream, each equally likely (reservoir sampling, Vitter 1985)."""
     generator = random.Random(seed)
     kept: list[str] = []
     for number, text in enumerate(texts):
         if number < count:
             kept.append(text)
-        elif (place := generator.randrange(number + 1)) < count:
-            kept[place] = text
+        elif (slot := generator.randrange(number + 1)) < count:
+            kept[slot] = text
     return kept

@@ -1,4 +1,7 @@
-"""Pairs as numbers: distinct anchors, distinct documents, and which belong together. The texts stay where they lie."""
+"""The pairs to mine, as numbers: distinct anchors, distinct documents, and which belong together.
+
+The texts stay in their datasets and are read when they are needed.
+"""
 
 from __future__ import annotations
 
@@ -18,76 +21,82 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 Ints = NDArray[np.int64]
-_AT_A_TIME = 1_000  # rows that are Python strings at once
+_BATCH_ROWS = 1_000  # rows that are Python strings at the same time
 _COLUMN = {"pairs": "positive", "triplets": "positive", "texts": "text", "labelled": "text"}
 
 
 class Texts:
-    """Distinct texts of one or two data sets, in the order of their first appearance.
+    """The distinct texts of one or more datasets, in order of first appearance.
+
+    Texts that differ only in whitespace and case count as the same; the first one is used.
 
     Args:
-        columns: the data sets, each with the column that holds the texts.
+        columns: the datasets, each with the column of its texts.
+
+    Attributes:
+        numbers: for each dataset, the number of the text of each row.
+        row_numbers: the row of each distinct text, counted through all datasets.
     """
 
     def __init__(self, *columns: tuple[Dataset, str]) -> None:
         self.columns = columns
         self._known: dict[bytes, int] = {}
-        self._places: list[int] = []
+        self._row_numbers: list[int] = []
         self._digest = hashlib.sha256()
-        self.numbers = [self._read(which) for which in range(len(columns))]
+        self.numbers = [self._read(index) for index in range(len(columns))]
         self._known = {}
-        self.places: Ints = np.array(self._places, dtype=np.int64)
+        self.row_numbers: Ints = np.array(self._row_numbers, dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.row_numbers)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the texts, in order."""
+        """The SHA-256 of the texts, in order."""
         return self._digest.hexdigest()
 
     def get(self, numbers: Sequence[int] | Ints) -> list[str]:
-        """The texts with these numbers."""
-        places = self.places[np.asarray(numbers, dtype=np.int64)]
-        found: list[str] = [""] * len(places)
+        """Returns the texts with these numbers."""
+        rows_wanted = self.row_numbers[np.asarray(numbers, dtype=np.int64)]
+        texts: list[str] = [""] * len(rows_wanted)
         start = 0
         for rows, name in self.columns:
-            inside = np.flatnonzero((places >= start) & (places < start + len(rows)))
+            inside = np.flatnonzero((rows_wanted >= start) & (rows_wanted < start + len(rows)))
             if len(inside):
-                distinct, back = np.unique(places[inside] - start, return_inverse=True)
-                texts = rows.select_columns([name])[distinct.tolist()][name]
-                for at, one in zip(inside.tolist(), back.tolist(), strict=True):
-                    found[at] = texts[one]
+                distinct, inverse = np.unique(rows_wanted[inside] - start, return_inverse=True)
+                values = rows.select_columns([name])[distinct.tolist()][name]
+                for i, j in zip(inside.tolist(), inverse.tolist(), strict=True):
+                    texts[i] = values[j]
             start += len(rows)
-        return found
+        return texts
 
-    def _read(self, which: int) -> Ints:
-        """The number of each row's text. Texts are the same up to white space and case; the first one stands."""
-        start = sum(len(rows) for rows, _ in self.columns[:which])
-        rows, name = self.columns[which]
+    def _read(self, index: int) -> Ints:
+        """Returns the number of the text of each row of one dataset."""
+        start = sum(len(rows) for rows, _ in self.columns[:index])
+        rows, name = self.columns[index]
         numbers = np.empty(len(rows), dtype=np.int64)
-        for at, text in enumerate(_column(rows, name)):
+        for i, text in enumerate(_column(rows, name)):
             key = hashlib.blake2b(normalised(text).encode(), digest_size=16).digest()
-            number = self._known.setdefault(key, len(self._places))
-            if number == len(self._places):
-                self._places.append(start + at)
+            number = self._known.setdefault(key, len(self._row_numbers))
+            if number == len(self._row_numbers):
+                self._row_numbers.append(start + i)
                 data = text.encode()
                 self._digest.update(len(data).to_bytes(8, "little") + data)
-            numbers[at] = number
+            numbers[i] = number
         return numbers
 
 
 @dataclass(frozen=True)
 class Pool:
-    """What is mined.
+    """The pairs to mine and the candidates.
 
     Attributes:
-        rows: the source's pairs.
+        rows: the pairs of the source.
         queries: the distinct anchors.
-        documents: the distinct positives, then what a corpus adds: the candidates.
-        query_R, document_R: each row's anchor and positive by number.
+        documents: the candidates: the distinct positives, then the texts of the corpus.
+        query_R, document_R: the numbers of the anchor and the positive of each row.
         first_R: whether a row is the first with its anchor and positive.
-        own_query_P, own_document_P: the distinct pairs, ordered by anchor.
+        own_query_P, own_document_P: the numbers of the distinct pairs, ordered by anchor.
     """
 
     rows: Dataset
@@ -100,12 +109,12 @@ class Pool:
     own_document_P: Ints
 
     def own(self, start: int, stop: int) -> slice:
-        """The distinct pairs of the queries start … stop − 1."""
+        """Returns the slice of the distinct pairs of the queries start … stop − 1."""
         low, high = np.searchsorted(self.own_query_P, [start, stop])
         return slice(int(low), int(high))
 
     def pair_R(self) -> Ints:
-        """Which of the distinct pairs each row is."""
+        """Returns the number of the distinct pair of each row."""
         size = len(self.documents)
         return np.searchsorted(self.own_query_P * size + self.own_document_P, self.query_R * size + self.document_R)
 
@@ -113,20 +122,30 @@ class Pool:
 def build_pool(source: TextSet, corpus: TextSet | None) -> Pool:
     """Numbers the texts of pairs, and of a corpus of further candidates.
 
+    Args:
+        source: the pairs.
+        corpus: further candidates; ``None`` for none.
+
     Raises:
-        SpectraError: the source is not made of pairs, or there is one document only.
+        SpectraError: the source does not consist of pairs, the corpus has no texts to use, or there is only one
+            document.
     """
     if source.kind not in ("pairs", "triplets"):
         raise SpectraError(
-            f"{source.name} holds {source.kind}; mining needs pairs. Name the columns: --columns anchor=…,positive=…"
+            f"{source.name} contains {source.kind}, but mining needs pairs. Map the columns with "
+            "--columns anchor=…,positive=…"
         )
     if corpus is not None and corpus.kind not in _COLUMN:
-        raise SpectraError(f"--corpus {corpus.name} holds {corpus.kind}; it takes texts, or pairs for their positives.")
+        raise SpectraError(
+            f"--corpus {corpus.name} contains {corpus.kind}; expected texts, or pairs whose positives are used."
+        )
     further: list[tuple[Any, str]] = [] if corpus is None else [(corpus.dataset, _COLUMN[corpus.kind])]
     queries = Texts((source.dataset, "anchor"))
     documents = Texts((source.dataset, "positive"), *further)
     if len(documents) < 2:
-        raise SpectraError(f"{source.name} has one document: there is no other to be a negative. Add a --corpus.")
+        raise SpectraError(
+            f"{source.name} has only one distinct document, so there are no negatives to mine. Add a --corpus."
+        )
     query_R, document_R = queries.numbers[0], documents.numbers[0]
     keys, first = np.unique(query_R * len(documents) + document_R, return_index=True)
     first_R = np.zeros(len(query_R), dtype=bool)
@@ -136,5 +155,5 @@ def build_pool(source: TextSet, corpus: TextSet | None) -> Pool:
 
 
 def _column(rows: Dataset, name: str) -> Iterator[str]:
-    for table in rows.select_columns([name]).with_format("arrow").iter(_AT_A_TIME):
+    for table in rows.select_columns([name]).with_format("arrow").iter(_BATCH_ROWS):
         yield from table.column(0).to_pylist()

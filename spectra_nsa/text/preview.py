@@ -1,4 +1,4 @@
-"""A look at a source before training on it, as plain values that JSON can hold."""
+"""Statistics of a source before training on it, as plain JSON values."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from spectra_nsa.text.rows import RetrievalSet, TextSet
 
 
 def preview(source: TextSet, *, rows: int = 5, against: TextSet | RetrievalSet | None = None) -> dict[str, Any]:
-    """Counts, lengths, duplicates, refused rows, and the overlap with an evaluation set.
+    """Computes counts, lengths, duplicates, refused rows, and the overlap with an evaluation set.
 
     Args:
-        source: what was read.
-        rows: how many of its first rows to show.
-        against: the evaluation set; ``None`` compares with nothing.
+        source: the rows.
+        rows: the number of rows in the sample, from the first.
+        against: the evaluation set; ``None`` skips the comparison.
 
     Returns:
         `name`, `kind`, `rows`, `columns`, `roles`, `quarantined`, `quarantine_file`, `problems`, `notes`, `lengths`
         (column → unit → statistic), `duplicates` (`rows` that repeat an earlier one, and by column), `sample`; `scores`
-        or `labels` where the kind has them; `overlap` where `against` is given (see `duplicates.overlap`).
+        or `labels` if the kind has them; `overlap` if `against` is given (see `duplicates.overlap`).
     """
     table = source.dataset
     texts = {column: list(table[column]) for column in source.text_columns}
@@ -52,7 +52,7 @@ def preview(source: TextSet, *, rows: int = 5, against: TextSet | RetrievalSet |
 
 
 def lengths(texts: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Minimum, median, mean, 95th percentile and maximum, in characters and in words (split at white space)."""
+    """Computes minimum, median, mean, 95th percentile and maximum, in characters and in whitespace-separated words."""
     units = {"characters": [len(text) for text in texts], "words": [len(text.split()) for text in texts]}
     return {
         unit: {
@@ -67,7 +67,7 @@ def lengths(texts: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def duplicates(texts: dict[str, list[str]]) -> dict[str, Any]:
-    """How many rows repeat an earlier one in all text columns (`rows`), and in each (`columns`)."""
-    whole = ["\0".join(row) for row in zip(*texts.values(), strict=True)]
+    """Counts the rows that repeat an earlier one in all text columns (`rows`), and in each (`columns`)."""
+    joined = ["\0".join(row) for row in zip(*texts.values(), strict=True)]
     columns = {column: int(exact_duplicates(values).sum()) for column, values in texts.items()}
-    return {"rows": int(exact_duplicates(whole).sum()), "columns": columns}
+    return {"rows": int(exact_duplicates(joined).sum()), "columns": columns}

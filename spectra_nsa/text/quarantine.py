@@ -1,4 +1,4 @@
-"""Refused rows: counted, the first few remembered, all of them written to a file when one is wanted."""
+"""Refused rows: all are counted, the first few are kept, and on request all are written to a file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import IO, Any
 from spectra_nsa.core.files import atomic_write
 from spectra_nsa.text.rows import Problem
 
-KEPT = 5
+SHOWN_PROBLEMS = 5
 RAW_CHARACTERS = 2_000
 
 
 def printable(raw: object) -> str:
-    """The first 2,000 characters of a broken row, as text that can be written as UTF-8."""
+    """Returns the first 2,000 characters of a broken row, as text that can be written as UTF-8."""
     if isinstance(raw, bytes):
         return raw[: 4 * RAW_CHARACTERS].decode("utf-8", "backslashreplace")[:RAW_CHARACTERS]
     if not isinstance(raw, str):
@@ -27,18 +27,18 @@ def printable(raw: object) -> str:
 
 
 def file_name(source: str) -> str:
-    """The quarantine file's name for a source: its last two parts, made safe for a file system."""
+    """Returns the name of a source's quarantine file: its last two path parts, safe for a file system."""
     parts = Path(source).parts[-2:]
     return (re.sub(r"[^\w.-]+", "-", "-".join(parts)).strip("-.") or "source") + ".jsonl"
 
 
 class Quarantine:
-    """A context that collects refused rows; the file appears when the block ends, even if it ends in an error.
+    """A context that collects refused rows. The file appears when the block ends, even if it ends in an error.
 
     Args:
-        source: what is being read; names the file.
-        folder: where to write; ``None`` only counts.
-        copy: an open file that gets every refused row as well; ``None`` for none.
+        source: the source being read; it gives the file its name.
+        folder: the folder of the file; ``None`` only counts.
+        copy: an open file that also receives every refused row; ``None`` for no copy.
     """
 
     def __init__(self, source: str, folder: Path | None, copy: IO[str] | None = None) -> None:
@@ -51,13 +51,13 @@ class Quarantine:
 
     @property
     def path(self) -> Path | None:
-        """The file with the refused rows; ``None`` when there is none."""
+        """The file with the refused rows; ``None`` if there is none."""
         return self._path if self.count else None
 
     def add(self, problem: Problem) -> None:
         """Counts one refused row and writes it."""
         self.count += 1
-        if len(self.first) < KEPT:
+        if len(self.first) < SHOWN_PROBLEMS:
             self.first.append(problem)
         line = json.dumps(asdict(problem), ensure_ascii=False) + "\n"
         if self._copy is not None:
@@ -74,6 +74,6 @@ class Quarantine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()  # without the error: what was refused is worth reading most when loading failed
+        self._stack.close()  # not told of the error: after a failed load the refused rows matter most
         if self._path is not None and not self.count:
-            self._path.unlink(missing_ok=True)  # an earlier run's, of a source that is whole now
+            self._path.unlink(missing_ok=True)  # left by an earlier run; the source has no broken rows now

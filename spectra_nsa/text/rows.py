@@ -1,11 +1,11 @@
-"""What reading a source gives: a table of texts or a retrieval task, and the rows that were refused."""
+"""The results of reading a source: records and refused rows, tables of texts, retrieval tasks."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,16 +21,30 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
 }
 
 
+class Record(NamedTuple):
+    """One row as a reader yields it, not checked yet.
+
+    Attributes:
+        line: the line where the row starts (text files) or the row number (Parquet, JSON arrays, datasets), from 1.
+        values: column → value.
+        file: the file or dataset it comes from.
+    """
+
+    line: int
+    values: dict[str, Any]
+    file: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """One refused row.
 
     Attributes:
-        file: the file or data set it is in.
-        line: its first line in a text file, its row number elsewhere; both count from 1, 0 stands for the whole file.
-        column: the column at fault; ``None`` when the whole row is.
+        file: the file or dataset it comes from.
+        line: the line where the row starts (text files) or the row number (elsewhere), from 1; 0 is the whole file.
+        column: the column at fault; ``None`` if the whole row is.
         reason: what is wrong, in a few words.
-        raw: the row's first 2,000 characters.
+        raw: the first 2,000 characters of the row.
     """
 
     file: str
@@ -42,17 +56,17 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class TextSet:
-    """A table of texts whose columns are known by their role.
+    """A table of texts whose columns have known roles.
 
     Attributes:
         name: a short name for reports.
-        kind: which of `REQUIRED`'s column sets `dataset` begins with.
-        dataset: the rows; the required columns come first, then `negative_2` …, then what else the source had.
-        quarantined: how many rows were refused; one with a list of positives counts once.
-        quarantine_file: where they were written; ``None`` when nobody asked for that or there were none.
+        kind: the key of `REQUIRED` whose columns `dataset` starts with.
+        dataset: the rows. The required columns come first, then `negative_2` …, then the other columns of the source.
+        quarantined: the number of refused rows. A row with a list of positives counts once.
+        quarantine_file: the file with the refused rows; ``None`` if none was requested or no row was refused.
         problems: the first few refused rows.
-        notes: what was done to the data that its reader should know, such as scores that were rescaled.
-        digest: SHA-256 of the rows, where they are on disk; ``None`` where they are in memory.
+        notes: what was done to the data that the user should know, such as rescaled scores.
+        digest: SHA-256 of the rows if they are on disk; ``None`` if they are in memory.
     """
 
     name: str
@@ -72,24 +86,24 @@ class TextSet:
 
     @property
     def text_columns(self) -> tuple[str, ...]:
-        """The roles that hold text: all of them but `score` and `label`."""
+        """The roles that hold text: all except `score` and `label`."""
         return tuple(role for role in self.roles if role not in ("score", "label"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalSet:
-    """A retrieval task in the BEIR form.
+    """A retrieval task in the BEIR format.
 
     Attributes:
-        name: the folder's name.
-        corpus: document id → title and text, joined by a space where there is a title.
-        queries: query id → text; only queries with a relevant document in the corpus.
-        qrels: query id → document id → relevance (0 = judged, not relevant).
-        split: the judgements' split, such as ``"test"``.
-        missing: how many judgements name a query or document that is not there; they are left out.
-        quarantined: how many broken lines were refused in the three files.
-        problems: the first few of them.
-        notes: what else was left out, in words.
+        name: the name of the folder.
+        corpus: document id → title and text, joined by a space if there is a title.
+        queries: query id → text, only for queries with a relevant document in the corpus.
+        qrels: query id → document id → relevance (0 = judged not relevant).
+        split: the split of the judgments, such as ``"test"``.
+        missing: the number of judgments dropped because their query or document id is unknown.
+        quarantined: the number of broken lines in the three files.
+        problems: the first few broken lines.
+        notes: what else was dropped, in words.
     """
 
     name: str

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.results import Result
 from spectra_nsa.text.corpus import Corpus, sample_texts
-from spectra_nsa.text.shared import SharedColumns
+from spectra_nsa.text.shared_columns import SharedColumns
 
 if TYPE_CHECKING:
     from spectra_nsa.tokens.train import TokenizerSpec

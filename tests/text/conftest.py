@@ -1,4 +1,4 @@
-"""Small files to read, and where the public data sets are."""
+"""Small files to read, and the folder of public datasets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str, object], Path]:
-    """Writes a file: bytes as they are, a string as UTF-8, a list as JSON Lines; packed if its name says so."""
+    """Writes a file: bytes as they are, a string as UTF-8, a list as JSON Lines; compressed if its name says so."""
 
     def _write(name: str, content: object) -> Path:
         if isinstance(content, list):
@@ -36,9 +36,9 @@ def write(tmp_path: Path) -> Callable[[str, object], Path]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of public data sets; the test is skipped where there is none."""
+    """Returns the folder of public datasets; skips the test if there is none."""
     root = Path(__file__).resolve().parents[2]
     folder = Path(os.environ.get("SPECTRA_DATA", root / "../shared/data"))
     if not folder.is_dir():
-        pytest.skip("no public data sets: set SPECTRA_DATA")
+        pytest.skip("no public datasets: set SPECTRA_DATA")
     return folder

@@ -35,7 +35,7 @@ def test_splits(folder, write):
     write("b/qrels/dev.tsv", "q2\td1\t1\n")  # no header
     assert load_beir(folder).split == "test"
     assert load_beir(folder, "dev").queries == {"q2": "two"}
-    with pytest.raises(SpectraError, match=r"no split 'train'. There are: dev, test"):
+    with pytest.raises(SpectraError, match=r"no split 'train'. Choose one of: dev, test"):
         load_beir(folder, "train")
 
 
@@ -51,7 +51,7 @@ def test_errors(folder, tmp_path, write):
     with pytest.raises(SpectraError, match="does not exist"):
         load_beir(tmp_path / "none")
     write("b/qrels/test.tsv", "q1\tnone\t1\n")
-    with pytest.raises(SpectraError, match="1 name an unknown id"):
+    with pytest.raises(SpectraError, match="1 judgments name an unknown id"):
         load_beir(folder)
     (folder / "queries.jsonl").unlink()
     with pytest.raises(SpectraError, match=r"has no queries\.jsonl"):

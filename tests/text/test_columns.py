@@ -1,16 +1,16 @@
-"""Columns to roles."""
+"""The roles of columns."""
 
 from __future__ import annotations
 
 import pytest
 
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.text.columns import layout, parse_columns
+from spectra_nsa.text.columns import find_layout, parse_columns
 
 
 def roles(available, columns=None):
-    found = layout(available, columns, source="here.csv")
-    return found.kind, found.columns
+    layout = find_layout(available, columns, source="here.csv")
+    return layout.kind, layout.columns
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,12 @@ def roles(available, columns=None):
         ),
     ],
 )
-def test_names_of_public_sets(available, kind, columns):
-    found = roles(available)
-    assert (found[0], list(found[1].values())) == (kind, columns)
+def test_names_of_public_datasets(available, kind, columns):
+    detected_kind, detected = roles(available)
+    assert (detected_kind, list(detected.values())) == (kind, columns)
 
 
-def test_a_mapping_wins_over_the_names():
+def test_a_mapping_takes_precedence_over_known_names():
     assert roles(["anchor", "positive", "t", "b"], {"anchor": "t", "positive": "b"})[1] == {
         "anchor": "t",
         "positive": "b",
@@ -52,13 +52,14 @@ def test_a_mapping_wins_over_the_names():
 
 
 def test_an_unused_score_is_mentioned():
-    found = layout(["question", "answer", "label"], None, source="x")
-    assert found.kind == "pairs" and "'label' is kept but not used" in found.notes[0]
+    layout = find_layout(["question", "answer", "label"], None, source="x")
+    assert layout.kind == "pairs" and "'label' is kept but not used" in layout.notes[0]
 
 
 def test_errors_name_the_columns_and_the_remedy():
     with pytest.raises(
-        SpectraError, match=r"here.csv: no known column names. Columns of the source: a, b.*--columns anchor=a"
+        SpectraError,
+        match=r"here.csv: cannot detect the roles of the columns. Columns of the source: a, b.*--columns anchor=a",
     ):
         roles(["a", "b"])
     with pytest.raises(SpectraError, match="--columns 'anchor=Head Line,positive=Story, full'"):
@@ -68,13 +69,13 @@ def test_errors_name_the_columns_and_the_remedy():
             roles(names)
     with pytest.raises(SpectraError, match="--columns anchor=id,positive=body"):
         roles(["id"])
-    with pytest.raises(SpectraError, match="there is no column 'x'"):
+    with pytest.raises(SpectraError, match="no column 'x' \\(mapped to anchor\\)"):
         roles(["a", "b"], {"anchor": "x"})
-    with pytest.raises(SpectraError, match="separated by ';'"):
+    with pytest.raises(SpectraError, match="use ';' as its separator"):
         roles(["a;b"])
     with pytest.raises(UsageError, match="Did you mean 'anchor'"):
         roles(["a"], {"ancor": "a"})
-    with pytest.raises(UsageError, match="does not go together"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         roles(["a", "b", "c"], {"anchor": "a", "positive": "b", "label": "c"})
 
 

@@ -1,4 +1,4 @@
-"""Exact and near duplicates, against the definition."""
+"""Exact and near duplicates, compared with their definition."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_bad_settings():
             near_duplicates(["a"], ["b"], **options)
 
 
-def test_speed_on_texts_with_much_in_common():
+def test_speed_on_texts_with_many_common_shingles():
     generator = np.random.default_rng(0)
     words = np.array([f"w{i}" for i in range(2_000)])
     rows = ["def f ( self ) : return " + " ".join(words[generator.zipf(1.3, 40) % 2_000]) for _ in range(6_000)]
@@ -62,14 +62,14 @@ def test_overlap(write):
     assert found["columns"]["anchor"] == {"exact": 1, "near": 1, "example": "one two three four five"}
 
 
-def test_among_themselves_the_first_of_each_group_stays() -> None:
+def test_within_one_list_the_first_of_each_group_is_not_marked() -> None:
     texts = ["a b c d e f g", "q r s", "a b c d e f g h", "z y x w", "Q  r s", "a b c d e f g h"]
     assert near_duplicates(texts, None, 0.6).tolist() == [False, False, True, False, True, True]
-    assert near_duplicates(["alone"], None).tolist() == [False]
+    assert near_duplicates(["single"], None).tolist() == [False]
 
 
 @given(texts, st.integers(0, 10**6), st.sampled_from([0.3, 0.5, 0.8, 1.0]))
-def test_pairs_are_alike_as_their_shingles_say(some, seed, threshold):
+def test_alike_agrees_with_the_definition(some, seed, threshold):
     a, b = np.random.default_rng(seed).integers(0, max(1, len(some)), (2, 20 if some else 0))
     sets = [shingles(text) for text in some]
     expected = [len(sets[i] & sets[j]) >= threshold * len(sets[i] | sets[j]) - 1e-9 for i, j in zip(a, b, strict=True)]

@@ -1,4 +1,4 @@
-"""The rules that choose negatives, on scores whose outcome can be read off."""
+"""The rules that select negatives, on scores with an obvious outcome."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SCORES = np.array([[0.9, 0.7, 0.5, 0.3, -np.inf]], dtype=np.float32)
 POSITIVE = np.array([0.8], dtype=np.float32)
 
 
-def left(**rules: Any) -> tuple[list[int], dict[str, int]]:
-    """The ranks that the rules allow, and what they dropped."""
+def remaining(**rules: Any) -> tuple[list[int], dict[str, int]]:
+    """Returns the ranks that the rules allow, and the counts of dropped candidates."""
     dropped: Counter[str] = Counter()
-    found = allowed(Rules(**rules), SCORES, POSITIVE, dropped)
-    return np.flatnonzero(found[0]).tolist(), dict(+dropped)
+    allowed_QK = allowed(Rules(**rules), SCORES, POSITIVE, dropped)
+    return np.flatnonzero(allowed_QK[0]).tolist(), dict(+dropped)
 
 
 @pytest.mark.parametrize(
@@ -39,53 +39,55 @@ def left(**rules: Any) -> tuple[list[int], dict[str, int]]:
     ],
 )
 def test_each_rule(rules: dict[str, Any], ranks: list[int], dropped: dict[str, int]) -> None:
-    assert left(**rules) == (ranks, dropped)
+    assert remaining(**rules) == (ranks, dropped)
 
 
 def test_a_share_of_a_negative_score_lies_below_it() -> None:
-    """−0.1 for the positive: with 0.9 of it a negative may score −0.11, not −0.09."""
+    """The positive scores −0.1: at 0.9 of it, a negative may score −0.11 but not −0.09."""
     scores = np.array([[-0.09, -0.105, -0.12]], dtype=np.float32)
     found = allowed(Rules(relative_margin=0.1), scores, np.array([-0.1], dtype=np.float32), Counter())
     assert found.tolist() == [[False, False, True]]
 
 
-def test_the_judge_drops_what_it_prefers_to_the_positive() -> None:
+def test_the_judge_drops_candidates_it_prefers_to_the_positive() -> None:
     open_QK, dropped = np.ones((1, 3), dtype=bool), Counter[str]()
     scores = np.array([[0.6, 0.5, 0.3]], dtype=np.float32)
     judged(Rules(judge_ratio=0.8), open_QK, scores, np.array([0.5], dtype=np.float32), dropped)
     assert open_QK.tolist() == [[False, False, True]] and dropped["judge"] == 2
 
 
-def no(query: np.ndarray, place: np.ndarray) -> np.ndarray:
+def no_duplicates(query: np.ndarray, rank: np.ndarray) -> np.ndarray:
     return np.zeros(len(query), dtype=bool)
 
 
-def test_copies_are_passed_over_and_only_asked_for_when_they_would_be_taken() -> None:
-    asked: list[tuple[int, int]] = []
+def test_duplicates_are_skipped_and_only_checked_if_they_would_be_selected() -> None:
+    checked: list[tuple[int, int]] = []
 
-    def same(query: np.ndarray, place: np.ndarray) -> np.ndarray:
-        asked.extend(zip(query.tolist(), place.tolist(), strict=True))
-        return (query == 0) & (place < 2)
+    def same(query: np.ndarray, rank: np.ndarray) -> np.ndarray:
+        checked.extend(zip(query.tolist(), rank.tolist(), strict=True))
+        return (query == 0) & (rank < 2)
 
     dropped: Counter[str] = Counter()
     found = chosen(Rules(negatives=2, range_max=5), np.ones((2, 5), dtype=bool), 0, same, dropped)
     assert found.tolist() == [[2, 3], [0, 1]]
     assert dropped["duplicate"] == 2
-    assert sorted(asked) == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
+    assert sorted(checked) == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
 
 
-def test_fewer_than_asked_for_leave_gaps_at_the_end() -> None:
+def test_missing_negatives_are_gaps_at_the_end() -> None:
     open_QK = np.array([[False, True, False, False]])
-    assert chosen(Rules(negatives=3, range_max=4), open_QK, 0, no, Counter()).tolist() == [[1, -1, -1]]
+    assert chosen(Rules(negatives=3, range_max=4), open_QK, 0, no_duplicates, Counter()).tolist() == [[1, -1, -1]]
 
 
-def test_a_random_choice_is_seeded_and_each_anchor_has_its_own() -> None:
+def test_random_sampling_is_seeded_for_each_anchor() -> None:
     open_QK = np.ones((200, 20), dtype=bool)
     rules = Rules(negatives=2, range_max=20, sampling="random", seed=3)
-    found = chosen(rules, open_QK, 0, no, Counter())
-    assert np.array_equal(found, chosen(rules, open_QK, 0, no, Counter()))
-    assert np.array_equal(found[100:], chosen(rules, open_QK[100:], 100, no, Counter())), "blocks do not matter"
-    assert not np.array_equal(found, chosen(Rules(**{**vars(rules), "seed": 4}), open_QK, 0, no, Counter()))
+    found = chosen(rules, open_QK, 0, no_duplicates, Counter())
+    assert np.array_equal(found, chosen(rules, open_QK, 0, no_duplicates, Counter()))
+    assert np.array_equal(found[100:], chosen(rules, open_QK[100:], 100, no_duplicates, Counter())), (
+        "the result does not depend on the blocks"
+    )
+    assert not np.array_equal(found, chosen(Rules(**{**vars(rules), "seed": 4}), open_QK, 0, no_duplicates, Counter()))
     assert (found[:, 0] < found[:, 1]).all(), "best first"
     counts = np.bincount(found.ravel(), minlength=20)  # 20 each are expected
     assert counts.min() > 5 and counts.max() < 45
@@ -93,26 +95,26 @@ def test_a_random_choice_is_seeded_and_each_anchor_has_its_own() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from(["top", "random"]))
-def test_what_is_chosen_is_allowed_and_as_many_as_there_are(seed: int, count: int, sampling: Any) -> None:
+def test_selected_candidates_are_allowed_and_as_many_as_possible(seed: int, count: int, sampling: Any) -> None:
     rng = np.random.default_rng(seed)
     open_QK, copies = rng.random((6, 8)) < 0.6, rng.random((6, 8)) < 0.4
     rules = Rules(negatives=count, range_max=8, sampling=sampling, seed=seed)
-    found = chosen(rules, open_QK.copy(), 0, lambda query, place: copies[query, place], Counter())
+    found = chosen(rules, open_QK.copy(), 0, lambda query, rank: copies[query, rank], Counter())
     for row, good in zip(found, open_QK & ~copies, strict=True):
-        taken = row[row >= 0]
-        assert len(set(taken.tolist())) == len(taken) == min(count, good.sum())
-        assert good[taken].all()
+        selected = row[row >= 0]
+        assert len(set(selected.tolist())) == len(selected) == min(count, good.sum())
+        assert good[selected].all()
         if sampling == "top":
-            assert taken.tolist() == np.flatnonzero(good)[:count].tolist()
+            assert selected.tolist() == np.flatnonzero(good)[:count].tolist()
 
 
 @pytest.mark.parametrize(
-    ("rules", "said"),
+    ("rules", "message"),
     [
         ({"negatives": 0}, "from 1 to 8"),
         ({"negatives": 9}, "from 1 to 8"),
-        ({"range_min": -1}, "raise --range-max"),
-        ({"range_min": 5, "range_max": 5}, "raise --range-max"),
+        ({"range_min": -1}, "increase --range-max"),
+        ({"range_min": 5, "range_max": 5}, "increase --range-max"),
         ({"negatives": 3, "range_max": 2}, "fewer than 3"),
         ({"relative_margin": 1.0}, "below 1"),
         ({"relative_margin": -0.1}, "at least 0"),
@@ -121,6 +123,6 @@ def test_what_is_chosen_is_allowed_and_as_many_as_there_are(seed: int, count: in
         ({"sampling": "topp"}, "Did you mean 'top'"),
     ],
 )
-def test_rules_out_of_range_are_refused(rules: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_rules_out_of_range_are_refused(rules: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         Rules(**rules)

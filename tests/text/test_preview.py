@@ -1,4 +1,4 @@
-"""The preview's figures."""
+"""The figures of the preview."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources to checked tables: files, folders, Hugging Face layouts; refused rows and what is said about them."""
+"""Sources to checked tables: files, folders, Hugging Face layouts; refused rows and their reasons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.text import store
+from spectra_nsa.text import row_store
 from spectra_nsa.text.readers import hub
 from spectra_nsa.text.sources import load_source
 
@@ -23,7 +23,7 @@ def test_pairs_with_extra_columns(write):
 
 @pytest.mark.parametrize("memory", [32_000_000, 0])
 def test_lists_of_numbers_stay_and_mixed_ones_do_not(write, monkeypatch, tmp_path, memory):
-    monkeypatch.setattr(store, "IN_MEMORY", memory)
+    monkeypatch.setattr(row_store, "IN_MEMORY", memory)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     row = {"anchor": "a", "positive": "b", "scores": [1, 0.5], "mixed": [1, "x"], "truth": [True]}
     found = load_source(write("a.jsonl", [row, row | {"scores": [0.25]}, row | {"scores": None}]))
@@ -38,10 +38,10 @@ def test_lists_of_numbers_stay_and_mixed_ones_do_not(write, monkeypatch, tmp_pat
         ({"anchor": "a"}, "positive", "missing"),
         ({"anchor": "a", "positive": None}, "positive", "missing"),
         ({"anchor": " \n", "positive": "b"}, "anchor", "empty"),
-        ({"anchor": 3, "positive": "b"}, "anchor", "not text but int"),
-        ({"anchor": ["a"], "positive": "b"}, "anchor", "not text but a list"),
-        ({"anchor": "a", "positive": [["b"]]}, "positive", "not text but a list"),
-        ({"anchor": "a", "positive": "\ud800"}, "positive", "half a character"),
+        ({"anchor": 3, "positive": "b"}, "anchor", "expected text, got int"),
+        ({"anchor": ["a"], "positive": "b"}, "anchor", "expected text, got a list"),
+        ({"anchor": "a", "positive": [["b"]]}, "positive", "expected text, got a list"),
+        ({"anchor": "a", "positive": "\ud800"}, "positive", "lone surrogate"),
     ],
 )
 def test_bad_fields_are_refused(write, tmp_path, row, column, reason):
@@ -55,12 +55,12 @@ def test_bad_fields_are_refused(write, tmp_path, row, column, reason):
     assert found.problems[0].line == 2
 
 
-def test_everything_is_taken_or_counted(write, tmp_path):
+def test_every_row_is_kept_or_counted(write, tmp_path):
     rows = [{"text": "x" * (i % 3)} for i in range(300)]
     found = load_source(write("a.jsonl", rows), quarantine=tmp_path / "q")
     assert (len(found.dataset), found.quarantined, len(found.problems)) == (200, 100, 5)
     assert len(found.quarantine_file.read_text().splitlines()) == 100
-    write("a.jsonl", [{"text": "mended"}])
+    write("a.jsonl", [{"text": "fixed"}])
     assert load_source(tmp_path / "a.jsonl", quarantine=tmp_path / "q").quarantine_file is None
     assert not list((tmp_path / "q").iterdir())
 
@@ -124,37 +124,44 @@ def test_lists_of_positives(write):
     rows = [(row["anchor"], row["positive"], row["negative_2"]) for row in found.dataset]
     assert rows == [("q", "p1", "n2"), ("q", "p2", "n2"), ("r", "p3", "n2")]
     assert list(found.dataset["pos_scores"]) == [[0.9, 0.8]] * 3
-    assert [(one.line, one.column, one.reason) for one in found.problems] == [
-        (2, "pos", "an empty list"), (3, "pos", "empty"), (4, "pos", "missing"), (5, "pos", "not text but int")
+    assert [(problem.line, problem.column, problem.reason) for problem in found.problems] == [
+        (2, "pos", "an empty list"), (3, "pos", "empty"), (4, "pos", "missing"), (5, "pos", "expected text, got int")
     ]  # fmt: skip
-    assert "1 rows have several positives and became a row for each: 3 in all" in found.notes
+    assert "1 rows have several positives; each positive became a row, 3 in total" in found.notes
     assert list(load_source(path, limit=1).dataset["positive"]) == ["p1"]
     pairs = load_source(write("b.jsonl", [{"q": "q", "p": ["1", "2"]}]), columns={"anchor": "q", "positive": "p"})
     assert pairs.kind == "pairs" and list(pairs.dataset["positive"]) == ["1", "2"]
 
 
-def test_lists_of_positives_outgrow_the_memory(write, monkeypatch, tmp_path):
-    monkeypatch.setattr("spectra_nsa.text.store.IN_MEMORY", 0)
+def test_lists_of_positives_that_do_not_fit_in_memory(write, monkeypatch, tmp_path):
+    monkeypatch.setattr("spectra_nsa.text.row_store.IN_MEMORY", 0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     path = write("a.jsonl", [{"query": f"q{i}", "pos": ["p1", "p2"], "neg": ["n"]} for i in range(3)])
-    for _ in range(2):  # read, and mapped
+    for _ in range(2):  # read, then memory-mapped
         found = load_source(path)
         assert list(found.dataset["anchor"]) == ["q0", "q0", "q1", "q1", "q2", "q2"] and found.digest
-        assert any("6 in all" in note for note in found.notes)
+        assert any("6 in total" in note for note in found.notes)
 
 
 def test_passages_have_a_title_and_a_text(write):
     def row(positive: object, negative: object) -> dict[str, object]:
         return {"query_id": "7", "query": "q", "positive_passages": positive, "negative_passages": negative}
 
-    one, two = {"docid": "1", "title": "Lenses", "text": "are clear"}, {"docid": "2", "title": "", "text": "no title"}
-    rows = [row([one, two], [two, one]), row([{"docid": "3"}], [one]), row([one], [two | {"text": 5}])]
+    titled, untitled = (
+        {"docid": "1", "title": "Lenses", "text": "are clear"},
+        {"docid": "2", "title": "", "text": "no title"},
+    )
+    rows = [
+        row([titled, untitled], [untitled, titled]),
+        row([{"docid": "3"}], [titled]),
+        row([titled], [untitled | {"text": 5}]),
+    ]
     found = load_source(write("a.jsonl", rows))
     assert list(found.dataset["positive"]) == ["Lenses are clear", "no title"]
     assert list(found.dataset["negative_2"]) == ["Lenses are clear"] * 2
-    assert [(one.line, one.column, one.reason) for one in found.problems] == [
-        (2, "positive_passages", "a passage whose 'text' is empty"),
-        (3, "negative_passages", "a passage whose 'text' is not text but int"),
+    assert [(problem.line, problem.column, problem.reason) for problem in found.problems] == [
+        (2, "positive_passages", "'text' of a passage: empty"),
+        (3, "negative_passages", "'text' of a passage: expected text, got int"),
     ]
 
 
@@ -180,7 +187,7 @@ def test_folder_of_splits(write, tmp_path):
     assert list(load_source(tmp_path / "set").dataset["text"]) == ["train.jsonl.gz"]
     assert "not read: dev.jsonl, test.csv" in load_source(tmp_path / "set").notes[0]
     assert list(load_source(tmp_path / "set", split="test").dataset["text"]) == ["test"]
-    with pytest.raises(SpectraError, match=r"no split 'val'. There are: dev, test, train"):
+    with pytest.raises(SpectraError, match=r"no split 'val'. Available: dev, test, train"):
         load_source(tmp_path / "set", split="val")
 
 
@@ -192,7 +199,7 @@ def test_folder_of_parts(write, tmp_path):
     assert found.problems[0].file.endswith("a.jsonl")
 
 
-STRAY = {
+UNRELATED = {
     "a-settings.json": json.dumps({"lr": 1e-4, "nested": [{"x": 1}, {}]}, indent=1),
     "b-results.json": json.dumps([{"metric": "mrr", "value": 0.5}]),
     "c-metrics.jsonl": [{"step": 1, "loss": 0.5}],
@@ -202,33 +209,35 @@ STRAY = {
 
 
 @pytest.mark.parametrize("columns", [None, {"anchor": "query", "positive": "document"}])
-def test_what_lies_beside_the_files_of_a_set_is_left_out_by_name(write, tmp_path, columns):
+def test_unrelated_files_in_a_folder_are_skipped_with_a_reason(write, tmp_path, columns):
     for number in (1, 2):
         write(f"set/p{number}.jsonl", [{"query": f"q{number}{i}", "document": "d" * 9, "more": 1} for i in range(20)])
-    for name, content in STRAY.items():
+    for name, content in UNRELATED.items():
         write(f"set/{name}", content)
-    for _ in range(2):  # read, then found on the shelf
+    for _ in range(2):  # read, then loaded from the cache
         found = load_source(tmp_path / "set", columns=columns)
-        assert (found.kind, len(found.dataset), found.quarantined) == ("pairs", 40, len(STRAY))
-        assert [(Path(one.file).name, one.line) for one in found.problems] == [(name, 0) for name in STRAY]
-        reasons = [one.reason for one in found.problems]
-        assert "holds no rows" in reasons[0] and "no column 'query'" in reasons[1] and "holds no rows" in reasons[3]
-        assert all("give it alone" in reason for reason in reasons)
+        assert (found.kind, len(found.dataset), found.quarantined) == ("pairs", 40, len(UNRELATED))
+        assert [(Path(problem.file).name, problem.line) for problem in found.problems] == [
+            (name, 0) for name in UNRELATED
+        ]
+        reasons = [problem.reason for problem in found.problems]
+        assert "has no rows" in reasons[0] and "no column 'query'" in reasons[1] and "has no rows" in reasons[3]
+        assert all("pass this file as the source" in reason for reason in reasons)
 
 
-def test_a_folder_of_nothing_but_strays_says_so_of_the_first(write, tmp_path):
-    for name, content in STRAY.items():
+def test_a_folder_of_unrelated_files_reports_the_first(write, tmp_path):
+    for name, content in UNRELATED.items():
         if not name.startswith("e"):
             write(f"set/{name}", content)
-    with pytest.raises(SpectraError, match=r"set: no known column names.*metric"):
+    with pytest.raises(SpectraError, match=r"set: cannot detect the roles of the columns.*metric"):
         load_source(tmp_path / "set")
 
 
-def test_broken_rows_of_a_part_stay_broken_rows(write, tmp_path):
+def test_broken_rows_of_one_file_stay_broken_rows(write, tmp_path):
     write("set/a.jsonl", "not json\nnor this\n")
     write("set/b.jsonl", [{"text": "b"}, {"text": ""}])
     found = load_source(tmp_path / "set")
-    assert [(Path(one.file).name, one.line) for one in found.problems] == [
+    assert [(Path(problem.file).name, problem.line) for problem in found.problems] == [
         ("a.jsonl", 1),
         ("a.jsonl", 2),
         ("b.jsonl", 2),
@@ -245,13 +254,13 @@ def test_beir_folder_is_its_corpus(write, tmp_path):
 
 
 @pytest.mark.parametrize("source", ["nothing.jsonl", "data/nothing.csv", "pyhton:stdlib", "/no/such/folder"])
-def test_what_does_not_exist(source):
+def test_a_source_that_does_not_exist(source):
     with pytest.raises(SpectraError, match="does not exist"):
         load_source(source)
 
 
 def hub_folder(write, tmp_path, files):
-    """A folder laid out like a Hugging Face set: one configuration for each file."""
+    """Writes a folder laid out like a Hugging Face dataset, with one configuration per file."""
     configs = "".join(
         f"- config_name: {name.split('.')[0]}\n  data_files:\n  - split: train\n    path: {name}\n" for name in files
     )
@@ -278,9 +287,9 @@ def test_hugging_face_layouts(write, tmp_path):
     assert load_source(f"{folder}:triplet").roles == ("anchor", "positive", "negative")
     assert load_source(f"{folder}:stsb").kind == "scored"
     assert load_source(f"{folder}:cornstack").roles[-1] == "negative_2"
-    with pytest.raises(SpectraError, match=r"tried datasets\.load_dataset"):
+    with pytest.raises(SpectraError, match=r"datasets\.load_dataset"):
         load_source(f"{folder}:nothing")
-    with pytest.raises(UsageError, match="Give one of them"):
+    with pytest.raises(UsageError, match="Give only one"):
         load_source(f"{folder}:triplet:train", split="test")
 
 
@@ -298,7 +307,7 @@ def test_offline(monkeypatch):
         raise ConnectionError("no route to the host")
 
     monkeypatch.setattr(datasets, "get_dataset_split_names", no_network)
-    with pytest.raises(SpectraError, match=r"org/name: tried .*no route to the host.*local JSON Lines"):
+    with pytest.raises(SpectraError, match=r"org/name: datasets.*no route to the host.*local JSON Lines"):
         load_source("org/name")
 
 
@@ -317,17 +326,17 @@ def test_numbered_labels_get_their_names(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "kind", "rows"), [("stsb", "scored", 5749), ("medquad", "pairs", 16359), ("clinc150", "labelled", 15000)]
 )
-def test_public_sets(shared_data, name, kind, rows):
+def test_public_datasets(shared_data, name, kind, rows):
     found = load_source(shared_data / name)
     assert (found.kind, len(found.dataset), found.quarantined) == (kind, rows, 0)
 
 
-def test_a_plain_text_file_has_a_text_a_line(tmp_path: Path) -> None:
+def test_a_plain_text_file_has_one_text_per_line(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(b"first line\n\n  " + "zwölf".encode() + b" \nbad \xff\nlast")
     found = load_source(path, quarantine=tmp_path / "refused")
     assert found.kind == "texts" and found.dataset["text"][:] == ["first line", "zwölf", "last"]
-    assert [(one.line, "UTF-8" in one.reason) for one in found.problems] == [(4, True)]
+    assert [(problem.line, "UTF-8" in problem.reason) for problem in found.problems] == [(4, True)]
     assert found.quarantine_file is not None and found.quarantine_file.is_file()
     with gzip.open(tmp_path / "page.md.gz", "wt", encoding="utf-8") as file:
         file.write("# Head\nbody\n")
@@ -336,7 +345,7 @@ def test_a_plain_text_file_has_a_text_a_line(tmp_path: Path) -> None:
         load_source(tmp_path / "absent.txt")
 
 
-def test_a_folder_of_rows_is_read_without_its_readme(tmp_path: Path) -> None:
+def test_the_readme_of_a_folder_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"anchor": "a", "positive": "b"}\n')
     (tmp_path / "README.md").write_text("What this is\n")
     assert load_source(tmp_path).kind == "pairs"

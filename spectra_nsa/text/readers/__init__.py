@@ -1,1 +1,1 @@
-"""One source's bytes to records."""
+"""Readers: the bytes of one source to records, and the rows that cannot be read."""

@@ -1,7 +1,7 @@
-"""A Python file's functions as pairs: what the docstring's first paragraph says, and the code without the docstring.
+"""Pairs from the functions of a Python file: the first paragraph of the docstring, and the code without the docstring.
 
-The file is parsed, never imported or run. The docstring is cut out by its exact place in the file, so comments and
-layout stay as they were.
+The file is parsed, never imported or run. The docstring is cut out at its exact position, so comments and layout stay
+as they are.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
-FEWEST_WORDS, SHORTEST, LONGEST = 3, 15, 1_000
-SHORTEST_CODE, LONGEST_CODE = 20, 8_000
-FEWEST_LINES = 3  # a one-line body mostly hands on to another function and says nothing by itself
+MIN_WORDS, MIN_CHARACTERS, MAX_CHARACTERS = 3, 15, 1_000
+MIN_CODE_CHARACTERS, MAX_CODE_CHARACTERS = 20, 8_000
+MIN_CODE_LINES = 3  # a one-line body usually only calls another function
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
-_STOP = re.compile(  # where prose ends and reference begins, line by line
+_END_OF_PROSE = re.compile(  # a line that starts the reference part
     r"\s*(:(param|parameter|type|arg|return|returns|rtype|raises?|keyword|var|meta)\b.*|@\w+.*|>>>.*|\.\. .*"
     r"|(args?|arguments|parameters?|returns?|raises?|yields?|examples?|notes?|usage|attributes|keyword args)\s*:\s*"
     r"|(parameters|returns|raises|yields|examples?|notes|attributes|see also)\s*)",
@@ -30,7 +30,14 @@ _JUNK = re.compile(r"(todo|fixme|xxx|deprecated|overrid|inherit|see\b|same as\b|
 
 
 class FunctionPair(NamedTuple):
-    """`name` is qualified within the module, such as ``"Class.method"``; `line` is where its code begins."""
+    """One function.
+
+    Attributes:
+        description: the first paragraph of the docstring.
+        code: the source without the docstring.
+        name: the name within the module, such as ``"Class.method"``.
+        line: the first line of the function in the file.
+    """
 
     description: str
     code: str
@@ -39,19 +46,19 @@ class FunctionPair(NamedTuple):
 
 
 def function_pairs(source: bytes | str) -> list[FunctionPair]:
-    """The pairs of one file, in the order of their lines.
+    """Returns the pairs of one file, in the order of their lines.
 
     Args:
-        source: the file; bytes are decoded as Python does it, by mark, coding comment or UTF-8.
+        source: the file. Bytes are decoded as Python does: by byte-order mark, coding comment, or as UTF-8.
 
     Raises:
-        SyntaxError, ValueError, RecursionError, MemoryError: what `ast.parse` raises for a file it cannot read.
+        SyntaxError, ValueError, RecursionError, MemoryError: `ast.parse` cannot read the file.
     """
     text = decode(source) if isinstance(source, bytes) else source
     if '"""' not in text and "'''" not in text and text.count('"') + text.count("'") < 2:
         return []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such as a backslash in a plain string: not our file to mend
+        warnings.simplefilter("ignore")  # such as invalid escapes, which are not ours to fix
         tree = ast.parse(text)
     lines = re.split(r"(?<=\n)", text.replace("\r\n", "\n").replace("\r", "\n"))
     pairs = (_pair(node, name, lines) for node, name in _functions(tree, ""))
@@ -59,7 +66,11 @@ def function_pairs(source: bytes | str) -> list[FunctionPair]:
 
 
 def decode(source: bytes) -> str:
-    """A Python file's text. Raises `SyntaxError` where it is not in the encoding it declares."""
+    """Decodes a Python file.
+
+    Raises:
+        SyntaxError: it is not in the encoding it declares.
+    """
     head = source[:200]
     if source.isascii() or (b"coding" not in head and not head.startswith(b"\xef\xbb\xbf")):
         try:
@@ -77,7 +88,7 @@ def decode(source: bytes) -> str:
 
 
 def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[_Function, str]]:
-    """Functions, methods and functions inside them, with their qualified names."""
+    """Yields functions, methods and the functions inside them, with their qualified names."""
     for child in getattr(node, "body", []):
         if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield child, prefix + child.name
@@ -91,29 +102,30 @@ def _functions(node: ast.AST, prefix: str) -> Iterator[tuple[_Function, str]]:
 
 
 def _pair(node: _Function, name: str, lines: list[str]) -> FunctionPair | None:
+    """Returns the pair of one function; ``None`` if it has no usable description or too little or too much code."""
     docstring = ast.get_docstring(node, clean=True)
     if docstring is None or not _does_something(node):
         return None
-    described = description(docstring)
-    if described is None:
+    prose = description(docstring)
+    if prose is None:
         return None
     code = without_docstring(node, lines)
-    if not SHORTEST_CODE <= len(code) <= LONGEST_CODE or code.count("\n") + 1 < FEWEST_LINES:
+    if not MIN_CODE_CHARACTERS <= len(code) <= MAX_CODE_CHARACTERS or code.count("\n") + 1 < MIN_CODE_LINES:
         return None
-    if described.lower() in " ".join(code.lower().split()):  # the answer must not quote the question
+    if prose.lower() in " ".join(code.lower().split()):  # the answer must not quote the question
         return None
-    return FunctionPair(described, code, name, _first_line(node))
+    return FunctionPair(prose, code, name, _first_line(node))
 
 
 def description(docstring: str) -> str | None:
-    """The first paragraph of a cleaned docstring on one line; ``None`` where it says too little, too much or nothing.
+    """Returns the first paragraph of a cleaned docstring on one line; ``None`` if it is not usable prose.
 
-    A signature before the prose is skipped; lists of parameters, doctests and directives end the paragraph.
+    A signature before the prose is skipped. Lists of parameters, doctests and directives end the paragraph.
     """
     for paragraph in re.split(r"\n\s*\n", docstring)[:2]:
         kept: list[str] = []
         for line in paragraph.splitlines():
-            if _STOP.fullmatch(line):
+            if _END_OF_PROSE.fullmatch(line):
                 break
             if not _RULE.fullmatch(line):
                 kept.append(line)
@@ -125,20 +137,20 @@ def description(docstring: str) -> str | None:
 
 
 def _is_prose(text: str) -> bool:
-    """Whether a text reads like a sentence of English about code."""
-    if not SHORTEST <= len(text) <= LONGEST or _JUNK.match(text):
+    """Returns whether a text looks like an English sentence about code."""
+    if not MIN_CHARACTERS <= len(text) <= MAX_CHARACTERS or _JUNK.match(text):
         return False
     words = _WORD.findall(text)
     letters = sum(character.isascii() and (character.isalpha() or character == " ") for character in text)
-    return len(words) >= FEWEST_WORDS and len(text.split()) >= FEWEST_WORDS and letters >= 0.75 * len(text)
+    return len(words) >= MIN_WORDS and len(text.split()) >= MIN_WORDS and letters >= 0.75 * len(text)
 
 
 def _does_something(node: _Function) -> bool:
-    """Whether a body holds more than its docstring, `pass`, `...` and `raise NotImplementedError`."""
-    return any(not _is_idle(statement) for statement in node.body)
+    """Returns whether a body has more than its docstring, `pass`, `...` and `raise NotImplementedError`."""
+    return any(not _is_stub(statement) for statement in node.body)
 
 
-def _is_idle(statement: ast.stmt) -> bool:
+def _is_stub(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Expr):
         return isinstance(statement.value, ast.Constant)
     if isinstance(statement, ast.Raise):
@@ -152,11 +164,11 @@ def _first_line(node: _Function) -> int:
 
 
 def without_docstring(node: _Function, lines: list[str]) -> str:
-    """The function's source, decorators included, without the strings its body begins with, moved to the margin.
+    """Returns the dedented source of a function, decorators included, without the strings at the start of its body.
 
     Args:
-        node: a function with a docstring and more.
-        lines: the file's lines with their line breaks.
+        node: a function with a docstring and at least one more statement.
+        lines: the lines of the file, including line breaks.
     """
     first, last = _first_line(node) - 1, node.end_lineno or node.lineno
     kept = lines[first:last]
@@ -169,24 +181,24 @@ def without_docstring(node: _Function, lines: list[str]) -> str:
 
 
 def _leading_strings(node: _Function) -> list[ast.Expr]:
-    found: list[ast.Expr] = []
+    strings: list[ast.Expr] = []
     for statement in node.body:
         value = statement.value if isinstance(statement, ast.Expr) else None
         if not isinstance(statement, ast.Expr) or not (
             isinstance(value, ast.Constant) and isinstance(value.value, str)
         ):
             break
-        found.append(statement)
-    return found
+        strings.append(statement)
+    return strings
 
 
 def _cut(line: str, start: int, end: int) -> str:
-    """The part of a line between two offsets, which `ast` counts in UTF-8 bytes."""
+    """Returns the part of a line between two offsets, which `ast` counts in UTF-8 bytes."""
     return line[start:end] if line.isascii() else line.encode("utf-8")[start:end].decode("utf-8")
 
 
 def _remove(kept: list[str], statement: ast.Expr, first: int) -> None:
-    """Cuts a statement out of `kept`, whose first element is line `first` (from 0) of the file; whole lines vanish."""
+    """Cuts a statement out of `kept`, whose first element is line `first` (from 0) of the file. Empty lines go too."""
     top, bottom = statement.lineno - 1 - first, (statement.end_lineno or statement.lineno) - 1 - first
     before = _cut(kept[top], 0, statement.col_offset)
     after = _cut(kept[bottom], statement.end_col_offset or 0, 1 << 30)

@@ -1,4 +1,4 @@
-"""Hugging Face data sets, by name or as a local folder with the same layout, through `datasets.load_dataset`."""
+"""Hugging Face datasets, by name or as a local folder with the same layout, through `datasets.load_dataset`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spectra_nsa.core.errors import SpectraError, UsageError, missing_extra
-from spectra_nsa.text.readers.records import Record
+from spectra_nsa.text.rows import Record
 
 _NAME = re.compile(r"(?P<path>[\w.-]+/[\w.-]+)(:(?P<config>[\w.-]*))?(:(?P<split>[\w.-]+))?")
 _SPLITS = ("train", "validation", "dev", "test")
@@ -17,7 +17,13 @@ _SPLITS = ("train", "validation", "dev", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class HubName:
-    """`path` is ``org/name`` or a folder; `config` and `split` are ``None`` where they are not given."""
+    """The name of a dataset.
+
+    Attributes:
+        path: ``org/name``, or a folder.
+        config: the configuration; ``None`` for the default.
+        split: the split; ``None`` if the name does not say.
+    """
 
     path: str
     config: str | None = None
@@ -27,14 +33,21 @@ class HubName:
         return ":".join([self.path, *filter(None, (self.config, self.split))])
 
     def with_split(self, split: str | None) -> HubName:
-        """The same with `split`. Raises `UsageError` when the name has another one already."""
+        """Returns the name with a split; ``None`` keeps the split it has.
+
+        Raises:
+            UsageError: the name has a different split already.
+        """
         if split and self.split and split != self.split:
-            raise UsageError(f"{self}: the name says split {self.split!r}, the option {split!r}. Give one of them.")
+            raise UsageError(f"{self} names the split {self.split!r}, but the option says {split!r}. Give only one.")
         return HubName(path=self.path, config=self.config, split=self.split or split)
 
 
 def parse(source: str) -> HubName | None:
-    """``org/name``, ``org/name:config``, ``org/name:config:split`` or ``org/name::split``; ``None`` for others."""
+    """Parses ``org/name``, ``org/name:config``, ``org/name:config:split`` or ``org/name::split``.
+
+    Returns ``None`` for any other text.
+    """
     match = _NAME.fullmatch(source)
     if match is None or source.startswith("."):
         return None
@@ -42,7 +55,7 @@ def parse(source: str) -> HubName | None:
 
 
 def is_hub_folder(folder: Path) -> bool:
-    """Whether a folder's README.md declares data-set configurations, as on the Hub."""
+    """Returns whether the README.md of a folder declares dataset configurations, as on the Hub."""
     readme = folder / "README.md"
     if not readme.is_file():
         return False
@@ -51,18 +64,18 @@ def is_hub_folder(folder: Path) -> bool:
 
 
 def hub_records(name: HubName, limit: int | None) -> tuple[Iterator[Record], list[Path], dict[str, list[str]], str]:
-    """Opens a set.
+    """Opens a dataset.
 
     Args:
-        name: the set; without a split it is train, else validation, dev, test, else the first there is.
-        limit: read about so many rows by streaming; ``None`` downloads the split once and reads it from the cache.
+        name: the dataset. If it has no split, the first of train, validation, dev and test that exists is read,
+            otherwise the first split.
+        limit: the approximate number of rows to stream; ``None`` downloads the split once and reads the local copy.
 
     Returns:
-        The rows; the files they are in, empty where they are streamed; the names of numbered labels by column; the
-        split.
+        the rows; their files (empty if they are streamed); column → the names of its numbered labels; the split.
 
     Raises:
-        SpectraError: the set, its configuration or its split cannot be had.
+        SpectraError: the dataset, its configuration or its split cannot be loaded, or datasets is not installed.
     """
     try:
         import datasets
@@ -74,7 +87,7 @@ def hub_records(name: HubName, limit: int | None) -> tuple[Iterator[Record], lis
         stream = local or limit is not None
         rows = datasets.load_dataset(name.path, name.config, split=split, streaming=stream)
     except Exception as error:
-        raise _not_loaded(name, error) from error
+        raise _load_error(name, error) from error
     features = rows.features or {}
     labels = {key: list(value.names) for key, value in features.items() if isinstance(value, datasets.ClassLabel)}
     files = [] if stream else [Path(file["filename"]) for file in rows.cache_files]
@@ -94,18 +107,18 @@ def _records(rows: Any, name: HubName) -> Iterator[Record]:
         raise
     except Exception as error:
         raise SpectraError(
-            f"{name}: reading stopped after row {number:,} ({_first_line(error)}). Try again."
+            f"{name}: reading failed after row {number:,} ({_first_lines(error)}). Check the connection and try again."
         ) from error
 
 
-def _not_loaded(name: HubName, error: Exception) -> SpectraError:
+def _load_error(name: HubName, error: Exception) -> SpectraError:
     return SpectraError(
-        f"{name}: tried datasets.load_dataset({name.path!r}, {name.config!r}, split={name.split!r}) and got "
-        f"{type(error).__name__}: {_first_line(error)}. Check the name (org/name:config:split) and the connection; "
-        "a local JSON Lines, CSV, TSV or Parquet file, or a downloaded copy of the set's folder, works without one."
+        f"{name}: datasets.load_dataset({name.path!r}, {name.config!r}, split={name.split!r}) failed with "
+        f"{type(error).__name__}: {_first_lines(error)}. Check the name (org/name:config:split) and the connection. "
+        "Offline, use a local JSON Lines, CSV, TSV or Parquet file, or a downloaded copy of the dataset folder."
     )
 
 
-def _first_line(error: Exception) -> str:
+def _first_lines(error: Exception) -> str:
     lines = str(error).strip().splitlines() or ["no message"]
     return " ".join(line.strip() for line in lines[:3])[:400].rstrip(".")

@@ -1,6 +1,6 @@
-"""Lines of a plain or compressed file as bytes, numbered, bounded in length; nothing is decoded here.
+"""The numbered lines of a plain or compressed file, as bytes or as text.
 
-A line over `MAX_LINE` bytes is given by its beginning only and marked, so that a broken file cannot fill the memory.
+A line over `MAX_LINE` bytes is cut and marked, so a broken file cannot exhaust memory.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from spectra_nsa.core.errors import SpectraError, missing_extra
+from spectra_nsa.text.quarantine import printable
+from spectra_nsa.text.rows import Problem, Record
 
 MAX_LINE = 1_000_000
 _BOM = b"\xef\xbb\xbf"
@@ -20,7 +22,13 @@ _CHUNK = 1 << 16
 
 
 class Line(NamedTuple):
-    """`number` counts from 1; `data` keeps its line break; `too_long` marks a line that was cut."""
+    """One line of a file.
+
+    Attributes:
+        number: the line number, from 1.
+        data: the bytes, including the line break.
+        too_long: whether the line was cut.
+    """
 
     number: int
     data: bytes
@@ -28,7 +36,7 @@ class Line(NamedTuple):
 
 
 class _ZstdStream(io.RawIOBase):
-    """Decompresses zstd frames one after the other, and notices when the last one is cut short."""
+    """Decompresses consecutive zstd frames, and raises EOFError if the last one is incomplete."""
 
     def __init__(self, file: IO[bytes]) -> None:
         try:
@@ -63,7 +71,7 @@ class _ZstdStream(io.RawIOBase):
         return size
 
 
-def _reader(path: Path, file: IO[bytes]) -> Any:
+def _decompressed(path: Path, file: IO[bytes]) -> Any:
     if path.suffix == ".gz":
         return io.BufferedReader(gzip.GzipFile(fileobj=file), _CHUNK)
     if path.suffix in (".zst", ".zstd"):
@@ -71,12 +79,12 @@ def _reader(path: Path, file: IO[bytes]) -> Any:
     return file
 
 
-def read_lines(path: str | Path, longest: int = MAX_LINE) -> Iterator[Line]:
-    """Yields a file's lines; `.gz` and `.zst` are decompressed, a byte-order mark is removed.
+def read_lines(path: str | Path, max_bytes: int = MAX_LINE) -> Iterator[Line]:
+    """Yields the lines of a file. `.gz` and `.zst` are decompressed, and a byte-order mark is removed.
 
     Args:
         path: the file.
-        longest: how many bytes of a line to keep.
+        max_bytes: the number of bytes after which a line is cut.
 
     Raises:
         SpectraError: the file cannot be read, or its compressed data is damaged or ends early.
@@ -84,10 +92,10 @@ def read_lines(path: str | Path, longest: int = MAX_LINE) -> Iterator[Line]:
     path, number = Path(path), 0
     try:
         with path.open("rb") as file:
-            stream = _reader(path, file)
-            while data := stream.readline(longest + 1):
+            stream = _decompressed(path, file)
+            while data := stream.readline(max_bytes + 1):
                 number += 1
-                too_long = len(data) > longest and not data.endswith(b"\n")
+                too_long = len(data) > max_bytes and not data.endswith(b"\n")
                 rest = data
                 while too_long and rest and not rest.endswith(b"\n"):
                     rest = stream.readline(_CHUNK)
@@ -95,7 +103,33 @@ def read_lines(path: str | Path, longest: int = MAX_LINE) -> Iterator[Line]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SpectraError(
             f"{path}: the compressed data is damaged or ends early after line {number:,} ({error}). "
-            "Get the file again; to keep what can be read, decompress it with zcat or zstdcat into a new file."
+            "Download the file again, or save its readable part with zcat or zstdcat."
         ) from error
     except OSError as error:
-        raise SpectraError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        raise SpectraError(f"{path}: cannot read the file ({error.strerror or error}).") from error
+
+
+def read_text_records(path: Path) -> Iterator[Record | Problem]:
+    """Yields each line of a plain text file as a record with the column `text`. Blank lines are skipped.
+
+    Raises:
+        SpectraError: the file cannot be read.
+    """
+    for line in read_lines(path):
+        if line.data.strip():
+            yield text_record(path, line)
+
+
+def text_record(path: Path, line: Line) -> Record | Problem:
+    """Returns a line, which may be blank, as a record; a `Problem` if it is too long or not UTF-8."""
+    if line.too_long:
+        return line_problem(path, line, f"the line is longer than {MAX_LINE:,} bytes")
+    try:
+        return Record(line.number, {"text": line.data.decode("utf-8").strip()}, str(path))
+    except UnicodeDecodeError as error:
+        return line_problem(path, line, f"not UTF-8 at byte {error.start + 1} of the line")
+
+
+def line_problem(path: Path, line: Line, reason: str) -> Problem:
+    """Returns the refused row of one line."""
+    return Problem(file=str(path), line=line.number, column=None, reason=reason, raw=printable(line.data))

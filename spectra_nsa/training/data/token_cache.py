@@ -24,7 +24,7 @@ from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core import processes
 from spectra_nsa.core.cache import Cache, Entry
 from spectra_nsa.core.console import progress
-from spectra_nsa.text.store import ArrowFile
+from spectra_nsa.text.row_store import ArrowFile
 from spectra_nsa.training.data.rows import TrainingData
 
 if TYPE_CHECKING:

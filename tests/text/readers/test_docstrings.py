@@ -1,4 +1,4 @@
-"""Functions to pairs: the docstring leaves the code, and nothing else does."""
+"""Functions to pairs: the docstring is removed from the code, and nothing else is."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from spectra_nsa.text.readers.docstrings import description, function_pairs
 DOC = "Adds one to a number and gives it back."
 
 
-def one(source):
+def single_pair(source):
     pairs = function_pairs(textwrap.dedent(source))
     assert len(pairs) == 1
     return pairs[0]
 
 
-def test_the_docstring_goes_and_comments_stay():
-    pair = one(f'''
+def test_the_docstring_is_removed_and_comments_stay():
+    pair = single_pair(f'''
         class Adder:
             @staticmethod
             def add(x):  # a comment
@@ -53,7 +53,7 @@ def test_the_docstring_goes_and_comments_stay():
     ],
 )
 def test_shapes_of_docstrings(body):
-    pair = one(f"async def add(x):\n    {body.format(DOC)}\n")
+    pair = single_pair(f"async def add(x):\n    {body.format(DOC)}\n")
     tree = ast.parse(pair.code)
     assert ast.get_docstring(tree.body[0]) is None
     assert DOC not in pair.code and "second" not in pair.code
@@ -62,7 +62,7 @@ def test_shapes_of_docstrings(body):
 @pytest.mark.parametrize(
     "body", ["pass", "...", "raise NotImplementedError", "raise NotImplementedError('x')", "", "return 1"]
 )
-def test_stubs_and_one_liners_are_left_out(body):
+def test_stubs_and_one_liners_are_skipped(body):
     assert function_pairs(f'def f(x):\n    """{DOC}"""\n    {body}\n') == []
 
 
@@ -109,7 +109,7 @@ strings = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20).m
     quote=st.sampled_from(['"""', "'''"]), depth=st.integers(0, 3), name=names, value=strings,
     end=st.sampled_from(["\n", "\r\n"]), more=st.sampled_from(["", "\n\n    More: é.\n"]),
 )  # fmt: skip
-def test_what_is_left_parses_to_the_same_code(quote, depth, name, value, end, more):
+def test_the_remaining_code_parses_to_the_same_tree(quote, depth, name, value, end, more):
     lines = [f"def {name}(x):", f"    {quote}{DOC}{more}{quote}", f"    y = {value}  # why", "    return x, y"]
     wrapped = [f"{'    ' * i}class C{i}:" for i in range(depth)]
     indented = textwrap.indent("\n".join(lines), "    " * depth).splitlines()

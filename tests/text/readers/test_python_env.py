@@ -1,4 +1,4 @@
-"""The Python environment as pairs."""
+"""Pairs from the Python environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def function(name, doc):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """An environment of two packages, a module and what must be skipped."""
+    """Writes an environment of two packages, a module and files that must be skipped."""
     files = {
         "alpha/__init__.py": function("one", "Does the first thing here."),
         "alpha/b.py": function("two", "Does the second thing here.") + function("again", "Does the first thing here."),
@@ -70,7 +70,7 @@ def test_cache(site, tmp_path):
     assert again.dataset.to_list() == first.dataset.to_list()
     assert again.problems == first.problems
     (cache,) = (tmp_path / "cache").iterdir()
-    cache.write_bytes(cache.read_bytes()[:50])  # a damaged cache is no cache
+    cache.write_bytes(cache.read_bytes()[:50])  # a damaged cache is ignored
     assert len(environment_pairs("installed", cache_dir=tmp_path / "cache").dataset) == 10
 
 

@@ -16,7 +16,7 @@ from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.config.sections import DataSection
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.models.warm_start import warm_start
-from spectra_nsa.text import store
+from spectra_nsa.text import row_store
 from spectra_nsa.training.data import token_cache as tokens
 from spectra_nsa.training.data.rows import TrainingData, load_training_data
 from spectra_nsa.training.data.token_cache import token_rows
@@ -32,8 +32,8 @@ Collator = SentenceTransformerDataCollator
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(store, "IN_MEMORY", 2_000)
-    monkeypatch.setattr(store, "_ROWS", 50)
+    monkeypatch.setattr(row_store, "IN_MEMORY", 2_000)
+    monkeypatch.setattr(row_store, "_BATCH_ROWS", 50)
     monkeypatch.setattr(tokens, "_AT_A_TIME", 30)
     return tmp_path / "cache" / "spectra-nsa" / "tokens"
 
@@ -80,7 +80,7 @@ def test_batches_are_those_of_the_stock_collator(
     model = warm_start(make_bert(prompts=PROMPTS, include_prompt=False))
     model.tokenizer.padding_side, model.tokenizer.truncation_side = padding, truncation
     if not on_disk:
-        monkeypatch.setattr(store, "IN_MEMORY", 1 << 30)
+        monkeypatch.setattr(row_store, "IN_MEMORY", 1 << 30)
     data = data_of(pairs, dev_rows=20)
     assert (data.stored is not None) == on_disk
     columns = data.train.column_names

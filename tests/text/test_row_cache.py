@@ -1,4 +1,4 @@
-"""Rows that outgrow the memory: the same table as in memory, kept on disk, and made anew when anything is amiss."""
+"""Rows that do not fit in memory: the same table as in memory, cached on disk, and rebuilt if the entry is invalid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from spectra_nsa.core import checksums
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.text import several, shelf, store
+from spectra_nsa.text import file_set, row_cache, row_store
 from spectra_nsa.text.readers import hub
 from spectra_nsa.text.rows import TextSet
 from spectra_nsa.text.sources import load_source
@@ -37,21 +37,21 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "IN_MEMORY", 2_000)
-    monkeypatch.setattr(store, "_ROWS", 7)
+    monkeypatch.setattr(row_store, "IN_MEMORY", 2_000)
+    monkeypatch.setattr(row_store, "_BATCH_ROWS", 7)
 
 
 @pytest.fixture
 def readings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that were really read."""
+    """Returns a list of the files that are read from disk."""
     seen: list[Path] = []
-    read = several.read_records
+    read = file_set.read_records
 
     def counted(path: Path) -> Iterator[Any]:
         seen.append(path)
         yield from read(path)
 
-    monkeypatch.setattr(several, "read_records", counted)
+    monkeypatch.setattr(file_set, "read_records", counted)
     return seen
 
 
@@ -77,8 +77,8 @@ def test_the_same_table_in_memory_from_disk_and_from_the_cache(write, cache, mon
     path = write("a.jsonl", rows)
     expected = load_source(path)
     assert expected.digest is None and not cache.exists()
-    monkeypatch.setattr(store, "IN_MEMORY", 2_000)
-    monkeypatch.setattr(store, "_ROWS", 7)
+    monkeypatch.setattr(row_store, "IN_MEMORY", 2_000)
+    monkeypatch.setattr(row_store, "_BATCH_ROWS", 7)
     first, again = load_source(path), load_source(path)
     assert facts(first) == facts(expected) == facts(again)
     assert first.dataset.cache_files and first.digest == again.digest is not None
@@ -86,7 +86,7 @@ def test_the_same_table_in_memory_from_disk_and_from_the_cache(write, cache, mon
     assert [item.name for item in cache.iterdir()] == [Path(again.dataset.cache_files[0]["filename"]).parent.name]
 
 
-def test_refused_rows_are_told_again(write, tmp_path, on_disk, readings):
+def test_refused_rows_are_reported_again(write, tmp_path, on_disk, readings):
     path = write("a.jsonl", [*ROWS, *[BAD] * 20])
     first = load_source(path, quarantine=tmp_path / "one")
     again = load_source(path, quarantine=tmp_path / "two")
@@ -96,13 +96,13 @@ def test_refused_rows_are_told_again(write, tmp_path, on_disk, readings):
     assert load_source(path).quarantine_file is None
 
 
-def test_changed_files_are_read_anew_and_touched_ones_are_not(write, on_disk, readings):
+def test_changed_files_are_read_again_and_touched_ones_are_not(write, on_disk, readings):
     path = write("a.jsonl", ROWS)
     load_source(path)
     os.utime(path, ns=(1, 1))
     assert len(load_source(path).dataset) == 300 and len(readings) == 1
     before = path.stat()
-    path.write_bytes(path.read_bytes().replace(b"q7", b"Q7"))  # of the same size, and then of the same time
+    path.write_bytes(path.read_bytes().replace(b"q7", b"Q7"))  # same size; the next line restores the time
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert load_source(path).dataset[7]["anchor"] == "Q7" and len(readings) == 2
     assert load_source(path, limit=200).dataset.num_rows == 200
@@ -110,25 +110,25 @@ def test_changed_files_are_read_anew_and_touched_ones_are_not(write, on_disk, re
     assert len(readings) == 4
 
 
-def test_a_source_that_changes_while_it_is_read_is_not_kept(write, on_disk, monkeypatch, readings):
+def test_a_source_that_changes_while_it_is_read_is_not_reused(write, on_disk, monkeypatch, readings):
     path = write("a.jsonl", ROWS)
-    real = shelf.describe
+    real = row_cache.describe
 
-    def meddled(found: Path, **options: Any) -> dict[str, Any]:
+    def describe_and_change(found: Path, **options: Any) -> dict[str, Any]:
         if found == path:
             with path.open("a") as file:
                 file.write(json.dumps(ROWS[0]) + "\n")
         return real(found, **options)
 
-    monkeypatch.setattr(shelf, "describe", meddled)
+    monkeypatch.setattr(row_cache, "describe", describe_and_change)
     load_source(path)
-    monkeypatch.setattr(shelf, "describe", real)
+    monkeypatch.setattr(row_cache, "describe", real)
     assert len(load_source(path).dataset) > 300 and len(readings) == 2
 
 
 @pytest.mark.parametrize("name", ["rows.arrow", "refused.jsonl", "entry.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])
-def test_a_damaged_entry_is_made_anew(write, cache, on_disk, readings, name, damage):
+def test_a_damaged_entry_is_rebuilt(write, cache, on_disk, readings, name, damage):
     path = write("a.jsonl", [BAD, *ROWS])
     expected = facts(load_source(path))
     (entry,) = cache.iterdir()
@@ -142,14 +142,14 @@ def test_a_damaged_entry_is_made_anew(write, cache, on_disk, readings, name, dam
     assert len(readings) == 2
 
 
-def test_nothing_is_left_of_a_reading_that_fails(write, cache, on_disk):
+def test_a_failed_read_leaves_nothing_in_the_cache(write, cache, on_disk):
     rows = [{"sentence1": f"a{i}", "sentence2": f"b{i}", "score": -i} for i in range(300)]
     with pytest.raises(SpectraError, match="Rescale"):
         load_source(write("a.jsonl", rows))
     assert not list(cache.iterdir())
 
 
-def test_a_full_disk_is_told_with_its_remedy(write, monkeypatch, on_disk):
+def test_the_error_of_a_full_disk_names_the_remedy(write, monkeypatch, on_disk):
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -159,13 +159,13 @@ def test_a_full_disk_is_told_with_its_remedy(write, monkeypatch, on_disk):
 
 
 def test_rows_outlive_their_entry(write, cache, on_disk, monkeypatch):
-    monkeypatch.setattr(shelf.ROWS, "keep", 2)
+    monkeypatch.setattr(row_cache.ROWS, "keep", 2)
     found = [load_source(write(f"{i}.jsonl", [*ROWS, *ROWS[: i + 1]])) for i in range(4)]
     assert len(list(cache.iterdir())) == 2
-    assert [one.dataset[300]["anchor"] for one in found] == ["q0"] * 4
+    assert [rows.dataset[300]["anchor"] for rows in found] == ["q0"] * 4
 
 
-def test_hub_sets_are_kept_by_their_files(tmp_path, monkeypatch, on_disk, readings):
+def test_hub_datasets_are_cached_by_their_files(tmp_path, monkeypatch, on_disk, readings):
     import datasets
 
     stored = datasets.Dataset.from_list([{"text": f"text {i}" * 9} for i in range(300)])

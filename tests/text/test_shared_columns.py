@@ -1,14 +1,14 @@
-"""A mapping for several sources: which it holds for, and that it is not passed over in silence."""
+"""A column mapping for several sources: which it applies to, and the error if it applies to none."""
 
 from __future__ import annotations
 
 import pytest
 
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.text.shared import SharedColumns
+from spectra_nsa.text.shared_columns import SharedColumns
 
 
-def test_it_holds_where_all_its_columns_are_and_the_others_are_guessed(write):
+def test_it_applies_to_sources_with_all_its_columns_and_the_others_are_detected(write):
     odd = write("odd.csv", "headline,story\nh,s\n")
     known = write("known.jsonl", [{"query": "q", "answer": "a", "headline": "no story here"}])
     shared = SharedColumns({"anchor": "headline", "positive": "story"})
@@ -17,15 +17,15 @@ def test_it_holds_where_all_its_columns_are_and_the_others_are_guessed(write):
     shared.check()
 
 
-def test_one_that_fits_nothing_is_refused(write):
+def test_a_mapping_that_matches_no_source_is_refused(write):
     known = write("known.jsonl", [{"query": "q", "answer": "a"}])
     shared = SharedColumns({"anchor": "headline"})
     shared.load(known)
-    with pytest.raises(SpectraError, match=r"fits no source.*known.jsonl: there is no column 'headline'"):
+    with pytest.raises(SpectraError, match=r"fits no source.*known.jsonl: no column 'headline'"):
         shared.check()
-    with pytest.raises(SpectraError, match="there is no column 'headline'"):  # rather than that no name is known
+    with pytest.raises(SpectraError, match="no column 'headline'"):  # not that the roles cannot be detected
         shared.load(write("odd.csv", "a,b\n1,2\n"))
-    with pytest.raises(UsageError, match="no source here has columns"):
+    with pytest.raises(UsageError, match="none of the sources has columns"):
         SharedColumns({"text": "body"}).check()
     SharedColumns(None).check()
 

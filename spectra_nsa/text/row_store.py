@@ -1,4 +1,4 @@
-"""Checked rows as Arrow batches: in memory while they are few, in a file from then on."""
+"""Checked rows as Arrow batches: in memory while they are small, then in a file."""
 
 from __future__ import annotations
 
@@ -15,59 +15,59 @@ from spectra_nsa.core.errors import SpectraError, missing_extra
 if TYPE_CHECKING:
     import pyarrow as pa
 
-IN_MEMORY = 32_000_000  # bytes of a table that is not worth a file
+IN_MEMORY = 32_000_000  # bytes; a larger table goes to a file
 FILE = "rows.arrow"
-EXTRA = ""  # the column of what has no role, as JSON; no role has this name
-PLAIN = (str, int, float, bool)
-_ROWS, _CHARACTERS = 1_000, 4_000_000  # of a batch
+EXTRA = ""  # the column that holds, as JSON, the values without a role; no role has this name
+PLAIN_TYPES = (str, int, float, bool)
+_BATCH_ROWS, _BATCH_CHARACTERS = 1_000, 4_000_000
 _INT64 = 2**63
 
 
 @dataclass
-class Survey:
-    """What the columns hold, as far as their final form depends on all rows.
+class TableSummary:
+    """The facts about all rows on which the final columns depend.
 
     Attributes:
-        rows: how many.
-        low, high: the scores' range.
-        negatives: number of negatives → rows that have so many.
-        kinds: column without a role → the types of its values, in the order of appearance.
-        large: columns with an integer beyond 64 bits.
+        rows: the number of rows.
+        low, high: the range of the scores.
+        negatives: number of negatives → number of rows with that many.
+        extra_types: column without a role → the types of its values.
+        large: columns with an integer that does not fit in 64 bits.
     """
 
     rows: int = 0
     low: float = float("inf")
     high: float = float("-inf")
     negatives: Counter[int] = field(default_factory=Counter)
-    kinds: dict[str, set[type]] = field(default_factory=dict)
+    extra_types: dict[str, set[type]] = field(default_factory=dict)
     large: set[str] = field(default_factory=set)
 
     def add(self, row: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
-        """Looks at one row."""
+        """Includes one row."""
         self.rows += 1
         if (score := row.get("score")) is not None:
             self.low, self.high = min(self.low, score), max(self.high, score)
         if (negatives := row.get("negative")) is not None:
             self.negatives[len(negatives)] += 1
         for name, value in extra.items():
-            kinds = self.kinds.setdefault(name, set())
+            types = self.extra_types.setdefault(name, set())
             if value is not None:
-                kinds.add(list if is_numbers(value) else object if isinstance(value, list) else type(value))
+                types.add(list if is_numbers(value) else object if isinstance(value, list) else type(value))
                 if isinstance(value, int) and not -_INT64 <= value < _INT64:
                     self.large.add(name)
 
 
 def is_numbers(value: object) -> bool:
-    """Whether a value is a list of finite numbers, such as a teacher's scores."""
-    return isinstance(value, list) and all(type(one) in (int, float) and abs(one) < _INT64 for one in value)
+    """Returns whether a value is a list of finite numbers, such as the scores of a teacher."""
+    return isinstance(value, list) and all(type(item) in (int, float) and abs(item) < _INT64 for item in value)
 
 
 class RowStore:
-    """Takes rows one by one and holds at most one batch of them as Python objects.
+    """Collects rows. At most one batch of them exists as Python objects.
 
     Args:
-        roles: the columns: `negative` holds lists of texts, `score` numbers, the others texts.
-        folder: called once the rows outgrow `IN_MEMORY`: gives the folder of the file.
+        roles: the columns. `negative` holds lists of texts, `score` numbers, the others texts.
+        folder: returns the folder of the file; called if the rows exceed `IN_MEMORY`.
     """
 
     def __init__(self, roles: Iterable[str], folder: Callable[[], Path]) -> None:
@@ -75,12 +75,12 @@ class RowStore:
             import pyarrow as pa
         except ImportError as error:
             raise missing_extra("pyarrow", "data") from error
-        kinds = {"score": pa.float64(), "negative": pa.list_(pa.string())}
+        types = {"score": pa.float64(), "negative": pa.list_(pa.string())}
         self.roles = list(roles)
-        fields = [(role, kinds.get(role, pa.string())) for role in self.roles]
+        fields = [(role, types.get(role, pa.string())) for role in self.roles]
         self.schema = pa.schema([*fields, (EXTRA, pa.string())])
-        self.survey = Survey()
-        self.file: Path | None = None  # where the rows are, once they are not in memory
+        self.summary = TableSummary()
+        self.file: Path | None = None  # set once the rows no longer fit in memory
         self._folder = folder
         self._writer: ArrowFile | None = None
         self._batches: list[pa.RecordBatch] = []
@@ -89,17 +89,22 @@ class RowStore:
         self._extras: list[str | None] = []
 
     def add(self, row: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
-        """Takes a row: its roles, and what else the source had."""
-        self.survey.add(row, extra)
-        plain = {name: value for name, value in extra.items() if type(value) in PLAIN or is_numbers(value)}
-        packed = json.dumps(plain) if plain else None
+        """Adds a row.
+
+        Args:
+            row: role → checked value.
+            extra: the values without a role.
+        """
+        self.summary.add(row, extra)
+        plain = {name: value for name, value in extra.items() if type(value) in PLAIN_TYPES or is_numbers(value)}
+        encoded = json.dumps(plain) if plain else None
         self._rows.append(row)
-        self._extras.append(packed)
-        self._characters += len(packed or "") + sum(
+        self._extras.append(encoded)
+        self._characters += len(encoded or "") + sum(
             len(value) if isinstance(value, str) else sum(map(len, value)) if isinstance(value, list) else 8
             for value in row.values()
         )
-        if len(self._rows) >= _ROWS or self._characters >= _CHARACTERS:
+        if len(self._rows) >= _BATCH_ROWS or self._characters >= _BATCH_CHARACTERS:
             self._flush()
 
     def _flush(self) -> None:
@@ -117,41 +122,41 @@ class RowStore:
         if self._writer is None:
             self.file = self._folder() / FILE
             self._writer = ArrowFile(self.file, self.schema)
-            for held in self._batches:
-                self._writer.write(held)
+            for earlier in self._batches:
+                self._writer.write(earlier)
             self._batches = []
         self._writer.write(batch)
 
-    def finish(self, schema: pa.Schema, change: Callable[[pa.RecordBatch], pa.RecordBatch] | None) -> pa.Table | None:
-        """Brings all batches into their final form.
+    def finish(self, schema: pa.Schema, convert: Callable[[pa.RecordBatch], pa.RecordBatch] | None) -> pa.Table | None:
+        """Converts all batches to the final columns.
 
         Args:
-            schema: of the final form.
-            change: makes it of a batch as it was taken; ``None`` keeps the batches as they are, with `EXTRA`.
+            schema: the schema of the final columns.
+            convert: converts one batch; ``None`` keeps the batches as they are, including `EXTRA`.
 
         Returns:
-            the table; ``None`` where it is in `file`.
+            the table; ``None`` if it is in `file`.
         """
         import pyarrow as pa
 
         self._flush()
         if self._writer is None:
-            batches = self._batches if change is None else list(map(change, self._batches))
-            return pa.Table.from_batches(batches, self.schema if change is None else schema)
+            batches = self._batches if convert is None else list(map(convert, self._batches))
+            return pa.Table.from_batches(batches, self.schema if convert is None else schema)
         self._writer.close()
-        if change is not None:
+        if convert is not None:
             assert self.file is not None
-            rough = self.file.rename(self.file.with_name("rough.arrow"))
+            unconverted = self.file.rename(self.file.with_name("unconverted.arrow"))
             writer = ArrowFile(self.file, schema)
-            for batch in _read(rough):
-                writer.write(change(batch))
+            for batch in _read_batches(unconverted):
+                writer.write(convert(batch))
             writer.close()
-            rough.unlink()
+            unconverted.unlink()
         return None
 
 
 class ArrowFile:
-    """An Arrow stream in a file; a disk that is full is told with its remedy."""
+    """An Arrow stream in a file. A full disk raises an error that names the remedy."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         import pyarrow as pa
@@ -177,7 +182,7 @@ class ArrowFile:
         return cannot_keep(self.path.parent, error)
 
 
-def _read(path: Path) -> Iterator[pa.RecordBatch]:
+def _read_batches(path: Path) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:

@@ -1,0 +1,58 @@
+"""One column mapping for several sources, of which only some have these columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.text.columns import NoSuchColumn, UnclearColumns
+from spectra_nsa.text.rows import TextSet
+from spectra_nsa.text.sources import load_source
+
+
+class SharedColumns:
+    """Reads several sources. The mapping applies to those that have all of its columns; the others use detection.
+
+    Args:
+        columns: role → column; ``None`` detects the roles everywhere.
+    """
+
+    def __init__(self, columns: Mapping[str, str] | None) -> None:
+        self.columns = dict(columns or {})
+        self._applied = not self.columns
+        self._mismatch: NoSuchColumn | None = None  # of the first source that lacks a mapped column
+
+    def load(self, source: str | Path, *, limit: int | None = None) -> TextSet:
+        """Reads a source as `load_source` does.
+
+        Raises:
+            SpectraError: as `load_source`. If the source lacks a mapped column and its own columns have no known
+                names, the error is about the missing column.
+        """
+        if not self.columns or str(source).startswith("python:"):  # its columns are fixed
+            return load_source(source, limit=limit)
+        try:
+            rows = load_source(source, columns=self.columns, limit=limit)
+        except NoSuchColumn as error:
+            missing = error
+        else:
+            self._applied = True
+            return rows
+        self._mismatch = self._mismatch or missing
+        try:
+            return load_source(source, limit=limit)
+        except UnclearColumns:
+            raise missing from None
+
+    def check(self) -> None:
+        """Checks that the mapping was used. Call it after the last source.
+
+        Raises:
+            SpectraError: the mapping matched no source.
+        """
+        if self._applied:
+            return
+        if self._mismatch is None:
+            raise UsageError("--columns does not apply: none of the sources has columns to choose from. Leave it out.")
+        raise SpectraError(f"--columns fits no source. {self._mismatch}")
