@@ -39,7 +39,7 @@ from spectra_nsa.core.starter import HUB_NAME
 from spectra_nsa.heads.bridge import BITS, WIDTHS
 from spectra_nsa.index.cascade import build_cascade, unpack_signs
 from spectra_nsa.metrics.bootstrap import mean_interval
-from spectra_nsa.metrics.hashing import candidate_places
+from spectra_nsa.metrics.hashing import candidate_ranks
 from spectra_nsa.report.html import Report
 
 CANDIDATES = (10, 25, 50, 100, 200, 400)
@@ -81,7 +81,7 @@ def measured(texts: Collection, once: Once) -> list[dict[str, Any]]:
         signs = np.where(document > 0, 1, -1).astype(np.float32)
         for kind in KINDS:
             side = np.where(query > 0, 1, -1).astype(np.float32) if kind == "Hamming" else query
-            places = candidate_places(wanted, side @ signs.T)
+            places = candidate_ranks(wanted, side @ signs.T)
             row: dict[str, Any] = {"method": name, "bits": width, "scoring": kind}
             row["recall"] = {str(c): round(float((places < c).mean()), 4) for c in CANDIDATES}
             row["ci"] = [round(end, 4) for end in mean_interval((places < HEADLINE).mean(1))]

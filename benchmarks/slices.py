@@ -29,7 +29,7 @@ from spectra_nsa.evaluation.ranked import DEPTH, ranking_figures
 from spectra_nsa.evaluation.slices import rare_term_slice
 from spectra_nsa.evaluation.systems import Ranking, nearest
 from spectra_nsa.metrics.bootstrap import paired_difference
-from spectra_nsa.metrics.kernels import linear_cka
+from spectra_nsa.metrics.cka import linear_cka
 from spectra_nsa.metrics.ranking import judged_queries
 from spectra_nsa.models.open import open_model
 from spectra_nsa.models.sentence import SpectraSentenceTransformer

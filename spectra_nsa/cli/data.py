@@ -1,4 +1,4 @@
-"""`spectra data`: a look at a source of text."""
+"""`spectra data`: inspect a source of text."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ import typer
 if TYPE_CHECKING:
     from spectra_nsa.text.rows import RetrievalSet, TextSet
 
-app = typer.Typer(help="Look at data before training on it.", no_args_is_help=True)
-_WIDEST = 300  # characters of a value that are shown
+app = typer.Typer(help="Inspect data before training on it.", no_args_is_help=True)
+_MAX_WIDTH = 300  # characters of a value to show
 
 
 @app.callback()
 def data() -> None:
-    """Look at data before training on it."""
+    """Inspect data before training on it."""
 
 
 @app.command("preview")
 def preview_command(
-    source: Annotated[str, typer.Argument(help="A file, a folder, org/name:config:split, or python:stdlib.")],
-    columns: Annotated[str | None, typer.Option(help="What columns are: anchor=title,positive=body.")] = None,
-    split: Annotated[str | None, typer.Option(help="The split of a folder or a Hugging Face set.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Read at most so many rows.")] = 10_000,
-    rows: Annotated[int, typer.Option(min=0, help="Rows to show.")] = 5,
-    against: Annotated[str | None, typer.Option(help="An evaluation source or BEIR folder to look for in it.")] = None,
-    quarantine: Annotated[Path | None, typer.Option(help="Folder for the refused rows.")] = None,
+    source: Annotated[str, typer.Argument(help="A file, a folder, org/name:config:split or python:stdlib.")],
+    columns: Annotated[str | None, typer.Option(help="The roles of columns: anchor=title,positive=body.")] = None,
+    split: Annotated[str | None, typer.Option(help="The split of a folder or Hugging Face dataset.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The maximum number of rows to read.")] = 10_000,
+    rows: Annotated[int, typer.Option(min=0, help="The number of rows to show.")] = 5,
+    against: Annotated[
+        str | None, typer.Option(help="An evaluation source or BEIR folder to check for overlap.")
+    ] = None,
+    quarantine: Annotated[Path | None, typer.Option(help="A folder for the refused rows.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show what a source holds: rows, lengths, duplicates, refused rows, overlap with an evaluation set.
+    """Show the rows, lengths, duplicates and refused rows of a source, and its overlap with an evaluation set.
 
     Example: spectra data preview pairs.csv --columns anchor=title,positive=body --against beir/
     """
@@ -42,8 +44,8 @@ def preview_command(
 
     start = time.perf_counter()
     mapping = None if columns is None else parse_columns(columns)
-    found = load_source(source, columns=mapping, split=split, limit=limit, quarantine=quarantine)
-    facts = preview(found, rows=rows, against=None if against is None else _evaluation_set(against))
+    texts = load_source(source, columns=mapping, split=split, limit=limit, quarantine=quarantine)
+    facts = preview(texts, rows=rows, against=None if against is None else _evaluation_set(against))
     if as_json:
         print(json.dumps(_document(source, facts, time.perf_counter() - start), ensure_ascii=False))
     else:
@@ -76,7 +78,7 @@ def _show(source: str, facts: dict[str, Any], limit: int) -> None:
     from spectra_nsa.core.console import console
 
     out = console()
-    more = " (the limit; --limit reads more)" if facts["rows"] == limit else ""
+    more = " (the limit; raise --limit to read more)" if facts["rows"] == limit else ""
     out.print(f"[bold]{escape(source)}[/bold]: {facts['kind']}, {facts['rows']:,} rows{more}")
     for note in facts["notes"]:
         out.print(f"note: {escape(note)}")
@@ -105,7 +107,7 @@ def _show_lengths(facts: dict[str, Any]) -> None:
             repeated = f"{facts['duplicates']['columns'][name]:,}"
             table.add_row("" if index else name, unit, *numbers, "" if index else repeated)
     console().print(table)
-    console().print(f"rows that repeat an earlier one: {facts['duplicates']['rows']:,}")
+    console().print(f"rows that repeat an earlier row: {facts['duplicates']['rows']:,}")
 
 
 def _show_problems(facts: dict[str, Any]) -> None:
@@ -115,26 +117,26 @@ def _show_problems(facts: dict[str, Any]) -> None:
 
     if not facts["quarantined"]:
         return
-    where = facts["quarantine_file"]
-    saved = f", written to {escape(where)}" if where else " (--quarantine DIR writes them to a file)"
-    console().print(f"[yellow]{facts['quarantined']:,} refused[/yellow]{saved}; the first:")
+    path = facts["quarantine_file"]
+    saved = f", written to {escape(path)}" if path else " (write them to a file with --quarantine DIR)"
+    console().print(f"[yellow]{facts['quarantined']:,} refused[/yellow]{saved}. The first:")
     for problem in facts["problems"]:
         column = f", column {problem['column']}" if problem["column"] else ""
         console().print(f"  {escape(problem['file'])}:{problem['line']}{escape(column)}: {escape(problem['reason'])}")
 
 
-def _show_overlap(found: dict[str, Any]) -> None:
+def _show_overlap(overlap: dict[str, Any]) -> None:
     from rich.markup import escape
 
     from spectra_nsa.core.console import console
 
-    affected = f"{found['rows_affected']:,} of {found['rows']:,} rows"
-    console().print(f"overlap with {escape(found['against'])} (similarity ≥ {found['threshold']}): {affected}")
-    for column, counts in found["columns"].items():
-        example = f", such as: {escape(_short(counts['example'], 80))}" if counts["example"] else ""
-        console().print(f"  {escape(column)}: {counts['exact']:,} the same, {counts['near']:,} nearly{example}")
+    affected = f"{overlap['rows_affected']:,} of {overlap['rows']:,} rows"
+    console().print(f"overlap with {escape(overlap['against'])} (similarity ≥ {overlap['threshold']}): {affected}")
+    for column, counts in overlap["columns"].items():
+        example = f", for example: {escape(_short(counts['example'], 80))}" if counts["example"] else ""
+        console().print(f"  {escape(column)}: {counts['exact']:,} exact, {counts['near']:,} exact or near{example}")
 
 
-def _short(value: Any, width: int = _WIDEST) -> str:
+def _short(value: Any, width: int = _MAX_WIDTH) -> str:
     text = " ⏎ ".join(str(value).splitlines())
     return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,1 +1,1 @@
-"""Arrays in, numbers out: ranking, similarity, detection, intervals, the health of embeddings. No models here."""
+"""Metrics on arrays: ranking, similarity, detection, confidence intervals, health of embeddings. No models."""

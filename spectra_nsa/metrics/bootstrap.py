@@ -1,7 +1,7 @@
-"""Percentile bootstrap: how far a figure would move had other queries or pairs been drawn.
+"""Percentile bootstrap (Efron 1979): how much a figure varies with the sample of queries or pairs.
 
-From n units, n are drawn with replacement `resamples` times; the interval runs between the quantiles of the statistic
-over those draws. The seed is fixed: the same values give the same interval.
+A draw takes n of n units with replacement. The interval spans the quantiles of the statistic over `resamples` draws.
+The seed is fixed: the same values give the same interval.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 RESAMPLES = 2000
-_BLOCK = 4_000_000  # drawn values held at a time: bounds the memory at about 100 MB
+_BLOCK = 4_000_000  # drawn values at a time; limits memory to about 100 MB
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """a − b over the same units.
+    """The difference a − b over the same units.
 
     Attributes:
         value: the difference of the two figures.
         ci: its 95 % interval.
-        share_not_above: the share of resamples in which a − b ≤ 0: near 0, a is ahead for good; near 1, behind.
+        share_not_above: the fraction of resamples with a − b ≤ 0. Near 0, a is reliably better; near 1, worse.
         n: the number of units.
     """
 
@@ -37,7 +37,7 @@ class Difference:
 def mean_interval(
     values: np.ndarray, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """The interval of the mean of (N,) values; ``(nan, nan)`` when there are none."""
+    """Computes the interval of the mean of (N,) values; ``(nan, nan)`` if N = 0."""
     return _quantiles(mean_draws(values, resamples=resamples, seed=seed), level)
 
 
@@ -50,24 +50,27 @@ def correlation_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The interval of the correlation of two (N,) arrays; whole pairs (xᵢ, yᵢ) are drawn.
+    """Computes the interval of the correlation of two (N,) arrays. The units are the pairs (xᵢ, yᵢ).
 
     Args:
         x: (N,).
         y: (N,).
-        method: ``"spearman"`` (ranks are taken anew in every draw) or ``"pearson"``.
+        method: ``"spearman"`` (ranks are recomputed in each draw) or ``"pearson"``.
         level: the interval's coverage.
         resamples: the number of draws.
-        seed: of the draws.
+        seed: the seed of the draws.
 
     Returns:
-        (low, high); ``(nan, nan)`` when N < 2 or one side is constant. Draws that happen to be constant are left out.
+        (low, high); ``(nan, nan)`` if N < 2 or one side is constant. Draws in which a side is constant are dropped.
+
+    Raises:
+        ValueError: `method` is unknown.
     """
     return _quantiles(correlation_draws(x, y, method=method, resamples=resamples, seed=seed), level)
 
 
 def mean_draws(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """The means of (N,) values in each draw → (resamples,). The same N and seed draw the same rows."""
+    """Returns the mean of (N,) values in each draw: (resamples,). The same N and seed draw the same rows."""
     import numpy as np
 
     values = np.asarray(values, dtype=np.float64)
@@ -77,7 +80,7 @@ def mean_draws(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0)
 def correlation_draws(
     x: np.ndarray, y: np.ndarray, *, method: str = "spearman", resamples: int = RESAMPLES, seed: int = 0
 ) -> np.ndarray:
-    """The correlations of (N,) with (N,) in each draw of whole pairs → (resamples,); the same rows as `mean_draws`."""
+    """Returns the correlation of (N,) with (N,) in each draw: (resamples,). It draws the same rows as `mean_draws`."""
     import numpy as np
 
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
@@ -87,7 +90,7 @@ def correlation_draws(
 def paired_difference(
     a: np.ndarray, b: np.ndarray, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> Difference:
-    """mean(a) − mean(b) for two systems' values on the same N units: a unit is drawn for both at once."""
+    """Computes mean(a) − mean(b) for the values of two systems on the same N units. Both use the same draws."""
     import numpy as np
 
     gap = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
@@ -105,7 +108,7 @@ def paired_correlation_difference(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Difference:
-    """corr(a, gold) − corr(b, gold) for two systems' (N,) similarities of the same N pairs."""
+    """Computes corr(a, gold) − corr(b, gold) for the (N,) similarities of two systems on the same N pairs."""
     import numpy as np
 
     a, b, gold = (np.asarray(side, dtype=np.float64) for side in (a, b, gold))
@@ -118,7 +121,7 @@ def paired_correlation_difference(
 
 
 def _resampled(n: int, statistic: Callable[[np.ndarray], np.ndarray], resamples: int, seed: int) -> np.ndarray:
-    """`statistic` of (B, n) row numbers → (B,), in blocks, for all resamples; empty when n = 0."""
+    """Returns `statistic`, which maps (B, n) row numbers to (B,), for all resamples; empty if n = 0."""
     import numpy as np
 
     if n == 0:
@@ -130,14 +133,14 @@ def _resampled(n: int, statistic: Callable[[np.ndarray], np.ndarray], resamples:
 
 
 def _correlations(x: np.ndarray, y: np.ndarray, method: str) -> np.ndarray:
-    """Row-wise correlation of (B, N) with (B, N) → (B,); ``nan`` for a constant row."""
+    """Computes the row-wise correlation of (B, N) with (B, N): (B,), ``nan`` for a constant row."""
     import numpy as np
     from scipy import stats
 
     if method == "spearman":
         x, y = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
     elif method != "pearson":
-        raise ValueError(f"method is 'spearman' or 'pearson', not {method!r}.")
+        raise ValueError(f"method must be 'spearman' or 'pearson', not {method!r}.")
     x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
     scale = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
     product = (x * y).sum(axis=1)
@@ -155,7 +158,7 @@ def _quantiles(draws: np.ndarray, level: float) -> tuple[float, float]:
 
 
 def difference_of(value: float, draws: np.ndarray, level: float, n: int) -> Difference:
-    """A difference of n units with the interval of its draws; draws that are not finite are left out."""
+    """Returns a difference over n units with the interval of its draws. Draws that are not finite are dropped."""
     import numpy as np
 
     finite = draws[np.isfinite(draws)]

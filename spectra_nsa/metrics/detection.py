@@ -1,4 +1,4 @@
-"""Telling two groups apart by one score: AUROC, average precision, and the false alarms at a fixed hit rate."""
+"""Detection by one score: AUROC, average precision, and the false positive rate at a fixed true positive rate."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """P(score of a positive > score of a negative), ties counting ½: the area under the ROC curve.
+    """Computes P(score of a positive > score of a negative), with ties as ½: the area under the ROC curve.
 
     Args:
         positive: (N,) scores that should be large.
         negative: (M,) scores that should be small.
 
     Raises:
-        SpectraError: one side is empty.
+        SpectraError: one side has no scores.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -28,15 +28,15 @@ def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
 
 
 def false_positive_rate(positive: np.ndarray, negative: np.ndarray, *, true_positive_rate: float = 0.95) -> float:
-    """The smallest share of negatives at or above a threshold that keeps that share of the positives (``fpr95``).
+    """Computes the lowest false positive rate of a threshold with at least the given true positive rate (``fpr95``).
 
     Args:
         positive: (N,) scores that should be large.
         negative: (M,) scores that should be small.
-        true_positive_rate: the share of positives that must be kept.
+        true_positive_rate: the fraction of positives at or above the threshold.
 
     Raises:
-        SpectraError: one side is empty.
+        SpectraError: one side has no scores.
     """
     from sklearn.metrics import roc_curve
 
@@ -46,16 +46,16 @@ def false_positive_rate(positive: np.ndarray, negative: np.ndarray, *, true_posi
 
 
 def average_precision(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Σ_n (R_n − R_(n−1)) P_n over the thresholds: the area under precision and recall (AUPR), not interpolated.
+    """Computes Σ_n (R_n − R_(n−1)) P_n over the thresholds: the area under precision and recall (AUPR).
 
-    Unlike AUROC it depends on how many there are of each side, and on which of them is the positive one.
+    There is no interpolation. Unlike AUROC, it depends on the sizes of the two sides, and on which side is the positive one.
 
     Args:
         positive: (N,) scores that should be large.
         negative: (M,) scores that should be small.
 
     Raises:
-        SpectraError: one side is empty.
+        SpectraError: one side has no scores.
     """
     from sklearn.metrics import average_precision_score
 
@@ -72,18 +72,18 @@ def paired_auroc_difference(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Difference:
-    """AUROC of a − AUROC of b on the same texts: a text is drawn for both at once, each side from its own.
+    """Computes AUROC of a − AUROC of b on the same texts. Both use the same draws; each side is drawn separately.
 
     Args:
         a: (N,) scores of one system.
-        b: (N,) scores of the other, of the same texts.
-        positive: (N,) which texts should have large scores.
+        b: (N,) scores of the other system for the same texts.
+        positive: (N,) True for the texts that should have large scores.
         level: the interval's coverage.
         resamples: the number of draws.
-        seed: of the draws.
+        seed: the seed of the draws.
 
     Raises:
-        SpectraError: one side is empty.
+        SpectraError: one side has no scores.
     """
     import numpy as np
 
@@ -96,13 +96,13 @@ def paired_auroc_difference(
     draws = np.empty(resamples)
     for draw in range(resamples):
         drawn = [generator.choice(side, size=len(side)) for side in sides]
-        one, other = (_auroc_of_ranks(rank[drawn[0]], rank[drawn[1]]) for rank in ranks)
-        draws[draw] = one - other
+        drawn_a, drawn_b = (_auroc_of_ranks(rank[drawn[0]], rank[drawn[1]]) for rank in ranks)
+        draws[draw] = drawn_a - drawn_b
     return difference_of(first - second, draws, level, len(positive))
 
 
 def _auroc_of_ranks(positive: np.ndarray, negative: np.ndarray) -> float:
-    """`auroc` of whole numbers from 0, by counting: a draw of some thousands takes some 0.1 ms."""
+    """Computes `auroc` of nonnegative integers by counting, which takes about 0.1 ms for a few thousand."""
     import numpy as np
 
     size = int(max(positive.max(), negative.max())) + 1
@@ -116,6 +116,6 @@ def _joined(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.
 
     positive, negative = np.asarray(positive).ravel(), np.asarray(negative).ravel()
     if not len(positive) or not len(negative):
-        raise SpectraError("detection needs at least one score on each side.")
+        raise SpectraError("detection needs at least one score on each side (positive and negative).")
     labels = np.concatenate([np.ones(len(positive), dtype=int), np.zeros(len(negative), dtype=int)])
     return labels, np.concatenate([positive, negative])

@@ -1,4 +1,4 @@
-"""What a change is worth, from a few training seeds and many test items.
+"""The effect of a change, from a few training seeds and many test items.
 
 On seed s the change has the effect d_s = value(with it) − value(without it), both models trained from that seed and
 measured on the same n items (queries, pairs, texts). The effect is the mean d̄ over S seeds, and
@@ -6,13 +6,13 @@ measured on the same n items (queries, pairs, texts). The effect is the mean d̄
     SE² = V_items + V_seeds,    V_seeds = s² / S
 
 V_items is the variance of d̄ over bootstrap draws of the items: a draw takes the same items for both models and all
-seeds (Efron and Tibshirani 1993). s² is the variance of the d_s around their mean, pooled over the P changes that were
-measured on the same metric, since two or three seeds say little of one change alone:
+seeds (Efron and Tibshirani 1993). s² is the variance of the d_s around their mean, pooled over the P changes measured
+on the same metric, because two or three seeds say little about a single change:
 
     s² = Σ_p Σ_s (d_ps − d̄_p)² / (P (S − 1))
 
-It assumes that the changes' effects vary alike from seed to seed. All of them are differences to one reference, whose
-own seeds they share: two d_ps of one seed correlate by ½ where all models vary alike, and s² has not P (S − 1) but
+This assumes that the effects of all changes vary equally between seeds. All are differences from one reference and
+share its seeds: two d_ps of the same seed have correlation ½ if all models vary equally, so s² has not P (S − 1) but
 
     ν = 4 P (S − 1) / (P + 3)
 
@@ -22,7 +22,7 @@ is d̄ ± t SE with the degrees of freedom of Satterthwaite (1946),
     df = SE⁴ / (V_items² / (n − 1) + V_seeds² / ν)
 
 With d_s = δ + a_s + mean over items of (b_i + e_si), the variance of d̄ is σ_a²/S + σ_b²/n + σ_e²/(S n). V_items holds
-the last two, V_seeds the first and the last: σ_e²/(S n) is counted twice, so that intervals are a little too wide
+the last two, V_seeds the first and the last. σ_e²/(S n) is counted twice, so the intervals are slightly too wide
 rather than too narrow.
 """
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 LEVEL, POWER = 0.95, 0.80
-MOST_SEEDS = 200
+MAX_SEEDS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """with − without, in one metric.
+    """The difference with − without the change, in one metric.
 
     Attributes:
         value: d̄.
@@ -50,10 +50,10 @@ class Effect:
         seeds: the d_s.
         sd: the standard deviation of this change's own d_s; ``None`` for one seed.
         items_variance: V_items.
-        seeds_variance: V_seeds, from the pooled s²; 0 for one seed, which says nothing of other seeds.
+        seeds_variance: V_seeds, from the pooled s²; 0 for one seed, from which it cannot be estimated.
         df: the degrees of freedom.
-        p: two-sided, of no effect; 1 where nothing varies.
-        n: items.
+        p: the two-sided p-value of no effect; 1 if nothing varies.
+        n: the number of items.
     """
 
     value: float
@@ -74,15 +74,15 @@ class Effect:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """What the effects of one metric could have shown.
+    """The smallest effect that an experiment can detect in one metric.
 
     Attributes:
-        smallest: the effect that is found with a probability of 80 %: (t_.975 + t_.80) times the median SE (of one
-            change and three seeds 77 %, by the noncentral t).
-        target: a difference that one would like to see.
-        seeds: how many seeds would find `target`, V_items staying as it is; ``None`` where no number of them would
-            (or for one seed, from which nothing is known of others).
-        items: about how many items it would take at the least where seeds do not help; ``None`` elsewhere.
+        smallest: the effect detected with 80 % probability: (t_.975 + t_.80) times the median SE. For one change and
+            three seeds the probability is 77 %, by the noncentral t.
+        target: the difference one would like to detect.
+        seeds: the number of seeds that would detect `target` at the same V_items; ``None`` if no number would, or if
+            there is only one seed, from which the variance between seeds cannot be estimated.
+        items: the approximate minimum number of items, if more seeds cannot help; otherwise ``None``.
     """
 
     smallest: float
@@ -94,30 +94,30 @@ class Reach:
 def part_effects(
     differences: Mapping[str, Sequence[float]], draws: Mapping[str, np.ndarray], n: int, *, level: float = LEVEL
 ) -> dict[str, Effect]:
-    """The effect of each change, see above.
+    """Computes the effect of each change as described above.
 
     Args:
         differences: change → its S effects d_s.
-        draws: change → (R,) bootstrap draws of its d̄; those that are not finite are left out.
-        n: items.
-        level: the intervals' coverage.
+        draws: change → (R,) bootstrap draws of its d̄; draws that are not finite are dropped.
+        n: the number of items.
+        level: the coverage of the intervals.
     """
     import numpy as np
 
     pooled = pooled_variance(differences)
-    found = {}
+    effects = {}
     for name, values in differences.items():
         count = len(values)
         kept = draws[name][np.isfinite(draws[name])]
         items = float(kept.var(ddof=1)) if len(kept) > 1 else 0.0
         seeds = pooled / count if pooled is not None else 0.0
         df = _satterthwaite(items, n - 1, seeds, _pooled_df(len(differences), count))
-        found[name] = _effect(values, items, seeds, df, n, level)
-    return found
+        effects[name] = _effect(values, items, seeds, df, n, level)
+    return effects
 
 
 def pooled_variance(differences: Mapping[str, Sequence[float]]) -> float | None:
-    """s², pooled over all changes; ``None`` for one seed."""
+    """Computes s², pooled over all changes; ``None`` for one seed."""
     import numpy as np
 
     table = np.asarray(list(differences.values()), dtype=np.float64)
@@ -127,57 +127,57 @@ def pooled_variance(differences: Mapping[str, Sequence[float]]) -> float | None:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p-values adjusted so that the chance of any false finding among all is at most the level (Holm 1979)."""
-    order = sorted(range(len(values)), key=lambda at: values[at])
+    """Adjusts p-values so that the probability of any false positive among all is at most the level (Holm 1979)."""
+    order = sorted(range(len(values)), key=lambda index: values[index])
     adjusted, highest = [1.0] * len(values), 0.0
-    for place, at in enumerate(order):
-        highest = max(highest, min(1.0, values[at] * (len(values) - place)))
-        adjusted[at] = highest
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, values[index] * (len(values) - rank)))
+        adjusted[index] = highest
     return adjusted
 
 
 def reach(effects: Sequence[Effect], *, target: float = 0.005) -> Reach:
-    """What these effects of one metric, measured together, could have shown, and what it would take to see `target`."""
+    """Computes the smallest detectable effect in one metric, and what it takes to detect `target`."""
     import statistics
 
     count, parts = len(effects[0].seeds), len(effects)
-    items = statistics.median(one.items_variance for one in effects)
-    spread = statistics.median(one.seeds_variance for one in effects) * count
+    items = statistics.median(effect.items_variance for effect in effects)
+    spread = statistics.median(effect.seeds_variance for effect in effects) * count
     n = effects[0].n
     smallest = _detectable(items, n, spread, count, parts)
     needed = None
     if count > 1:
-        tried = range(2, MOST_SEEDS + 1)
-        needed = next((one for one in tried if _detectable(items, n, spread, one, parts) <= target), None)
-    alone = _detectable(items, n, 0.0, 2, parts)
-    most = math.ceil(n * (alone / target) ** 2) if alone > target else None
-    return Reach(smallest=smallest, target=target, seeds=needed, items=most)
+        tried = range(2, MAX_SEEDS + 1)
+        needed = next((seeds for seeds in tried if _detectable(items, n, spread, seeds, parts) <= target), None)
+    items_only = _detectable(items, n, 0.0, 2, parts)
+    needed_items = math.ceil(n * (items_only / target) ** 2) if items_only > target else None
+    return Reach(smallest=smallest, target=target, seeds=needed, items=needed_items)
 
 
 def _detectable(items: float, n: int, spread: float, seeds: int, parts: int) -> float:
     from scipy import stats
 
-    varies = spread / seeds
-    df = _satterthwaite(items, n - 1, varies, _pooled_df(parts, seeds))
+    seeds_variance = spread / seeds
+    df = _satterthwaite(items, n - 1, seeds_variance, _pooled_df(parts, seeds))
     factor = stats.t.ppf((1 + LEVEL) / 2, df) + stats.t.ppf(POWER, df)
-    return float(factor * math.sqrt(items + varies))
+    return float(factor * math.sqrt(items + seeds_variance))
 
 
 def _effect(values: Sequence[float], items: float, seeds: float, df: float, n: int, level: float) -> Effect:
     import numpy as np
     from scipy import stats
 
-    value, se = float(np.mean(values)), math.sqrt(items + seeds)
+    mean, se = float(np.mean(values)), math.sqrt(items + seeds)
     half = float(stats.t.ppf((1 + level) / 2, df)) * se
     return Effect(
-        value=value,
-        ci=(value - half, value + half),
-        seeds=tuple(float(one) for one in values),
+        value=mean,
+        ci=(mean - half, mean + half),
+        seeds=tuple(float(value) for value in values),
         sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
         items_variance=items,
         seeds_variance=seeds,
         df=df,
-        p=float(2 * stats.t.sf(abs(value) / se, df)) if se > 0 else 1.0,
+        p=float(2 * stats.t.sf(abs(mean) / se, df)) if se > 0 else 1.0,
         n=n,
     )
 
@@ -187,6 +187,6 @@ def _pooled_df(parts: int, seeds: int) -> float:
 
 
 def _satterthwaite(first: float, first_df: float, second: float, second_df: float) -> float:
-    """The degrees of freedom of a sum of two variances; at least 1."""
+    """Computes the degrees of freedom of a sum of two variances; at least 1."""
     spread = sum(value**2 / df for value, df in ((first, first_df), (second, second_df)) if value > 0 and df > 0)
     return max(1.0, (first + second) ** 2 / spread) if spread > 0 else max(1.0, first_df)

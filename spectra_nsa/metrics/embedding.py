@@ -1,4 +1,4 @@
-"""The health of a set of embeddings: are they finite, spread out, distinct?"""
+"""Statistics of a set of embeddings: finite values, spread, near duplicates."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ NEAR_DUPLICATE = 0.999
 def embedding_statistics(
     embeddings: np.ndarray, *, partners: np.ndarray | None = None, sample: int = SAMPLE, seed: int = 0
 ) -> dict[str, float]:
-    """What can be said of an (N, D) array without any judgement; unit rows u = x / ‖x‖, distinct pairs i ≠ j.
+    """Computes label-free statistics of an (N, D) array, with unit rows u = x / ‖x‖ and distinct pairs i ≠ j.
 
     ``mean_norm``            mean ‖x‖
-    ``mean_cosine``          mean uᵢ·uⱼ: near 0 when directions are spread, near 1 when all collapse into a cone
-    ``log_mean_square_cosine``  log mean (uᵢ·uⱼ)²: minus the Rényi-2 entropy of the linear kernel; −log D when isotropic
+    ``mean_cosine``          mean uᵢ·uⱼ: near 0 if directions are spread out, near 1 if all collapse into a cone
+    ``log_mean_square_cosine``  log mean (uᵢ·uⱼ)²: minus the Rényi-2 entropy of the linear kernel; −log D if isotropic
     ``uniformity``           log mean exp(−2 ‖uᵢ − uⱼ‖²): −4 at best (Wang & Isola 2020)
     ``effective_rank``       exp(−Σ pₖ log pₖ), pₖ = σₖ / Σσ over the singular values of u (RankMe): between 1 and D
-    ``near_duplicates``      the share of rows that have another with cosine above 0.999
-    ``non_finite``           the number of rows holding NaN or ±∞; the other figures leave them out
-    ``alignment``            mean ‖uᵢ − vᵢ‖² over given pairs, 0 at best
+    ``near_duplicates``      the fraction of rows that have another row with cosine above 0.999
+    ``non_finite``           the number of rows with NaN or ±∞; the other figures ignore them
+    ``alignment``            mean ‖uᵢ − vᵢ‖² over the given pairs, 0 at best
 
-    All but ``non_finite`` are taken on at most `sample` rows drawn without replacement: memory is sample² floats.
+    All except ``non_finite`` use at most `sample` rows, drawn without replacement. Memory is sample² floats.
 
     Args:
         embeddings: (N, D).
-        partners: (N, D), row i belonging to row i of `embeddings`; ``None``: no ``alignment``.
-        sample: the most rows to look at.
-        seed: of the draw.
+        partners: (N, D), where row i belongs to row i of `embeddings`; ``None`` skips ``alignment``.
+        sample: the maximum number of rows to use.
+        seed: the seed of the draw.
 
     Returns:
-        name → figure; those that need two rows are ``nan`` with fewer, and all but ``non_finite`` are with none.
+        name → figure. Figures of pairs are ``nan`` with fewer than two rows; with none, all except ``non_finite`` are.
 
     Raises:
         SpectraError: an array is not two-dimensional, or `partners` has another shape.
@@ -45,7 +45,9 @@ def embedding_statistics(
 
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2 or (partners is not None and np.shape(partners) != embeddings.shape):
-        raise SpectraError(f"embeddings are one (N, D) array (and partners of the same shape), not {embeddings.shape}.")
+        raise SpectraError(
+            f"embeddings must be an (N, D) array (and partners of the same shape), not {embeddings.shape}."
+        )
     finite = np.isfinite(embeddings).all(axis=1)
     usable = finite if partners is None else finite & np.isfinite(partners).all(axis=1)
     rows = np.flatnonzero(usable)
@@ -62,10 +64,10 @@ def embedding_statistics(
 
 
 def effective_rank(rows: np.ndarray) -> float:
-    """RankMe (Garrido et al. 2023): exp of the entropy of the normalised singular values of an (N, D) array.
+    """Computes RankMe (Garrido et al. 2023): exp of the entropy of the normalized singular values of an (N, D) array.
 
-    The paper adds ε = 1e-7 inside the logarithm; here zero values are dropped instead, which is its limit.
-    ``nan`` for an empty or all-zero array.
+    The paper adds ε = 1e-7 inside the logarithm; here zero values are dropped instead, which is the limit ε → 0.
+    Returns ``nan`` for an empty or all-zero array.
     """
     import numpy as np
 
@@ -78,7 +80,7 @@ def effective_rank(rows: np.ndarray) -> float:
 
 
 def _unit(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Norms (N,) and unit rows (N, D) in float64; a zero row stays zero."""
+    """Returns norms (N,) and unit rows (N, D) in float64. A zero row stays zero."""
     import numpy as np
 
     rows = rows.astype(np.float64)
@@ -87,7 +89,7 @@ def _unit(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pair_figures(unit: np.ndarray) -> dict[str, float]:
-    """The figures over distinct pairs of (N, D) unit rows."""
+    """Computes the figures over distinct pairs of (N, D) unit rows."""
     import numpy as np
 
     names = ("mean_cosine", "log_mean_square_cosine", "uniformity", "near_duplicates")

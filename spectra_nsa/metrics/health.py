@@ -1,4 +1,4 @@
-"""The health of a model in training, from one small sample: has anything collapsed, died or fallen together?"""
+"""The health of a model in training, from one small sample: collapsed vectors, unused anchors, dead bits."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from spectra_nsa.metrics.embedding import embedding_statistics
 if TYPE_CHECKING:
     import numpy as np
 
-DEAD_BIT = 0.01  # a bit that this share of the texts, or fewer, set otherwise than the rest
-_KEPT = ("mean_cosine", "uniformity", "alignment", "near_duplicates", "non_finite")
+DEAD_BIT = 0.01  # a bit is dead if at most this fraction of the texts differ from the rest
+_SHARED_FIGURES = ("mean_cosine", "uniformity", "alignment", "near_duplicates", "non_finite")
 
 
 def embedding_health(anchors_ND: np.ndarray, positives_ND: np.ndarray) -> dict[str, float]:
-    """How spread out the vectors of distinct texts are, and how near each lies to its partner.
+    """Computes how spread out the vectors of distinct texts are, and how close each is to its partner.
 
     ``rank``        effective rank (RankMe, Garrido et al. 2023)
-    ``rank_share``  the same over min(N, D), the most it can be
+    ``rank_share``  effective rank over its maximum, min(N, D)
     ``entropy``     von Neumann entropy, see `von_neumann_entropy`
     ``uniformity``, ``alignment``  Wang & Isola 2020
     ``mean_cosine``, ``near_duplicates``, ``non_finite``  see `embedding_statistics`
 
     Args:
-        anchors_ND: vectors of texts that are all different.
-        positives_ND: the partner of each.
+        anchors_ND: the vectors of distinct texts.
+        positives_ND: the vector of the partner of each text.
     """
     import numpy as np
 
-    found = embedding_statistics(anchors_ND, partners=positives_ND)
+    statistics = embedding_statistics(anchors_ND, partners=positives_ND)
     finite_ND = anchors_ND[np.isfinite(anchors_ND).all(axis=1)]
     figures = {
-        "rank": found["effective_rank"],
-        "rank_share": found["effective_rank"] / max(1, min(anchors_ND.shape)),
+        "rank": statistics["effective_rank"],
+        "rank_share": statistics["effective_rank"] / max(1, min(anchors_ND.shape)),
         "entropy": von_neumann_entropy(finite_ND),
     }
-    return figures | {name: found[name] for name in _KEPT}
+    return figures | {name: statistics[name] for name in _SHARED_FIGURES}
 
 
 def von_neumann_entropy(rows_ND: np.ndarray) -> float:
-    """−Σ λ log λ / log min(N, D), with λ the eigenvalues of the Gram matrix of the unit rows over N: in [0, 1].
+    """Computes −Σ λ log λ / log min(N, D), with λ the eigenvalues of the Gram matrix of the unit rows over N.
 
-    0 when all vectors point one way, 1 when every direction that N vectors can fill is filled alike. Unlike the
-    effective rank it weighs squared singular values, so weak directions count less. ``nan`` where min(N, D) < 2 or all
-    rows are zero.
+    It is in [0, 1]: 0 if all vectors point in one direction, and 1 if they are spread evenly over all directions that N
+    vectors can span. Unlike the effective rank it uses squared singular values, so weak directions count less. It is
+    ``nan`` if min(N, D) < 2 or all rows are zero.
     """
     import numpy as np
 
@@ -59,30 +59,30 @@ def von_neumann_entropy(rows_ND: np.ndarray) -> float:
 
 
 def anchor_health(cosines_NA: np.ndarray) -> dict[str, float]:
-    """How many of A anchors are at work on N texts.
+    """Computes how many of A anchors are used by N texts.
 
-    ``anchors_used``     the share of anchors that are the nearest of some text
-    ``anchors_entropy``  the entropy of how often each is, over log min(N, A): 1 when all are alike
+    ``anchors_used``     the fraction of anchors that are the nearest anchor of at least one text
+    ``anchors_entropy``  the entropy of the counts of nearest texts, over log min(N, A): 1 if all counts are equal
     """
     import numpy as np
 
     anchors = cosines_NA.shape[1]
     counts_A = np.bincount(cosines_NA.argmax(axis=1), minlength=anchors)
     shares = counts_A[counts_A > 0] / counts_A.sum()
-    most = np.log(min(cosines_NA.shape))
-    entropy = float(-(shares * np.log(shares)).sum() / most) if most > 0 else float("nan")
+    maximum = np.log(min(cosines_NA.shape))
+    entropy = float(-(shares * np.log(shares)).sum() / maximum) if maximum > 0 else float("nan")
     return {"anchors_used": float((counts_A > 0).mean()), "anchors_entropy": max(0.0, entropy)}
 
 
 def bit_health(codes_NB: np.ndarray) -> dict[str, float]:
-    """Whether the bits of packed (N, W / 8) codes say something, and each something of its own.
+    """Computes how informative and how independent the bits of packed (N, W / 8) codes are.
 
-    With p the share of texts that set a bit:
+    With p the fraction of texts that set a bit:
 
-    ``bits_balance``      mean of 1 − |2p − 1|: 1 when every bit halves the texts
-    ``bits_dead``         the share of bits with p or 1 − p at most 0.01; ``nan`` with fewer than 100 texts, of which a
-                          live bit may by chance miss all
-    ``bits_correlation``  mean |Pearson correlation| of distinct bits that vary at all; ``nan`` with fewer than two
+    ``bits_balance``      mean of 1 − |2p − 1|: 1 if every bit is set by half of the texts
+    ``bits_dead``         the fraction of bits with p or 1 − p at most 0.01; ``nan`` with fewer than 100 texts (too
+                          few to tell)
+    ``bits_correlation``  mean |Pearson correlation| of distinct bits that vary; ``nan`` with fewer than two such bits
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Nearest-neighbour classification: how well labels can be read off an embedding without training anything."""
+"""Nearest-neighbor classification: how well an embedding predicts labels without any training."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class KNNScores:
-    """Figures of one classification.
+    """The figures of one classification.
 
     Attributes:
-        accuracy: the share of test texts with the right label.
+        accuracy: the fraction of test texts with the correct label.
         macro_f1: F1 averaged over the labels that occur in the test set or among the predictions.
-        correct: (N_test,) float64, 1 where the label is right.
+        correct: (N_test,) float64, 1 if the label is correct.
         predicted: (N_test,) labels.
     """
 
@@ -32,14 +32,14 @@ class KNNScores:
 def knn_classification(
     train: np.ndarray, train_labels: Sequence[object], test: np.ndarray, test_labels: Sequence[object], *, k: int = 10
 ) -> KNNScores:
-    """Gives each test row the label with the largest Σ max(cos, 0) among its k nearest training rows by cosine.
+    """Assigns each test row the label with the largest Σ max(cos, 0) over its k nearest training rows by cosine.
 
     Args:
         train: (N, D).
-        train_labels: N labels; compared as text.
+        train_labels: N labels, compared as text.
         test: (M, D).
-        test_labels: M labels; one that the training rows lack counts as an error.
-        k: neighbours; at most N are used.
+        test_labels: M labels. A label that no training row has counts as an error.
+        k: the number of neighbors; at most N are used.
 
     Raises:
         SpectraError: there are no training or no test rows, or labels and rows differ in number.

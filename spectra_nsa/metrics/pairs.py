@@ -1,4 +1,4 @@
-"""The quick check on pairs: is an anchor closer to its own positive than to somebody else's?"""
+"""A quick check on pairs: whether an anchor is closer to its positive than to the positive of another pair."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PairCheck:
-    """Cosines of N pairs.
+    """The cosines of N pairs.
 
     Attributes:
         positive: (N,) cosine of each anchor with its positive.
-        negative: (N,) cosine of each anchor with another pair's positive.
-        closer: (N,) 1 where the own positive is closer, ½ on a tie, 0 otherwise.
-        auroc: of positive against negative cosines, over all pairs.
+        negative: (N,) cosine of each anchor with the positive of another pair.
+        closer: (N,) 1 if its own positive is closer, ½ for a tie, 0 otherwise.
+        auroc: the AUROC of positive against negative cosines over all pairs.
     """
 
     positive: np.ndarray
@@ -32,11 +32,14 @@ class PairCheck:
 
 
 def draw_negatives(keys: Sequence[Hashable], *, seed: int = 0) -> np.ndarray:
-    """For each row another row with another key: (N,) row numbers, −1 where no such row was found.
+    """Draws for each row a row with a different key.
 
     Args:
-        keys: N keys, such as the positives' texts: a row whose positive reads the same is no negative.
-        seed: of the draw. A draw that hits the same key is repeated, up to 20 times.
+        keys: N keys, such as the texts of the positives: a row with the same positive is not a negative.
+        seed: the seed of the draw. A draw with the same key is repeated, up to 20 times.
+
+    Returns:
+        (N,) row numbers, −1 if no row was found.
     """
     import numpy as np
 
@@ -58,14 +61,14 @@ def draw_negatives(keys: Sequence[Hashable], *, seed: int = 0) -> np.ndarray:
 def pair_check(
     anchors: np.ndarray, positives: np.ndarray, *, negatives: np.ndarray | None = None, seed: int = 0
 ) -> PairCheck:
-    """Compares each anchor's cosine with its positive and with a random other pair's positive.
+    """Compares the cosine of each anchor with its positive and with the positive of another pair.
 
     Args:
         anchors: (N, D).
         positives: (N, D).
-        negatives: (N,) the row of `positives` to compare with, −1 = none (the pair is left out), as from
-            `draw_negatives`; ``None`` draws any other row.
-        seed: of that draw.
+        negatives: (N,) the row of `positives` to compare with, as from `draw_negatives`; −1 skips the pair. ``None``
+            draws any other row.
+        seed: the seed of that draw.
 
     Raises:
         SpectraError: there are fewer than two pairs, or no pair has a negative.
@@ -75,7 +78,7 @@ def pair_check(
     rows = draw_negatives(range(len(anchors)), seed=seed) if negatives is None else np.asarray(negatives)
     usable = rows >= 0
     if len(anchors) < 2 or not usable.any():
-        raise SpectraError("the check of pairs needs at least two pairs with different positives.")
+        raise SpectraError("the pair check needs at least two pairs with different positives.")
     positive = cosine_pairs(anchors[usable], positives[usable])
     negative = cosine_pairs(anchors[usable], positives[rows[usable]])
     closer = (positive > negative) + 0.5 * (positive == negative)

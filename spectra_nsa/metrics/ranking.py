@@ -1,4 +1,4 @@
-"""Ranking metrics, one value a query, computed by ir_measures."""
+"""Ranking metrics with one value per query, computed by ir_measures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spectra_nsa.core.errors import unknown_name
 if TYPE_CHECKING:
     import numpy as np
 
-# Our name → ir_measures' own.
+# Our name → the name in ir_measures.
 _MEASURES = {
     "ndcg@10": "nDCG@10",
     "mrr": "RR",
@@ -27,7 +27,7 @@ RANKING_METRICS = tuple(_MEASURES)
 
 
 def judged_queries(qrels: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """The queries that have at least one relevant document (a judgement above 0), in the order of `qrels`."""
+    """Returns the queries with at least one relevant document (a judgment above 0), in the order of `qrels`."""
     return [query for query, judged in qrels.items() if any(grade > 0 for grade in judged.values())]
 
 
@@ -36,27 +36,27 @@ def ranking_metrics(
     qrels: Mapping[str, Mapping[str, int]],
     metrics: Sequence[str] = RANKING_METRICS,
 ) -> dict[str, np.ndarray]:
-    """Each metric's value for each judged query.
+    """Computes each metric for each judged query.
 
     For a ranking d₁, d₂, … with grades g(d), R relevant documents (g > 0) and the ideal order d*:
     DCG@k = Σ_{i ≤ k} g(dᵢ) / log₂(i + 1) (linear gain, as in trec_eval) and nDCG@k = DCG@k / DCG*@k;
     MRR = 1 / (rank of the first relevant document); Recall@k = relevant in the first k / R (with one relevant document,
     Recall@1 is success at 1); Precision@k = relevant in the first k / k; MAP's per-query value =
-    1/R · Σ over relevant documents of Precision at their rank. What `run` leaves out counts as not found.
+    1/R · Σ over relevant documents of Precision at their rank. Documents missing from `run` count as not found.
 
-    Equal scores are ordered by document id, so that the figures do not depend on the order of a dictionary.
+    Equal scores are ordered by document id, so the figures do not depend on the order of a dictionary.
 
     Args:
         run: query → document → score, larger = better.
         qrels: query → document → grade; 0 = not relevant.
-        metrics: names out of `RANKING_METRICS`.
+        metrics: names from `RANKING_METRICS`.
 
     Returns:
-        metric → (Q,) float64, in the order of `judged_queries(qrels)`. A query without results counts 0;
-        a query without a relevant document is left out, as its metrics are undefined.
+        metric → (Q,) float64, in the order of `judged_queries(qrels)`. A query without results has the value 0.
+        A query without a relevant document is skipped, because its metrics are undefined.
 
     Raises:
-        UsageError: a metric is not known.
+        UsageError: a metric is unknown.
     """
     import ir_measures
     import numpy as np
@@ -78,6 +78,6 @@ def ranking_metrics(
 
 
 def _strict_order(scores: Mapping[str, float]) -> dict[str, float]:
-    """The same order as distinct scores: score falling, then id rising. Providers break ties each in its own way."""
+    """Returns distinct scores in the order of descending score, then ascending id. Backends break ties differently."""
     order: list[Any] = sorted(scores, key=lambda document: (-scores[document], document))
     return {document: float(len(order) - position) for position, document in enumerate(order)}

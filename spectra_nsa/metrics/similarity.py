@@ -1,4 +1,4 @@
-"""How well similarities follow graded judgements."""
+"""Cosine similarity, and its correlation with graded judgments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def cosine_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """cos(aᵢ, bᵢ) row by row: (N, D), (N, D) → (N,) float64. A zero row has cosine 0 with everything."""
+    """Computes cos(aᵢ, bᵢ) for each row: (N, D), (N, D) → (N,) float64. A zero row has cosine 0 with everything."""
     import numpy as np
 
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
@@ -20,10 +20,10 @@ def cosine_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
-    """Pearson's r = cov(x, y) / (σ_x σ_y) of two (N,) arrays.
+    """Computes Pearson's r = cov(x, y) / (σ_x σ_y) of two (N,) arrays.
 
     Returns:
-        r, or ``nan`` where it is undefined: one side is constant (σ = 0), holds a non-finite value, or N < 2.
+        r; ``nan`` if one side is constant (σ = 0) or contains NaN or infinity, or if N < 2.
 
     Raises:
         SpectraError: the arrays differ in length.
@@ -35,10 +35,10 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's ρ = Pearson's r of the ranks (equal values share their mean rank) of two (N,) arrays.
+    """Computes Spearman's ρ = Pearson's r of the ranks (equal values share their mean rank) of two (N,) arrays.
 
     Returns:
-        ρ, or ``nan`` where it is undefined: one side is constant, holds a non-finite value, or N < 2.
+        ρ; ``nan`` if one side is constant or contains NaN or infinity, or if N < 2.
 
     Raises:
         SpectraError: the arrays differ in length.
@@ -54,7 +54,7 @@ def _checked(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     x, y = np.asarray(x, dtype=np.float64).ravel(), np.asarray(y, dtype=np.float64).ravel()
     if len(x) != len(y):
-        raise SpectraError(f"a correlation needs two arrays of one length, not {len(x)} and {len(y)}.")
+        raise SpectraError(f"a correlation needs two arrays of equal length, not {len(x)} and {len(y)}.")
     return x, y
 
 

@@ -12,7 +12,7 @@ from spectra_nsa.cli.main import main
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Runs the command; gives back exit status, standard output and standard error."""
+    """Returns a function that runs the command and returns exit status, standard output and standard error."""
 
     def _run(*arguments):
         monkeypatch.setattr(sys, "argv", ["spectra", "data", "preview", *map(str, arguments)])
@@ -45,7 +45,7 @@ def test_json(run, pairs, tmp_path):
     assert (tmp_path / "q").is_dir()
 
 
-def test_tables_for_people(run, pairs):
+def test_readable_output(run, pairs):
     code, out, _ = run(pairs, "--rows", "1")
     assert code == 0
     out = " ".join(out.split())  # a long path breaks the line

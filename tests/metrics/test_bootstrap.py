@@ -14,7 +14,7 @@ from spectra_nsa.metrics.bootstrap import (
 )
 
 
-def test_mean_interval_agrees_with_the_normal_one() -> None:
+def test_mean_interval_agrees_with_the_normal_interval() -> None:
     values = np.random.default_rng(0).normal(2.0, 3.0, size=1000)
     low, high = mean_interval(values)
     half = 1.96 * values.std(ddof=1) / math.sqrt(1000)
@@ -49,7 +49,7 @@ def test_empty_and_constant() -> None:
     assert all(map(math.isnan, correlation_interval(np.ones(5), np.arange(5.0))))
 
 
-def test_pearson_interval_agrees_with_fishers() -> None:
+def test_pearson_interval_agrees_with_the_fisher_interval() -> None:
     rng = np.random.default_rng(4)
     x = rng.normal(size=800)
     y = 0.8 * x + 0.6 * rng.normal(size=800)
@@ -61,7 +61,7 @@ def test_pearson_interval_agrees_with_fishers() -> None:
         correlation_interval(x, y, method="kendall")
 
 
-def test_pairing_sees_a_small_steady_gain_that_separate_intervals_miss() -> None:
+def test_pairing_detects_a_small_steady_gain_that_separate_intervals_miss() -> None:
     rng = np.random.default_rng(5)
     base = rng.random(300)
     better = base + 0.02 + 0.02 * rng.normal(size=300)

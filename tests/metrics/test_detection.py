@@ -41,16 +41,16 @@ def test_one_empty_side() -> None:
 @given(scores, scores)
 def test_average_precision_sums_precision_over_steps_of_recall(positive: list[int], negative: list[int]) -> None:
     p, n = np.array(positive), np.array(negative)
-    wanted, before = 0.0, 0.0
+    expected, previous = 0.0, 0.0
     for cut in sorted({*positive, *negative}, reverse=True):
         recall = (p >= cut).mean()
         precision = (p >= cut).sum() / ((p >= cut).sum() + (n >= cut).sum())
-        wanted, before = wanted + (recall - before) * precision, recall
-    assert average_precision(p, n) == pytest.approx(wanted)
+        expected, previous = expected + (recall - previous) * precision, recall
+    assert average_precision(p, n) == pytest.approx(expected)
 
 
 def delong(a: np.ndarray, b: np.ndarray, positive: np.ndarray) -> float:
-    """The standard error of a difference of AUROCs (DeLong et al. 1988), from every pair of texts."""
+    """Computes the standard error of a difference of AUROCs (DeLong et al. 1988), from every pair of texts."""
     wins = [
         (s[positive][:, None] > s[~positive]) + 0.5 * (s[positive][:, None] == s[~positive]).astype(float)
         for s in (a, b)
@@ -73,7 +73,7 @@ def test_paired_difference_agrees_with_delong() -> None:
     assert found.n == 700
 
 
-def test_paired_difference_of_a_system_with_itself_is_none() -> None:
+def test_paired_difference_of_a_system_with_itself_is_zero() -> None:
     a = np.random.default_rng(1).normal(size=60)
     found = paired_auroc_difference(a, 3 * a + 1, np.arange(60) < 20, resamples=50)
     assert found.value == 0 and found.ci == (0, 0) and found.share_not_above == 1

@@ -1,4 +1,4 @@
-"""Effects over seeds and items: coverage by simulation, and each formula against its own source."""
+"""Effects over seeds and items: coverage in simulations, and each formula compared with its source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ ITEMS, SEEDS, DRAWS = 120, 3, 150
 
 
 def experiment(generator: np.random.Generator, truth: list[float]) -> np.ndarray:
-    """(1 + parts, seeds, items) values: item, seed and model × item noise, and what is left; the first is without."""
+    """Simulates (1 + parts, seeds, items) values with item, seed, model × item and residual noise.
+
+    The first model is the reference.
+    """
     models = len(truth) + 1
     mean = np.array([0.0, *truth])[:, None, None]
     item = generator.normal(0, 0.30, ITEMS)[None, None]
@@ -23,67 +26,67 @@ def experiment(generator: np.random.Generator, truth: list[float]) -> np.ndarray
 
 
 def inputs(values: np.ndarray) -> tuple[dict[str, list[float]], dict[str, np.ndarray]]:
-    """The effects on each seed and the draws, of each model against the first."""
+    """Returns the effects on each seed and the draws, of each model against the reference."""
     means = values.mean(axis=2)
-    draws = np.array([[mean_draws(one, resamples=DRAWS) for one in model] for model in values]).mean(axis=1)
-    names = [f"part{at}" for at in range(1, len(values))]
+    draws = np.array([[mean_draws(seed, resamples=DRAWS) for seed in model] for model in values]).mean(axis=1)
+    names = [f"part{i}" for i in range(1, len(values))]
     return (
-        {name: list(means[at] - means[0]) for at, name in enumerate(names, 1)},
-        {name: draws[at] - draws[0] for at, name in enumerate(names, 1)},
+        {name: list(means[i] - means[0]) for i, name in enumerate(names, 1)},
+        {name: draws[i] - draws[0] for i, name in enumerate(names, 1)},
     )
 
 
-def test_about_95_of_100_intervals_hold_the_truth_and_fewer_would_without_the_seeds() -> None:
+def test_about_95_percent_of_intervals_cover_the_truth_and_fewer_would_without_seed_variance() -> None:
     generator, truth = np.random.default_rng(0), [0.0, 0.01, -0.02]
-    held = blind = total = 0
+    covered = covered_by_items = total = 0
     for _ in range(250):
         differences, draws = inputs(experiment(generator, truth))
         effects = part_effects(differences, draws, ITEMS)
-        for one, true in zip(effects.values(), truth, strict=True):
+        for effect, true in zip(effects.values(), truth, strict=True):
             total += 1
-            held += one.ci[0] <= true <= one.ci[1]
-            half = 1.96 * one.items_variance**0.5
-            blind += abs(one.value - true) <= half
-    assert 0.935 <= held / total <= 0.985
-    assert blind / total < 0.90, "the seeds' noise must matter here, or the test shows nothing"
+            covered += effect.ci[0] <= true <= effect.ci[1]
+            half = 1.96 * effect.items_variance**0.5
+            covered_by_items += abs(effect.value - true) <= half
+    assert 0.935 <= covered / total <= 0.985
+    assert covered_by_items / total < 0.90, "the test needs a simulation in which seed noise matters"
 
 
 def test_degrees_of_freedom_of_the_pooled_variance() -> None:
     """ν = 2 E[s²]² / Var[s²], in a simulation with one reference for all parts."""
     generator, parts = np.random.default_rng(1), 5
     noise = generator.normal(size=(20_000, parts + 1, SEEDS))
-    found = np.array([pooled_variance(dict(enumerate(one[1:] - one[0]))) for one in noise[:4000]])
+    variances = np.array([pooled_variance(dict(enumerate(run[1:] - run[0]))) for run in noise[:4000]])
     expected = 4 * parts * (SEEDS - 1) / (parts + 3)
-    assert 2 * found.mean() ** 2 / found.var() == pytest.approx(expected, rel=0.1)
+    assert 2 * variances.mean() ** 2 / variances.var() == pytest.approx(expected, rel=0.1)
 
 
 def test_one_part_without_item_noise_is_the_paired_t_test() -> None:
     values = [0.013, 0.021, 0.017, 0.008]
-    (one,) = part_effects({"part": values}, {"part": np.full(50, np.mean(values))}, 100).values()
+    (effect,) = part_effects({"part": values}, {"part": np.full(50, np.mean(values))}, 100).values()
     reference = stats.ttest_1samp(values, 0)
     interval = reference.confidence_interval(0.95)
-    assert one.p == pytest.approx(reference.pvalue)
-    assert one.ci == pytest.approx((interval.low, interval.high))
-    assert one.df == pytest.approx(3) and one.sd == pytest.approx(np.std(values, ddof=1))
+    assert effect.p == pytest.approx(reference.pvalue)
+    assert effect.ci == pytest.approx((interval.low, interval.high))
+    assert effect.df == pytest.approx(3) and effect.sd == pytest.approx(np.std(values, ddof=1))
 
 
-def test_one_seed_has_the_item_interval_alone() -> None:
+def test_one_seed_has_only_the_item_interval() -> None:
     gap = np.random.default_rng(2).normal(0.02, 0.1, 400)
-    (one,) = part_effects({"part": [gap.mean()]}, {"part": mean_draws(gap)}, len(gap)).values()
-    assert one.seeds_variance == 0 and one.sd is None
-    assert one.se == pytest.approx(gap.std() / np.sqrt(len(gap)), rel=0.05)
-    assert reach([one]).seeds is None
+    (effect,) = part_effects({"part": [gap.mean()]}, {"part": mean_draws(gap)}, len(gap)).values()
+    assert effect.seeds_variance == 0 and effect.sd is None
+    assert effect.se == pytest.approx(gap.std() / np.sqrt(len(gap)), rel=0.05)
+    assert reach([effect]).seeds is None
 
 
-def test_what_never_varies_is_no_finding() -> None:
-    (one,) = part_effects({"part": [0.0, 0.0]}, {"part": np.zeros(20)}, 10).values()
-    assert one.ci == (0, 0) and one.p == 1
+def test_a_constant_difference_of_zero_is_not_significant() -> None:
+    (effect,) = part_effects({"part": [0.0, 0.0]}, {"part": np.zeros(20)}, 10).values()
+    assert effect.ci == (0, 0) and effect.p == 1
 
 
-def test_draws_that_are_not_numbers_are_left_out() -> None:
+def test_draws_that_are_not_finite_are_dropped() -> None:
     draws = np.array([0.1, np.nan, 0.3])
-    (one,) = part_effects({"part": [0.2]}, {"part": draws}, 3).values()
-    assert one.items_variance == pytest.approx(np.var([0.1, 0.3], ddof=1))
+    (effect,) = part_effects({"part": [0.2]}, {"part": draws}, 3).values()
+    assert effect.items_variance == pytest.approx(np.var([0.1, 0.3], ddof=1))
 
 
 def test_holm() -> None:
@@ -91,15 +94,15 @@ def test_holm() -> None:
     assert holm([]) == [] and holm([0.9, 0.8]) == [1.0, 1.0]
 
 
-def test_the_smallest_detectable_effect_is_found_four_times_in_five() -> None:
+def test_the_smallest_detectable_effect_is_detected_four_times_in_five() -> None:
     generator, parts = np.random.default_rng(3), 5
     none = [list(part_effects(*inputs(experiment(generator, [0.0] * parts)), ITEMS).values()) for _ in range(60)]
     size = float(np.mean([reach(effects).smallest for effects in none]))
     tried = [part_effects(*inputs(experiment(generator, [size] * parts)), ITEMS).values() for _ in range(60)]
-    assert 0.7 < np.mean([one.p < 0.05 for effects in tried for one in effects]) < 0.9
+    assert 0.7 < np.mean([effect.p < 0.05 for effects in tried for effect in effects]) < 0.9
 
 
-def test_more_seeds_reach_further_until_the_items_stop_them() -> None:
+def test_more_seeds_detect_smaller_effects_until_the_items_limit_them() -> None:
     generator = np.random.default_rng(4)
     values = experiment(generator, [0.0, 0.0])
     effects = list(part_effects(*inputs(values), ITEMS).values())
@@ -108,7 +111,7 @@ def test_more_seeds_reach_further_until_the_items_stop_them() -> None:
     assert far.seeds is None and far.items is not None and far.items > ITEMS
 
 
-def test_correlations_are_drawn_on_the_rows_of_the_means() -> None:
+def test_correlations_use_the_same_draws_as_means() -> None:
     generator = np.random.default_rng(5)
     x, y = generator.normal(size=(2, 50))
     rows = np.random.default_rng(0).integers(0, 50, size=(7, 50))

@@ -31,7 +31,7 @@ def test_isotropic_rows() -> None:
     assert got["near_duplicates"] == 0
 
 
-def test_collapse_shows() -> None:
+def test_collapse_is_visible() -> None:
     got = embedding_statistics(np.tile(np.array([[1.0, 2.0, 3.0]]), (10, 1)))
     assert got["mean_cosine"] == pytest.approx(1)
     assert got["effective_rank"] == pytest.approx(1)
@@ -44,7 +44,7 @@ def test_effective_rank_of_equal_directions() -> None:
     assert math.isnan(effective_rank(np.zeros((0, 3))))
 
 
-def test_non_finite_rows_are_counted_and_left_out() -> None:
+def test_non_finite_rows_are_counted_and_ignored() -> None:
     x = np.eye(4)
     x[1, 0], x[2, 2] = np.nan, np.inf
     got = embedding_statistics(x)

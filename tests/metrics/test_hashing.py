@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from spectra_nsa.metrics.hashing import candidate_places, candidate_recall
+from spectra_nsa.metrics.hashing import candidate_ranks, candidate_recall
 
 
-def test_places_are_those_of_a_stable_sort() -> None:
+def test_ranks_are_those_of_a_stable_sort() -> None:
     generator = np.random.default_rng(0)
     scores = generator.integers(0, 6, (300, 40)).astype(np.float32)  # many ties, more queries than a block
     wanted = generator.permuted(np.tile(np.arange(40), (300, 1)), axis=1)[:, :5]
     order = np.argsort(-scores, axis=1, kind="stable")
     expected = [[list(row).index(document) for document in ids] for row, ids in zip(order, wanted, strict=True)]
-    assert np.array_equal(candidate_places(wanted, scores), expected)
+    assert np.array_equal(candidate_ranks(wanted, scores), expected)
 
 
 def test_recall_by_hand() -> None:

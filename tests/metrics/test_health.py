@@ -6,7 +6,7 @@ import pytest
 from spectra_nsa.metrics.health import anchor_health, bit_health, embedding_health, von_neumann_entropy
 
 
-def test_entropy_of_what_is_known() -> None:
+def test_entropy_of_known_cases() -> None:
     assert von_neumann_entropy(np.eye(6)) == pytest.approx(1.0)
     assert von_neumann_entropy(np.ones((6, 4))) == pytest.approx(0.0, abs=1e-9)
     two = np.repeat(np.eye(4)[:2], 8, axis=0) * 3.0  # two directions of four, length does not count
@@ -14,22 +14,22 @@ def test_entropy_of_what_is_known() -> None:
     assert np.isnan(von_neumann_entropy(np.ones((1, 4)))) and np.isnan(von_neumann_entropy(np.zeros((3, 4))))
 
 
-def test_entropy_against_the_eigenvalues_of_the_density_matrix() -> None:
+def test_entropy_agrees_with_the_eigenvalues_of_the_density_matrix() -> None:
     rows = np.random.default_rng(0).normal(size=(20, 7))
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     values = np.linalg.eigvalsh(unit.T @ unit / len(unit))
     assert von_neumann_entropy(rows) == pytest.approx(-(values * np.log(values)).sum() / np.log(7))
 
 
-def test_collapse_shows() -> None:
+def test_collapse_is_visible() -> None:
     rng = np.random.default_rng(0)
     spread = rng.normal(size=(64, 32))
     cone = np.ones(32) + 0.01 * rng.normal(size=(64, 32))
-    well, ill = embedding_health(spread, spread + 0.1), embedding_health(cone, cone)
-    assert well["rank_share"] > 0.8 and ill["rank_share"] < 0.3
-    assert well["mean_cosine"] < 0.1 and ill["mean_cosine"] > 0.99
-    assert well["near_duplicates"] == 0 and ill["near_duplicates"] == 1
-    assert ill["alignment"] == pytest.approx(0, abs=1e-9) and well["alignment"] > 0
+    healthy, collapsed = embedding_health(spread, spread + 0.1), embedding_health(cone, cone)
+    assert healthy["rank_share"] > 0.8 and collapsed["rank_share"] < 0.3
+    assert healthy["mean_cosine"] < 0.1 and collapsed["mean_cosine"] > 0.99
+    assert healthy["near_duplicates"] == 0 and collapsed["near_duplicates"] == 1
+    assert collapsed["alignment"] == pytest.approx(0, abs=1e-9) and healthy["alignment"] > 0
 
 
 def test_anchors() -> None:

@@ -19,7 +19,7 @@ def test_worked_example() -> None:
     np.testing.assert_array_equal(scores.correct, [1, 1, 0])
 
 
-def test_weights_let_two_near_ones_beat_three_far_ones() -> None:
+def test_two_near_neighbors_outweigh_three_distant_ones() -> None:
     angles = np.deg2rad([5, 8, 75, 76, 77])
     train = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     scores = knn_classification(train, ["near", "near", "far", "far", "far"], np.array([[1.0, 0.0]]), ["near"], k=5)

@@ -12,7 +12,7 @@ from sklearn.metrics import ndcg_score
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.metrics.ranking import RANKING_METRICS, judged_queries, ranking_metrics
 
-# q1 finds its two relevant documents at ranks 2 and 4 of 4; q2 finds its one at rank 1; q3 finds nothing.
+# q1 has its two relevant documents at ranks 2 and 4 of 4, q2 its only one at rank 1; q3 has no results.
 RUN = {"q1": {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}, "q2": {"b": 1.0, "a": 0.5}, "q3": {}}
 QRELS = {"q1": {"b": 1, "d": 1, "a": 0}, "q2": {"b": 1}, "q3": {"a": 1}, "unjudged": {"a": 0}}
 
@@ -49,7 +49,7 @@ def test_ndcg_agrees_with_sklearn(grades: list[int], random: object) -> None:
     assert got == pytest.approx(ndcg_score([grades], [scores], k=10), abs=1e-6)
 
 
-def test_ties_follow_the_id_in_every_metric_and_not_the_dictionary() -> None:
+def test_ties_follow_the_id_in_every_metric() -> None:
     for order in (["a", "b", "c"], ["c", "b", "a"]):
         got = ranking_metrics({"q": dict.fromkeys(order, 1.0)}, {"q": {"b": 1}})
         assert got["mrr"][0] == got["mrr@10"][0] == got["map"][0] == pytest.approx(0.5)
@@ -65,7 +65,7 @@ def test_unknown_metric_names_the_nearest() -> None:
         ranking_metrics(RUN, QRELS, ["ndgc@10"])
 
 
-def test_nothing_judged_gives_empty_arrays() -> None:
+def test_no_judgments_give_empty_arrays() -> None:
     assert all(len(values) == 0 for values in ranking_metrics(RUN, {}).values())
 
 
