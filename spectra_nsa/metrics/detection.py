@@ -48,7 +48,7 @@ def false_positive_rate(positive: np.ndarray, negative: np.ndarray, *, true_posi
 def average_precision(positive: np.ndarray, negative: np.ndarray) -> float:
     """Computes Σ_n (R_n − R_(n−1)) P_n over the thresholds: the area under precision and recall (AUPR).
 
-    There is no interpolation. Unlike AUROC, it depends on the sizes of the two sides, and on which side is the positive one.
+    It is not interpolated. Unlike AUROC, it depends on the sizes of the two sides and on which side is positive.
 
     Args:
         positive: (N,) scores that should be large.
