@@ -79,7 +79,7 @@ class Rules:
             raise UsageError(f"--margin must not be negative, got {self.margin:g}.")
         if self.max_score is not None and self.min_score is not None and self.max_score < self.min_score:
             raise UsageError(
-                f"--max-score {self.max_score:g} is below --min-score {self.min_score:g}: no score can satisfy both."
+                f"--max-score {self.max_score:g} is below --min-score {self.min_score:g}: no score lies between them."
             )
         if self.judge_ratio <= 0:
             raise UsageError(f"--judge-ratio must be above 0, not {self.judge_ratio:g}.")

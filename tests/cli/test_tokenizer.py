@@ -60,6 +60,6 @@ def test_refused_rows_are_told_of(corpus: str, tmp_path: Path, minilm: Path) -> 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SpectraError, match="holds no text"):
+    with pytest.raises(SpectraError, match="contains no text"):
         spectra("train", str(tmp_path / "a.txt"), "-o", str(tmp_path / "own"))
     assert not (tmp_path / "own").exists()

@@ -70,7 +70,7 @@ def test_what_is_refused_is_said_and_returned(corpus: Path, tmp_path: Path) -> N
     assert [(one["file"], one["line"]) for one in facts["problems"]] == [(str(broken), 2), (str(odd), 3)]
     notes = [*facts["notes"], *report["notes"]]
     assert len(notes) == 3 and [f"note: {note}" for note in notes] == [line for line in said if "broken" in line]
-    assert f"the first {odd}:3, column 'text': empty" in report["notes"][0]
+    assert f"the first is {odd}:3, column 'text': empty" in report["notes"][0]
 
 
 def test_columns_may_be_those_of_the_source_held_out(corpus: Path, tmp_path: Path) -> None:
