@@ -143,9 +143,7 @@ def build_pool(source: TextSet, corpus: TextSet | None) -> Pool:
     queries = Texts((source.dataset, "anchor"))
     documents = Texts((source.dataset, "positive"), *further)
     if len(documents) < 2:
-        raise SpectraError(
-            f"{source.name} has only one document, so there are no negatives to mine. Add a --corpus."
-        )
+        raise SpectraError(f"{source.name} has only one document, so there are no negatives to mine. Add a --corpus.")
     query_R, document_R = queries.numbers[0], documents.numbers[0]
     keys, first = np.unique(query_R * len(documents) + document_R, return_index=True)
     first_R = np.zeros(len(query_R), dtype=bool)
