@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.readers.python_env import environment_pairs
-from spectra_nsa.workflows.quickstart.run import PER_PACKAGE
+from spectra_nsa.workflows.quickstart.data import PER_PACKAGE
 
 DEV_PACKAGES = {"networkx", "rich", "pip", "setuptools", "datasets", "fsspec"}
 DEV_PAIRS = 2_500

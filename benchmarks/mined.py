@@ -47,7 +47,8 @@ from spectra_nsa.text.sources import load_source
 from spectra_nsa.training.data.rows import TrainingData
 from spectra_nsa.training.run import train
 from spectra_nsa.workflows.mine.run import mine
-from spectra_nsa.workflows.quickstart.run import PER_PACKAGE, QUICKSTART_RECIPE
+from spectra_nsa.workflows.quickstart.data import PER_PACKAGE
+from spectra_nsa.workflows.quickstart.run import QUICKSTART_RECIPE
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -29,7 +29,7 @@ from spectra_nsa.models.open import open_model
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.readers.python_env import environment_pairs
-from spectra_nsa.workflows.quickstart.run import PER_PACKAGE
+from spectra_nsa.workflows.quickstart.data import PER_PACKAGE
 
 DEV_PACKAGES = {"networkx", "rich", "pip", "setuptools", "datasets", "fsspec"}
 BATCH = 64

@@ -253,7 +253,7 @@ def test_inspect_json() -> None:
         (
             ["mine", "p.jsonl", "-m", "bm25", "-o", "m.jsonl"],
             "mine.run.mine",
-            "stopped; the same command goes on where it was",
+            "stopped; run the same command again to resume",
         ),
         (["tokenizer", "train", "p.jsonl", "-o", "words"], "tokenizer.train_tokenizer_on", "spectra: interrupted"),
     ],

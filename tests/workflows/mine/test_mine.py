@@ -1,4 +1,4 @@
-"""Mining from a file to a file: what is found, what is set aside, and that a killed run goes on."""
+"""Mining from file to file: the negatives, rows with too few of them, and resuming after a kill."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spectra_nsa.workflows.mine import candidates, judging, scorers, selection
 from tests.builders import WORDS, bert_folder
 from tests.tools.fork_server import ForkServer
 
-# Anchor i asks for one animal; its positive names it, and the documents around it share ever fewer of its words.
+# Each anchor asks for an animal that its positive names; the other documents share fewer and fewer of its words.
 ROWS = [
     {"anchor": "red cat food", "positive": "red cat food for old cats"},
     {"anchor": "red dog food", "positive": "red dog food for old dogs"},
@@ -35,7 +35,7 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -74,20 +74,24 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_bm25_finds_the_documents_that_share_words(pairs: Write, tmp_path: Path) -> None:
+def test_bm25_negatives_share_words_with_the_anchor(pairs: Write, tmp_path: Path) -> None:
     facts = sp.mine(pairs(), "bm25", tmp_path / "mined.jsonl", scores=True)
-    cat, dog, again = read(tmp_path / "mined.jsonl")
-    assert cat["negative"] == again["negative"] == "red dog food for old dogs", "never the anchor's other positive"
+    cat, dog, second_cat = read(tmp_path / "mined.jsonl")
+    assert cat["negative"] == second_cat["negative"] == "red dog food for old dogs", (
+        "another positive of the anchor is no negative"
+    )
     assert dog["negative"] == "red cat food for old cats"
     assert cat["scores"][0] > cat["scores"][1] > 0
-    assert (cat["positive"], again["positive"]) == (ROWS[0]["positive"], ROWS[3]["positive"])
-    rest = read(tmp_path / "mined.incomplete.jsonl")
-    assert [row["anchor"] for row in rest] == ["blue bird seed", "green frog pond"], "they share no word with others"
+    assert (cat["positive"], second_cat["positive"]) == (ROWS[0]["positive"], ROWS[3]["positive"])
+    incomplete = read(tmp_path / "mined.incomplete.jsonl")
+    assert [row["anchor"] for row in incomplete] == ["blue bird seed", "green frog pond"], (
+        "they share no word with others"
+    )
     assert facts["counts"]["written"] == 3 and facts["counts"]["without"] == 2
     assert facts["set_aside"] == str(tmp_path / "mined.incomplete.jsonl")
-    said = json.loads((tmp_path / "mined.jsonl.meta.json").read_text())
-    assert said["counts"] == facts["counts"] and said["model"]["name"] == "bm25" and said["rules"]["range_max"] == 10
-    assert said["columns"] == ["anchor", "positive", "negative", "scores"] and "torch" in said["environment"]
+    meta = json.loads((tmp_path / "mined.jsonl.meta.json").read_text())
+    assert meta["counts"] == facts["counts"] and meta["model"]["name"] == "bm25" and meta["rules"]["range_max"] == 10
+    assert meta["columns"] == ["anchor", "positive", "negative", "scores"] and "torch" in meta["environment"]
 
 
 def test_near_duplicates_of_a_positive_or_the_anchor_are_no_negatives(pairs: Write, tmp_path: Path) -> None:
@@ -97,12 +101,12 @@ def test_near_duplicates_of_a_positive_or_the_anchor_are_no_negatives(pairs: Wri
     facts = sp.mine(source, "bm25", tmp_path / "mined.jsonl", corpus=corpus, incomplete="keep")
     rows = {row["anchor"]: row["negative"] for row in read(tmp_path / "mined.jsonl")}
     assert rows["beta"] == "beta alone"
-    assert "alpha asked" not in rows, "all that share a word with it say the same"
+    assert "alpha asked" not in rows, "every document that shares a word with it is a near-duplicate"
     assert facts["counts"]["documents"] == 5, "the copy in capitals is the positive itself"
     assert facts["counts"]["dropped"]["duplicate"] == 2
 
 
-def test_it_agrees_with_sentence_transformers(
+def test_mining_agrees_with_sentence_transformers(
     pairs: Write, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from datasets import Dataset
@@ -120,12 +124,12 @@ def test_it_agrees_with_sentence_transformers(
     ours = {(row["anchor"], row["positive"]): row for row in read(tmp_path / "mined.jsonl")}
     assert len(ours) == len(theirs) > 20
     for row in theirs:
-        mine = ours[row["anchor"], row["positive"]]
-        assert [mine[f"negative{n}"] for n in ("", "_2", "_3")] == [row[f"negative_{n}"] for n in (1, 2, 3)]
-        assert mine["scores"] == pytest.approx(row["scores"], abs=1e-5)
+        our_row = ours[row["anchor"], row["positive"]]
+        assert [our_row[f"negative{n}"] for n in ("", "_2", "_3")] == [row[f"negative_{n}"] for n in (1, 2, 3)]
+        assert our_row["scores"] == pytest.approx(row["scores"], abs=1e-5)
 
 
-def test_the_judge_keeps_what_it_scores_below_the_positive(
+def test_the_judge_drops_what_it_scores_above_the_positive(
     pairs: Write, tmp_path: Path, model: Path, other: Path
 ) -> None:
     source = pairs(many())
@@ -139,10 +143,10 @@ def test_the_judge_keeps_what_it_scores_below_the_positive(
         assert scores[1:].max() <= scores[0] + 5e-3  # bf16
 
 
-def cross_encoder(folder: Path, around: Path, labels: int = 1) -> Path:
-    """A cross-encoder of random weights, saved as those of before sentence-transformers 5 are: with no word on it."""
+def cross_encoder(folder: Path, base: Path, labels: int = 1) -> Path:
+    """Saves a random cross-encoder as sentence-transformers did before version 5, without its own configuration."""
     torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(around)
+    tokenizer = AutoTokenizer.from_pretrained(base)
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64,
         max_position_embeddings=64, num_labels=labels, initializer_range=0.5,
@@ -174,7 +178,7 @@ def test_a_cross_encoder_judges_and_its_scores_are_written(
     assert sp.mine(source, model, tmp_path / "again.jsonl", dry_run=True, **options)["pairs_to_judge"] == 0
 
 
-def test_a_cross_encoder_does_not_search_and_has_one_score(pairs: Write, tmp_path: Path, model: Path) -> None:
+def test_a_cross_encoder_cannot_search_and_must_have_one_label(pairs: Write, tmp_path: Path, model: Path) -> None:
     judge = cross_encoder(tmp_path / "judge", model)
     with pytest.raises(SpectraError, match="--judge"):
         sp.mine(pairs(), judge, tmp_path / "mined.jsonl")
@@ -183,13 +187,13 @@ def test_a_cross_encoder_does_not_search_and_has_one_score(pairs: Write, tmp_pat
         sp.mine(pairs(), "bm25", tmp_path / "mined.jsonl", judge=three)
 
 
-def test_rules_that_contradict_each_other_are_refused_at_once(tmp_path: Path) -> None:
+def test_contradictory_rules_are_refused_before_reading(tmp_path: Path) -> None:
     for rules, words in (({"judge_ratio": 0.9}, "--judge-ratio"), ({"max_score": 0.2, "min_score": 0.5}, "between")):
         with pytest.raises(UsageError, match=words):
             sp.mine(tmp_path / "absent.jsonl", "bm25", tmp_path / "mined.jsonl", **rules)
 
 
-def test_rows_with_fewer_are_set_aside_or_repeat_theirs(pairs: Write, tmp_path: Path) -> None:
+def test_rows_with_too_few_negatives_are_dropped_or_repeat_them(pairs: Write, tmp_path: Path) -> None:
     rows = [*ROWS, {"anchor": "yellow cow food", "positive": "food of a yellow cow"}]
     sp.mine(pairs(rows), "bm25", tmp_path / "a.jsonl", negatives=3, incomplete="keep", scores=True)
     kept = {row["anchor"]: row for row in read(tmp_path / "a.jsonl")}
@@ -204,7 +208,7 @@ def test_rows_with_fewer_are_set_aside_or_repeat_theirs(pairs: Write, tmp_path: 
     assert not list(tmp_path.glob("b*")) and not list(tmp_path.glob(".b*"))
 
 
-def test_the_file_of_set_aside_rows_goes_when_there_are_none(pairs: Write, tmp_path: Path) -> None:
+def test_the_file_of_incomplete_rows_is_deleted_if_there_are_none(pairs: Write, tmp_path: Path) -> None:
     sp.mine(pairs(), "bm25", tmp_path / "a.jsonl")
     assert (tmp_path / "a.incomplete.jsonl").is_file()
     sp.mine(pairs(ROWS[:2]), "bm25", tmp_path / "a.jsonl")
@@ -212,7 +216,7 @@ def test_the_file_of_set_aside_rows_goes_when_there_are_none(pairs: Write, tmp_p
 
 
 @pytest.mark.parametrize("name", ["mined.jsonl", "mined.parquet"])
-def test_our_reader_and_margin_mse_take_what_was_written(pairs: Write, tmp_path: Path, model: Path, name: str) -> None:
+def test_our_reader_and_margin_mse_accept_the_output(pairs: Write, tmp_path: Path, model: Path, name: str) -> None:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
     from sentence_transformers import SentenceTransformerTrainingArguments as Arguments
     from sentence_transformers.sentence_transformer.losses import MarginMSELoss
@@ -230,11 +234,11 @@ def test_our_reader_and_margin_mse_take_what_was_written(pairs: Write, tmp_path:
         model=student, args=arguments, train_dataset=found.dataset, loss=MarginMSELoss(student)
     )
     trainer.train()
-    assert trainer.state.log_history[0]["loss"] < 1e-3, "the teacher itself has nothing to learn from its scores"
+    assert trainer.state.log_history[0]["loss"] < 1e-3, "the scoring model has no loss on its own scores"
 
 
 @pytest.mark.parametrize("name", ["mined.jsonl", "mined.parquet"])
-def test_columns_of_the_source_are_kept_if_named(pairs: Write, tmp_path: Path, name: str) -> None:
+def test_named_columns_of_the_source_are_kept(pairs: Write, tmp_path: Path, name: str) -> None:
     rows = [
         row | {"negative": "an old one", "scores": [0.5, 0.1], "topic": f"topic {number}", "year": 2000 + number}
         for number, row in enumerate(ROWS)
@@ -256,7 +260,7 @@ def test_columns_of_the_source_are_kept_if_named(pairs: Write, tmp_path: Path, n
         sp.mine(pairs(rows), "bm25", tmp_path / name, keep=["scores"])
 
 
-def test_without_a_candidate_no_rule_is_blamed(pairs: Write, tmp_path: Path) -> None:
+def test_the_error_without_candidates_blames_no_rule(pairs: Write, tmp_path: Path) -> None:
     rows = [{"anchor": "red cat", "positive": "red cats"}, {"anchor": "Red cat", "positive": "a cat"}]
     with pytest.raises(SpectraError, match="no candidate"):
         sp.mine(pairs(rows), "bm25", tmp_path / "mined.jsonl")
@@ -287,7 +291,7 @@ def test_a_sparse_encoder_mines_by_inner_product(pairs: Write, tmp_path: Path) -
 
 
 def sparse_folder(folder: Path) -> Path:
-    """A SPLADE encoder around a random masked language model."""
+    """Saves a SPLADE encoder with a random masked language model."""
     import torch
     from sentence_transformers import SparseEncoder
     from sentence_transformers.base.modules import Transformer
@@ -312,7 +316,7 @@ class Died(Exception):
 
 
 @pytest.mark.parametrize("moment", range(1, 14, 3))
-def test_a_run_that_dies_goes_on_and_ends_the_same(
+def test_a_failed_run_resumes_with_the_same_result(
     moment: int, pairs: Write, tmp_path: Path, model: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_block_rows(monkeypatch, 16)
@@ -334,7 +338,7 @@ def test_a_run_that_dies_goes_on_and_ends_the_same(
     assert not (tmp_path / "mined.jsonl").exists()
     total, done = 4 * 6, 100  # anchors, documents, hits; the judge's likewise
     sp.mine(source, model, tmp_path / "mined.jsonl", **options)
-    assert done - 100 == total - (moment - 1), "what was done is not done again"
+    assert done - 100 == total - (moment - 1), "finished blocks are not computed again"
     assert (tmp_path / "mined.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
 
 
@@ -388,13 +392,13 @@ def test_other_rules_use_the_same_vectors_and_hits(
     assert read(tmp_path / "c.jsonl") == first
 
 
-def test_the_model_s_weights_are_part_of_the_key(model: Path, other: Path) -> None:
-    one, two = scorers.find_scorer(str(model)), scorers.find_scorer(str(other))
-    assert one.stamp != two.stamp and one.stamp == scorers.find_scorer(str(model)).stamp
+def test_the_model_s_weights_are_part_of_the_cache_key(model: Path, other: Path) -> None:
+    first, second = scorers.find_scorer(str(model)), scorers.find_scorer(str(other))
+    assert first.stamp != second.stamp and first.stamp == scorers.find_scorer(str(model)).stamp
 
 
 @pytest.mark.parametrize(
-    ("options", "kind", "said"),
+    ("options", "kind", "message"),
     [
         ({"output": "mined.csv"}, UsageError, ".jsonl"),
         ({"output": "."}, UsageError, ".jsonl"),
@@ -406,15 +410,15 @@ def test_the_model_s_weights_are_part_of_the_key(model: Path, other: Path) -> No
         ({"max_score": -1e9}, SpectraError, "max_score"),
     ],
 )
-def test_what_cannot_be_done_is_refused(
-    options: dict[str, Any], kind: type[Exception], said: str, pairs: Write, tmp_path: Path,
+def test_impossible_requests_are_refused(
+    options: dict[str, Any], kind: type[Exception], message: str, pairs: Write, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     pairs()
     monkeypatch.chdir(tmp_path)
-    given = {"source": "pairs.jsonl", "model": "bm25", "output": "mined.jsonl"} | options
-    with pytest.raises(kind, match=said):
-        sp.mine(**given)
+    arguments = {"source": "pairs.jsonl", "model": "bm25", "output": "mined.jsonl"} | options
+    with pytest.raises(kind, match=message):
+        sp.mine(**arguments)
     assert {path.name for path in tmp_path.iterdir()} <= {"pairs.jsonl", "cache"}
 
 
@@ -430,7 +434,7 @@ def test_other_kinds_of_rows_and_models_are_refused(pairs: Write, tmp_path: Path
         sp.mine(pairs(), str(tmp_path / "cross"), tmp_path / "m.jsonl")
 
 
-def test_repeated_rows_are_counted_and_triplets_told(pairs: Write, tmp_path: Path) -> None:
+def test_repeated_rows_are_counted_and_triplets_noted(pairs: Write, tmp_path: Path) -> None:
     lines: list[str] = []
     rows = [row | {"negative": "none"} for row in [*ROWS, ROWS[0], ROWS[1]]]
     facts = sp.mine(pairs(rows), "bm25", tmp_path / "m.jsonl", say=lines.append)
@@ -438,7 +442,7 @@ def test_repeated_rows_are_counted_and_triplets_told(pairs: Write, tmp_path: Pat
     assert any("2 rows repeat" in line for line in lines) and any("not used" in line for line in lines)
 
 
-def test_broken_rows_are_set_aside_with_line_and_reason(pairs: Write, tmp_path: Path) -> None:
+def test_broken_rows_are_quarantined_with_line_and_reason(pairs: Write, tmp_path: Path) -> None:
     source = pairs()
     source.write_text("no json\n" + source.read_text())
     facts = sp.mine(source, "bm25", tmp_path / "mined.jsonl")
@@ -448,22 +452,22 @@ def test_broken_rows_are_set_aside_with_line_and_reason(pairs: Write, tmp_path: 
     assert row["line"] == 1 and row["raw"] == "no json\n"
 
 
-def test_a_beir_folder_is_mined_by_its_judgements_among_its_corpus(tmp_path: Path) -> None:
+def test_a_beir_folder_is_mined_by_its_judgments_in_its_corpus(tmp_path: Path) -> None:
     folder = tmp_path / "task"
     (folder / "qrels").mkdir(parents=True)
     documents = {"d1": "red cat food", "d2": "red dog food", "d3": "blue bird seed", "d4": "", "d5": "red cat toys"}
     lines = [json.dumps({"_id": key, "title": "", "text": text}) for key, text in documents.items()]
     (folder / "corpus.jsonl").write_text("\n".join(lines))
-    asked = {"q1": "food for a red cat", "q2": "toys for a red cat"}
-    lines = [json.dumps({"_id": key, "text": text}) for key, text in asked.items()]
+    queries = {"q1": "food for a red cat", "q2": "toys for a red cat"}
+    lines = [json.dumps({"_id": key, "text": text}) for key, text in queries.items()]
     (folder / "queries.jsonl").write_text("\n".join([*lines, "no json"]))
     (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\nq1\td4\t1\n")
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq2\td5\t1\n")
     facts = sp.mine(folder, "bm25", tmp_path / "mined.jsonl")
     (row,) = read(tmp_path / "mined.jsonl")
-    assert (row["anchor"], row["positive"]) == (asked["q1"], documents["d1"])
+    assert (row["anchor"], row["positive"]) == (queries["q1"], documents["d1"])
     assert row["negative"] in (documents["d2"], documents["d5"]) and "split train" in " ".join(facts["notes"])
-    (aside,) = (tmp_path / "mined.quarantine").glob("*beir*")
-    assert str(aside) in " ".join(facts["notes"]) and "line 3: not JSON" in " ".join(facts["notes"])
+    (quarantine,) = (tmp_path / "mined.quarantine").glob("*beir*")
+    assert str(quarantine) in " ".join(facts["notes"]) and "line 3: not JSON" in " ".join(facts["notes"])
     sp.mine(folder, "bm25", tmp_path / "test.jsonl", split="test")
-    assert [row["anchor"] for row in read(tmp_path / "test.jsonl")] == [asked["q2"]]
+    assert [row["anchor"] for row in read(tmp_path / "test.jsonl")] == [queries["q2"]]

@@ -1,4 +1,4 @@
-"""A quickstart from scratch: a vocabulary, pretraining and distillation, on small stand-ins for texts and weights."""
+"""A quickstart from scratch, on small stand-ins for texts and weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.models import fresh
 from spectra_nsa.workflows.quickstart import from_scratch
 from spectra_nsa.workflows.quickstart import run as command
-from spectra_nsa.workflows.quickstart.from_scratch import enough
+from spectra_nsa.workflows.quickstart.data import QuickstartData
+from spectra_nsa.workflows.quickstart.from_scratch import pairs_within
 from spectra_nsa.workflows.quickstart.run import quickstart
 from tests.builders import WORDS, bert_folder
 
@@ -30,12 +31,12 @@ def tiny_preset(name: str) -> Preset:
 
 
 def rows(count: int, group: str) -> Dataset:
-    pairs = [(one, other) for one in WORDS for other in WORDS][:count]
+    pairs = [(left, right) for left in WORDS for right in WORDS][:count]
     columns = {
-        "anchor": [f"{one} the {other}" for one, other in pairs],
-        "positive": [f"def {one}_{other}(): {other} {one} {group}" for one, other in pairs],
+        "anchor": [f"{left} the {right}" for left, right in pairs],
+        "positive": [f"def {left}_{right}(): {right} {left} {group}" for left, right in pairs],
         "group": [group] * count,
-        "name": [f"{one}.{other}" for one, other in pairs],
+        "name": [f"{left}.{right}" for left, right in pairs],
     }
     return Dataset.from_dict(columns)
 
@@ -47,33 +48,34 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "starter_checkpoint", lambda: (bert_folder(tmp_path, max_position_embeddings=128), ""))
     facts: dict[str, Any] = {"packages": 1, "removed": 0, "pairs": 400}
     monkeypatch.setitem(from_scratch.LEARNING, "train.epochs", 1)
-    monkeypatch.setattr(command, "_data", lambda: (rows(400, "packages"), rows(12, "stdlib"), facts))
+    data = QuickstartData(rows(400, "packages"), rows(12, "stdlib"), facts)
+    monkeypatch.setattr(command, "load_pairs", lambda: data)
 
 
-def test_it_trains_a_model_of_its_own(small: None, tmp_path: Path) -> None:
-    said: list[str] = []
-    done = quickstart(tmp_path / "run", minutes=10, from_scratch=True, say=said.append)
-    recipe = load_recipe(done.folder / "recipe.yaml")
+def test_from_scratch_trains_a_small_student(small: None, tmp_path: Path) -> None:
+    lines: list[str] = []
+    result = quickstart(tmp_path / "run", minutes=10, from_scratch=True, say=lines.append)
+    recipe = load_recipe(result.folder / "recipe.yaml")
     assert recipe.model.start is None and recipe.data.group is None
     assert recipe.distill.teachers == [recipe.model.token_vectors]
-    logged = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
+    logged = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
     terms = {key for row in logged for key in row if key.startswith("distill_")}
     assert terms == {"distill_embedding"} | {f"distill_similarity_{size}" for size in (24, 16, 8)}
-    model = sp.load(done.folder / "model")
+    model = sp.load(result.folder / "model")
     assert model.spectra.config.num_hidden_layers == 2 and model.spectra.config.norm == "pre"
-    assert len(model.tokenizer) == done.facts["pieces"] < 8_000
-    systems = {row.system for row in done.evaluation.results}
+    assert len(model.tokenizer) == result.facts["pieces"] < 8_000
+    systems = {row.system for row in result.evaluation.results}
     assert systems == {"quickstart", "all-MiniLM-L6-v2", "bm25"}
-    assert "A small model from scratch" in (done.folder / "report.html").read_text(encoding="utf-8")
-    assert any("pieces of its own" in line for line in said)
+    assert "A small model, trained from scratch" in (result.folder / "report.html").read_text(encoding="utf-8")
+    assert any("pieces of its own" in line for line in lines)
 
 
-def test_how_many_pairs_a_teacher_is_asked_about() -> None:
-    assert [enough(24_000, 10), enough(24_000, 0.1), enough(300, 10)] == [10_000, 1_000, 300]
+def test_pairs_for_the_teacher_grow_with_the_minutes() -> None:
+    assert [pairs_within(10, 24_000), pairs_within(0.1, 24_000), pairs_within(10, 300)] == [10_000, 1_000, 300]
 
 
 @pytest.mark.parametrize("from_scratch", [False, True])
-def test_too_little_time_names_enough_and_leaves_no_folder(small: None, tmp_path: Path, from_scratch: bool) -> None:
+def test_too_little_time_is_refused_with_a_sufficient_time(small: None, tmp_path: Path, from_scratch: bool) -> None:
     with pytest.raises(SpectraError, match=r"Try --minutes (\d+)") as refused:
         quickstart(tmp_path / "run", minutes=0.5, from_scratch=from_scratch, say=lambda line: None)
     advised = int(str(refused.value).split("--minutes ")[1].rstrip("."))

@@ -1,4 +1,4 @@
-"""What each output finds is measured as if it had been encoded for that alone."""
+"""The quality of each output equals that of encoding for this output alone."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def test_each_output_is_measured(tmp_path: Path) -> None:
     positives = [" ".join(generator.permutation(anchor.split())[:3]) for anchor in anchors]
     task = PairsTask("here", anchors, positives)
     system = AllOutputs("all", model)
-    whole = {r.metric: r.value for r in task.run(system).results}
+    full = {r.metric: r.value for r in task.run(system).results}
     rows = {row["output"]: row for row in measure_outputs(system, task, sizes)}
-    assert rows["embedding"]["ndcg@10"] == pytest.approx(whole["ndcg@10"])
+    assert rows["embedding"]["ndcg@10"] == pytest.approx(full["ndcg@10"])
     short = {r.metric: r.value for r in task.run(DenseSystem("short", model, dim=sizes[-1])).results}
     assert rows[f"embedding, first {sizes[-1]}"]["ndcg@10"] == pytest.approx(short["ndcg@10"], abs=1e-3)
     assert [rows[name]["bytes"] for name in ("embedding", "anchor64", "fast, 64 bits, Hamming")] == [
@@ -32,8 +32,10 @@ def test_each_output_is_measured(tmp_path: Path) -> None:
         256,
         8,
     ]
-    code, both = rows["fast, 64 bits, float query"], rows["fast, 64 bits, then embedding for 100"]
-    assert both["ndcg@10"] == pytest.approx(whole["ndcg@10"], abs=0.02) and both["ndcg@10"] >= code["ndcg@10"]
+    code, two_stages = rows["fast, 64 bits, float query"], rows["fast, 64 bits, then embedding for 100"]
+    assert (
+        two_stages["ndcg@10"] == pytest.approx(full["ndcg@10"], abs=0.02) and two_stages["ndcg@10"] >= code["ndcg@10"]
+    )
     random = np.log2(2) / len(set(positives)) * 10
     assert all(row["ndcg@10"] > random for row in rows.values())
     header, shown = outputs_grid(list(rows.values()))

@@ -1,4 +1,4 @@
-"""The main job, for real: real weights, the installed packages, its ten minutes."""
+"""The quickstart end to end: real weights, the installed packages, ten minutes."""
 
 from __future__ import annotations
 

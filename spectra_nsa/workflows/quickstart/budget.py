@@ -1,0 +1,49 @@
+"""The time budget of the whole quickstart."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from spectra_nsa.core.errors import SpectraError
+
+RESERVE = 60  # seconds for the last checkpoint, fitting the codes, the report, and a machine that slows down
+SHORTEST = 20  # seconds of training below which there is nothing to show
+SHORTEST_FROM_SCRATCH = 120  # the same if vocabulary and teacher take their time first
+
+
+class TimeBudget:
+    """A clock that starts when it is created.
+
+    Args:
+        minutes: the time for the whole command.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes = minutes
+        self._start = time.monotonic()
+
+    @property
+    def spent(self) -> float:
+        """The seconds since the start."""
+        return time.monotonic() - self._start
+
+    def training_seconds(self, measuring: float, *, from_scratch: bool) -> float:
+        """Returns how long training may take.
+
+        Args:
+            measuring: the seconds that measuring one model takes; the trained model will take as long.
+            from_scratch: whether training includes a vocabulary and a teacher.
+
+        Raises:
+            SpectraError: too little time is left.
+        """
+        available = self.minutes * 60 - self.spent - measuring - RESERVE
+        shortest = SHORTEST_FROM_SCRATCH if from_scratch else SHORTEST
+        if available >= shortest:
+            return available
+        used = self.spent + measuring
+        raise SpectraError(
+            f"{self.minutes:g} minutes are too few on this machine: reading the data and measuring take {used:.0f} s, "
+            f"which leaves no time to train. Try --minutes {math.ceil((used + RESERVE + shortest) / 60)}."
+        )
