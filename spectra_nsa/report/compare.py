@@ -89,7 +89,7 @@ def comparison_page(first: RunLog, second: RunLog) -> Report:
     names = run_names(first, second)
     settings, outcomes = comparison_rows(compare_runs(first, second))
     report = Report(
-        f"{names[0]} and {names[1]}", lead="Two training runs. Differences are the second run minus the first."
+        f"Runs {names[0]} and {names[1]}", lead="Two training runs. Differences are the second run minus the first."
     )
     report.add_grid(("setting", *names), settings, title="Recipe: differing keys")
     report.add_grid(("outcome", *names, "difference"), outcomes, title="Outcome")

@@ -77,7 +77,11 @@ def _facts(run: RunLog, state: Mapping[str, Any]) -> dict[str, object]:
         facts["best step"] = f"{state['dev']['best_step']:,}"
         if state["dev"]["kept_step"] is not None:
             facts["kept in model/"] = step_label(state["dev"]["kept_step"])
-    for key, label in (("pairs_per_second", "pairs/s"), ("padding_waste", "padding"), ("matmul_share", "of peak")):
+    for key, label in (
+        ("pairs_per_second", "pairs/s"),
+        ("padding_waste", "padding"),
+        ("matmul_share", "of matmul peak"),
+    ):
         if key in state["throughput"]:
             facts[label] = figure(state["throughput"][key], share=key != "pairs_per_second")
     facts["warnings"] = str(len(state["warnings"]))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Point = tuple[float, float]
 COLORS = 8  # classes s0 … s7 of the page
 _WIDTH, _HEIGHT = 560, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 14, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 14, 40  # margins; the left one fits a label such as −0.0025
 
 
 @dataclass(frozen=True)

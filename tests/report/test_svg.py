@@ -30,7 +30,7 @@ def test_a_line_spans_the_axes() -> None:
     path = re.search(r'class="line s0" d="M([\d.]+) ([\d.]+) L([\d.]+) ([\d.]+)"', svg)
     assert path is not None
     x0, y0, x1, y1 = map(float, path.groups())
-    assert (x0, x1) == (56, 544) and y0 > y1
+    assert (x0, x1) == (64, 544) and y0 > y1
 
 
 def test_values_that_are_not_finite_are_skipped() -> None:
