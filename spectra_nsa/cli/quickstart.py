@@ -38,7 +38,7 @@ def quickstart_command(
         folder,
         minutes=minutes,
         from_scratch=from_scratch,
-        say=lambda line: out.print(line, highlight=False, markup=False),
+        say=lambda line: out.print(line, highlight=False, markup=False, soft_wrap=True),
     )
     if as_json:
         print(json.dumps(read_json(result.folder / "results.json")))

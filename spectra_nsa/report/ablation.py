@@ -81,9 +81,7 @@ def ablation_table(document: Document) -> Table:
         right = 2 <= at < 3 + len(document["metrics"])
         table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
     systems, parts = table_rows(document)
-    several = (
-        len(document["metrics"]) > 1
-    )  # then intervals go on a line of their own, so that the table fits a narrow terminal
+    several = len(document["metrics"]) > 1  # then intervals are on a separate line, to fit a narrow terminal
     for row in (*systems, *parts):
         cells = [
             Text(text.replace(" (", "\n(") if several else text, style="bold" if is_marked else "")

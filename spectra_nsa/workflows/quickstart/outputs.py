@@ -37,11 +37,11 @@ class AllOutputs(DenseSystem):
         return self.documents["embedding"]
 
     def _outputs(self, role: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        found = encode_role(
+        arrays = encode_role(
             self.model, texts, role, precision=self.precision, outputs=OUTPUTS, batch_size=self.batch_size
         )
         release_memory()  # the ranking that follows needs memory for a matrix of all cosines
-        return {**found, "embedding": _unit(found["embedding"])}
+        return {**arrays, "embedding": _unit(arrays["embedding"])}
 
 
 class _PrecomputedSystem:

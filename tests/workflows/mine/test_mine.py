@@ -55,7 +55,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def second_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bert_folder(tmp_path_factory.mktemp("other"), seed=1)
 
 
@@ -67,7 +67,9 @@ def set_block_rows(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
 def many(count: int = 60) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, 8)) for _ in range(2 * count)]
-    return [{"anchor": one, "positive": two} for one, two in zip(texts[:count], texts[count:], strict=True)]
+    return [
+        {"anchor": anchor, "positive": positive} for anchor, positive in zip(texts[:count], texts[count:], strict=True)
+    ]
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -130,13 +132,13 @@ def test_mining_agrees_with_sentence_transformers(
 
 
 def test_the_judge_drops_what_it_scores_above_the_positive(
-    pairs: Write, tmp_path: Path, model: Path, other: Path
+    pairs: Write, tmp_path: Path, model: Path, second_model: Path
 ) -> None:
     source = pairs(many())
-    facts = sp.mine(source, model, tmp_path / "mined.jsonl", judge=other, negatives=2, incomplete="keep")
+    facts = sp.mine(source, model, tmp_path / "mined.jsonl", judge=second_model, negatives=2, incomplete="keep")
     assert facts["counts"]["dropped"]["judge"] > 0
     assert facts["counts"]["written"] > 10
-    judge = sp.warm_start(other)
+    judge = sp.warm_start(second_model)
     for row in read(tmp_path / "mined.jsonl"):
         texts = [row["positive"], row["negative"], row["negative_2"]]
         scores = judge.encode(texts, normalize_embeddings=True) @ judge.encode(row["anchor"], normalize_embeddings=True)
@@ -222,16 +224,16 @@ def test_our_reader_and_margin_mse_accept_the_output(pairs: Write, tmp_path: Pat
     from sentence_transformers.sentence_transformer.losses import MarginMSELoss
 
     sp.mine(pairs(many(12)), model, tmp_path / name, negatives=2, scores=True)
-    found = sp.load_source(tmp_path / name)
-    assert (found.kind, found.roles) == ("triplets", ("anchor", "positive", "negative", "negative_2"))
-    assert [len(scores) for scores in found.dataset["scores"]] == [3] * 12
+    mined = sp.load_source(tmp_path / name)
+    assert (mined.kind, mined.roles) == ("triplets", ("anchor", "positive", "negative", "negative_2"))
+    assert [len(scores) for scores in mined.dataset["scores"]] == [3] * 12
     student = SentenceTransformer(str(model), device="cpu")
     arguments = Arguments(
         output_dir=str(tmp_path / "run"), max_steps=1, use_cpu=True, report_to="none", save_strategy="no",
         per_device_train_batch_size=12, learning_rate=0.0, logging_steps=1,
     )  # fmt: skip
     trainer = SentenceTransformerTrainer(
-        model=student, args=arguments, train_dataset=found.dataset, loss=MarginMSELoss(student)
+        model=student, args=arguments, train_dataset=mined.dataset, loss=MarginMSELoss(student)
     )
     trainer.train()
     assert trainer.state.log_history[0]["loss"] < 1e-3, "the scoring model has no loss on its own scores"
@@ -244,12 +246,12 @@ def test_named_columns_of_the_source_are_kept(pairs: Write, tmp_path: Path, name
         for number, row in enumerate(ROWS)
     ]
     facts = sp.mine(pairs(rows), "bm25", tmp_path / name, range_max=4, keep=["topic", "year"])
-    found = sp.load_source(tmp_path / name).dataset
-    assert json.loads(Path(facts["meta"]).read_text())["columns"] == found.column_names
-    assert found.column_names == ["anchor", "positive", "negative", "topic", "year"]
+    mined = sp.load_source(tmp_path / name).dataset
+    assert json.loads(Path(facts["meta"]).read_text())["columns"] == mined.column_names
+    assert mined.column_names == ["anchor", "positive", "negative", "topic", "year"]
     by_pair = {(row["anchor"], row["positive"]): (row["topic"], row["year"]) for row in rows}
-    assert len(found) >= 3
-    for row in found:
+    assert len(mined) >= 3
+    for row in mined:
         assert (row["topic"], row["year"]) == by_pair[row["anchor"], row["positive"]]
         assert row["negative"] != "an old one"
     sp.mine(pairs(rows), "bm25", tmp_path / name, range_max=4)
@@ -269,8 +271,8 @@ def test_the_error_without_candidates_blames_no_rule(pairs: Write, tmp_path: Pat
 def test_a_corpus_adds_candidates(pairs: Write, tmp_path: Path) -> None:
     corpus = pairs([{"text": "blue bird seed of another kind"}, {"text": "frog"}], "corpus.jsonl")
     sp.mine(pairs(), "bm25", tmp_path / "mined.jsonl", corpus=corpus)
-    found = {row["anchor"]: row["negative"] for row in read(tmp_path / "mined.jsonl")}
-    assert found["blue bird seed"] == "blue bird seed of another kind" and found["green frog pond"] == "frog"
+    mined = {row["anchor"]: row["negative"] for row in read(tmp_path / "mined.jsonl")}
+    assert mined["blue bird seed"] == "blue bird seed of another kind" and mined["green frog pond"] == "frog"
 
 
 def test_a_sparse_encoder_mines_by_inner_product(pairs: Write, tmp_path: Path) -> None:
@@ -282,9 +284,9 @@ def test_a_sparse_encoder_mines_by_inner_product(pairs: Write, tmp_path: Path) -
     encoder = SparseEncoder(str(folder), device="cpu")
     documents = encoder.encode_document([row["positive"] for row in rows]).to_dense().numpy()
     anchors = encoder.encode_query([row["anchor"] for row in rows]).to_dense().numpy()
-    found = read(tmp_path / "mined.jsonl")
-    assert len(found) == 20
-    for number, row in enumerate(found):
+    mined = read(tmp_path / "mined.jsonl")
+    assert len(mined) == 20
+    for number, row in enumerate(mined):
         products = documents @ anchors[number]
         others = np.delete(products, number)
         assert row["scores"] == pytest.approx([products[number], others.max()], rel=0.05)  # bf16
@@ -317,11 +319,11 @@ class Died(Exception):
 
 @pytest.mark.parametrize("moment", range(1, 14, 3))
 def test_a_failed_run_resumes_with_the_same_result(
-    moment: int, pairs: Write, tmp_path: Path, model: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+    moment: int, pairs: Write, tmp_path: Path, model: Path, second_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_block_rows(monkeypatch, 16)
-    source, options = pairs(many()), {"judge": other, "sampling": "random", "negatives": 2, "incomplete": "keep"}
-    sp.mine(source, model, tmp_path / "whole.jsonl", **options)
+    source, options = pairs(many()), {"judge": second_model, "sampling": "random", "negatives": 2, "incomplete": "keep"}
+    sp.mine(source, model, tmp_path / "uninterrupted.jsonl", **options)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "fresh"))
     put, done = Blocks.put, 0
 
@@ -339,7 +341,7 @@ def test_a_failed_run_resumes_with_the_same_result(
     total, done = 4 * 6, 100  # anchors, documents, hits; the judge's likewise
     sp.mine(source, model, tmp_path / "mined.jsonl", **options)
     assert done - 100 == total - (moment - 1), "finished blocks are not computed again"
-    assert (tmp_path / "mined.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert (tmp_path / "mined.jsonl").read_bytes() == (tmp_path / "uninterrupted.jsonl").read_bytes()
 
 
 def test_a_killed_process_resumes(pairs: Write, tmp_path: Path, model: Path, fork_server: ForkServer) -> None:
@@ -368,13 +370,13 @@ print(len(done))
         words = [str(pairs(many())), str(model), str(tmp_path / output), deadly]
         return fork_server.run(*words, code=code, env={"XDG_CACHE_HOME": str(tmp_path / home)})
 
-    whole = run("whole.jsonl", "no", "one")
-    assert whole.returncode == 0, whole.stderr
+    uninterrupted = run("uninterrupted.jsonl", "no", "one")
+    assert uninterrupted.returncode == 0, uninterrupted.stderr
     assert run("mined.jsonl", "yes", "two").returncode == -9
     assert not (tmp_path / "mined.jsonl").exists()
     rest = run("mined.jsonl", "no", "two")
-    assert (whole.stdout.strip(), rest.stdout.strip()) == ("12", "2"), rest.stderr
-    assert (tmp_path / "mined.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert (uninterrupted.stdout.strip(), rest.stdout.strip()) == ("12", "2"), rest.stderr
+    assert (tmp_path / "mined.jsonl").read_bytes() == (tmp_path / "uninterrupted.jsonl").read_bytes()
 
 
 def test_other_rules_use_the_same_vectors_and_hits(
@@ -392,8 +394,8 @@ def test_other_rules_use_the_same_vectors_and_hits(
     assert read(tmp_path / "c.jsonl") == first
 
 
-def test_the_model_s_weights_are_part_of_the_cache_key(model: Path, other: Path) -> None:
-    first, second = scorers.find_scorer(str(model)), scorers.find_scorer(str(other))
+def test_the_model_s_weights_are_part_of_the_cache_key(model: Path, second_model: Path) -> None:
+    first, second = scorers.find_scorer(str(model)), scorers.find_scorer(str(second_model))
     assert first.stamp != second.stamp and first.stamp == scorers.find_scorer(str(model)).stamp
 
 
