@@ -1,14 +1,14 @@
-"""What the parts of the model are worth on the mini shape: `spectra ablate` on the quickstart's recipe.
+"""The effect of each part of the model at the mini size: `spectra ablate` on the recipe of the quickstart.
 
     python benchmarks/ablation.py [--pairs 4000] [--size NAME] [--work FOLDER] [--data FOLDER]
         [OPTION OF spectra ablate …]
 
-MiniLM trained for one pass over pairs of installed packages (docstring, function), from three seeds, with one part
-turned over at a time; measured on 2,500 pairs of packages held out (nDCG@10) and on STS-B dev (Spearman), the untouched
-checkpoint and BM25 above. With `--size` the model has random weights and that preset's size, and learns at 5e-4: there
-the parts of the backbone have something to say from the first step on. FOLDER holds `stsb`; by default $SPECTRA_DATA,
-else ../shared/data. Stops and goes on like `spectra ablate`, to which all other options go, such as --parts, --seeds or
---dry-run.
+Trains MiniLM for one epoch on pairs from installed packages (docstring, function), with three seeds, toggling one part
+at a time. Evaluates on 2,500 pairs of held-out packages (nDCG@10) and on STS-B dev (Spearman), next to the untrained
+checkpoint and BM25. With `--size`, the model has the size of that preset and random weights, and the learning rate is
+5e-4; then the parts of the backbone have an effect from the first step. FOLDER contains `stsb`; by default
+$SPECTRA_DATA, otherwise ../shared/data. A stopped run resumes like `spectra ablate`, which receives all other options,
+such as --parts, --seeds or --dry-run.
 """
 
 from __future__ import annotations
@@ -43,17 +43,27 @@ def main() -> None:
         rest, held_out = split_packages(options.pairs)
         rest.to_json(train)
         held_out.to_json(dev)
-    given = [f"data.train={train}", "data.dev_rows=0", "monitor.rows=0", "train.epochs=1"]
-    given += ["train.fit_heads=0"]  # codes are not measured here
+    overrides = [f"data.train={train}", "data.dev_rows=0", "monitor.rows=0", "train.epochs=1"]
+    overrides += ["train.fit_heads=0"]  # codes are not measured here
     if options.size is None:
-        given.append(f"model.start={starter_checkpoint()[0]}")
+        overrides.append(f"model.start={starter_checkpoint()[0]}")
     else:
-        given += ["model.start=null", f"model.size={options.size}", "train.lr=5e-4"]
+        overrides += ["model.start=null", f"model.size={options.size}", "train.lr=5e-4"]
     tasks = ["--task", f"pairs={dev}", "--task", f"sts={options.data / 'stsb' / 'dev.jsonl.gz'}"]
-    where = ["--output", str(options.work / f"{options.size or 'mini'}-{options.pairs}")]
+    output = ["--output", str(options.work / f"{options.size or 'mini'}-{options.pairs}")]
     if "--parts" not in more:
         more = ["--parts", PARTS, *more]
-    command = [sys.executable, "-m", "spectra_nsa", "ablate", str(QUICKSTART_RECIPE), *given, *tasks, *where, *more]
+    command = [
+        sys.executable,
+        "-m",
+        "spectra_nsa",
+        "ablate",
+        str(QUICKSTART_RECIPE),
+        *overrides,
+        *tasks,
+        *output,
+        *more,
+    ]
     raise SystemExit(subprocess.run(command, check=False).returncode)
 
 

@@ -1,9 +1,9 @@
-"""What each kind of attention costs: a whole encoder layer, forward and forward + backward, beside the plain layer.
+"""The cost of each kind of attention: one encoder layer, forward and forward + backward, relative to the plain layer.
 
     python benchmarks/attention.py [--lengths 48 128 512] [--rounds 7]
 
-MiniLM's width (384, 12 heads). Kinds are interleaved within a round; the ratio is the median over rounds. FLOPs are
-counted by torch, for one forward pass.
+Uses the width of MiniLM (384, 12 heads). Kinds are interleaved within each round, and the ratio is the median over
+rounds. torch counts the FLOPs of one forward pass.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KINDS = {
 
 
 def step(encoder: Encoder, ids: torch.Tensor, mask: torch.Tensor, precision: str, *, backward: bool) -> None:
-    """One pass over the encoder."""
+    """Runs one pass through the encoder."""
     with torch.set_grad_enabled(backward), autocast("cpu", precision):
         total = encoder(ids, mask).states[-1].float().sum()
     if backward:
@@ -43,7 +43,7 @@ def step(encoder: Encoder, ids: torch.Tensor, mask: torch.Tensor, precision: str
 
 
 def flops(encoder: Encoder, ids: torch.Tensor, mask: torch.Tensor) -> int:
-    """Of one forward pass, attention by the CPU's flash kernel included."""
+    """Counts the FLOPs of one forward pass, including the flash attention kernel of the CPU."""
 
     def of_flash(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
         return sdpa_flop_count(q, k, v)
@@ -55,9 +55,9 @@ def flops(encoder: Encoder, ids: torch.Tensor, mask: torch.Tensor) -> int:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -70,8 +70,8 @@ def main() -> None:
         ids = torch.randint(1, 100, (4, length))
         counts = {name: flops(encoder, ids, torch.ones_like(ids)) for name, encoder in encoders.items()}
         line = "  ".join(f"{name} {count / counts['plain']:.3f}" for name, count in counts.items() if name != "plain")
-        each = counts["plain"] / ids.numel() / PLAIN.layers / 1e6
-        print(f"FLOPs n={length:<4} plain {each:.2f} M a token and layer   × plain: {line}", flush=True)
+        per_token = counts["plain"] / ids.numel() / PLAIN.layers / 1e6
+        print(f"FLOPs n={length:<4} plain {per_token:.2f} M per token and layer   × plain: {line}", flush=True)
     for precision in ("fp32", "bf16"):
         for length in options.lengths:
             rows = max(2, 3072 // length)

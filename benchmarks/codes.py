@@ -1,23 +1,23 @@
-"""Recall of the true ten nearest among the first C by code, for codes of 64, 128 and 256 bits, ours and others'.
+"""Recall of the true ten nearest neighbors among the best C by code, for several codes of 64, 128 and 256 bits.
 
     python benchmarks/codes.py [MODEL] [--collections NAME …] [--data FOLDER] [--cache FOLDER] [--json F] [--html F]
 
-MODEL is a saved model or a checkpoint; by default MiniLM; it reads 128 tokens of a text, and is saved and
-loaded again before anything is measured.
-Collections: `stdlib` (docstring finds function), `medquad` (question finds answer, 6,000 pairs), BEIR folders of FOLDER
-($SPECTRA_DATA, else ../shared/data), or any source of pairs. Nearest is by cosine of the float `embedding`; queries are
-real and unseen by every fit. Beside the bits as distances (Hamming) each code is searched by the query's floats times
-the documents' bits.
+MODEL is a saved model or a checkpoint, by default MiniLM. It reads 128 tokens per text, and is saved and loaded again
+before the measurement. Collections: `stdlib` (docstring finds function), `medquad` (question finds answer, 6,000
+pairs), BEIR folders in FOLDER ($SPECTRA_DATA, otherwise ../shared/data), or any source of pairs. The true neighbors are
+those by cosine of the float `embedding`. Queries are real, and no method is fitted on them. Each code is searched in
+two ways: by Hamming distance, and by the floats of the query times the bits of the documents.
 
     fitted          `spectra codes fit` on the documents and excerpts of them
-    as shipped      the bits that MODEL has when nobody fitted them: random for a checkpoint
+    as shipped      the bits of MODEL without fitting: random for a checkpoint
     hyperplanes     Gaussian directions, no offset
-    PCA sign        leading principal directions of the documents, centred
-    ITQ             iterative quantisation of those (Gong et al. 2013; faiss), fitted anew for each width
-    first signs     sentence-transformers' binary quantisation of the first 64, 128 or 256 dimensions
-    all signs       the same of all dimensions, one bit each
+    PCA sign        leading principal directions of the documents, centered
+    ITQ             iterative quantization of these (Gong et al. 2013; faiss), fitted for each width
+    first signs     binary quantization of sentence-transformers, of the first 64, 128 or 256 dimensions
+    all signs       the same for all dimensions, one bit each
 
-Intervals: 95 %, bootstrap over queries, at C = 100. Last, the ten hits of the whole cascade by the fitted codes.
+Intervals are 95 %, bootstrapped over queries, at C = 100. The last lines show recall of the complete cascade with the
+fitted codes.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ KINDS = ("Hamming", "float × bits")
 
 
 def others(asked: np.ndarray, found: np.ndarray) -> Iterator[tuple[str, int, Code]]:
-    """(name, bits, code) of the methods beside ours."""
+    """Yields (name, bits, code) of the other methods."""
     D = found.shape[1]
     planes = np.random.default_rng(0).standard_normal((D, BITS)).astype(np.float32)
-    centre = found.mean(0)
-    directions = np.linalg.svd(np.cov((found - centre).T))[0].astype(np.float32)
+    center = found.mean(0)
+    directions = np.linalg.svd(np.cov((found - center).T))[0].astype(np.float32)
     signs = [unpack_signs(quantize_embeddings(side, "ubinary"))[:, :D] for side in (asked, found)]
     for width in WIDTHS:
         yield "hyperplanes", width, (asked @ planes[:, :width], found @ planes[:, :width])
-        yield "PCA sign", width, ((asked - centre) @ directions[:, :width], (found - centre) @ directions[:, :width])
+        yield "PCA sign", width, ((asked - center) @ directions[:, :width], (found - center) @ directions[:, :width])
         itq = faiss.ITQTransform(D, width, True)
         itq.max_train_per_dim = len(found)
         itq.train(found)
@@ -67,7 +67,7 @@ def others(asked: np.ndarray, found: np.ndarray) -> Iterator[tuple[str, int, Cod
 
 
 def measured(texts: Collection, once: Once) -> list[dict[str, Any]]:
-    """A row for each method, width and kind of scoring."""
+    """Returns a row for each method, width and kind of scoring."""
     asked, found = once.vectors(texts.queries, query=True), once.vectors(texts.documents)
     near = asked["embedding"] @ found["embedding"].T
     wanted = np.argpartition(-near, 10, axis=1)[:, :10]
@@ -81,10 +81,10 @@ def measured(texts: Collection, once: Once) -> list[dict[str, Any]]:
         signs = np.where(document > 0, 1, -1).astype(np.float32)
         for kind in KINDS:
             side = np.where(query > 0, 1, -1).astype(np.float32) if kind == "Hamming" else query
-            places = candidate_ranks(wanted, side @ signs.T)
+            ranks = candidate_ranks(wanted, side @ signs.T)
             row: dict[str, Any] = {"method": name, "bits": width, "scoring": kind}
-            row["recall"] = {str(c): round(float((places < c).mean()), 4) for c in CANDIDATES}
-            row["ci"] = [round(end, 4) for end in mean_interval((places < HEADLINE).mean(1))]
+            row["recall"] = {str(c): round(float((ranks < c).mean()), 4) for c in CANDIDATES}
+            row["ci"] = [round(end, 4) for end in mean_interval((ranks < HEADLINE).mean(1))]
             rows.append(row)
             show(row)
     show_cascade(own["fitted"], asked, found)
@@ -113,8 +113,8 @@ def show_cascade(code: Code, asked: Vectors, found: Vectors) -> None:
 
 
 def page(document: dict[str, Any]) -> Report:
-    """A section for each collection: a panel for each width and scoring, a line for each method."""
-    lead = f"{document['model']}: share of the true ten nearest among the first C documents by code."
+    """Builds a section for each collection, with a panel for each width and scoring and a line for each method."""
+    lead = f"{document['model']}: recall of the true ten nearest neighbors among the best C documents by code."
     report = Report("Recall by codes", lead=lead)
     for one in document["collections"]:
         charts: dict[str, dict[str, list[tuple[float, float]]]] = {}
@@ -140,21 +140,21 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default=HUB_NAME)
     parser.add_argument("--collections", nargs="+", default=COLLECTIONS, metavar="NAME")
     parser.add_argument("--data", type=Path, default=data_folder())
-    parser.add_argument("--cache", type=Path, help="keep the vectors in this folder for the next run")
+    parser.add_argument("--cache", type=Path, help="cache the vectors in this folder for the next run")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--html", type=Path)
     options = parser.parse_args()
     once = Once(options.model, options.cache)
     document: dict[str, Any] = {"schema": 1, "model": options.model, "environment": environment(), "collections": []}
     for name in options.collections:
-        began = time.perf_counter()
+        start = time.perf_counter()
         texts = collection(name, options.data)
         print(f"\n{name}: {len(texts.queries):,} queries, {len(texts.documents):,} documents", flush=True)
         print(" " * 35 + "".join(f"{c:8}" for c in CANDIDATES) + f"   95 % at {HEADLINE}")
         rows = measured(texts, once)
         sizes = {"queries": len(texts.queries), "documents": len(texts.documents)}
         document["collections"].append({"name": name, **sizes, "rows": rows})
-        print(f"{time.perf_counter() - began:.0f} s", flush=True)
+        print(f"{time.perf_counter() - start:.0f} s", flush=True)
     if options.json:
         write_json(options.json, document)
     if options.html:

@@ -1,23 +1,23 @@
-"""Texts from elsewhere: our anomaly score beside nine others, fitted on texts of the domain alone.
+"""Out-of-domain detection: our anomaly score and nine others, fitted only on texts of the domain.
 
     python benchmarks/detection.py [MODEL] [--data FOLDER] [--sets clinc150 newsgroups20] [--split test]
         [--unseen] [--seeds 3] [--json FILE]
 
-MODEL is a saved model or a checkpoint; by default MiniLM. FOLDER holds the sets; by default $SPECTRA_DATA, else
-../shared/data. Ours is fitted and saved by `spectra anomaly fit`, loaded again, and read as the outputs `anomaly` and
-`anomaly_p` (seeds after the first: the same fit on the vectors at hand); of the texts it keeps a fifth for calibration
-and check, the others of `detection_scores.py` take all.
+MODEL is a saved model or a checkpoint, by default MiniLM. FOLDER contains the datasets; by default $SPECTRA_DATA,
+otherwise ../shared/data. `spectra anomaly fit` fits and saves our score, and the loaded model computes it as the
+outputs `anomaly` and `anomaly_p`. Seeds after the first use the same fit on the same vectors. Our score keeps a fifth
+of the texts for calibration and a check; the scores of `detection_scores.py` use all.
 
-clinc150: 15,000 texts of 150 intents; 4,500 more (inside) and 1,000 that fit no intent (outside). `--split val` takes
-3,000 and 100 others: for choices. `--unseen` fits on the 3,000 that `detection_train.py` does not train on.
-newsgroups20: 2,900 posts of five comp.* groups; later posts to them (inside), to sci.electronics and misc.forsale
-(outside): the nearest of the other groups, with talk of hardware, and computers for sale. The first 300 characters of
-each, for time.
+clinc150: 15,000 texts of 150 intents; 4,500 more (inside) and 1,000 that fit no intent (outside). `--split val` uses
+3,000 and 100 different texts, to make choices on. `--unseen` fits on the 3,000 texts that `detection_train.py` does not
+train on. newsgroups20: 2,900 posts of five comp.* groups; later posts to the same groups (inside), and to
+sci.electronics and misc.forsale (outside), the groups closest in topic. To save time, only the first 300 characters of
+each post are used.
 
-AUPR-out counts outside texts as positive, AUPR-in inside ones. FPR95 is the share of outside texts let in where 95 % of
-the inside ones are. µs is the median processor time of a text in batches of 128, products what it multiplies, both
-without the encoder. Last, the paired differences of AUROC to the best of the others on the same texts, and how often
-p ≤ level calls an inside text strange, all with 95 % intervals.
+AUPR-out counts outside texts as positive, AUPR-in inside texts. FPR95 is the fraction of outside texts accepted at the
+threshold that accepts 95 % of the inside texts. µs is the median processor time per text in batches of 128, products
+the number of multiplications, both without the encoder. The last lines show the paired differences of AUROC from the
+best other score on the same texts, and the rate at which p ≤ level flags an inside text, all with 95 % intervals.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ LEVELS = (0.01, 0.05, 0.1)
 BATCH = 128
 NEAR = ("sci.electronics", "misc.forsale")
 FIRST = 300  # characters of a post
-UNSEEN = 20  # of the 100 texts of each intent of clinc150: kept from training
+UNSEEN = 20  # of the 100 texts of each intent of clinc150, not used in training
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is normal, and what has to be told apart: all texts and the classes of the first."""
+    """The texts of one test: normal texts with their classes, and the inside and outside texts to distinguish."""
 
     name: str
     train: list[str]
@@ -73,7 +73,7 @@ def rows_of(data: Path, name: str) -> tuple[list[str], np.ndarray]:
 
 
 def unseen(labels: np.ndarray) -> np.ndarray:
-    """Which rows of clinc150's training texts stay out of `detection_train.py`: the same 20 of each intent."""
+    """Marks the training texts of clinc150 that `detection_train.py` does not use: the same 20 of each intent."""
     generator = np.random.default_rng(0)
     rows = [generator.permutation(np.flatnonzero(labels == label))[:UNSEEN] for label in np.unique(labels)]
     return np.isin(np.arange(len(labels)), np.concatenate(rows))
@@ -107,17 +107,17 @@ def semantic(encoder: SpectraSentenceTransformer, texts: list[str]) -> np.ndarra
 
 
 def microseconds(score: Callable[[np.ndarray], Any], vectors_ND: np.ndarray) -> float:
-    """Median over batches of the time a text takes, the first batch aside."""
-    taken = []
+    """Returns the median processor time per text over batches, without the first batch."""
+    times = []
     for start in range(0, len(vectors_ND) - BATCH + 1, BATCH):
-        began = time.process_time()
+        start_time = time.process_time()
         score(vectors_ND[start : start + BATCH])
-        taken.append((time.process_time() - began) / BATCH * 1e6)
-    return float(np.median(taken[1:]))
+        times.append((time.process_time() - start_time) / BATCH * 1e6)
+    return float(np.median(times[1:]))
 
 
 def figures(name: str, scores: np.ndarray, inside: int, **more: Any) -> dict[str, Any]:
-    """A row of the table; the first `inside` scores are those of inside texts."""
+    """Returns a row of the table. The first `inside` scores are those of inside texts."""
     normal, strange = scores[:inside], scores[inside:]
     return {
         "score": name,
@@ -130,7 +130,7 @@ def figures(name: str, scores: np.ndarray, inside: int, **more: Any) -> dict[str
 
 
 def by_command(model: str, case: Case) -> tuple[AnomalyHead, np.ndarray, np.ndarray]:
-    """Fits by the command line, loads what it saved, and reads it as anyone would: the head, scores and p-values."""
+    """Fits with the command line and loads the saved model. Returns the head, scores and p-values."""
     with tempfile.TemporaryDirectory() as name:
         source, fitted = Path(name) / "texts.jsonl", Path(name) / "fitted"
         source.write_text("\n".join(json.dumps({"text": text}) for text in case.train), encoding="utf-8")
@@ -145,7 +145,7 @@ def by_command(model: str, case: Case) -> tuple[AnomalyHead, np.ndarray, np.ndar
 def our_rows(
     model: str, case: Case, train_ND: np.ndarray, both_ND: np.ndarray, seeds: int
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Our table rows, and the scores by name. Seed 0 by the command line, others from the vectors at hand."""
+    """Returns our rows of the table, and the scores by name. Seed 0 uses the command line, the others the vectors."""
     rows, scores = [], {}
     for seed in range(seeds):
         if seed == 0:
@@ -171,14 +171,14 @@ def our_rows(
 
 
 def products(head: AnomalyHead, size: int) -> int:
-    """Multiplications with their additions that a text takes."""
+    """Returns the number of multiply-adds per text."""
     K = head.prototypes.out_features
-    relative = 2 * size * size + size * K + K * size * size // BATCH  # whitens the centres anew for each batch
+    relative = 2 * size * size + size * K + K * size * size // BATCH  # whitens the centers for each batch
     return size * K + (relative if head.method == "prototypes" else 0)
 
 
 def alarms(level: float, count: int, texts: int) -> dict[str, Any]:
-    """The false-alarm rate with its exact binomial interval (Clopper and Pearson 1934)."""
+    """Returns the false-alarm rate with its exact binomial interval (Clopper and Pearson 1934)."""
     interval = binomtest(count, texts).proportion_ci(method="exact")
     return {"level": level, "rate": count / texts, "ci": [interval.low, interval.high]}
 
@@ -199,7 +199,7 @@ def measured(model: str, case: Case, seeds: int) -> dict[str, Any]:
     per_text = (time.process_time() - began) / len(both) * 1000
     print(
         f"\n{case.name}: fitted on {len(case.train):,} texts; {len(case.inside):,} inside, {len(case.outside):,} "
-        f"outside; the encoder takes {per_text:.2f} ms a text (processor time)\n"
+        f"outside; the encoder takes {per_text:.2f} ms per text (processor time)\n"
         f"{'score':31} AUROC   AUPR-out  AUPR-in  FPR95       µs    products",
         flush=True,
     )
@@ -223,7 +223,7 @@ def measured(model: str, case: Case, seeds: int) -> dict[str, Any]:
 def compared(
     rows: list[dict[str, Any]], others: list[dict[str, Any]], scores: dict[str, np.ndarray], strange: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Each seed of ours against the best of the others; and how often inside texts were called strange."""
+    """Compares each of our seeds with the best other score, and prints how often inside texts are flagged."""
     best = max(others, key=lambda row: row["auroc"])["score"]
     found = []
     for row in rows:
@@ -231,8 +231,8 @@ def compared(
         found.append({"score": row["score"], "other": best, "auroc": gap.value, "ci": list(gap.ci)})
         print(f"{row['score']} − {best}: AUROC {gap.value:+.4f} ({gap.ci[0]:+.4f} to {gap.ci[1]:+.4f})")
     for row in rows:
-        said = ", ".join(f"{a['level']:g}: {a['rate']:.3f} ({a['ci'][0]:.3f}–{a['ci'][1]:.3f})" for a in row["alarms"])
-        print(f"{row['score']}: false alarms at p ≤ {said}")
+        rates = ", ".join(f"{a['level']:g}: {a['rate']:.3f} ({a['ci'][0]:.3f}–{a['ci'][1]:.3f})" for a in row["alarms"])
+        print(f"{row['score']}: false alarms at p ≤ {rates}")
     return found
 
 
@@ -241,8 +241,10 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default=HUB_NAME)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SPECTRA_DATA", "../shared/data")))
     parser.add_argument("--sets", nargs="+", choices=("clinc150", "newsgroups20"), default=["clinc150", "newsgroups20"])
-    parser.add_argument("--split", choices=("test", "val"), default="test", help="of clinc150")
-    parser.add_argument("--unseen", action="store_true", help="clinc150: fit on what detection_train.py left out")
+    parser.add_argument("--split", choices=("test", "val"), default="test", help="the split of clinc150")
+    parser.add_argument(
+        "--unseen", action="store_true", help="clinc150: fit on the texts that detection_train.py does not use"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -1,12 +1,12 @@
-"""A short training on clinc150's own texts, for `detection.py MODEL` to measure: does it tell strangers apart better?
+"""A short training on the texts of clinc150, to test with `detection.py MODEL` whether detection improves.
 
     python benchmarks/detection_train.py NAME [KEY=VALUE ...] [--data FOLDER] [--model MODEL] [--passes 1]
 
-Pairs are texts of the same intent. Another pair of the same intent would be a false negative, so rows come in blocks
-that hold every intent once, and `data.group=block` with `train.batch` equal to a block makes each block one batch. 80
-texts of each intent are trained on, each once a pass as an anchor; 20 are left for the fit (`detection.py --unseen`),
-since texts that a model was trained on look more normal to it than new ones. Nothing outside the domain is used. Leaves
-`runs/NAME/`; the recipe's keys may be changed by KEY=VALUE.
+Pairs are texts of the same intent. Another pair of the same intent would be a false negative, so the rows form blocks
+that contain each intent once, and `data.group=block` with `train.batch` equal to the block size makes each block one
+batch. 80 texts of each intent are used for training, each once per pass as an anchor. 20 are kept for fitting
+(`detection.py --unseen`), because texts seen in training look more normal to a model than new ones. No texts from
+outside the domain are used. The run is written to `runs/NAME/`; KEY=VALUE overrides keys of the recipe.
 """
 
 from __future__ import annotations
@@ -26,16 +26,19 @@ from spectra_nsa.training.run import train
 
 
 def blocks(texts: list[str], labels: np.ndarray, passes: int) -> list[dict[str, str]]:
-    """Pairs in blocks that hold each label once; each text is an anchor once a pass, beside another of its label."""
+    """Returns pairs in blocks that contain each label once.
+
+    In each pass every text is the anchor of one pair, with another text of its label as the positive.
+    """
     generator = np.random.default_rng(0)
     rows = []
-    for turn in range(passes):
+    for number in range(passes):
         for label in np.unique(labels):
-            own = generator.permutation(np.flatnonzero(labels == label))
-            partners = np.roll(own, 1 + generator.integers(len(own) - 1))
+            members = generator.permutation(np.flatnonzero(labels == label))
+            partners = np.roll(members, 1 + generator.integers(len(members) - 1))
             rows += [
-                {"anchor": texts[a], "positive": texts[p], "block": f"{turn}-{place}"}
-                for place, (a, p) in enumerate(zip(own, partners, strict=True))
+                {"anchor": texts[a], "positive": texts[p], "block": f"{number}-{index}"}
+                for index, (a, p) in enumerate(zip(members, partners, strict=True))
             ]
     return rows
 

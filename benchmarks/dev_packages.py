@@ -1,6 +1,6 @@
-"""Docstrings and functions of installed packages, some packages held out: what choices are made on.
+"""Docstrings and functions of installed packages for development, with some packages held out.
 
-The standard library, which the quickstart is judged on, stays unseen.
+The standard library, on which the quickstart is evaluated, stays unseen.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ DEV_PAIRS = 2_500
 
 
 def split_packages(pairs: int) -> tuple[Dataset, Dataset]:
-    """At most `pairs` pairs to train on, none near a held-out one, and 2,500 held-out ones, both in mixed order.
+    """Returns at most `pairs` training pairs and 2,500 held-out pairs, both shuffled.
 
-    Columns anchor, positive and group, the package.
+    No training pair is a near duplicate of a held-out pair. The columns are anchor, positive and group (the package).
     """
     rows = environment_pairs("installed", per_package=PER_PACKAGE).dataset.shuffle(seed=0)
     is_dev = np.array([group in DEV_PACKAGES for group in rows["group"]])

@@ -1,22 +1,21 @@
-"""What a distilled student keeps of all-MiniLM-L6-v2, and how much faster it is: three layers, and none.
+"""The quality and speed of two students distilled from all-MiniLM-L6-v2: one with three layers, one static.
 
     python benchmarks/distill.py [--pairs 40000] [--layers 3] [--split dev|test] [--limit N] [--data FOLDER]
         [--work FOLDER] [--json FILE] [KEY=VALUE …]
 
-The students learn from the teacher's vectors alone. Three quarters of the rows are docstrings of the installed packages
-with their functions, without near-duplicates of the standard library's; a quarter are general sentences (STS-B train,
-WikiSplit train and query well-formedness train), any two in a row; of each text the first 400 characters. That the two
-texts of a row are near each other is nowhere said, but they meet in a batch, and so the student is shown how near
-they are. Both are made by `spectra distill`, the second with `--static`; KEY=VALUE goes to the first, after batches of
-16 rows, a learning rate of 3e-4 and two epochs, chosen on dev.
+The students learn only from the vectors of the teacher. Three quarters of the rows are docstrings of the installed
+packages with their functions, without near duplicates of the standard library. A quarter are general sentences (STS-B
+train, WikiSplit train and query well-formedness train), two arbitrary ones per row. Texts are cut at 400 characters.
+The rows have no labels, but the two texts of a row are in the same batch, so the student learns how similar they are.
+`spectra distill` makes both students, the second with `--static`. KEY=VALUE applies to the first, after the settings
+selected on dev: batches of 16 rows, a learning rate of 3e-4 and two epochs.
 
-Measured on the saved models, in the number format of training: Spearman on STS-B, nDCG@10 of code search in the
-standard library (`--limit` pairs), each also as a share of the teacher's. Speed: the same 256 functions of the standard
-library by turns in one process, median of five rounds. FOLDER holds `stsb`, `wiki_split` and `query_wellformedness`; by
-default $SPECTRA_DATA, else ../shared/data. What WORK (by default runs/distill) holds already is not trained again.
-Settings are chosen by `--split dev`; the test split is for the end. Exit status 1 unless the student with layers keeps
-97 % of both at 1.8 times the speed.
-"""
+The saved models are evaluated in the precision of training: Spearman on STS-B and nDCG@10 of code search in the
+standard library (`--limit` pairs), each also relative to the teacher. For speed, the models alternate on the same 256
+functions of the standard library in one process; the figure is the median of five rounds. FOLDER contains `stsb`,
+`wiki_split` and `query_wellformedness`; by default $SPECTRA_DATA, otherwise ../shared/data. Models that exist in WORK
+(by default runs/distill) are not trained again. Select settings with `--split dev`; the test split is for the final
+figure. The exit status is 1 unless the student with layers keeps 97 % of both figures at 1.8 times the speed."""
 
 from __future__ import annotations
 
@@ -52,7 +51,7 @@ SETTINGS = ("train.batch=16", "train.lr=3e-4", "train.epochs=2")
 
 
 def spectra(*words: str | Path) -> str:
-    """What a command of the public command line prints."""
+    """Runs a spectra command and returns its output."""
     done = subprocess.run([sys.executable, "-m", "spectra_nsa", *map(str, words)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"spectra {' '.join(map(str, words))}\n{done.stderr}")
@@ -60,7 +59,7 @@ def spectra(*words: str | Path) -> str:
 
 
 def write_pairs(path: Path, size: int, data: Path) -> None:
-    """The training rows, drawn with a fixed seed."""
+    """Writes the training rows, drawn with a fixed seed."""
     general: list[str] = []
     for name in GENERAL:
         found = load_source(str(data / name / "train.jsonl.gz"))
@@ -71,18 +70,22 @@ def write_pairs(path: Path, size: int, data: Path) -> None:
     rows = list(zip(general[::2], general[1::2], strict=False))[: size // 4]
     pairs, test = environment_pairs("installed").dataset, environment_pairs("stdlib").dataset
     pairs = pairs.shuffle(seed=0).select(range(min(size - size // 4, len(pairs))))
-    own = {column: list(pairs[column]) for column in ("anchor", "positive")}
-    seen = near_duplicates(own["anchor"], list(test["anchor"])) | near_duplicates(
-        own["positive"], list(test["positive"])
+    columns_of_pairs = {column: list(pairs[column]) for column in ("anchor", "positive")}
+    seen = near_duplicates(columns_of_pairs["anchor"], list(test["anchor"])) | near_duplicates(
+        columns_of_pairs["positive"], list(test["positive"])
     )
-    rows += [pair for pair, one in zip(zip(*own.values(), strict=True), seen, strict=True) if not one]
+    rows += [
+        pair
+        for pair, duplicate in zip(zip(*columns_of_pairs.values(), strict=True), seen, strict=True)
+        if not duplicate
+    ]
     random.Random(1).shuffle(rows)
     with atomic_write(path) as file:
-        file.writelines(json.dumps({"anchor": one[:CUT], "positive": two[:CUT]}) + "\n" for one, two in rows)
+        file.writelines(json.dumps({"anchor": first[:CUT], "positive": second[:CUT]}) + "\n" for first, second in rows)
 
 
 def measure(systems: list[DenseSystem], split: str, limit: int | None, data: Path) -> dict[str, dict[str, float]]:
-    """System → task → figure."""
+    """Returns system → task → figure."""
     tasks, notes = tasks_from([f"sts={data / 'stsb' / f'{split}.jsonl.gz'}"])
     code, more = tasks_from(["pairs=python:stdlib"], limit=limit)
     results = evaluate([*systems], [*tasks, *code], notes=[*notes, *more]).results
@@ -94,14 +97,14 @@ def measure(systems: list[DenseSystem], split: str, limit: int | None, data: Pat
 
 
 def speeds(opened: dict[str, Any]) -> dict[str, float]:
-    """Texts a second of each as a multiple of the first's, median of rounds by turns."""
+    """Returns the speed of each model relative to the first, as the median over alternating rounds."""
     texts = random.Random(2).sample(list(environment_pairs("stdlib").dataset["positive"]), TIMED)
     seconds: dict[str, list[float]] = {name: [] for name in opened}
     for _ in range(ROUNDS):
         for name, model in opened.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             model.encode(texts, batch_size=64, show_progress_bar=False)
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(time.perf_counter() - start)
     first = next(iter(seconds.values()))
     return {name: statistics.median(a / b for a, b in zip(first, own, strict=True)) for name, own in seconds.items()}
 
@@ -143,8 +146,8 @@ def main() -> None:
         found[name] = {**values, "speed": faster[name], "seconds": seconds[name]}
         kept = {task: value / figures["teacher"][task] for task, value in values.items()}
         found[name]["kept"] = kept
-        told = "  ".join(f"{task} {values[task]:.4f} ({kept[task]:.1%})" for task in MEASURES)
-        print(f"{name:10} {told}  {faster[name]:.2f} ×  made in {seconds[name]:.0f} s", flush=True)
+        scores = "  ".join(f"{task} {values[task]:.4f} ({kept[task]:.1%})" for task in MEASURES)
+        print(f"{name:10} {scores}  {faster[name]:.2f} ×  made in {seconds[name]:.0f} s", flush=True)
     if options.json:
         facts = {"pairs": sum(1 for _ in source.open()), "split": options.split, "environment": environment()}
         write_json(options.json, {"systems": found, **facts})

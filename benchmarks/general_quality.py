@@ -1,9 +1,9 @@
-"""Does training on code cost general quality? STS-B dev of a trained model beside the checkpoint it started from.
+"""The general quality of a model trained on code: STS-B dev, compared with the checkpoint it started from.
 
     python benchmarks/general_quality.py runs/quickstart/model [--data FOLDER]
 
-FOLDER holds `stsb/dev.jsonl.gz` (sentence1, sentence2, score); by default $SPECTRA_DATA, else ../shared/data.
-Exit status 1 when the trained model is more than 0.01 below the start.
+FOLDER contains `stsb/dev.jsonl.gz` (sentence1, sentence2, score); by default $SPECTRA_DATA, otherwise ../shared/data.
+The exit status is 1 if the trained model is more than 0.01 below the checkpoint.
 """
 
 from __future__ import annotations

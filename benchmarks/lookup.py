@@ -1,10 +1,11 @@
-"""What one lookup of the token embedding a batch saves over one a pass (`models/length_batches.with_rows`), on a CPU.
+"""The speedup from one token embedding lookup per batch instead of one per pass, on a CPU.
 
     python benchmarks/lookup.py [--steps 12] [--length 128] [--batch 64] [--size NAME]
 
-The real trainer with every head, twice on the same batches; the two ways take turns step by step, and in the second run
-the turns are swapped, so that each batch is computed both ways. The ratio of each step to its twin, wall and processor
-time, median and quartiles; the first two steps are left out. MiniLM, or with --size a preset from scratch.
+See `tokens/length_batches.with_rows`. Runs the real trainer with all heads twice on the same batches. The two methods
+alternate between steps, and the second run swaps them, so each batch is computed with both. Prints the ratio of the two
+times of each step, in wall and processor time, as median and quartiles, without the first two steps. The model is
+MiniLM, or with --size a preset from scratch.
 """
 
 from __future__ import annotations
@@ -30,38 +31,38 @@ from spectra_nsa.training.init.start import open_start
 from spectra_nsa.training.jobs.pairs import build_trainer
 from spectra_nsa.training.loop.plan import RunSetup
 
-ONCE = length_batches.with_rows
+LOOKUP_PER_BATCH = length_batches.with_rows
 WARM_UP = 2
 
 
-class Turns(TrainerCallback):
-    """Changes the way before each step, and takes its times."""
+class AlternatingLookup(TrainerCallback):
+    """Switches the lookup method before each step and measures the step."""
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.times: list[tuple[float, float]] = []
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        once = (state.global_step + self.first) % 2 == 0
-        length_batches.with_rows = ONCE if once else lambda features, table: list(features)
-        self.began = time.perf_counter(), time.process_time()
+        per_batch = (state.global_step + self.first) % 2 == 0
+        length_batches.with_rows = LOOKUP_PER_BATCH if per_batch else lambda features, table: list(features)
+        self.start = time.perf_counter(), time.process_time()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.times.append((time.perf_counter() - self.began[0], time.process_time() - self.began[1]))
+        self.times.append((time.perf_counter() - self.start[0], time.process_time() - self.start[1]))
 
 
-def run(recipe: Recipe, data: TrainingData, first: int) -> Turns:
-    """One run; `first` says which way the first step goes."""
+def run(recipe: Recipe, data: TrainingData, first: int) -> AlternatingLookup:
+    """Runs the training; `first` selects the method of the first step."""
     set_seed(0)
     model = open_start(recipe)
     fit_rarity(model, data.train)
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(recipe, model, data, RunSetup(folder=Path(folder)))
         trainer.args.save_strategy = SaveStrategy.NO
-        turns = Turns(first)
-        trainer.add_callback(turns)
+        lookup = AlternatingLookup(first)
+        trainer.add_callback(lookup)
         trainer.train_from(None)
-    return turns
+    return lookup
 
 
 def main() -> None:
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--size", help="a preset; MiniLM otherwise")
+    parser.add_argument("--size", help="a preset; by default MiniLM")
     options = parser.parse_args()
     rows = environment_pairs("stdlib").dataset.shuffle(seed=0).select_columns(["anchor", "positive"])
     start = f"model.size={options.size}" if options.size else f"model.start={starter_checkpoint()[0]}"
@@ -80,15 +81,15 @@ def main() -> None:
     recipe = load_recipe(None, values)
     data = TrainingData(train=rows, dev=None, dev_kind=None, quarantined=0)
     first, second = run(recipe, data, 0).times[WARM_UP:], run(recipe, data, 1).times[WARM_UP:]
-    for place, kind in enumerate(("wall", "processor")):
+    for index, kind in enumerate(("wall", "processor")):
         ratios, seconds = [], []
-        for step, (one, other) in enumerate(zip(first, second, strict=True), start=WARM_UP):
-            once, each = (one, other) if step % 2 == 0 else (other, one)
-            ratios.append(each[place] / once[place])
-            seconds.append(each[place])
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        print(f"{kind:10} {statistics.median(seconds):6.2f} s a step looked up in each pass; once a batch is "
-              f"{middle:.3f} times as fast ({low:.3f} to {high:.3f})")  # fmt: skip
+        for step, (times_1, times_2) in enumerate(zip(first, second, strict=True), start=WARM_UP):
+            per_batch, per_pass = (times_1, times_2) if step % 2 == 0 else (times_2, times_1)
+            ratios.append(per_pass[index] / per_batch[index])
+            seconds.append(per_pass[index])
+        low, median, high = statistics.quantiles(ratios, n=4)
+        print(f"{kind:10} {statistics.median(seconds):6.2f} s per step with a lookup per pass; a lookup per batch is "
+              f"{median:.3f} times as fast ({low:.3f} to {high:.3f})")  # fmt: skip
 
 
 if __name__ == "__main__":

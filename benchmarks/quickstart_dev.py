@@ -1,10 +1,10 @@
-"""Tries a change of the quickstart's recipe on packages held out for development; the standard library stays unseen.
+"""Tests a change to the recipe of the quickstart on held-out packages. The standard library stays unseen.
 
     python benchmarks/quickstart_dev.py [KEY=VALUE ...] [--pairs 8000] [--seeds 1] [--keep FOLDER]
 
-Trains on the pairs of the installed packages but for a few, and measures nDCG@10 on 2,500 pairs of those few: a
-docstring must find its function among all of theirs. Prints one JSON line a seed: dev figure, pairs, seconds.
-FOLDER gets the last seed's model.
+Trains on pairs from the installed packages except a few, and measures nDCG@10 on 2,500 pairs from those: a docstring
+must find its function among all of them. Prints one JSON line per seed: dev figure, pairs, seconds. FOLDER receives the
+model of the last seed.
 """
 
 from __future__ import annotations
