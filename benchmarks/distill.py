@@ -15,7 +15,8 @@ standard library (`--limit` pairs), each also relative to the teacher. For speed
 functions of the standard library in one process; the figure is the median of five rounds. FOLDER contains `stsb`,
 `wiki_split` and `query_wellformedness`; by default $SPECTRA_DATA, otherwise ../shared/data. Models that exist in WORK
 (by default runs/distill) are not trained again. Select settings with `--split dev`; the test split is for the final
-figure. The exit status is 1 unless the student with layers keeps 97 % of both figures at 1.8 times the speed."""
+figure. The exit status is 1 unless the student with layers keeps 97 % of both figures at 1.8 times the speed.
+"""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Loading: how fast rows are read and at what memory, and what share of a training step tokenising takes.
+"""The speed and memory of reading rows, and the share of a training step spent on tokenization.
 
     python benchmarks/loading.py [--rows 1000000] [--steps 6] [--json FILE]
 
-Makes a file of pairs from random words (a text of 4 to 12 and one of 20 to 60), and loads it as `spectra train` does,
-each time in a process of its own and with a cache of its own: first from the file, then from the cache. `anonymous` is
-memory that belongs to the process alone, above what it had after its imports; mapped files, which the system takes
-back when it needs room, are not in it. Then a step of MiniLM at batch 64 is timed on documented Python functions, with
-its batch made of texts and of token ids.
+Writes a file of pairs of random words (one text of 4 to 12, one of 20 to 60) and loads it as `spectra train` does:
+first from the file, then from the cache, each in a separate process with a separate cache. `anonymous` is the private
+memory of the process beyond what it uses after its imports. It excludes mapped files, which the system can reclaim.
+Then times a step of MiniLM with a batch of 64 on documented Python functions, with batches made from texts and from
+token ids.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ BATCH, LENGTH, WARM_UP = 64, 128, 2
 
 
 def write_pairs(path: Path, rows: int) -> None:
-    """A JSON Lines file of pairs; no two anchors are equal."""
+    """Writes a JSON Lines file of pairs with distinct anchors."""
     source = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = ["".join(source.choices(letters, k=source.randint(2, 9))) for _ in range(20_000)]
@@ -56,13 +56,13 @@ def write_pairs(path: Path, rows: int) -> None:
 
 
 def anonymous_gb() -> float:
-    """This process's own memory now (Linux)."""
+    """Returns the private memory of this process (Linux)."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024 / 1e9
 
 
 def load(path: str) -> dict[str, float]:
-    """Loads training data in this process and watches its memory."""
+    """Loads training data in this process and samples its memory."""
     before = peak = anonymous_gb()
     ended = threading.Event()
 
@@ -73,9 +73,9 @@ def load(path: str) -> dict[str, float]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    began = time.perf_counter()
+    start = time.perf_counter()
     data = load_training_data(DataSection(train=path), seed=0, quarantine=None)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     ended.set()
     watcher.join()
     return {
@@ -88,12 +88,12 @@ def load(path: str) -> dict[str, float]:
 
 
 def loading(rows: int) -> dict[str, Any]:
-    """`load` from a file, and then from the cache that this left."""
+    """Runs `load` on the file, and then on the cache that this created."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pairs.jsonl"
         write_pairs(path, rows)
         found: dict[str, Any] = {"megabytes": path.stat().st_size / 1e6}
-        time.sleep(3)  # a file that was written just now is hashed, since its time of change proves nothing yet
+        time.sleep(3)  # a file written just now is hashed, because its modification time is not reliable yet
         for way in ("from the file", "from the cache"):
             command = [sys.executable, __file__, "--load", str(path)]
             variables = os.environ | {"XDG_CACHE_HOME": folder}
@@ -103,7 +103,7 @@ def loading(rows: int) -> dict[str, Any]:
 
 
 class StepTimes(TrainerCallback):
-    """The moments at which steps end."""
+    """Records when each step ends."""
 
     def __init__(self) -> None:
         self.moments: list[float] = []
@@ -115,17 +115,17 @@ class StepTimes(TrainerCallback):
 
 
 def milliseconds(make: Callable[[list[int]], Any], times: int = 30) -> float:
-    """The median of making a batch, each of other rows."""
-    taken = []
+    """Returns the median time of making a batch, each from different rows."""
+    times_taken = []
     for number in range(times):
         before = time.perf_counter()
         make(list(range(number * BATCH, (number + 1) * BATCH)))
-        taken.append(time.perf_counter() - before)
-    return 1e3 * statistics.median(taken)
+        times_taken.append(time.perf_counter() - before)
+    return 1e3 * statistics.median(times_taken)
 
 
 def stepping(steps: int) -> dict[str, float]:
-    """Milliseconds of a training step that tokenises its batch, and of making a batch both ways."""
+    """Measures a training step that tokenizes its batch, and making a batch in both ways, in milliseconds."""
     start, _ = starter_checkpoint()
     pairs = environment_pairs("stdlib").dataset.shuffle(seed=0).select_columns(["anchor", "positive"])
     data = TrainingData(train=pairs, dev=None, dev_kind=None, quarantined=0)
@@ -134,13 +134,13 @@ def stepping(steps: int) -> dict[str, float]:
         recipe = load_recipe(None, [*keys, f"output={folder}", f"train.max_steps={steps + WARM_UP}"])
         model = open_start(recipe)
         trainer = build_trainer(recipe, model, data, RunSetup(folder=Path(folder) / "run"))
-        began = time.perf_counter()
+        started = time.perf_counter()
         found = token_rows(data, model, trainer.data_collator)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
         assert found is not None and trainer.texts is None
         rows, pad = found
-        texts = milliseconds(lambda places: trainer.data_collator(data.train.__getitems__(places)))
-        ids = milliseconds(lambda places: pad(rows.__getitems__(places)))
+        texts = milliseconds(lambda indices: trainer.data_collator(data.train.__getitems__(indices)))
+        ids = milliseconds(lambda indices: pad(rows.__getitems__(indices)))
         times = StepTimes()
         trainer.add_callback(times)
         trainer.train()
@@ -173,7 +173,7 @@ def main() -> None:
         )
     step = found["step"]
     speed = step["pairs_tokenised_per_second"]
-    print(f"a step of {BATCH} pairs: {step['step_ms']:,.0f} ms; {speed:,.0f} pairs/s tokenised beforehand")
+    print(f"a step of {BATCH} pairs: {step['step_ms']:,.0f} ms; {speed:,.0f} pairs/s tokenized in advance")
     for kind in ("texts", "ids"):
         made, share = step[f"batch_of_{kind}_ms"], step[f"share_of_{kind}"]
         print(f"its batch from {kind:5} {made:6.1f} ms  {share:.1%} of the step")

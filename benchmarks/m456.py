@@ -1,17 +1,16 @@
-"""A few real training steps of a large size from scratch: how long one takes, how much memory, how much of the peak.
+"""A few real training steps of a large model from scratch: time, memory and the share of peak performance.
 
     python benchmarks/m456.py [--size M456] [--steps 10] [--batch 8] [--accumulation 1] [--json FILE]
 
-By the size's shipped recipe where there is one, else by its preset: every head and every loss term that
-triplets have on, gradient checkpointing on (off with --keep-activations), bf16 where it is fast, on the GPU where
-there is one. Triplets are real text of at most 160 tokens: a docstring of the standard library, its function, and
-another function at random.
+Uses the shipped recipe of the size if there is one, otherwise its preset: all heads and all loss terms for triplets,
+gradient checkpointing (off with --keep-activations), bf16 if it is fast, and a GPU if there is one. Triplets are real
+text of at most 160 tokens: a docstring of the standard library, its function, and a random other function.
 
-Each step is logged with its loss. The first two set things up (kernels, the optimiser's memory) and are left out of
-the seconds a step. On a GPU a second run of --sustained steps follows, logged twice: its second half gives the
-sustained tokens/s and the share of the peak, without the waiting that a log at each step costs. What the share counts
-as useful work is in docs/reference/files.md; recomputed activations are not, so with checkpointing three
-quarters of the machine's best is all there is.
+Each step is logged with its loss. The first two steps compile kernels and allocate the memory of the optimizer, so they
+are excluded from the time per step. On a GPU, a second run of --sustained steps follows with two logs. Its second half
+gives the sustained tokens/s and the share of the peak, without the synchronization of a log at each step.
+docs/reference/files.md defines the share. Recomputed activations do not count as useful work, so with checkpointing the
+share is at most three quarters of the machine's best.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ from spectra_nsa.training.jobs.pairs import build_trainer
 from spectra_nsa.training.loop.plan import RunSetup
 
 WARM_UP = 2
-EXTRA_TERMS = {"triplet": 0.1, "matryoshka_angular": 0.1, "spectral": 0.01}  # those that are off by default
+EXTRA_TERMS = {"triplet": 0.1, "matryoshka_angular": 0.1, "spectral": 0.01}  # off by default
 AIM = 0.40
 MEDIANS = ("seconds", "tokens_per_second", "matmul_share")
 
 
 class Lines(TrainerCallback):
-    """The moments at which steps end, and what was logged of each; printed as it comes."""
+    """Records when each step ends and what was logged, and prints it."""
 
     def __init__(self) -> None:
         self.moments: list[float] = []
@@ -73,7 +72,7 @@ class Lines(TrainerCallback):
 
 
 class Finished(TrainerCallback):
-    """Waits for the GPU at the end of each step; must come before whoever takes the time then."""
+    """Waits for the GPU at the end of each step. It must run before the callbacks that take the time."""
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         if torch.cuda.is_available():
@@ -81,7 +80,7 @@ class Finished(TrainerCallback):
 
 
 def triplets(rows: int) -> Dataset:
-    """Docstring, its function, another function; as many as are asked for, from the beginning again if need be."""
+    """Returns `rows` triplets of a docstring, its function and another function, repeated if there are too few."""
     pairs = environment_pairs("stdlib").dataset.shuffle(seed=0)
     chosen = np.arange(rows) % len(pairs)
     shift = np.random.default_rng(0).integers(1, len(pairs), rows)  # never 0, which would be the positive itself
@@ -95,12 +94,12 @@ def triplets(rows: int) -> Dataset:
 
 
 def _terms() -> list[str]:
-    """The terms of triplets, without distillation."""
+    """Returns the terms for triplets, without distillation."""
     return [name for name, facts in TERM_FACTS.items() if "triplets" in facts.rows and not facts.learns_from]
 
 
 def recipe_of(options: argparse.Namespace, steps: int, log_every: int) -> Recipe:
-    """The size's recipe with every term on and nothing saved, measured or watched beside the steps."""
+    """Returns the recipe of the size with all terms on, without checkpoints, evaluation and monitoring."""
     shipped = options.size.lower() in recipe_names()
     changes = [f"loss.terms.{name}.weight={weight}" for name, weight in EXTRA_TERMS.items()]
     values = {
@@ -117,7 +116,7 @@ def recipe_of(options: argparse.Namespace, steps: int, log_every: int) -> Recipe
 
 
 def run(recipe: Recipe, model: SpectraSentenceTransformer, rows: Dataset) -> Lines:
-    """Trains; keeps no checkpoint."""
+    """Trains without saving checkpoints."""
     data = TrainingData(train=rows, dev=None, dev_kind=None, quarantined=0)
     lines = Lines()
     with tempfile.TemporaryDirectory() as folder:
@@ -168,14 +167,14 @@ def main() -> None:
 
 def show(found: dict[str, Any]) -> None:
     losses = found["losses"]
-    print(f"\nloss {losses[0]:.4f} at the first step, {losses[-1]:.4f} at the last; {found['seconds']:.2f} s a step, "
+    print(f"\nloss {losses[0]:.4f} at the first step, {losses[-1]:.4f} at the last; {found['seconds']:.2f} s per step, "
           f"{found['tokens_per_second']:,.0f} tokens/s (medians)")  # fmt: skip
     gpu = f", {found['gpu_memory_gb']:.1f} GB on the GPU" if found["gpu_memory_gb"] else ""
     print(f"peak memory {found['peak_memory_gb']:.1f} GB{gpu}; {found['matmul_share']:.1%} of the measured matmul peak")
     if "sustained" in found:
         speed = found["sustained"]
         print(f"sustained: {speed['tokens_per_second']:,.0f} tokens/s, {speed['pairs_per_second']:.1f} triplets/s, "
-              f"{speed['matmul_share']:.1%} of the peak (aim {AIM:.0%})")  # fmt: skip
+              f"{speed['matmul_share']:.1%} of the peak (goal {AIM:.0%})")  # fmt: skip
 
 
 def arguments() -> argparse.Namespace:
@@ -184,10 +183,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--accumulation", type=int, default=1)
-    parser.add_argument("--length", type=int, default=160, help="longest text in tokens")
+    parser.add_argument("--length", type=int, default=160, help="maximum length of a text in tokens")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
     parser.add_argument("--keep-activations", action="store_true", help="no gradient checkpointing")
-    parser.add_argument("--sustained", type=int, help="steps of the second run; 60 on a GPU, none elsewhere")
+    parser.add_argument("--sustained", type=int, help="steps of the second run; by default 60 on a GPU, otherwise none")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

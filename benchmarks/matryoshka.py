@@ -1,21 +1,21 @@
-"""Quality against bytes a vector, for every form that a model's vectors can be kept in.
+"""Quality against bytes per vector, for every form in which the vectors of a model can be stored.
 
     python benchmarks/matryoshka.py [MODEL] [--tasks NAME …] [--data FOLDER] [--cache FOLDER] [--json F] [--html F]
 
-MODEL is a saved model or a checkpoint; by default MiniLM; it reads 128 tokens of a text. Tasks: `stdlib`
-(docstring finds function), BEIR folders of
-FOLDER ($SPECTRA_DATA, else ../shared/data) and any source of pairs by nDCG@10; `stsb` (dev) by Spearman's ρ; `clinc150`
-(validation texts, by their ten nearest training texts) by accuracy. Bytes are those of a stored document. Queries stay
-floats where the form allows it: against int8, and in "float query". What needs fitting is fitted to the documents.
+MODEL is a saved model or a checkpoint, by default MiniLM. It reads 128 tokens per text. Tasks: `stdlib` (docstring
+finds function), BEIR folders in FOLDER ($SPECTRA_DATA, otherwise ../shared/data) and any source of pairs by nDCG@10;
+`stsb` (dev) by Spearman's ρ; `clinc150` (validation texts, by their ten nearest training texts) by accuracy. Bytes are
+those of a stored document. Queries stay floats if the form allows it: with int8, and in "float query". Methods that
+need fitting are fitted to the documents.
 
-    float32, int8   the first numbers of `embedding` (int8: sentence-transformers', ranges by dimension)
+    float32, int8   the first dimensions of `embedding` (int8 of sentence-transformers, with ranges per dimension)
     binary          their signs on both sides
-    fast            the nested codes after `spectra codes fit`; "shipped" those of MODEL itself (table only)
-    anchor64        its first 16, 32 and all 64 numbers
-    PCA             leading principal components of the documents' `embedding`, centred, float32
-    entity          the entity vector, where the model has learned it
+    fast            the nested codes after `spectra codes fit`; "shipped" without fitting (table only)
+    anchor64        its first 16, 32 and all 64 dimensions
+    PCA             leading principal components of the `embedding` of the documents, centered, float32
+    entity          the entity vector, if the model has learned it
 
-Intervals: 95 %, bootstrap over queries or pairs; differences are paired. Equal scores are ordered by place.
+Intervals are 95 %, bootstrapped over queries or pairs; differences are paired. Ties are ordered by row number.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ SHIPPED = "shipped"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Form:
-    """One way to keep a vector: which line of the plot, how many numbers, what a document takes, and both sides."""
+    """One form of storing vectors: its line in the plot, its dimensions, bytes per document, and both sides."""
 
     line: str
     size: int
@@ -78,13 +78,13 @@ class Form:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """Texts on both sides, and what the similarity of two arrays of vectors is worth, one value a unit."""
+    """Texts on both sides, and the score of two arrays of vectors, with one value per unit."""
 
     metric: str
     queries: list[str]
     documents: list[str]
     score: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    gold: np.ndarray | None = None  # then units are similarities, and the figure is their rank correlation with it
+    gold: np.ndarray | None = None  # if set, units are similarities, and the figure is their rank correlation with it
 
 
 def task_of(name: str, data: Path) -> Task:
@@ -119,7 +119,7 @@ def signs(vectors: np.ndarray) -> np.ndarray:
 
 
 def int8(vectors: np.ndarray) -> np.ndarray:
-    """What is left of the vectors after sentence-transformers' int8 by dimension."""
+    """Returns the vectors after quantization to int8 by sentence-transformers, with ranges per dimension."""
     low, high = vectors.min(0), vectors.max(0)
     steps = quantize_embeddings(vectors, "int8", ranges=np.stack([low, high])).astype(np.float32)
     return low + (steps + 128.5) * (high - low) / 255
@@ -138,12 +138,12 @@ def forms(once: Once, documents: list[str], asked: Vectors, found: Vectors) -> I
             bits = signs(d[:, :size])
             yield Form(line=f"fast, Hamming{more}", size=size, bytes=size / 8, asked=signs(q[:, :size]), found=bits)
             yield Form(line=f"fast, float query{more}", size=size, bytes=size / 8, asked=q[:, :size], found=bits)
-    centre = document.mean(0)
-    directions = np.linalg.svd(np.cov((document - centre).T))[0].astype(np.float32)
+    center = document.mean(0)
+    directions = np.linalg.svd(np.cov((document - center).T))[0].astype(np.float32)
     for size in (64, 32, 16):
         q, d = asked["anchor64"][:, :size], found["anchor64"][:, :size]
         yield Form(line="anchor64", size=size, bytes=4 * size, asked=unit(q), found=unit(d))
-        q, d = ((side - centre) @ directions[:, :size] for side in (query, document))
+        q, d = ((side - center) @ directions[:, :size] for side in (query, document))
         yield Form(line="PCA", size=size, bytes=4 * size, asked=unit(q), found=unit(d))
     if "entity" in found:
         width = found["entity"].shape[1]
@@ -151,7 +151,7 @@ def forms(once: Once, documents: list[str], asked: Vectors, found: Vectors) -> I
 
 
 def measured(name: str, task: Task, once: Once) -> dict[str, Any]:
-    """The rows of one task, and the paired differences."""
+    """Measures all forms in one task, and their paired differences."""
     asked, found = once.vectors(task.queries, query=True), once.vectors(task.documents, query=name in WITHOUT_SIDES)
     units: dict[str, np.ndarray] = {}
     rows = []
@@ -173,7 +173,7 @@ def measured(name: str, task: Task, once: Once) -> dict[str, Any]:
     return {"name": name, "metric": task.metric, "queries": len(task.queries), "rows": rows, "differences": gaps}
 
 
-WITHOUT_SIDES = ("stsb", "clinc150")  # neither side is a document: both are encoded alike
+WITHOUT_SIDES = ("stsb", "clinc150")  # neither side is a document, so both are encoded as queries
 
 
 def _gap(a: np.ndarray, b: np.ndarray, gold: np.ndarray | None) -> Difference:
@@ -181,9 +181,9 @@ def _gap(a: np.ndarray, b: np.ndarray, gold: np.ndarray | None) -> Difference:
 
 
 def page(document: dict[str, Any]) -> Report:
-    """A plot for each task, all figures, and the paired differences."""
-    lead = f"{document['model']}: what a vector is worth, by the bytes that a stored one takes."
-    report = Report("Quality by bytes a vector", lead=lead)
+    """Builds a page with a plot for each task, all figures, and the paired differences."""
+    lead = f"{document['model']}: quality by the bytes of a stored vector."
+    report = Report("Quality by bytes per vector", lead=lead)
     charts: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for one in document["tasks"]:
         lines = charts.setdefault(f"{one['name']}, {one['metric']}", {})
@@ -192,7 +192,7 @@ def page(document: dict[str, Any]) -> Report:
                 lines.setdefault(row["form"], []).append((row["bytes"], row["value"]))
         charts[f"{one['name']}, {one['metric']}"] = {key: lines[key] for key in sorted(lines)}
     for name, lines in charts.items():
-        report.add_lines({"": lines}, title=name, x_label="bytes a vector", log_x=True, single_points=True)
+        report.add_lines({"": lines}, title=name, x_label="bytes per vector", log_x=True, single_points=True)
     for one in document["tasks"]:
         rows = [
             [row["form"], str(row["size"]), f"{row['bytes']:g}", f"{row['value']:.3f}", _interval(row["ci"], ".3f")]
@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default=HUB_NAME)
     parser.add_argument("--tasks", nargs="+", default=TASKS, metavar="NAME")
     parser.add_argument("--data", type=Path, default=data_folder())
-    parser.add_argument("--cache", type=Path, help="keep the vectors in this folder for the next run")
+    parser.add_argument("--cache", type=Path, help="cache the vectors in this folder for the next run")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--html", type=Path)
     options = parser.parse_args()

@@ -1,20 +1,20 @@
-"""What mined negatives are worth: training on the same rows, for the same steps, with and without them.
+"""The effect of mined negatives: training on the same rows for the same steps, with and without them.
 
     python benchmarks/mined.py [KEY=VALUE ...] [--train SOURCE] [--test SOURCE | --hold-out COLUMN] [--pairs 8000]
         [--limit N] [--seeds 3] [--teacher MODEL] [--negatives 1] [--relative-margin 0.05] [--range-max 30]
         [--data FOLDER] [--work FOLDER] [--json FILE]
 
-Pairs of the installed packages (or of SOURCE) are mined with TEACHER (MiniLM by default, or bm25), and MiniLM is
-trained one pass over the rows that have negatives, three times a seed: on their pairs alone, with random negatives, and
-with the mined ones. `random` is the fair neighbour of `mined`: as many texts a step, as much time. Each is measured on
-the pairs of --test, by default the standard library, where a docstring must find its function, and then on CoSQA's
-development queries too, where FOLDER ($SPECTRA_DATA, else ../shared/data) holds them. BM25 and the untouched model
-stand beside. --hold-out leaves the test set alone: every tenth value of COLUMN in the training source is kept for
-measuring.
+Mines pairs from the installed packages (or SOURCE) with TEACHER (by default MiniLM, or bm25), and trains MiniLM for one
+epoch on the rows that have negatives, three times per seed: on the pairs only, with random negatives, and with the
+mined negatives. `random` is the fair comparison for `mined`: the same number of texts per step, and the same time. Each
+model is evaluated on the pairs of --test, by default the standard library, where a docstring must find its function,
+and then also on the development queries of CoSQA if FOLDER ($SPECTRA_DATA, otherwise ../shared/data) contains them.
+BM25 and the untrained model are evaluated too. With --hold-out, a tenth of the values of COLUMN in the training source
+is held out for evaluation, and the test set is not used.
 
-Rows that are nearly a test row's are not trained on, nor is measured what occurs twice among the test rows. The
-differences have 95 % intervals over queries and seeds (`metrics/effects.py`). What WORK (by default runs/mined) holds
-is not trained again: take another folder for other options.
+Near duplicates of test rows are not used for training, and test rows that occur twice are dropped. The differences have
+95 % intervals over queries and seeds (`metrics/effects.py`). Models that exist in WORK (by default runs/mined) are not
+trained again: use a different folder for different options.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ METRIC = "ndcg@10"
 
 
 def sources(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
-    """Training pairs without near-duplicates of the test pairs, and the test pairs without repetitions."""
+    """Returns training pairs without near duplicates of the test pairs, and test pairs without repetitions."""
     if options.train == "python:installed":
         rows = environment_pairs("installed", per_package=PER_PACKAGE).dataset
     else:
@@ -73,7 +73,7 @@ def sources(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
     twice = near_duplicates(list(test["anchor"]), None) | near_duplicates(list(test["positive"]), None)
     test = test.select(np.flatnonzero(~twice))
     rows = rows.shuffle(seed=0)
-    rows = rows.select(range(min(2 * options.pairs, len(rows))))  # enough for those that go
+    rows = rows.select(range(min(2 * options.pairs, len(rows))))  # leaves enough after dropping duplicates
     seen = near_duplicates(list(rows["anchor"]), list(test["anchor"]))
     seen |= near_duplicates(list(rows["positive"]), list(test["positive"]))
     rows = rows.select(np.flatnonzero(~seen)[: options.pairs])
@@ -81,7 +81,7 @@ def sources(options: argparse.Namespace) -> tuple[Dataset, Dataset]:
 
 
 def mined_rows(rows: Dataset, options: argparse.Namespace) -> Dataset:
-    """The rows that have negatives, with them."""
+    """Returns the rows that have negatives, with their negatives."""
     mined, note = options.work / "mined.jsonl", options.work / "mining.json"
     if not note.exists():
         with (options.work / "pairs.jsonl").open("w", encoding="utf-8") as file:
@@ -96,7 +96,7 @@ def mined_rows(rows: Dataset, options: argparse.Namespace) -> Dataset:
 
 
 def with_negatives(rows: Dataset, system: str, seed: int) -> Dataset:
-    """The rows of one system; random negatives are other rows' positives."""
+    """Returns the rows of one system. Random negatives are the positives of other rows."""
     names = [name for name in rows.column_names if name.startswith("negative")]
     if system == "mined":
         return rows
@@ -110,20 +110,20 @@ def with_negatives(rows: Dataset, system: str, seed: int) -> Dataset:
 
 
 def measured(system: System, tasks: Sequence[Any]) -> dict[str, list[float]]:
-    """Task → nDCG@10 of each query."""
+    """Returns task → nDCG@10 of each query."""
     with autocast("cpu", resolve_precision("auto")):
         return {task.name: np.round(task.run(system).per_unit[METRIC], 5).tolist() for task in tasks}
 
 
 def trained(rows: Dataset, system: str, seed: int, options: argparse.Namespace, tasks: Sequence[Any]) -> dict[str, Any]:
-    """Trains one model and measures it, unless WORK holds its figures."""
+    """Trains and evaluates one model, unless WORK contains its figures."""
     name = f"{system}-{seed}"
     note = options.work / f"{name}.json"
     if not note.exists():
         start, _ = starter_checkpoint()
         flags = {"model.start": str(start), "output": str(options.work), "name": name, "train.seed": seed}
         recipe = load_recipe(QUICKSTART_RECIPE, ["data.group=null", "data.dev_rows=0", *options.changes], flags=flags)
-        shutil.rmtree(options.work / name, ignore_errors=True)  # of a run that was stopped
+        shutil.rmtree(options.work / name, ignore_errors=True)  # left by a stopped run
         texts = with_negatives(rows, system, seed)
         result = train(recipe, data=TrainingData(train=texts, dev=None, dev_kind=None, quarantined=0))
         figures = measured(DenseSystem(name, result.model), tasks)
@@ -135,7 +135,7 @@ def trained(rows: Dataset, system: str, seed: int, options: argparse.Namespace, 
 
 
 def differences(runs: dict[str, list[dict[str, Any]]], task: str) -> dict[str, Any]:
-    """Change → effect of the mined negatives in one task, over queries and seeds."""
+    """Returns change → effect of the mined negatives in one task, over queries and seeds."""
     values = {system: np.array([run["figures"][task] for run in found]) for system, found in runs.items()}
     gaps_SN = {f"mined − {other}": values["mined"] - values[other] for other in ("random", "pairs")}
     by_seed = {name: gap.mean(axis=1).tolist() for name, gap in gaps_SN.items()}
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--test", default="python:stdlib")
     parser.add_argument("--hold-out", metavar="COLUMN")
     parser.add_argument("--pairs", type=int, default=8_000)
-    parser.add_argument("--limit", type=int, help="test pairs; by default all")
+    parser.add_argument("--limit", type=int, help="the number of test pairs; by default all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--teacher")
     parser.add_argument("--negatives", type=int, default=1)

@@ -1,11 +1,11 @@
-"""Mining hard negatives: time and memory for many pairs.
+"""The time and memory of mining hard negatives for many pairs.
 
     python benchmarks/mining.py [--rows 100000] [--width 384] [--model MODEL] [--stock] [--json FILE]
 
-Makes a file of pairs from random words (a text of 4 to 12 and one of 20 to 60) and mines it as `spectra mine` does, in
-a process of its own with a cache of its own: first from nothing, then with other rules, for which vectors and hits are
-there already. MODEL is by default a table of random word vectors that is made here, so that the search counts and not
-the encoding. `--stock` runs sentence-transformers' mine_hard_negatives on the same pairs; mind its memory.
+Writes a file of pairs of random words (one text of 4 to 12, one of 20 to 60) and mines it as `spectra mine` does, in a
+separate process with a separate cache: first with an empty cache, then with different rules, for which vectors and hits
+are cached. By default MODEL is a table of random word vectors, so that the search is measured and not the encoding.
+`--stock` runs mine_hard_negatives of sentence-transformers on the same pairs; watch its memory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def words() -> list[str]:
 
 
 def write_pairs(path: Path, rows: int) -> None:
-    """A JSON Lines file of pairs; a positive holds most of its anchor's words."""
+    """Writes a JSON Lines file of pairs. A positive contains most of the words of its anchor."""
     source, known = random.Random(1), words()
     with path.open("w", encoding="utf-8") as file:
         for _ in range(rows):
@@ -45,7 +45,7 @@ def write_pairs(path: Path, rows: int) -> None:
 
 
 def write_model(folder: Path, width: int) -> Path:
-    """A sentence-transformers folder: the mean of random vectors of the words."""
+    """Writes a sentence-transformers model that averages random word vectors."""
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
@@ -70,16 +70,16 @@ def stock(source: str, model: str) -> dict[str, Any]:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
 
-    began = time.perf_counter()
+    start = time.perf_counter()
     rows = load_dataset("json", data_files=source, split="train")
     options = {"num_negatives": RULES["negatives"], "range_max": RULES["range_max"]}
     opened = SentenceTransformer(model)
     found = mine_hard_negatives(rows, opened, output_format="n-tuple", verbose=False, **options)
-    return {"written": len(found), "seconds": time.perf_counter() - began, "peak_memory_gb": peak_memory_gb()}
+    return {"written": len(found), "seconds": time.perf_counter() - start, "peak_memory_gb": peak_memory_gb()}
 
 
 def measure(folder: Path, model: str, kind: str) -> dict[str, Any]:
-    """One mining, in a process of its own."""
+    """Mines once, in a separate process."""
     command = [sys.executable, __file__, "--one", kind, str(folder / "pairs.jsonl"), model, str(folder / "mined.jsonl")]
     variables = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "HF_HOME": str(folder / "hub")}
     answer = subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, text=True)
@@ -114,7 +114,7 @@ def main() -> None:
                 flush=True,
             )
         kept = sum(path.stat().st_size for path in (folder / "cache").rglob("*.npz"))
-        print(f"kept on disk: {kept / 1e6:.0f} MB of vectors and hits")
+        print(f"on disk: {kept / 1e6:.0f} MB of vectors and hits")
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 

@@ -1,17 +1,17 @@
-"""Does pretraining on texts help? Held-out perplexity, then contrastive training from it beside the start it had.
+"""The effect of pretraining: held-out perplexity, then contrastive training with and without pretraining.
 
     python benchmarks/pretrain.py [--size small] [--model CHECKPOINT] [--steps 1000] [--pair-steps 150] [--limit 4000]
         [--batch 32] [--seeds 3] [--data FOLDER] [--work FOLDER] [--json FILE]
 
-Pretrains on public books, PEPs and RFCs, medical questions and answers, and the installed Python packages, `limit`
-rows of each; from a checkpoint where `--model` names one. Then trains on docstring → code pairs for equally many steps
-of the same batches from the pretrained model, from what it began with, and, where that was random weights, from those
-with MiniLM's words to begin with (`model.token_vectors`), and measures all on STS-B dev and CoSQA dev queries,
-BM25 and MiniLM as it is beside them. The differences have 95 % intervals over test items and seeds
-(`metrics/effects.py`). First of all, the padding of packed sequences beside that of other ways to batch.
+Pretrains on public books, PEPs and RFCs, medical questions and answers, and the installed Python packages, `limit` rows
+of each, from random weights or from the checkpoint of `--model`. Then trains on docstring → code pairs for the same
+number of steps on the same batches from three starts: the pretrained model, its start, and, if that was random weights,
+random weights with the token vectors of MiniLM (`model.token_vectors`). Evaluates all of them on STS-B dev and CoSQA
+dev queries, with BM25 and untrained MiniLM for comparison. The differences have 95 % intervals over test items and
+seeds (`metrics/effects.py`). The first line compares the padding of packed sequences with other ways to batch.
 
-FOLDER of --data is $SPECTRA_DATA, or ../shared/data. What WORK (by default runs/pretrain) holds is not trained again:
-take another folder for other options.
+FOLDER is by default $SPECTRA_DATA, otherwise ../shared/data. Models that exist in WORK (by default runs/pretrain) are
+not trained again: use a different folder for different options.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def recipe_of(options: argparse.Namespace, name: str, seed: int) -> Recipe:
 
 
 def show_padding(recipe: Recipe) -> None:
-    """Computed tokens over real ones: packed and computed by length, padded batches, packed in one row each."""
+    """Prints the padding of packed documents grouped by length, of padded batches, and of full packed rows."""
     job = MaskedLMJob(recipe)
     job.load_rows(quarantine=None)
     job.open_model()
@@ -91,14 +91,14 @@ def show_padding(recipe: Recipe) -> None:
 
 
 def pretrained(options: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """The held-out perplexity along pretraining, unless WORK holds it."""
+    """Pretrains, unless WORK contains the result, and returns the held-out perplexity by step."""
     name = f"pretrained-{seed}"
     note = options.work / f"{name}.json"
     if not note.exists():
         recipe = recipe_of(options, name, seed)
         if seed == 0:
             show_padding(recipe)
-        shutil.rmtree(options.work / name, ignore_errors=True)  # of a run that was stopped
+        shutil.rmtree(options.work / name, ignore_errors=True)  # left by a stopped run
         result = pretrain(recipe)
         rows = [json.loads(row) for row in (result.folder / "metrics.jsonl").read_text().splitlines()]
         curve = {row["step"]: round(row["eval_dev_perplexity"], 1) for row in rows if "eval_dev_perplexity" in row}
@@ -109,7 +109,7 @@ def pretrained(options: argparse.Namespace, seed: int) -> dict[str, Any]:
 
 
 def measured(system: System, tasks: Sequence[Task]) -> dict[str, Any]:
-    """Kind of task → its figure and the values behind it; without those that this system cannot do."""
+    """Returns kind of task → its figure and values. Tasks that do not suit the system are skipped."""
     found: dict[str, Any] = {}
     for task in tasks:
         try:
@@ -125,12 +125,12 @@ def measured(system: System, tasks: Sequence[Task]) -> dict[str, Any]:
 
 
 def show(name: str, figures: dict[str, Any]) -> None:
-    said = ", ".join(f"{kind} {METRICS[kind]} {found['value']:.4f}" for kind, found in figures.items())
-    print(f"{name:14} {said}", flush=True)
+    text = ", ".join(f"{kind} {METRICS[kind]} {found['value']:.4f}" for kind, found in figures.items())
+    print(f"{name:14} {text}", flush=True)
 
 
 def downstream(way: str, seed: int, options: argparse.Namespace, tasks: Sequence[Task]) -> dict[str, Any]:
-    """Trains on pairs from one start and measures, unless WORK holds the figures."""
+    """Trains on pairs from one start and evaluates, unless WORK contains the figures."""
     name = f"{way}-pairs-{seed}"
     note = options.work / f"{name}.json"
     if not note.exists():
@@ -154,7 +154,7 @@ def downstream(way: str, seed: int, options: argparse.Namespace, tasks: Sequence
 
 
 def effect(way: str, kind: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """What another start changes in one kind of task, over items and seeds."""
+    """Computes the effect of a start in one kind of task, over items and seeds."""
 
     def draws(figures: dict[str, Any]) -> np.ndarray:
         arrays = [np.array(values) for values in figures[kind]["items"]]

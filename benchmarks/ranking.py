@@ -1,11 +1,11 @@
-"""Does `ranking` find what `semantic` does not? Its head trained on hard negatives chosen by BM25, the encoder frozen.
+"""The ranking head compared with `semantic`: trained on hard negatives from BM25, with the encoder frozen.
 
     python benchmarks/ranking.py [MODEL] [--pairs 3000] [--dev 1500] [--steps 300] [--lr 1e-4] [--seeds 3]
 
-Docstring, function, and the best other function by BM25, of the installed packages but for a few; measured on pairs of
-those few, whose docstrings have to find their function among all of theirs. The head gets no gradient into the encoder
-in training either, so that its term is trained here as there, on vectors that are computed once. Prints nDCG@10 of both
-outputs a seed, and ranking − semantic, paired.
+Trains on triplets of a docstring, its function and the best other function by BM25, from the installed packages except
+a few. Evaluates on pairs from those: a docstring must find its function among all of them. In normal training the head
+passes no gradient to the encoder either, so it can be trained here in the same way on precomputed vectors. Prints
+nDCG@10 of both outputs for each seed, and the paired difference ranking − semantic.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ TEMPERATURE = 0.05
 def rows_of(pairs: int, dev: int) -> tuple[Dataset, Dataset]:
     rows = environment_pairs("installed", per_package=PER_PACKAGE).dataset.shuffle(seed=0)
     is_dev = np.array([group in DEV_PACKAGES for group in rows["group"]])
-    held = rows.select(np.flatnonzero(is_dev)[:dev])
+    held_out = rows.select(np.flatnonzero(is_dev)[:dev])
     rest = rows.select(np.flatnonzero(~is_dev)[:pairs])
-    twice = near_duplicates(list(rest["positive"]), list(held["positive"]))
-    return rest.select(np.flatnonzero(~twice)), held
+    twice = near_duplicates(list(rest["positive"]), list(held_out["positive"]))
+    return rest.select(np.flatnonzero(~twice)), held_out
 
 
 def hard_negatives(anchors: list[str], functions: list[str]) -> list[int]:
     found = BM25System().search(anchors, functions, 5)
     others = [
-        [at for at in hits if at >= 0 and functions[at] != functions[own]]
-        for own, hits in enumerate(found.index.tolist())
+        [hit for hit in hits if hit >= 0 and functions[hit] != functions[row]]
+        for row, hits in enumerate(found.index.tolist())
     ]
-    return [each[0] if each else (own + 1) % len(functions) for own, each in enumerate(others)]
+    return [hits[0] if hits else (row + 1) % len(functions) for row, hits in enumerate(others)]
 
 
 def semantic(model: SpectraSentenceTransformer, texts: list[str], *, query: bool) -> torch.Tensor:
@@ -79,9 +79,9 @@ def trained(anchor_ND: torch.Tensor, positive_ND: torch.Tensor, negatives: list[
 
 
 def figure(asked_ND: torch.Tensor, found_ND: torch.Tensor, texts: list[str]) -> np.ndarray:
-    ids = {text: f"d{at}" for at, text in enumerate(texts)}
+    ids = {text: f"d{i}" for i, text in enumerate(texts)}
     first = [texts.index(text) for text in ids]
-    queries = [f"q{at}" for at in range(len(texts))]
+    queries = [f"q{i}" for i in range(len(texts))]
     ranking = nearest(asked_ND.numpy(), found_ND[first].numpy(), DEPTH)
     qrels = {query: {ids[text]: 1} for query, text in zip(queries, texts, strict=True)}
     return ranking_figures(ranking, queries, list(ids.values()), qrels)["ndcg@10"]
@@ -98,16 +98,19 @@ def main() -> None:
     options = parser.parse_args()
     model = open_model(options.model)
     model.max_seq_length = min(model.max_seq_length or 128, 128)
-    rest, held = rows_of(options.pairs, options.dev)
+    rest, held_out = rows_of(options.pairs, options.dev)
     anchors, positives = (semantic(model, list(rest[side]), query=side == "anchor") for side in ("anchor", "positive"))
     negatives = hard_negatives(list(rest["anchor"]), list(rest["positive"]))
-    asked, found = (semantic(model, list(held[side]), query=side == "anchor") for side in ("anchor", "positive"))
-    before = figure(asked, found, list(held["positive"]))
-    print(f"{len(rest):,} triplets, {len(held):,} dev pairs, lr {options.lr}, semantic {before.mean():.4f}", flush=True)
+    asked, found = (semantic(model, list(held_out[side]), query=side == "anchor") for side in ("anchor", "positive"))
+    before = figure(asked, found, list(held_out["positive"]))
+    print(
+        f"{len(rest):,} triplets, {len(held_out):,} dev pairs, lr {options.lr}, semantic {before.mean():.4f}",
+        flush=True,
+    )
     for seed in range(options.seeds):
         head = trained(anchors, positives, negatives, options, seed)
         with torch.no_grad():
-            after = figure(head(asked), head(found), list(held["positive"]))
+            after = figure(head(asked), head(found), list(held_out["positive"]))
         gap = paired_difference(after, before)
         print(f"seed {seed}: ranking {after.mean():.4f}  {gap.value:+.4f} ({gap.ci[0]:+.4f} to {gap.ci[1]:+.4f})")
 

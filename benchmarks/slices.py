@@ -1,13 +1,13 @@
-"""nDCG@10 of each output where the answer hangs on a rare term, and elsewhere; and how alike the outputs are.
+"""nDCG@10 of each output for queries that depend on a rare term and for the rest, and the similarity of outputs.
 
     python benchmarks/slices.py [MODEL] [--data FOLDER] [--only NAME …] [--limit 1500] [--fit]
 
-MODEL is a saved model or a checkpoint; by default MiniLM. FOLDER holds the public collections; by default
-$SPECTRA_DATA, else ../shared/data. `evaluation/slices.py` is the rule of the slice. `stdlib` asks with docstrings for
-functions, `names` with their qualified names. At most --limit documents of each, relevant ones first; 128 tokens of a
-text. The entity head of a model that has none is fitted to each collection's documents, without queries, as BM25's
-document frequencies are; --fit does so for a trained one too. "beside" is cos(semantic) + 0.5 cos(entity).
-Differences are from semantic, paired, with 95 % intervals.
+MODEL is a saved model or a checkpoint, by default MiniLM. FOLDER contains the public collections; by default
+$SPECTRA_DATA, otherwise ../shared/data. `evaluation/slices.py` defines the slice. The queries of `stdlib` are the
+docstrings of functions, those of `names` their qualified names. Each collection has at most --limit documents, relevant
+ones first, and texts are cut at 128 tokens. An untrained entity head is fitted to the documents of each collection,
+without queries, like the document frequencies of BM25; --fit does this for a trained head too. "beside" is
+cos(semantic) + 0.5 cos(entity). Differences are relative to semantic, paired, with 95 % intervals.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ BESIDE = 0.5
 
 
 def from_pairs(name: str, rows: list[tuple[str, str]]) -> RetrievalSet:
-    documents = {text: f"d{at}" for at, text in enumerate(dict.fromkeys(document for _, document in rows))}
-    queries = {text: f"q{at}" for at, text in enumerate(dict.fromkeys(query for query, _ in rows))}
+    documents = {text: f"d{i}" for i, text in enumerate(dict.fromkeys(document for _, document in rows))}
+    queries = {text: f"q{i}" for i, text in enumerate(dict.fromkeys(query for query, _ in rows))}
     qrels: dict[str, dict[str, int]] = {}
     for query, document in rows:
         qrels.setdefault(queries[query], {})[documents[document]] = 1
@@ -83,23 +83,23 @@ def rankings(model: SpectraSentenceTransformer, queries: list[str], documents: l
         found = model.encode_document(documents, outputs=OUTPUTS)
     for side in (asked, found):
         side["beside"] = np.hstack([side["semantic"], BESIDE**0.5 * side["entity"]])
-    show_likeness(found)
+    show_similarity(found)
     systems = {name: nearest(asked[name], found[name], DEPTH) for name in (*OUTPUTS[:4], "beside")}
     return systems | {"bm25": BM25System().search(queries, documents, DEPTH)}
 
 
-def show_likeness(found: dict[str, np.ndarray]) -> None:
+def show_similarity(found: dict[str, np.ndarray]) -> None:
     names = ("semantic", "entity", "ranking", "anchor64")
-    pairs = [(a, b) for at, a in enumerate(names) for b in names[at + 1 :]]
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     print("CKA  ", "  ".join(f"{a}/{b} {linear_cka(found[a], found[b]):.3f}" for a, b in pairs), flush=True)
 
 
 def show(values: dict[str, np.ndarray], rows: np.ndarray, title: str) -> None:
     print(f"{title}: {rows.sum():,} queries")
-    for name, each in values.items():
-        gap = paired_difference(each[rows], values["semantic"][rows])
+    for name, by_query in values.items():
+        gap = paired_difference(by_query[rows], values["semantic"][rows])
         low, high = gap.ci
-        print(f"  {name:10} {each[rows].mean():.3f}  {gap.value:+.3f} ({low:+.3f} to {high:+.3f})", flush=True)
+        print(f"  {name:10} {by_query[rows].mean():.3f}  {gap.value:+.3f} ({low:+.3f} to {high:+.3f})", flush=True)
 
 
 def measure(model: SpectraSentenceTransformer, data: RetrievalSet, limit: int, fit: bool) -> None:

@@ -1,14 +1,14 @@
-"""Where a training step's time goes: MiniLM, batches of 64 pairs, every head and term that a recipe has by default.
+"""A profile of a training step: MiniLM, batches of 64 pairs, all heads and terms that are on by default.
 
     python benchmarks/step_profile.py [--steps 4] [--length 128] [--changes KEY=VALUE ...] [--json FILE]
 
-torch.profiler watches a few steps of the real trainer on docstrings and functions of the standard library. An operator
-counts with its own time, without that of the operators it calls, in the group of the stretch of code it stands in
-(tokenising, heads, loss, optimiser, batching), else in the group of its name. An operator of the backward pass belongs
-where its forward operator stood. What no operator accounts for is Python and the gaps between operators. The profiler
-itself slows steps down; the first line says by how much, so read shares, not seconds.
+torch.profiler records a few steps of the real trainer on docstrings and functions of the standard library. The self
+time of an operator, without the operators it calls, counts for the section of code it is called from (tokenizing,
+heads, loss, optimizer, batching), otherwise for the group of its name. An operator of the backward pass counts for the
+section of its forward operator. The rest is Python and gaps between operators. The profiler slows the steps down, by
+how much is in the first line, so read shares and not seconds.
 
-Padding is no group of its own: the share of the tokens that is computed in vain is printed beside the table.
+Padding is not a group: the share of computed tokens that are padding is printed next to the table.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
 from spectra_nsa.training.loop.plan import RunSetup
 
 WARM_UP = 3
-ALL = "all watched steps"
-PLACES = ("tokenising", "batching", "heads", "loss", "clipping and checks")
-BY_NAME = (  # the first whose piece is in an operator's name
+ALL = "all profiled steps"
+SECTIONS = ("tokenizing", "batching", "heads", "loss", "clipping and checks")
+BY_NAME = (  # the first group with a fragment in the name of the operator
     ("attention backward", ("attention_for_cpu_backward", "attention_backward", "attention_math_backward")),
     ("attention forward", ("scaled_dot_product", "flash_attention", "efficient_attention")),
     ("matmul", ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "mkldnn_linear", "aten::linear")),
@@ -63,54 +63,54 @@ BY_NAME = (  # the first whose piece is in an operator's name
 
 
 def group_of(name: str) -> str:
-    """The group of an operator that stands in none of the named places."""
+    """Returns the group of an operator outside the named sections."""
     return next((group for group, pieces in BY_NAME if any(piece in name for piece in pieces)), "other operators")
 
 
-def within(place: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, its operators marked as standing there."""
+def within(section: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function with its operators marked as part of a section."""
 
     @functools.wraps(function)
     def marked(*args: Any, **kwargs: Any) -> Any:
-        with record_function(place):
+        with record_function(section):
             return function(*args, **kwargs)
 
     return marked
 
 
-def place_of(event: Any) -> str | None:
-    """The innermost named place around an event."""
+def section_of(event: Any) -> str | None:
+    """Returns the innermost named section around an event."""
     above = event
     while above is not None:
-        if above.name in PLACES:
+        if above.name in SECTIONS:
             return str(above.name)
         if above.name.startswith("Optimizer."):
-            return "optimiser"
+            return "optimizer"
         above = above.cpu_parent
     return None
 
 
 def shares(events: list[Any], total: float) -> dict[str, float]:
-    """Group → share of the profiled steps' time, largest first."""
-    places = [place_of(event) for event in events]
-    # An operator without gradient carries the number that the next one with gradient gets: the last one made the node.
+    """Returns group → share of the time of the profiled steps, largest first."""
+    sections = [section_of(event) for event in events]
+    # Operators without gradient share the sequence number of the next one with gradient: the last one made the node.
     forward = {
-        (event.sequence_nr, event.thread): place
-        for event, place in sorted(zip(events, places, strict=True), key=lambda pair: pair[0].time_range.start)
+        (event.sequence_nr, event.thread): section
+        for event, section in sorted(zip(events, sections, strict=True), key=lambda pair: pair[0].time_range.start)
         if event.sequence_nr >= 0 and not event.name.startswith("autograd::")
     }
     spent: dict[str, float] = defaultdict(float)
-    for event, place in zip(events, places, strict=True):
-        if event.name == ALL or event.name in PLACES:
-            group = place or "Python and gaps"
+    for event, section in zip(events, sections, strict=True):
+        if event.name == ALL or event.name in SECTIONS:
+            group = section or "Python and gaps"
         else:
-            group = place or _behind(event, forward) or group_of(event.name)
+            group = section or _forward_section(event, forward) or group_of(event.name)
         spent[group] += event.self_cpu_time_total
     return dict(sorted(((group, value / total) for group, value in spent.items()), key=lambda pair: -pair[1]))
 
 
-def _behind(event: Any, forward: dict[tuple[int, int], str | None]) -> str | None:
-    """Where the forward operator of a backward event stood."""
+def _forward_section(event: Any, forward: dict[tuple[int, int], str | None]) -> str | None:
+    """Returns the section of the forward operator of a backward event."""
     above = event
     while above is not None:
         if above.name.startswith("autograd::engine"):
@@ -120,7 +120,7 @@ def _behind(event: Any, forward: dict[tuple[int, int], str | None]) -> str | Non
 
 
 class Steps(TrainerCallback):
-    """Starts the profiler after the warm-up and half of the rest, and stops it at the end."""
+    """Starts the profiler after the warm-up and half of the other steps, and stops it at the end."""
 
     def __init__(self, profiler: profile, after: int, work: Work) -> None:
         self.profiler, self.after, self.work = profiler, after, work
@@ -139,7 +139,7 @@ class Steps(TrainerCallback):
 
 
 def recipe_of(options: argparse.Namespace, start: Path) -> Recipe:
-    """The defaults, but for what would stand beside the steps."""
+    """Returns the default recipe without evaluation and monitoring."""
     steps = WARM_UP + 2 * options.steps
     values = [
         f"model.start={start}", f"model.max_length={options.length}", f"train.max_steps={steps}", "train.batch=64",
@@ -149,9 +149,9 @@ def recipe_of(options: argparse.Namespace, start: Path) -> Recipe:
 
 
 def mark(trainer: PairsTrainer) -> None:
-    """Names the places in which operators may stand."""
+    """Marks the sections of code to which operators are assigned."""
     collate = trainer.data_collator.__class__
-    collate.__call__ = within("tokenising", collate.__call__)  # type: ignore[method-assign]
+    collate.__call__ = within("tokenizing", collate.__call__)  # type: ignore[method-assign]
     SpectraModel._heads = within("heads", SpectraModel._heads)  # type: ignore[method-assign]
     LossStack._weighted = within("loss", LossStack._weighted)  # type: ignore[method-assign]
     LossStack._check_outputs = within("loss", LossStack._check_outputs)  # type: ignore[method-assign]
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16", "fp16"])
     parser.add_argument("--changes", nargs="*", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--top", type=int, default=25, help="single operators to list as well")
+    parser.add_argument("--top", type=int, default=25, help="how many single operators to list")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     start, _ = starter_checkpoint()
@@ -194,13 +194,13 @@ def main() -> None:
 def report(options: argparse.Namespace, profiler: profile, steps: Steps) -> None:
     seconds = [after - before for before, after in zip(steps.moments, steps.moments[1:], strict=False)]
     plain = statistics.median(seconds[WARM_UP - 1 : WARM_UP - 1 + options.steps])
-    watched = statistics.median(seconds[WARM_UP - 1 + options.steps :])
+    profiled = statistics.median(seconds[WARM_UP - 1 + options.steps :])
     events = [event for event in profiler.events() or [] if not event.is_async]
     total = sum(event.cpu_time_total for event in events if event.name == ALL)
     found = shares(events, total)
     padding = 1 - steps.work.tokens / max(1, steps.work.padded)
     where = f"{resolve_precision(options.precision)}, {torch.get_num_threads()} threads"
-    print(f"{plain:.2f} s a step, {watched:.2f} s under the profiler; {where}")
+    print(f"{plain:.2f} s per step, {profiled:.2f} s with the profiler; {where}")
     print(f"{options.steps} steps of 64 pairs of at most {options.length} tokens")
     print(f"{padding:.1%} of the computed tokens are padding\n")
     for group, share in found.items():
@@ -210,7 +210,7 @@ def report(options: argparse.Namespace, profiler: profile, steps: Steps) -> None
     for event in events:
         by_name[event.name].append(event.self_cpu_time_total)
     for name, times in sorted(by_name.items(), key=lambda pair: -sum(pair[1]))[: options.top]:
-        print(f"  {sum(times) / total:6.1%} {len(times) / options.steps:7.0f} a step  {name}")
+        print(f"  {sum(times) / total:6.1%} {len(times) / options.steps:7.0f} per step  {name}")
     if options.json:
         document = {"environment": environment(), "seconds_a_step": plain, "padding": padding, "shares": found}
         options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -1,20 +1,20 @@
-"""Sentence similarity: our recipe beside sentence-transformers' CoSENT and AnglE, from the same checkpoint and data.
+"""Sentence similarity: our recipe compared with CoSENT and AnglE of sentence-transformers, from the same checkpoint.
 
     python benchmarks/sts.py [--seeds 3] [--systems NAMES] [--split dev|test] [--data FOLDER] [--work FOLDER]
         [--json FILE] [KEY=VALUE …]
 
-Every system starts from MiniLM and sees the 5,749 scored pairs of STS-B train, for as many epochs:
+Every system starts from MiniLM and trains on the 5,749 scored pairs of STS-B train for the same number of epochs:
 
 - untouched
-- stock CoSENT, stock AnglE: sentence-transformers' trainer and losses as a user runs them (batch 32, learning rate
-  4e-5, linear, warm-up 10 %, the checkpoint's dropout, 4 epochs), in the number format of ours
+- stock CoSENT, stock AnglE: trainer and losses of sentence-transformers with common settings (batch 32, learning rate
+  4e-5, linear, warm-up 10 %, the dropout of the checkpoint, 4 epochs), in the same precision as ours
 - spectra: `spectra train recipes/sts-mini.yaml`, with any KEY=VALUE after it
 
-Each trained model is saved, reloaded and measured by `spectra eval`: Spearman on STS-B, and, so that nothing is lost
-elsewhere, code search in the standard library (nDCG@10) and nearest-neighbour accuracy on CLINC150, both in bf16 where
-the processor has it. FOLDER holds `stsb` and `clinc150`; by default $SPECTRA_DATA, else ../shared/data. Models and
-results stay in WORK (by default runs/sts); what is there already is not done again, whatever KEY=VALUE says. Settings
-are chosen by `--split dev`, where the other two tasks are left out; the test split is for the end.
+Each trained model is saved, loaded and evaluated with `spectra eval`: Spearman on STS-B and, to detect losses
+elsewhere, code search in the standard library (nDCG@10) and nearest-neighbor accuracy on CLINC150, both in bf16 if the
+processor supports it. FOLDER contains `stsb` and `clinc150`; by default $SPECTRA_DATA, otherwise ../shared/data. Models
+and results stay in WORK (by default runs/sts). Existing ones are reused, even if KEY=VALUE differs. Select settings
+with `--split dev`, which skips the other two tasks; the test split is for the final figure.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MEASURES = {"sts": "spearman", "pairs": "ndcg@10", "knn": "accuracy"}
 
 
 def spectra(*words: str | Path) -> str:
-    """What a command of the public command line prints."""
+    """Runs a spectra command and returns its output."""
     done = subprocess.run([sys.executable, "-m", "spectra_nsa", *map(str, words)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"spectra {' '.join(map(str, words))}\n{done.stderr}")
@@ -53,7 +53,7 @@ def spectra(*words: str | Path) -> str:
 
 
 def train_stock(name: str, seed: int, folder: Path, data: Path) -> float:
-    """Trains as sentence-transformers' documentation does; the seconds that it took."""
+    """Trains as the documentation of sentence-transformers does. Returns the seconds."""
     precision = resolve_precision("auto")
     model = SentenceTransformer(str(starter_checkpoint()[0]), device="cpu")
     rows = load_source(str(data / "stsb" / "train.jsonl.gz")).dataset
@@ -71,22 +71,22 @@ def train_stock(name: str, seed: int, folder: Path, data: Path) -> float:
         use_cpu=True,
     )
     trainer = SentenceTransformerTrainer(model=model, args=arguments, train_dataset=rows, loss=STOCK[name](model))
-    began = time.monotonic()
+    start = time.monotonic()
     trainer.train()
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - start
     model.save_pretrained(str(folder / "model"))
     return seconds
 
 
 def train_ours(seed: int, folder: Path, data: Path, more: list[str]) -> float:
-    """Trains by the recipe; the seconds that it took."""
-    given = [f"data.train={data / 'stsb' / 'train.jsonl.gz'}", f"data.dev={data / 'stsb' / 'dev.jsonl.gz'}"]
-    where = [f"output={folder.parent}", f"name={folder.name}", f"train.seed={seed}"]
-    return float(json.loads(spectra("train", RECIPE, *given, *where, *more, "--json"))["seconds"])
+    """Trains with the recipe. Returns the seconds."""
+    sources = [f"data.train={data / 'stsb' / 'train.jsonl.gz'}", f"data.dev={data / 'stsb' / 'dev.jsonl.gz'}"]
+    run = [f"output={folder.parent}", f"name={folder.name}", f"train.seed={seed}"]
+    return float(json.loads(spectra("train", RECIPE, *sources, *run, *more, "--json"))["seconds"])
 
 
 def measure(model: str | Path, split: str, data: Path) -> dict[str, float]:
-    """Task → figure, of a saved model."""
+    """Returns task → figure for a saved model."""
     found = evaluated(model, "fp32", f"sts={data / 'stsb' / f'{split}.jsonl.gz'}")
     if split == "test":
         clinc = data / "clinc150"
@@ -96,7 +96,7 @@ def measure(model: str | Path, split: str, data: Path) -> dict[str, float]:
 
 
 def evaluated(model: str | Path, precision: str, *tasks: str) -> dict[str, float]:
-    """What `spectra eval` says of each task."""
+    """Returns task → figure from `spectra eval`."""
     words = [word for task in tasks for word in ("--task", task)]
     results = json.loads(spectra("eval", model, *words, "--precision", precision, "--json", "-"))["results"]
     return {row["task"]: row["value"] for row in results if MEASURES.get(row["task"]) == row["metric"]}
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def show(found: dict[str, list[dict[str, Any]]]) -> None:
-    """Mean ± standard deviation over seeds."""
+    """Prints mean ± standard deviation over seeds."""
     print(f"\n{'':16}{'STS-B':>18}{'code search':>18}{'CLINC150 k-NN':>18}{'seconds':>10}")
     for name, runs in found.items():
         cells = []

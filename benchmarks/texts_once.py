@@ -1,6 +1,6 @@
-"""For the benchmarks on codes and on vector forms: collections of texts, and vectors of each text made once.
+"""Collections of texts, and vectors computed once per text, for `codes.py` and `matryoshka.py`.
 
-Not a command. `codes.py` and `matryoshka.py` import it.
+This file is not a command.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from spectra_nsa.text.duplicates import near_duplicates
 from spectra_nsa.text.sources import load_source
 from spectra_nsa.workflows.fit import excerpts
 
-LENGTH = 128  # tokens a text
+LENGTH = 128  # tokens per text
 Vectors = dict[str, np.ndarray]
 Code = tuple[np.ndarray, np.ndarray]  # of queries (Q, 256) and documents (N, 256): floats whose signs are the bits
 
@@ -50,7 +50,7 @@ def data_folder() -> Path:
 
 
 def collection(name: str, data: Path) -> Collection:
-    """By name: `stdlib`, `medquad` (6,000 pairs, seed 0), a BEIR folder of `data`, or any source of pairs."""
+    """Loads `stdlib`, `medquad` (6,000 pairs, seed 0), a BEIR folder in `data`, or any source of pairs."""
     if (data / name / "corpus.jsonl.gz").is_file():
         return _judged(name, data / name)
     source = {"stdlib": "python:stdlib", "medquad": str(data / "medquad" / "train.jsonl.gz")}.get(name, name)
@@ -66,8 +66,8 @@ def collection(name: str, data: Path) -> Collection:
 def _judged(name: str, folder: Path) -> Collection:
     found = load_beir(folder)
     documents = {key: text for key, text in found.corpus.items() if text}
-    place = {key: row for row, key in enumerate(documents)}
-    judged = {query: {place[d]: g for d, g in grades.items() if d in place} for query, grades in found.qrels.items()}
+    row_of = {key: row for row, key in enumerate(documents)}
+    judged = {query: {row_of[d]: g for d, g in grades.items() if d in row_of} for query, grades in found.qrels.items()}
     asked = [query for query, grades in judged.items() if any(grade > 0 for grade in grades.values())]
     return Collection(
         name=name,
@@ -78,11 +78,11 @@ def _judged(name: str, folder: Path) -> Collection:
 
 
 class Once:
-    """A model that has been saved and loaded again, and the vectors that it gave.
+    """A model that was saved and loaded again, with a cache of its vectors.
 
     Args:
-        model: a saved model or a checkpoint; a checkpoint's untrained heads are those of seed 0.
-        cache: a folder that keeps the vectors from one run to the next; ``None`` keeps them in memory.
+        model: a saved model or a checkpoint. The untrained heads of a checkpoint use seed 0.
+        cache: a folder that caches the vectors between runs; ``None`` caches them in memory.
     """
 
     def __init__(self, model: str, cache: Path | None) -> None:
@@ -96,24 +96,24 @@ class Once:
         trained = spectra.config.entity or bool(spectra.entity.prior.idf.any())  # training fills the table first
         self.outputs = ["embedding", "semantic", "anchor64", "fast_logits", *(["entity"] if trained else [])]
         self._weights = sha256(self.saved / "model.safetensors")
-        self._cache, self._held = cache, {}
+        self._cache, self._vectors = cache, {}
 
     def vectors(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
-        """The outputs of the texts, `embedding` at unit length; `entity` only of a model that has learned it."""
+        """Returns the outputs of the texts, with unit `embedding`; `entity` only if the model has learned it."""
         precision = resolve_precision("auto")
         key = hashlib.sha256("\0".join([self._weights, precision, str(query), *texts]).encode()).hexdigest()
         path = self._cache / f"{key}.npz" if self._cache else None
-        if key not in self._held:
+        if key not in self._vectors:
             if path is not None and path.is_file():
                 with np.load(path, allow_pickle=False) as file:
-                    self._held[key] = {name: file[name] for name in self.outputs}
+                    self._vectors[key] = {name: file[name] for name in self.outputs}
             else:
-                self._held[key] = self._encoded(list(texts), query, precision)
+                self._vectors[key] = self._encoded(list(texts), query, precision)
                 if path is not None:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with atomic_write(path, "wb") as file:
-                        np.savez(file, **self._held[key])
-        return self._held[key]
+                        np.savez(file, **self._vectors[key])
+        return self._vectors[key]
 
     def _encoded(self, texts: list[str], query: bool, precision: str) -> Vectors:
         encode = self.model.encode_query if query else self.model.encode_document
@@ -124,9 +124,9 @@ class Once:
 
 
 def fitted_codes(once: Once, documents: list[str], asked: Vectors, found: Vectors) -> Code:
-    """Codes of the model fitted to the documents, as `spectra codes fit` does it, then saved and loaded.
+    """Fits codes to the documents as `spectra codes fit` does, saves and loads the model, and returns the codes.
 
-    The loaded model's `encode` has to give the same bits for the first documents.
+    Checks that `encode` of the loaded model gives the same bits for the first documents.
     """
     entity = bool(once.model.spectra.config.entity)
     parts = excerpts(documents, random.Random(0))
@@ -145,5 +145,5 @@ def fitted_codes(once: Once, documents: list[str], asked: Vectors, found: Vector
     with autocast(loaded.device.type, resolve_precision("auto")):
         packed = loaded.encode_document(documents[:64], outputs=["fast"])["fast"]
     same = (unpack_signs(packed) == np.where(document[:64] > 0, 1, -1)).mean()
-    assert same > 0.99, f"only {same:.3f} of the bits are those of `encode`"  # another batch rounds otherwise
+    assert same > 0.99, f"only {same:.3f} of the bits are those of `encode`"  # rounding depends on the batch
     return query, document

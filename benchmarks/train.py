@@ -1,17 +1,17 @@
-"""Training speed: Spectra's trainer against sentence-transformers' own, in one run, on the same pairs.
+"""Training speed: the trainer of Spectra against that of sentence-transformers, in one run, on the same pairs.
 
     python benchmarks/train.py [--rounds 3] [--steps 6] [--rows 1024] [--json FILE]
 
-Four systems take turns on the same batches of 64 docstring → code pairs, with the same loss (multiple negatives
-ranking, cosine / 0.05) and the same number format:
+Four systems alternate on the same batches of 64 docstring → code pairs, with the same loss (multiple negatives
+ranking, cosine / 0.05) and the same precision:
 
-- stock          sentence-transformers' trainer as a user runs it: the checkpoint's dropout (0.1)
+- stock          the trainer of sentence-transformers with default settings: the dropout of the checkpoint (0.1)
 - stock, no dropout
 - spectra, dropout 0.1
-- spectra        as `spectra train` runs it: no dropout
+- spectra        the default of `spectra train`: no dropout
 
 "As a user runs it" is spectra / stock; "like for like" compares the same dropout. Each figure is the median over the
-rounds; ratios are taken within a round, so that a machine whose speed drifts does not bend them.
+rounds. Ratios are computed within a round, so a drifting machine speed does not distort them.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
 from spectra_nsa.training.loop.plan import RunSetup
 
 BATCH, LENGTH, WARM_UP = 64, 128, 2
-OTHER_TERMS = ("anchor", "fast", "bridge", "entity", "anomaly")  # stock's loss has none of them
+OTHER_TERMS = ("anchor", "fast", "bridge", "entity", "anomaly")  # the stock loss has none of them
 
 
 class StepTimes(TrainerCallback):
-    """The moments at which steps end."""
+    """Records when each step ends."""
 
     def __init__(self) -> None:
         self.moments: list[float] = []
@@ -57,7 +57,7 @@ class StepTimes(TrainerCallback):
 
 
 def pairs_per_second(system: str, start: Path, rows: Dataset, steps: int, folder: str) -> float:
-    """Throughput of a system over `steps` steps after a few that warm up."""
+    """Measures the throughput of a system over `steps` steps after the warm-up."""
     dropout = 0.0 if system in ("stock, no dropout", "spectra") else 0.1
     precision = resolve_precision("auto")
     arguments = SentenceTransformerTrainingArguments(
@@ -95,7 +95,7 @@ def pairs_per_second(system: str, start: Path, rows: Dataset, steps: int, folder
 
 
 def spectra_trainer(start: Path, rows: Dataset, steps: int, dropout: float, folder: Path) -> PairsTrainer:
-    """The trainer of `spectra train` with stock's loss, which saves and logs nothing."""
+    """Builds the trainer of `spectra train` with the stock loss, without checkpoints and logs."""
     keys = [
         f"model.start={start}", f"model.max_length={LENGTH}", f"model.dropout={dropout}", "model.matryoshka=false",
         "loss.both_directions=false", f"train.batch={BATCH}", f"train.max_steps={steps + WARM_UP}", "train.lr=2e-5",
@@ -121,11 +121,11 @@ def main() -> None:
     systems = ("stock", "stock, no dropout", "spectra, dropout 0.1", "spectra")
     speeds: dict[str, list[float]] = {system: [] for system in systems}
     with tempfile.TemporaryDirectory() as folder:
-        for turn in range(options.rounds):
+        for round_number in range(1, options.rounds + 1):
             for system in systems:
                 speed = pairs_per_second(system, start, rows, options.steps, folder)
                 speeds[system].append(speed)
-                print(f"round {turn + 1}  {system:22} {speed:6.1f} pairs/s", flush=True)
+                print(f"round {round_number}  {system:22} {speed:6.1f} pairs/s", flush=True)
 
     def ratio(a: str, b: str) -> float:
         return statistics.median(x / y for x, y in zip(speeds[a], speeds[b], strict=True))

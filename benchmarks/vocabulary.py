@@ -1,13 +1,13 @@
-"""What a new vocabulary costs a trained model: STS-B dev of MiniLM with a vocabulary from other texts.
+"""The cost of a new vocabulary for a trained model: STS-B dev of MiniLM with a vocabulary from different texts.
 
     python benchmarks/vocabulary.py [--sizes 8000 30000] [--kind unigram] [--seeds 3] [--steps 0] [--data FOLDER]
 
-FOLDER holds `stsb/` (train and dev, sentence1, sentence2, score) and the text sources of `TEXTS`; by default
-$SPECTRA_DATA, else ../shared/data. The tokenizer is trained on the standard library's docstrings with their functions
-and on the sentences of wiki_split's and STS-B's training splits, never on what is measured. Token
-vectors then come from the old ones by matching pieces (`models.vocabulary`), from the matched pieces alone with the
-others random, or are all random with the old ones' mean and spread. With `--steps` each is also trained for so many
-steps of CoSENT on STS-B's training split and measured again.
+FOLDER contains `stsb/` (train and dev, sentence1, sentence2, score) and the text sources of `TEXTS`; by default
+$SPECTRA_DATA, otherwise ../shared/data. The tokenizer is trained on the docstrings and functions of the standard
+library and on the sentences of the training splits of wiki_split and STS-B, never on the evaluation data. The token
+vectors are initialized in one of three ways: from the old ones by matching pieces (`models.vocabulary`), from exactly
+matching pieces only with the others random, or all random with the mean and standard deviation of the old ones. With
+`--steps` each model is also trained for that many steps of CoSENT on the training split of STS-B and evaluated again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WAYS = ("matched", "matched, others random", "random")
 
 
 def start(words: Any, way: str) -> tuple[Any, dict[str, int]]:
-    """MiniLM with a tokenizer; its token vectors by one of `WAYS`."""
+    """Returns MiniLM with a new tokenizer, with token vectors by one of `WAYS`."""
     model = warm_start(starter_checkpoint()[0])
     old = model.spectra.get_input_embeddings().weight.detach().clone()
     model, transfer = with_vocabulary(model, words)
@@ -56,14 +56,14 @@ def start(words: Any, way: str) -> tuple[Any, dict[str, int]]:
 
 
 def spearman(model: Any, data: Path) -> float:
-    """STS-B dev."""
+    """Returns Spearman on STS-B dev."""
     tasks, notes = tasks_from([f"sts={data / 'stsb' / 'dev.jsonl.gz'}"])
     found = evaluate([DenseSystem("model", model)], tasks, notes=notes).results
     return next(one.value for one in found if one.metric == "spearman")
 
 
 def trained(model: Any, steps: int, seed: int, data: Path) -> Any:
-    """The model after some steps on STS-B's training split."""
+    """Trains the model for some steps on the training split of STS-B."""
     with tempfile.TemporaryDirectory() as folder:
         keys = [f"data.train={data / 'stsb' / 'train.jsonl.gz'}", "data.dev_rows=0", f"train.max_steps={steps}"]
         keys += ["train.batch=32", "train.lr=1e-4", "monitor.rows=0", f"train.seed={seed}", f"output={folder}"]
@@ -82,15 +82,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("SPECTRA_DATA", "../shared/data")))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    whole = spearman(warm_start(starter_checkpoint()[0]), options.data)
-    print(f"STS-B dev, Spearman: MiniLM with its own 30,522 pieces {whole:.4f}", flush=True)
-    rows: list[dict[str, Any]] = [{"way": "own", "before": whole}]
+    original = spearman(warm_start(starter_checkpoint()[0]), options.data)
+    print(f"STS-B dev, Spearman: MiniLM with its own 30,522 pieces {original:.4f}", flush=True)
+    rows: list[dict[str, Any]] = [{"way": "own", "before": original}]
     corpus = Corpus(["python:stdlib", *(str(options.data / name) for name in TEXTS)])
     for size in options.sizes:
         words = train_tokenizer(corpus, TokenizerSpec(kind=options.kind, vocab_size=size))
         for way, seed in itertools.product(WAYS, range(options.seeds)):
             if way == "matched" and seed and not options.steps:
-                continue  # nothing in it is drawn
+                continue  # it does not depend on the seed
             set_seed(seed)
             model, counts = start(words, way)
             row = {"size": size, "way": way, "seed": seed, "before": spearman(model, options.data), **counts}

@@ -1,4 +1,4 @@
-"""What each output of one forward pass is good for, seen on the standard library's functions.
+"""The use of each output of one forward pass, shown on the functions of the standard library.
 
 spectra codes fit runs/quickstart/model --corpus python:stdlib --output ready
 spectra anomaly fit ready --texts python:stdlib
@@ -40,35 +40,37 @@ def main() -> None:
         asked = model.encode_query(QUERIES, outputs=["semantic", "entity"])
 
     print("Searching by meaning, and by names and rare terms")
-    for place, query in enumerate(QUERIES):
+    for number, query in enumerate(QUERIES):
         print(f"  {query}")
         for output in ("semantic", "entity"):
-            order = np.argsort(-(documents[output] @ asked[output][place]))[:3]
+            order = np.argsort(-(documents[output] @ asked[output][number]))[:3]
             print(f"    {output:8}  {', '.join(names[i] for i in order)}")
-    own = np.arange(len(names))
+    row = np.arange(len(names))
     first_ten = {}
     for output in ("semantic", "entity"):
         scores = docstrings[output] @ documents[output].T
-        first_ten[output] = (scores > scores[own, own][:, None]).sum(1) < 10
+        first_ten[output] = (scores > scores[row, row][:, None]).sum(1) < 10
     semantic, entity = first_ten["semantic"], first_ten["entity"]
-    print(f"  of {len(names):,} docstrings the first ten hold the function for {semantic.sum():,} by semantic,")
-    print(f"  for {entity.sum():,} by entity, for {(entity & ~semantic).sum():,} by entity alone")
+    print(
+        f"  the ten best results contain the function for {semantic.sum():,} of {len(names):,} docstrings by semantic,"
+    )
+    print(f"  for {entity.sum():,} by entity, for {(entity & ~semantic).sum():,} only by entity")
 
-    print(f"\nNeighbours of {FUNCTION} by Hamming distance, 64 bits")
-    at = names.index(FUNCTION)
+    print(f"\nNeighbors of {FUNCTION} by Hamming distance, 64 bits")
+    index = names.index(FUNCTION)
     codes = np.ascontiguousarray(documents["fast"][:, :8])
-    for i in hamming_nearest(documents["fast_logits"][at : at + 1, :64], codes, 6)[0]:
-        differing = int(np.unpackbits(codes[i] ^ codes[at]).sum())
-        cosine = documents["semantic"][i] @ documents["semantic"][at]
+    for i in hamming_nearest(documents["fast_logits"][index : index + 1, :64], codes, 6)[0]:
+        differing = int(np.unpackbits(codes[i] ^ codes[index]).sum())
+        cosine = documents["semantic"][i] @ documents["semantic"][index]
         print(f"  {differing:2} of 64 bits differ, cosine {cosine:.2f}  {names[i]}")
 
-    print("\nStrange or not")
-    for text, p, strange, vector in zip(
+    print("\nOut-of-domain texts")
+    for text, p, outside, vector in zip(
         TEXTS, *(model.encode_document(TEXTS, outputs=["anomaly_p", "is_ood", "semantic"]).values()), strict=True
     ):
         nearest = int(np.argmax(documents["semantic"] @ vector))
         cosine = documents["semantic"][nearest] @ vector
-        print(f"  p {p:.4f} {'strange' if strange else 'normal '}  {text.splitlines()[0]}")
+        print(f"  p {p:.4f} {'outside' if outside else 'normal '}  {text.splitlines()[0]}")
         print(f"           nearest: {names[nearest]}, cosine {cosine:.2f}")
 
 

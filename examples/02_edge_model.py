@@ -1,25 +1,25 @@
-"""An edge model of your own, from texts to codes: the way of recipes/nexus-240m.yaml with nexus-mini, by the commands.
+"""Your own edge model, from texts to codes: the steps of recipes/nexus-240m.yaml with nexus-mini, by the commands.
 
     python examples/02_edge_model.py [--source SOURCE …] [--data FOLDER] [--work FOLDER] [--quick]
         [--steps N] [--rows N] [--limit N]
 
 tokenizer   `spectra tokenizer train`: a unigram vocabulary of 8,000 pieces
-student     `spectra distill`: size nexus-mini, its words begin with MiniLM's vectors; N steps on MiniLM's vectors of 64
-            pairs each; semantic and entity vectors learn from the pairs besides, and the hash from its own vectors
-blank       the same from random weights: what that beginning is worth
+student     `spectra distill`: size nexus-mini, with token vectors from MiniLM. It learns the vectors of MiniLM in N
+            steps of 64 pairs. Semantic and entity vectors also learn from the pairs, and the codes from the vectors
+blank       the same from random weights, to show the effect of the token vectors
 pretrained  `spectra pretrain`: masked LM from random weights, N steps of 32 sequences of 128 tokens
-late        the same student from there: what pretraining is worth
-edge        `spectra codes fit`: the student's hash, fitted to functions of the standard library
-teacher-edge  the same of MiniLM
-measured    `spectra eval`: STS-B dev, and code search in the standard library, beside MiniLM
+late        the same student from the pretrained model, to show the effect of pretraining
+edge        `spectra codes fit`: the codes of the student, fitted to functions of the standard library
+teacher-edge  the same for MiniLM
+measured    `spectra eval`: STS-B dev, and code search in the standard library, compared with MiniLM
 
-SOURCE is any source of texts, or of pairs; without pairs the terms that need them are silent. By default the Python
-packages on this machine, and of FOLDER ($SPECTRA_DATA) wiki_split, medquad, tldr_commands, classic_books, peps_rfcs
-and stsb, as far as they are there; without stsb only code search is measured. No text that is nearly one of the
-standard library's is learnt from. Nothing is downloaded.
+SOURCE is any source of texts or pairs. Without pairs, the terms that need them are inactive. The default sources are
+the Python packages on this machine and, if they exist in FOLDER ($SPECTRA_DATA), wiki_split, medquad, tldr_commands,
+classic_books, peps_rfcs and stsb. Without stsb only code search is measured. Near duplicates of texts in the standard
+library are not used for training. Nothing is downloaded.
 
-A stage that is finished is not done again; one that was stopped goes on, and its time then counts from there. The
-times hold the start of each command. WORK (by default runs/edge) gets `results.json` and `results.md`.
+A finished stage is skipped. A stopped stage resumes, and its time counts from the resume. Times include the start of
+each command. WORK (by default runs/edge) receives `results.json` and `results.md`.
 """
 
 from __future__ import annotations
@@ -40,35 +40,39 @@ from typing import Any
 from spectra_nsa.core.files import atomic_write, read_json, write_json
 
 TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
-SIZE, LENGTH, CUT = "nexus-mini", 128, 400  # preset, longest text in tokens, characters of a text to distil on
+SIZE, LENGTH, CUT = (
+    "nexus-mini",
+    128,
+    400,
+)  # preset, maximum tokens of a text, maximum characters of a text for distillation
 PAIRS = ("wiki_split", "medquad", "tldr_commands")
-PLAIN = ("classic_books", "peps_rfcs")  # of these no pairs: for tokenizer and pretraining alone
+PLAIN = ("classic_books", "peps_rfcs")  # no pairs: only for tokenizer and pretraining
 FIGURES = (("sts", "spearman", "STS-B dev, Spearman"), ("pairs", "ndcg@10", "code search, nDCG@10"))
-TERMS = {"semantic": 0.2, "entity": 1, "fast": 0.1, "bridge": 1}  # beside the teacher's, which weigh 1 each
+TERMS = {"semantic": 0.2, "entity": 1, "fast": 0.1, "bridge": 1}  # the terms of the teacher have weight 1
 
 
 def spectra(*words: str | Path) -> tuple[str, float, float]:
-    """What a command prints, its seconds, and its largest resident size in GB."""
-    began = time.monotonic()
-    with tempfile.TemporaryFile("w+") as said:
-        child = subprocess.Popen([sys.executable, "-m", "spectra_nsa", *map(str, words)], stdout=said)
+    """Runs a command and returns its output, its seconds, and its peak resident memory in GB."""
+    start = time.monotonic()
+    with tempfile.TemporaryFile("w+") as output:
+        child = subprocess.Popen([sys.executable, "-m", "spectra_nsa", *map(str, words)], stdout=output)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
             raise SystemExit(f"spectra {' '.join(map(str, words))}: exit status {child.returncode}")
-        said.seek(0)
+        output.seek(0)
         unit = 1 if sys.platform == "darwin" else 1024
-        return said.read(), time.monotonic() - began, usage.ru_maxrss * unit / 1e9
+        return output.read(), time.monotonic() - start, usage.ru_maxrss * unit / 1e9
 
 
 def stage(work: Path, name: str, *words: str | Path, resumed_by: str | None = None) -> dict[str, Any]:
-    """Runs a command that prints JSON, once; what it said, its time and its memory are kept in `WORK/NAME.json`."""
+    """Runs a command that prints JSON, once. Its output, time and memory are stored in `WORK/NAME.json`."""
     note = work / f"{name}.json"
     if not note.exists():
         if resumed_by is not None and (work / name / "recipe.yaml").exists():
             words = (resumed_by, "--resume", work / name)
-        said, seconds, memory = spectra(*words, "--json")
-        facts = json.loads(said.strip().splitlines()[-1])
+        output, seconds, memory = spectra(*words, "--json")
+        facts = json.loads(output.strip().splitlines()[-1])
         write_json(note, {"seconds": round(seconds, 1), "memory_gb": round(memory, 2), "said": facts})
     found: dict[str, Any] = read_json(note)
     print(f"{name:12} {found['seconds']:7.0f} s {found['memory_gb']:6.2f} GB", flush=True)
@@ -76,7 +80,7 @@ def stage(work: Path, name: str, *words: str | Path, resumed_by: str | None = No
 
 
 def write_texts(sources: Sequence[str], plain: Sequence[str], rows: int, limit: int, work: Path) -> None:
-    """Writes `pretrain.jsonl` (texts), `learn.jsonl` (pairs, or texts where a source has none), `functions.jsonl`."""
+    """Writes `pretrain.jsonl` (texts), `learn.jsonl` (pairs, or texts if a source has none), `functions.jsonl`."""
     from spectra_nsa.text.duplicates import near_duplicates
     from spectra_nsa.text.readers.python_env import environment_pairs
     from spectra_nsa.text.sources import load_source
@@ -85,13 +89,13 @@ def write_texts(sources: Sequence[str], plain: Sequence[str], rows: int, limit: 
     found: list[tuple[str, ...]] = []
     for source in sources:
         data = load_source(source)
-        own = list(zip(*(data.dataset[name][:] for name in data.text_columns), strict=True))
-        found += own[:: max(1, len(own) * len(sources) // rows)]
+        own_rows = list(zip(*(data.dataset[name][:] for name in data.text_columns), strict=True))
+        found += own_rows[:: max(1, len(own_rows) * len(sources) // rows)]
     seen = [False] * len(found)
-    for place, column in ((0, "anchor"), (-1, "positive")):
-        twice = near_duplicates([row[place] for row in found], list(test[column]))
-        seen = [one or bool(other) for one, other in zip(seen, twice, strict=True)]
-    found = [row for row, one in zip(found, seen, strict=True) if not one]
+    for index, column in ((0, "anchor"), (-1, "positive")):
+        near = near_duplicates([row[index] for row in found], list(test[column]))
+        seen = [before or bool(now) for before, now in zip(seen, near, strict=True)]
+    found = [row for row, duplicate in zip(found, seen, strict=True) if not duplicate]
     paired = all(len(row) > 1 for row in found)
     learn = [{"anchor": row[0][:CUT], "positive": row[1][:CUT]} if paired else {"text": row[0][:CUT]} for row in found]
     texts = [text for row in found for text in row]
@@ -105,7 +109,7 @@ def write_texts(sources: Sequence[str], plain: Sequence[str], rows: int, limit: 
 
 
 def train(work: Path, steps: int) -> dict[str, dict[str, Any]]:
-    """The stages from the vocabulary to the codes."""
+    """Runs the stages from the vocabulary to the codes."""
     every = max(50, steps // 4)
     length = [f"train.max_steps={steps}", f"train.evaluate_every={every}", f"train.checkpoint_every={every}"]
     tokenizer, fresh = work / "tokenizer", [f"model.size={SIZE}", f"model.tokenizer={work / 'tokenizer'}"]
@@ -132,7 +136,7 @@ def train(work: Path, steps: int) -> dict[str, dict[str, Any]]:
 
 
 def measure(work: Path, tasks: Sequence[str], limit: int) -> dict[str, Any]:
-    """What `spectra eval` says of each model: the document that it writes."""
+    """Evaluates each model with `spectra eval` and returns the document it writes."""
     path, note = work / "measured.document.json", work / "measured.json"
     if not note.exists():
         others = [*(work / name / "model" for name in ("blank", "late", "pretrained")), TEACHER]
@@ -149,30 +153,30 @@ def recall(codes: dict[str, Any]) -> str:
 
 
 def gains(done: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """What each stage gave, in words."""
+    """Describes the result of each stage."""
     words, masked = done["tokenizer"]["said"], done["pretrained"]["said"]
     per_word = {row["system"]: row["value"] for row in words["results"] if row["metric"] == "fertility"}
     pieces = ", ".join(f"{name} {value:.2f}" for name, value in per_word.items())
     before, after = (next(iter(masked[key].values()), float("nan")) for key in ("start", "best"))
-    told = {
-        "tokenizer": f"{words['pieces']:,} pieces; pieces a word: {pieces}",
+    results = {
+        "tokenizer": f"{words['pieces']:,} pieces; pieces per word: {pieces}",
         "pretrained": f"held-out perplexity {before:,.0f} → {after:,.0f} in {masked['steps']} steps",
     }
     for name in ("student", "blank", "late"):
         said = done[name]["said"]
         alike = f"agrees with MiniLM to {said['agreement']:.3f}, {said['speed']:.1f} × its speed"
-        told[name] = f"{said['steps']} steps; {alike}"
+        results[name] = f"{said['steps']} steps; {alike}"
     for name in ("edge", "teacher-edge"):
-        told[name] = f"of the ten nearest, among the first 100: {recall(done[name])}"
-    return told | {"measured": "the table below"}
+        results[name] = f"of the ten nearest, among the first 100: {recall(done[name])}"
+    return results | {"measured": "see the table below"}
 
 
 def page(done: dict[str, dict[str, Any]]) -> str:
-    """Two tables: the stages, and the models."""
-    lines = ["| stage | seconds | peak GB | what it gave |", "|---|---|---|---|"]
-    told = gains(done)
+    """Returns two tables: the stages, and the models."""
+    lines = ["| stage | seconds | peak GB | result |", "|---|---|---|---|"]
+    results_by_stage = gains(done)
     for name, facts in done.items():
-        lines.append(f"| {name} | {facts['seconds']:.0f} | {facts['memory_gb']:.2f} | {told[name]} |")
+        lines.append(f"| {name} | {facts['seconds']:.0f} | {facts['memory_gb']:.2f} | {results_by_stage[name]} |")
     results = done["measured"]["said"]["results"]
     figures = {(row["system"], row["task"]): row for row in results if (row["task"], row["metric"]) in _MEASURED}
     kinds = [kind for kind in FIGURES if any(task == kind[0] for _, task in figures)]
@@ -191,13 +195,13 @@ _MEASURED = {(task, metric) for task, metric, _ in FIGURES}
 
 
 def settle(work: Path, options: argparse.Namespace) -> None:
-    """Refuses a folder of other options: its stages would not fit together."""
-    asked = {name: str(value) for name, value in vars(options).items() if name != "work"}
+    """Refuses a folder that was started with different options, because its stages would not match."""
+    current = {name: str(value) for name, value in vars(options).items() if name != "work"}
     note = work / "options.json"
-    if note.exists() and read_json(note) != asked:
-        raise SystemExit(f"{work} was begun with other options ({read_json(note)}): name another --work.")
+    if note.exists() and read_json(note) != current:
+        raise SystemExit(f"{work} was started with other options ({read_json(note)}). Use a different --work.")
     work.mkdir(parents=True, exist_ok=True)
-    write_json(note, asked)
+    write_json(note, current)
 
 
 def main() -> None:
@@ -205,10 +209,10 @@ def main() -> None:
     parser.add_argument("--source", action="append", help="texts or pairs; may be repeated")
     parser.add_argument("--data", type=Path, default=os.environ.get("SPECTRA_DATA"))
     parser.add_argument("--work", type=Path, default=Path("runs/edge"))
-    parser.add_argument("--steps", type=int, default=400, help="of pretraining, and of each distillation")
-    parser.add_argument("--rows", type=int, default=20_000, help="to learn from, all sources together")
-    parser.add_argument("--limit", type=int, default=1_000, help="functions to search among")
-    parser.add_argument("--quick", action="store_true", help="minutes: 4 steps, 1,000 rows, 600 functions")
+    parser.add_argument("--steps", type=int, default=400, help="steps of pretraining and of each distillation")
+    parser.add_argument("--rows", type=int, default=20_000, help="training rows, over all sources")
+    parser.add_argument("--limit", type=int, default=1_000, help="the number of functions to search")
+    parser.add_argument("--quick", action="store_true", help="a run of minutes: 4 steps, 1,000 rows, 600 functions")
     options = parser.parse_args()
     if options.quick:
         options.steps, options.rows, options.limit = 4, 1_000, 600
@@ -218,9 +222,9 @@ def main() -> None:
     sources = options.source or ["python:installed", *(there[name] for name in PAIRS if name in there)]
     plain = [] if options.source else [there[name] for name in PLAIN if name in there]
     if not (work / "functions.jsonl").exists():
-        # In a process of its own: a child's largest size is counted from its parent's.
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
-            apart.submit(write_texts, sources, plain, options.rows, options.limit, work).result()
+        # In a separate process, because the peak memory of a child includes that of its parent.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            pool.submit(write_texts, sources, plain, options.rows, options.limit, work).result()
     done = train(work, options.steps)
     sts = data / "stsb" / "dev.jsonl.gz"
     tasks = [*([f"sts={sts}"] if sts.exists() else []), "pairs=python:stdlib"]
