@@ -1,4 +1,4 @@
-"""`spectra ablate`: the worth of each part of a recipe."""
+"""`spectra ablate`: measures what each part of a recipe is worth."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectra_nsa.cli.options import DryRun, JsonAtEnd, Words
+from spectra_nsa.cli.options import DryRun, JsonAtEnd, RecipeWords
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,36 +17,39 @@ if TYPE_CHECKING:
 
 
 def ablate_command(
-    words: Words = None,
+    words: RecipeWords = None,
     parts: Annotated[
-        str | None, typer.Option(help="Parts to switch, separated by commas; all for those that make sense.")
+        str | None, typer.Option(help="Comma-separated parts to switch; all: every part that applies.")
     ] = None,
     part: Annotated[
-        list[str] | None, typer.Option(help="A part of your own: NAME:key=value[,key=value…]. Repeatable.")
+        list[str] | None, typer.Option(help="A custom part: NAME:key=value[,key=value…]. Repeatable.")
     ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", "-t", help="A task to measure models on, as in spectra eval. Repeatable."),
+        typer.Option("--task", "-t", help="A task to evaluate models on, as in spectra eval. Repeatable."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, counting up from the recipe's.")] = 3,
-    start: Annotated[str | None, typer.Option("--model", "-m", help="Warm start: a folder or a Hub name.")] = None,
-    data: Annotated[str | None, typer.Option("--data", "-d", help="What to train on.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--model", "-m", help="Model to start from: a folder or a Hub name.")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", "-d", help="Source of training rows.")] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The ablation's folder; an existing one is resumed.")
+        Path, typer.Option("--output", "-o", help="Folder of the ablation; an existing one is resumed.")
     ] = Path("ablation"),
-    markdown: Annotated[Path | None, typer.Option(help="Also write the table here, as Markdown.")] = None,
-    dim: Annotated[int | None, typer.Option(min=1, help="Measure this many leading dimensions.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the table to this Markdown file.")] = None,
+    dim: Annotated[int | None, typer.Option(min=1, help="Evaluate only this many leading dimensions.")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Measure at most this many rows of each source (except retrieval).")
+        int | None, typer.Option(min=1, help="Evaluate at most this many rows of each source (except retrieval).")
     ] = None,
     keep_models: Annotated[
-        bool, typer.Option("--keep-models", help="Keep the weights of every run, not only the unchanged recipe's.")
+        bool,
+        typer.Option("--keep-models", help="Keep the weights of every run, not only those of the unchanged recipe."),
     ] = False,
     list_parts: Annotated[bool, typer.Option("--list-parts", help="List the parts with descriptions.")] = False,
     dry_run: DryRun = False,
     as_json: JsonAtEnd = False,
 ) -> None:
-    """Measure what each part of a recipe is worth: with and without it, over several seeds, for the same steps.
+    """Measure what each part of a recipe is worth: train with and without it, over several seeds, for equal steps.
 
     Example: spectra ablate recipe.yaml --parts spectral,anchor-joined --task sts=dev.jsonl --seeds 3
     """

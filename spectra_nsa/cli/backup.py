@@ -1,4 +1,4 @@
-"""`spectra backup`: lists the backups of runs, and restores one."""
+"""`spectra backup`: lists the backups of runs and restores them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Copies of runs elsewhere: list them, bring one back.", no_args_is_help=True)
+app = typer.Typer(help="List and restore backups of runs.", no_args_is_help=True)
 
 
 @app.callback()
 def backup() -> None:
-    """Copies of runs elsewhere: list them, bring one back."""
+    """List and restore backups of runs."""
 
 
 @app.command("list")
 def list_command(
-    url: Annotated[str, typer.Argument(help="What backup.to says: a folder or an fsspec address; or a run below it.")],
+    url: Annotated[
+        str, typer.Argument(help="The value of backup.to (a folder or an fsspec URL), or one run below it.")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the runs at an address and the checkpoints that have arrived; `restore` compares every file.
+    """List the runs at an address with their complete checkpoints. `restore` verifies every file.
 
     Example: spectra backup list /content/drive/MyDrive/spectra
     """
@@ -40,11 +42,11 @@ def list_command(
 
 @app.command("restore")
 def restore_command(
-    url: Annotated[str, typer.Argument(help="A run's address, or that of a folder with a single run.")],
-    to: Annotated[Path | None, typer.Option("--to", help="The run's new folder; by default runs/NAME.")] = None,
+    url: Annotated[str, typer.Argument(help="Address of a run, or of a folder with a single run.")],
+    to: Annotated[Path | None, typer.Option("--to", help="The run's new folder (default: runs/NAME).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Bring the newest whole checkpoint of a run back, with its recipe, log, best checkpoint and model.
+    """Restore the newest complete checkpoint of a run, with its recipe, log, best checkpoint and model.
 
     Example: spectra backup restore /content/drive/MyDrive/spectra/first --to runs/first
     """

@@ -1,4 +1,4 @@
-"""`spectra compare`: two runs or two models side by side."""
+"""`spectra compare`: compares two runs or two models."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from spectra_nsa.core.errors import UsageError
 
 def compare_command(
     first: Annotated[
-        str, typer.Argument(metavar="A", help="A run's folder; or a preset, a model folder or a Hub name.")
+        str, typer.Argument(metavar="A", help="A run's folder, or a model: a preset, a folder or a Hub name.")
     ],
     second: Annotated[str, typer.Argument(metavar="B", help="Another run or model.")],
-    html: Annotated[Path | None, typer.Option(help="Write an HTML page with the curves of both runs here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the curves of both runs to this HTML file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show how two runs differ in settings and outcome, or how two models differ in shape and cost.
@@ -51,8 +51,8 @@ def _runs(first: str, second: str, html: Path | None, as_json: bool) -> None:
         names = run_names(*runs)
         if not settings:
             console().print("the recipes are the same")
-        _print("recipe: differing keys", names, settings)
-        _print("outcome", (*names, "difference"), outcomes)
+        _print_table("recipe: differing keys", names, settings)
+        _print_table("outcome", (*names, "difference"), outcomes)
     if html is not None:
         comparison_page(*runs).write(html)
         console(stderr=True).print(f"wrote {html}", markup=False)
@@ -79,10 +79,10 @@ def _models(first: str, second: str, html: Path | None, as_json: bool) -> None:
     _, rows = comparison_rows({"recipe": {}, "outcomes": facts["differences"]})
     if not rows:
         print("no difference in shape or cost; to compare the weights, use spectra eval")
-    _print("models: differences", (first, second, "difference"), rows)
+    _print_table("models: differences", (first, second, "difference"), rows)
 
 
-def _print(title: str, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_table(title: str, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""`spectra distill`: a smaller, faster student of a model."""
+"""`spectra distill`: trains a smaller, faster student of a model."""
 
 from __future__ import annotations
 
@@ -18,70 +18,70 @@ if TYPE_CHECKING:
 
 
 STATIC_WIDTH = 256
-RESUME_ALONE = (
-    "--resume continues a run by its own recipe and takes nothing else. To change a key: spectra train --resume RUN "
-    "KEY=VALUE."
+RESUME_EXCLUDES = (
+    "--resume continues a run with its own recipe and takes no other option. To change a key: spectra train "
+    "--resume RUN KEY=VALUE."
 )
 
 
 def distill_command(
     teacher: Annotated[
-        str | None, typer.Argument(help="The model to learn from: a folder or a Hub name.", show_default=False)
+        str | None, typer.Argument(help="Model to learn from: a folder or a Hub name.", show_default=False)
     ] = None,
     source: Annotated[
         str | None,
-        typer.Argument(help="What to learn on: pairs, triplets, scored pairs or texts.", show_default=False),
+        typer.Argument(help="Source to train on: pairs, triplets, scored pairs or texts.", show_default=False),
     ] = None,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Values of the student's recipe (with --static: data.…)."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the student's recipe (with --static: data.* only)."),
     ] = None,
     layers: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="How many of the teacher's layers it starts from; half by default, none with model.size=SIZE.",
+            help="Number of teacher layers to start from (default: half; none with model.size=SIZE).",
         ),
     ] = None,
     static: Annotated[
-        bool, typer.Option("--static", help="No layers: one vector for each token, without training.")
+        bool, typer.Option("--static", help="Make a student without layers: one vector per token, no training.")
     ] = (False),
-    dim: Annotated[int | None, typer.Option(min=1, help="With --static: its width, 256 by default.")] = None,
+    dim: Annotated[int | None, typer.Option(min=1, help="Width of a --static student (default: 256).")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows.")] = None,
     max_steps: MaxSteps = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")] = Path("runs/student"),
     resume: Annotated[
-        Path | None, typer.Option("--resume", help="Resume a run that was stopped, then compare. Takes nothing else.")
+        Path | None, typer.Option("--resume", help="Resume an interrupted run. Excludes every other option but --json.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be encoded and trained; do nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be encoded and trained, without doing it.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Train a smaller student of a model, and show what it kept and how fast it is.
+    """Train a smaller student of a model, and compare its quality and speed with the teacher's.
 
-    It starts from some of the model's layers. With model.size=small (or another size: spectra inspect small) it has
-    that shape, and its token embedding starts from the model's vectors. With --static it has no layers.
+    The student starts from some of the teacher's layers. With model.size=small (or another preset: spectra inspect
+    small) it has that shape, and its token embedding starts from the teacher's vectors. With --static it has no layers.
 
     Example: spectra distill sentence-transformers/all-MiniLM-L6-v2 pairs.jsonl --layers 3 --output runs/student
     """
     if resume is not None:
         if any((teacher, layers, static, dim, epochs, max_steps, dry_run)):
-            raise UsageError(RESUME_ALONE)
+            raise UsageError(RESUME_EXCLUDES)
         _resume(resume, as_json)
         return
     if teacher is None or source is None:
-        raise UsageError("name a teacher and what to learn on: spectra distill TEACHER SOURCE (or --resume RUN).")
+        raise UsageError("name a teacher and a source: spectra distill TEACHER SOURCE (or --resume RUN).")
     if static and layers is not None:
         raise UsageError("--static makes a student without layers: leave out --layers.")
     if dim is not None and not static:
-        raise UsageError("--dim is the width of a --static student; one with layers has its teacher's width.")
+        raise UsageError("--dim is the width of a --static student; a student with layers has its teacher's width.")
     values = [f"train.{key}={value}" for key, value in (("epochs", epochs), ("max_steps", max_steps)) if value]
     values += words or []
     if static:
-        _static(teacher, source, values, output, dim or STATIC_WIDTH, dry_run, as_json)
+        _make_static(teacher, source, values, output, dim or STATIC_WIDTH, dry_run, as_json)
     else:
-        _student(teacher, source, values, output, layers, dry_run, as_json)
+        _make_student(teacher, source, values, output, layers, dry_run, as_json)
 
 
 def _resume(run: Path, as_json: bool) -> None:
@@ -91,7 +91,7 @@ def _resume(run: Path, as_json: bool) -> None:
     _run(recipe, lambda: train_student(recipe, resume=run), as_json)
 
 
-def _student(
+def _make_student(
     teacher: str, source: str, values: list[str], output: Path, layers: int | None, dry_run: bool, as_json: bool
 ) -> None:
     from spectra_nsa.training.checks import check_names
@@ -107,7 +107,7 @@ def _student(
     _run(recipe, lambda: train_student(recipe), as_json)
 
 
-def _static(
+def _make_static(
     teacher: str, source: str, values: list[str], output: Path, width: int, dry_run: bool, as_json: bool
 ) -> None:
     from spectra_nsa.training.checks import check_names
@@ -132,13 +132,13 @@ def _run(recipe: Recipe, work: Callable[[], dict[str, Any]], as_json: bool) -> N
         facts = {"interrupted": True}
     if facts["interrupted"]:
         folder = run_folder(recipe)
-        again = (folder / "recipe.yaml").exists()
-        remedy = f"Resume with: spectra distill --resume {folder}" if again else "Give the same command again."
+        resumable = (folder / "recipe.yaml").exists()
+        remedy = f"Resume with: spectra distill --resume {folder}" if resumable else "Run the same command again."
         print(f"stopped. {remedy}", file=sys.stderr)
         raise typer.Exit(130)
     warn_if_not_better(facts.get("best", {}), facts.get("start", {}))
     teacher = recipe.distill.teachers[0]
-    print(json.dumps({"schema": 1, "teacher": teacher, **facts}) if as_json else _readable(teacher, facts))
+    print(json.dumps({"schema": 1, "teacher": teacher, **facts}) if as_json else _summary(teacher, facts))
 
 
 def _say(line: str) -> None:
@@ -151,10 +151,10 @@ def _student_plan(plan: dict[str, Any]) -> str:
         sets.append((plan["words"], "vocabulary pieces"))
     lines = [
         f"{teacher['teacher']}: {teacher['texts']:,} {kind}, {teacher['to_encode']:,} of them to encode; "
-        f"{teacher['width']} numbers each, {teacher['bytes'] / 1e6:.1f} MB in the cache"
+        f"{teacher['width']} dimensions each, {teacher['bytes'] / 1e6:.1f} MB in the cache"
         for teacher, kind in sets
     ]
-    shape = f"of {plan['layers']} layers" if plan["layers"] else "of another shape"
+    shape = f"of {plan['layers']} layers" if plan["layers"] else "of a different shape"
     lines.append(
         f"student {shape}: {plan['parameters'] / 1e6:.1f} M parameters; "
         f"{_rows(plan)}, {plan['steps']:,} steps; "
@@ -164,19 +164,19 @@ def _student_plan(plan: dict[str, Any]) -> str:
 
 
 def _rows(plan: dict[str, Any]) -> str:
-    broken = f", {plan['quarantined']:,} broken ones skipped" if plan["quarantined"] else ""
+    broken = f", {plan['quarantined']:,} invalid rows skipped" if plan["quarantined"] else ""
     return f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows{broken}"
 
 
 def _static_plan(plan: dict[str, Any]) -> str:
     return (
         f"{plan['teacher']}: {plan['tokens']:,} tokens to encode; weighted by {_rows(plan)}; "
-        f"a static student of {plan['width']} numbers a token, {plan['bytes'] / 1e6:.1f} MB. "
+        f"a static student with {plan['width']} dimensions per token, {plan['bytes'] / 1e6:.1f} MB. "
         "Nothing was encoded or written."
     )
 
 
-def _readable(teacher: str, facts: dict[str, Any]) -> str:
+def _summary(teacher: str, facts: dict[str, Any]) -> str:
     before, after = (facts["parameters"][name] / 1e6 for name in ("teacher", "student"))
     kind = "held-out" if facts["held_out"] else "training"
     lines = [f"{facts['steps']} steps in {facts['seconds']:.0f} s"] if "steps" in facts else []

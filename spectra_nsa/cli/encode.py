@@ -1,4 +1,4 @@
-"""`spectra encode` and `spectra similarity`."""
+"""`spectra encode` and `spectra similarity`: vectors of texts and the cosine of two."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ if TYPE_CHECKING:
 
 def encode_command(
     model: Annotated[str, typer.Argument(help="A model folder, or a Hub name of a BERT-architecture checkpoint.")],
-    texts: Annotated[
-        list[str] | None, typer.Option("--texts", "-t", help="A text; may be given several times.")
-    ] = None,
+    texts: Annotated[list[str] | None, typer.Option("--texts", "-t", help="A text. Repeatable.")] = None,
     more: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="More texts.")] = None,
     source: Annotated[str | None, typer.Option("--input", "-i", help="A file or other source of texts.")] = None,
     columns: Columns = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write .npz (or .npy for one output).")] = None,
-    outputs: Annotated[str, typer.Option(help="Named outputs, with commas between.")] = "embedding",
-    dim: Annotated[int | None, typer.Option(min=1, help="Shorten to a Matryoshka prefix.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Texts a batch.")] = 32,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write: .npz, or .npy for a single output.")
+    ] = None,
+    outputs: Annotated[str, typer.Option(help="Comma-separated output names.")] = "embedding",
+    dim: Annotated[int | None, typer.Option(min=1, help="Truncate to this many leading dimensions.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Texts per batch.")] = 32,
     precision: Precision = "fp32",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, vectors included.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, including the vectors unless --output is set.")
+    ] = False,
 ) -> None:
-    """Turn texts into vectors.
+    """Encode texts as vectors.
 
     Example: spectra encode runs/quickstart/model --texts "open a file" "close a socket" --dim 128
     """
     names = [name.strip() for name in outputs.split(",") if name.strip()]
     rows = [*(texts or []), *(more or [])]
-    own = shared_columns(columns)
+    mapping = shared_columns(columns)
     if source is not None:
-        rows += read_texts(source, own)
-    own.check()
+        rows += read_texts(source, mapping)
+    mapping.check()
     if not rows:
         raise UsageError('give texts: --texts "a" "b", or --input FILE.')
     if output is not None:
@@ -80,18 +82,18 @@ def encode_command(
 
 
 def _check_output(output: Path, count: int) -> None:
-    """Refuses, before any work, a file that cannot be written as what its name says."""
+    """Checks that the output is no folder, and that its suffix fits the number of outputs."""
     if output.is_dir():
         raise UsageError(f"{output} is a folder: name a file, such as {output / 'vectors.npz'}.")
     if output.suffix not in (".npz", ".npy") or (output.suffix == ".npy" and count > 1):
-        raise UsageError(f"{output}: name it .npz, or .npy where there is one output; {count} are asked for.")
+        raise UsageError(f"{output}: the name must end in .npz, or in .npy for a single output; {count} are requested.")
 
 
 def similarity_command(
     model: Annotated[str, typer.Argument(help="A model folder, or a Hub name of a BERT-architecture checkpoint.")],
-    first: Annotated[str, typer.Argument(help="A text.")],
-    second: Annotated[str, typer.Argument(help="Another.")],
-    dim: Annotated[int | None, typer.Option(min=1, help="Shorten to a Matryoshka prefix.")] = None,
+    first: Annotated[str, typer.Argument(help="The first text.")],
+    second: Annotated[str, typer.Argument(help="The second text.")],
+    dim: Annotated[int | None, typer.Option(min=1, help="Truncate to this many leading dimensions.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the cosine similarity of two texts.
@@ -112,27 +114,30 @@ def similarity_command(
 
 
 def check_dim(spec: ModelSpec, dim: int | None) -> None:
-    """Refuses a prefix longer than the vector, and warns about one that the model was not trained for.
+    """Checks that a prefix fits into the vector, and warns if the model was not trained for it.
 
     Raises:
-        UsageError: see above.
+        UsageError: the prefix is longer than the vector.
     """
     if dim is None:
         return
     if dim > spec.projection_dim:
-        raise UsageError(f"--dim {dim} is more than the model's {spec.projection_dim} numbers.")
+        raise UsageError(f"--dim {dim} exceeds the model's {spec.projection_dim} dimensions.")
     if dim not in (spec.semantic_dims or []):
         trained = ", ".join(map(str, spec.semantic_dims or []))
-        print(f"spectra: warning: the model's Matryoshka sizes are {trained}; {dim} is none of them.", file=sys.stderr)
+        print(
+            f"spectra: warning: the model's Matryoshka dimensions are {trained}; {dim} is not one of them.",
+            file=sys.stderr,
+        )
 
 
 def read_texts(source: str, columns: SharedColumns | None = None) -> list[str]:
-    """Texts of a source: the `text` column, or each line of a .txt file, or every positive of pairs, once."""
+    """Returns a source's texts: its `text` column, the lines of a .txt file, or the distinct positives of pairs."""
     return read_named_texts(source, columns)[0]
 
 
 def read_named_texts(source: str, columns: SharedColumns | None = None) -> tuple[list[str], dict[str, str]]:
-    """`read_texts`, and what each text is called, where the source has a `name` column."""
+    """Returns the texts of `read_texts`, and the name of each text if the source has a `name` column."""
     if source.endswith(".txt"):
         try:
             return [line for line in Path(source).read_text(encoding="utf-8").splitlines() if line.strip()], {}
@@ -140,11 +145,11 @@ def read_named_texts(source: str, columns: SharedColumns | None = None) -> tuple
             raise SpectraError(f"{source} cannot be read as UTF-8 text: {error}") from error
     from spectra_nsa.text.shared_columns import SharedColumns
 
-    found = (columns or SharedColumns(None)).load(source)
-    if found.quarantined:
-        print(f"spectra: warning: {found.quarantined} broken rows of {source} were left out.", file=sys.stderr)
+    loaded = (columns or SharedColumns(None)).load(source)
+    if loaded.quarantined:
+        print(f"spectra: warning: {loaded.quarantined} invalid rows of {source} were skipped.", file=sys.stderr)
     roles = {"pairs": ["positive"], "triplets": ["positive"], "scored": ["sentence1", "sentence2"]}
-    texts = [text for name in roles.get(found.kind, ["text"]) for text in found.dataset[name]]
-    named = "name" in found.dataset.column_names and len(texts) == len(found.dataset)
-    names = dict(zip(texts, found.dataset["name"], strict=True)) if named else {}
-    return (list(dict.fromkeys(texts)) if found.kind != "texts" else texts), names
+    texts = [text for name in roles.get(loaded.kind, ["text"]) for text in loaded.dataset[name]]
+    named = "name" in loaded.dataset.column_names and len(texts) == len(loaded.dataset)
+    names = dict(zip(texts, loaded.dataset["name"], strict=True)) if named else {}
+    return (list(dict.fromkeys(texts)) if loaded.kind != "texts" else texts), names

@@ -1,4 +1,4 @@
-"""`spectra eval`: measure models on your data."""
+"""`spectra eval`: measures models on your data."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ def evaluate_command(
     baseline: Annotated[
         list[str] | None, typer.Option("--baseline", "-b", help="Another model, or bm25. Repeatable.")
     ] = None,
-    json: Annotated[str | None, typer.Option("--json", help="Write the results here; - for standard output.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the tables here as Markdown.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a report here: tables, distributions, examples.")] = None,
+    json: Annotated[
+        str | None, typer.Option("--json", help="Write the results to this JSON file; - for standard output.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables to this Markdown file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write an HTML report: tables, distributions, examples.")] = None,
     dim: Annotated[int | None, typer.Option(help="Use only this many leading dimensions of MODEL.", min=1)] = None,
     limit: Annotated[
         int | None, typer.Option(help="Read at most this many rows per source (ignored for retrieval).", min=1)
@@ -61,7 +63,7 @@ def evaluate_command(
 
 
 def _check_writable(json: str | None, markdown: Path | None, html: Path | None) -> None:
-    """Refuses a folder as an output file before measuring starts."""
+    """Checks that no output file is a folder."""
     for path in (None if json in (None, "-") else Path(str(json)), markdown, html):
         if path is not None and path.is_dir():
             raise UsageError(f"{path} is a folder: name a file to write.")

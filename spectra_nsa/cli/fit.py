@@ -1,4 +1,4 @@
-"""`spectra codes fit` and `spectra anomaly fit`: the parts of a model that belong to a user's own texts."""
+"""`spectra codes fit` and `spectra anomaly fit`: fit parts of a saved model to a user's texts."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import typer
 
 from spectra_nsa.cli.options import Columns, say_loading, shared_columns
 
-codes_app = typer.Typer(help="The short binary codes.", no_args_is_help=True)
-anomaly_app = typer.Typer(help="The out-of-distribution score.", no_args_is_help=True)
+codes_app = typer.Typer(help="Fit a model's short binary codes.", no_args_is_help=True)
+anomaly_app = typer.Typer(help="Fit a model's out-of-distribution score.", no_args_is_help=True)
 
 
 @codes_app.callback()
 def codes() -> None:
-    """The short binary codes."""
+    """Fit a model's short binary codes."""
 
 
 @anomaly_app.callback()
 def anomaly() -> None:
-    """The out-of-distribution score."""
+    """Fit a model's out-of-distribution score."""
 
 
 def _say(line: str) -> None:
@@ -34,14 +34,16 @@ def fit_codes_command(
     model: Annotated[str, typer.Argument(help="A saved model's folder.")],
     corpus: Annotated[str, typer.Option("--corpus", "-c", help="A source of texts: a file, or python:stdlib.")],
     queries: Annotated[
-        str | None, typer.Option("--queries", "-q", help="Texts it will be searched with; else excerpts of the corpus.")
+        str | None, typer.Option("--queries", "-q", help="Source of typical queries (default: excerpts of the corpus).")
     ] = None,
     columns: Columns = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here, not into MODEL.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the fit.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this folder instead of MODEL.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Fit the codes to the texts that they will stand for, so that near texts have near codes.
+    """Fit the codes to the corpus that they will encode, so that similar texts get similar codes.
 
     Example: spectra codes fit runs/quickstart/model --corpus python:stdlib --output coded
     """
@@ -49,15 +51,15 @@ def fit_codes_command(
     from spectra_nsa.cli.encode import read_texts
     from spectra_nsa.workflows.fit import fit_codes_on
 
-    own = shared_columns(columns)
-    asked = read_texts(queries, own) if queries is not None else None
-    texts = read_texts(corpus, own)
-    own.check()
-    facts = fit_codes_on(model, texts, asked, output=output, seed=seed, say=_say)
+    mapping = shared_columns(columns)
+    query_texts = read_texts(queries, mapping) if queries is not None else None
+    texts = read_texts(corpus, mapping)
+    mapping.check()
+    facts = fit_codes_on(model, texts, query_texts, output=output, seed=seed, say=_say)
     if as_json:
         print(json.dumps({"schema": 1, "model": facts.pop("folder"), **facts}))
         return
-    print(f"{facts['texts']:,} texts; {facts['queries']} queries held out: of their 10 nearest, among the first 100")
+    print(f"{facts['texts']:,} texts; {facts['queries']} held-out queries: recall of their 10 nearest in the first 100")
     print("bits   Hamming          float query × bits   (before → after)")
     for width, after in facts["after"].items():
         before = facts["before"][width]
@@ -71,15 +73,19 @@ def fit_codes_command(
 @anomaly_app.command("fit")
 def fit_anomaly_command(
     model: Annotated[str, typer.Argument(help="A saved model's folder.")],
-    texts: Annotated[str, typer.Option("--texts", "-t", help="A source of texts of your domain.")],
+    texts: Annotated[str, typer.Option("--texts", "-t", help="A source of in-domain texts.")],
     columns: Columns = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here, not into MODEL.")] = None,
-    prototypes: Annotated[int | None, typer.Option(min=2, help="K; by default by number and kind of texts.")] = None,
-    level: Annotated[float, typer.Option(min=0.0001, max=0.5, help="False-alarm rate of is_ood.")] = 0.05,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of split and clusters.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this folder instead of MODEL.")
+    ] = None,
+    prototypes: Annotated[
+        int | None, typer.Option(min=2, help="Number of prototypes (default: chosen from the texts).")
+    ] = None,
+    level: Annotated[float, typer.Option(min=0.0001, max=0.5, help="Target false-alarm rate of is_ood.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Fit the out-of-distribution score to texts of your domain, and calibrate its p-value on some held out.
+    """Fit the out-of-distribution score to in-domain texts, and calibrate its p-value on held-out ones.
 
     Example: spectra anomaly fit runs/quickstart/model --texts python:stdlib --output guarded
     """
@@ -87,16 +93,16 @@ def fit_anomaly_command(
     from spectra_nsa.cli.encode import read_texts
     from spectra_nsa.workflows.fit import fit_anomaly_on
 
-    own = shared_columns(columns)
-    normal = read_texts(texts, own)
-    own.check()
+    mapping = shared_columns(columns)
+    normal = read_texts(texts, mapping)
+    mapping.check()
     facts = fit_anomaly_on(model, normal, output=output, prototypes=prototypes, level=level, seed=seed, say=_say)
     if as_json:
         print(json.dumps({"schema": 1, "model": facts.pop("folder"), **facts}))
         return
     how = "and their covariances" if facts["method"] == "prototypes" else "as a density"
     print(f"fitted on {facts['texts']:,} texts by {facts['prototypes']:,} prototypes {how}")
-    print(f"calibrated on {facts['calibration']:,} held out")
-    seen, wanted = 100 * facts["false_alarms"], 100 * facts["level"]
-    print(f"false alarms: {seen:.1f} % of {facts['checked']:,} further texts, {wanted:.3g} % wanted")
+    print(f"calibrated on {facts['calibration']:,} held-out texts")
+    measured, target = 100 * facts["false_alarms"], 100 * facts["level"]
+    print(f"false alarms: {measured:.1f} % of {facts['checked']:,} other held-out texts; target: {target:.3g} %")
     print(f"model: {facts['folder']}")

@@ -1,4 +1,4 @@
-"""The `spectra` command: the verbs, and what an error looks like."""
+"""The `spectra` command: its verbs, exit status and error messages."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ app = typer.Typer(
 )
 
 
-def _show_versions(asked: bool) -> None:
-    if not asked:
+def _show_versions(requested: bool) -> None:
+    if not requested:
         return
     from spectra_nsa import __version__
     from spectra_nsa.core.results import versions
@@ -51,10 +51,10 @@ def _show_versions(asked: bool) -> None:
 def _spectra(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_versions, is_eager=True, help="Show the versions in use and end."),
+        typer.Option("--version", callback=_show_versions, is_eager=True, help="Show the versions in use and exit."),
     ] = False,
 ) -> None:
-    """What stands before a verb."""
+    """Reads the options that precede the verb."""
 
 
 app.command("quickstart")(quickstart_command)
@@ -78,7 +78,7 @@ app.add_typer(codes_app, name="codes")
 app.add_typer(anomaly_app, name="anomaly")
 
 
-# The libraries below log and draw bars for their own users; ours see what we print.
+# Silences the logs and progress bars of the libraries.
 _QUIET = {
     "TOKENIZERS_PARALLELISM": "true",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -97,8 +97,8 @@ def main() -> None:
     except SystemExit as end:
         if not end.code:
             processes.leave()
-        turned = getattr(end.__context__, "__cause__", None)  # what typer has made an exit of
-        if isinstance(turned, KeyboardInterrupt):
+        cause = getattr(end.__context__, "__cause__", None)  # typer turns Ctrl-C into an exit
+        if isinstance(cause, KeyboardInterrupt):
             _interrupted()
         raise
     except SpectraError as error:
@@ -108,7 +108,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _interrupted()
         sys.exit(130)
-    except BrokenPipeError:  # the reader (head, less) has gone: nothing is wrong
+    except BrokenPipeError:  # the reader (head, less) closed the pipe, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

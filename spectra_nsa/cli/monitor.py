@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 def monitor_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, such as runs/first.")],
-    once: Annotated[bool, typer.Option("--once", help="Print one frame and end.")] = False,
-    every: Annotated[float, typer.Option(min=0.2, help="Seconds between frames.")] = 2.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print where the run stands as JSON and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the current state once and exit.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between updates.")] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the current state as JSON and exit.")] = False,
 ) -> None:
-    """Watch a run: losses, speed, health, dev metric, warnings. Ends when the run does.
+    """Watch a run: losses, speed, health, dev metric, warnings. Exits when the run ends.
 
     Example: spectra monitor runs/first
     """

@@ -11,34 +11,36 @@ import typer
 if TYPE_CHECKING:
     from spectra_nsa.text.shared_columns import SharedColumns
 
-Words = Annotated[
+RecipeWords = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE]...", help="A recipe, and values that override it."),
+    typer.Argument(metavar="[RECIPE.yaml] [KEY=VALUE]...", help="A recipe file, and values that override its keys."),
 ]
-Size = Annotated[str | None, typer.Option(help="From scratch: a size preset (M456 when nothing else is named).")]
-MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")]
+Size = Annotated[str | None, typer.Option(help="Train from scratch with this size preset (M456 if no model is named).")]
+MaxSteps = Annotated[int | None, typer.Option(min=1, help="Stop after this many steps.")]
 Name = Annotated[str | None, typer.Option(help="The run's name.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
-Resume = Annotated[Path | None, typer.Option(help="Go on with a run, or from one of its checkpoints.")]
-GradientCheckpointing = Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, slower.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")]
-JsonAtEnd = Annotated[bool, typer.Option("--json", help="Print JSON at the end.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Random seed.")]
+Resume = Annotated[Path | None, typer.Option(help="Resume a run, or start from one of its checkpoints.")]
+GradientCheckpointing = Annotated[
+    bool, typer.Option("--gradient-checkpointing", help="Use less memory, at lower speed.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and show the plan without training.")]
+JsonAtEnd = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Columns = Annotated[
-    str | None, typer.Option(help="ROLE=COLUMN, with commas between, for the sources that have these columns.")
+    str | None, typer.Option(help="Comma-separated ROLE=COLUMN pairs, for the sources that have these columns.")
 ]
 Precision = Annotated[
     Literal["fp32", "bf16", "fp16", "auto"],
-    typer.Option(help="What to compute in; auto: bf16 where the processor has it, which is faster."),
+    typer.Option(help="Compute precision; auto uses bf16 if the processor supports it, which is faster."),
 ]
 
 
 def say_loading(name: str) -> None:
-    """Prints on stderr what is being loaded, since the libraries that follow take a second or more."""
+    """Prints to stderr which model is being loaded, because loading takes a second or more."""
     print(f"spectra: loading {name}", file=sys.stderr, flush=True)
 
 
 def shared_columns(columns: str | None) -> SharedColumns:
-    """The reader for what `Columns` says."""
+    """Returns the column mapping that the value of `Columns` describes."""
     from spectra_nsa.text.columns import parse_columns
     from spectra_nsa.text.shared_columns import SharedColumns
 

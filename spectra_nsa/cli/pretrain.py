@@ -1,4 +1,4 @@
-"""`spectra pretrain`: texts of any source in, a masked-LM model in `runs/NAME/` out."""
+"""`spectra pretrain`: trains a masked language model on texts, and writes `runs/NAME/`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectra_nsa.cli.options import DryRun, GradientCheckpointing, JsonAtEnd, MaxSteps, Name, Resume, Seed, Size, Words
+from spectra_nsa.cli.options import (
+    DryRun,
+    GradientCheckpointing,
+    JsonAtEnd,
+    MaxSteps,
+    Name,
+    RecipeWords,
+    Resume,
+    Seed,
+    Size,
+)
 from spectra_nsa.cli.runs import (
     best_figures,
     changed_keys,
@@ -17,8 +27,8 @@ from spectra_nsa.cli.runs import (
     planned_step,
     recipe_to_run,
     result_facts,
+    resume_sentence,
     show_plan,
-    where_it_resumes,
 )
 
 if TYPE_CHECKING:
@@ -27,16 +37,20 @@ if TYPE_CHECKING:
 
 
 def pretrain_command(
-    words: Words = None,
+    words: RecipeWords = None,
     size: Size = None,
-    start: Annotated[str | None, typer.Option("--model", "-m", help="From a checkpoint: a folder or Hub name.")] = None,
-    data: Annotated[list[str] | None, typer.Option("--data", "-d", help="A source of texts; may be repeated.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--model", "-m", help="Model to start from: a folder or a Hub name.")
+    ] = None,
+    data: Annotated[list[str] | None, typer.Option("--data", "-d", help="A source of texts. Repeatable.")] = None,
     epochs: Annotated[float | None, typer.Option(min=0.001, help="Passes over the texts.")] = None,
     max_steps: MaxSteps = None,
-    batch: Annotated[int | None, typer.Option(min=2, help="Packed sequences a step.")] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="Packed sequences per step.")] = None,
     max_length: Annotated[
         int | None,
-        typer.Option(min=3, help="Tokens of a sequence, in the saved model too; train.max_length: here only."),
+        typer.Option(
+            min=3, help="Sequence length in tokens, also in the saved model (train.max_length limits training only)."
+        ),
     ] = None,
     name: Name = None,
     seed: Seed = None,
@@ -45,7 +59,7 @@ def pretrain_command(
     dry_run: DryRun = False,
     as_json: JsonAtEnd = False,
 ) -> None:
-    """Pretrain a masked language model on texts, packed, whole words masked.
+    """Pretrain a masked language model on packed texts, masking whole words.
 
     Example: spectra pretrain --size small --data texts.jsonl --name base
     """
@@ -70,7 +84,7 @@ def pretrain_command(
 
 
 def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
-    """Returns what a run would do: it loads texts and model, packs the texts, and trains nothing."""
+    """Returns what a run would do. Loads the model, loads and packs the texts, and trains nothing."""
     from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.training.jobs.masked_lm import MaskedLMJob
     from spectra_nsa.training.loop.arguments import steps_of
@@ -108,7 +122,7 @@ def _readable(plan: dict[str, Any]) -> str:
         f"{plan['texts']:,} texts, {plan['dev_texts']:,} held out, {left_out}{plan['quarantined']} quarantined; "
         f"{plan['tokens']:,} tokens in {plan['sequences']:,} sequences of at most {plan['length']}; "
         f"{plan['steps']:,} steps of {plan['batch']} in {plan['precision']}; "
-        f"{plan['parameters'] / 1e6:.1f} M parameters. {where_it_resumes(plan)}Nothing was trained."
+        f"{plan['parameters'] / 1e6:.1f} M parameters. {resume_sentence(plan)}Nothing was trained."
     )
 
 

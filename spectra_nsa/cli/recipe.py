@@ -1,4 +1,4 @@
-"""`spectra recipe`: the recipes that come with the package."""
+"""`spectra recipe`: lists, shows and copies the recipes that come with the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spectra_nsa.core.errors import SpectraError, UsageError
 
 app = typer.Typer(help="List, show or copy the recipes that come with the package.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="Its name, as `spectra recipe list` prints it.")]
+Name = Annotated[str, typer.Argument(help="The recipe's name, as `spectra recipe list` prints it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -58,7 +58,9 @@ def show_command(name: Name, as_json: AsJson = False) -> None:
 @app.command("copy")
 def copy_command(
     name: Name,
-    file: Annotated[Path | None, typer.Argument(help="The file to write; NAME.yaml in this folder by default.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="File to write (default: NAME.yaml in the current folder).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy a recipe to a file, to edit it and train with it.
@@ -71,7 +73,7 @@ def copy_command(
     path = recipe_path(name)
     file = file or Path(path.name)
     if file.suffix not in (".yaml", ".yml"):
-        raise UsageError(f"{file}: the name of a recipe has to end in .yaml, by which `spectra train` recognizes it.")
+        raise UsageError(f"{file}: the name of a recipe must end in .yaml, by which `spectra train` recognizes it.")
     if file.exists():
         raise SpectraError(f"{file} exists already. Name another file: spectra recipe copy {name} FILE.yaml.")
     with atomic_write(file) as out:

@@ -1,4 +1,4 @@
-"""What the verbs that start runs share: reading recipes, checking them, and reporting how a run ended."""
+"""Helpers of the verbs that start runs: reading and checking recipes, and reporting how a run ended."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
     from spectra_nsa.training.run import RunResult
 
-ALREADY_ENDED = "the run has ended already, at step {}; train.epochs or train.max_steps makes it longer"
+ALREADY_ENDED = "the run already ended at step {}; raise train.epochs or train.max_steps to train longer"
 
 
 def recipe_to_run(verb: str, words: list[str], flags: dict[str, Any], resume: Path | None) -> Recipe:
-    """Returns the recipe of a run, after everything is checked that needs no library to load.
+    """Returns the recipe of a run, after every check that needs no heavy library.
 
     Args:
         verb: "train" or "pretrain".
         words: the command's recipe file and ``key=value`` overrides.
-        flags: keys of the recipe that have flags of their own; ``None`` for flags that are not given.
+        flags: recipe keys set by flags; ``None`` for flags that are not set.
         resume: the run or checkpoint to resume; ``None`` for a new run.
 
     Raises:
@@ -48,8 +48,8 @@ def read_recipe(words: list[str], flags: dict[str, Any], resume: Path | None = N
     """Reads the recipe that words (a file, ``key=value``) and flags describe.
 
     Raises:
-        UsageError: two files, two starts, a file that is not the recipe of the run to resume, or what `load_recipe`
-            refuses.
+        UsageError: two recipe files, both a size and a start, a file that differs from the recipe of the run to resume,
+            or a recipe that `load_recipe` rejects.
     """
     from spectra_nsa.config.presets import DEFAULT
     from spectra_nsa.config.recipe import load_recipe
@@ -62,7 +62,7 @@ def read_recipe(words: list[str], flags: dict[str, Any], resume: Path | None = N
     def read(path: Path | None) -> Recipe:
         recipe = load_recipe(path, overrides, flags=flags)
         if recipe.model.size is not None and recipe.model.start is not None:
-            raise UsageError("model.size is for training from scratch, model.start for a warm start: give one of them.")
+            raise UsageError("model.size trains from scratch and model.start is a warm start: set one of them.")
         if recipe.model.size is None and recipe.model.start is None:
             return load_recipe(path, overrides, flags=flags | {"model.size": DEFAULT})
         return recipe
@@ -74,40 +74,40 @@ def read_recipe(words: list[str], flags: dict[str, Any], resume: Path | None = N
 
     recipe = read(run_of(resume) / "recipe.yaml")
     if file is not None:
-        _check_same(file, read(file), resume, recipe)
+        _check_same_recipe(file, read(file), resume, recipe)
     return recipe
 
 
-def _check_same(file: Path, in_file: Recipe, run: Path, recipe: Recipe) -> None:
-    """Checks that a recipe file given with --resume is the run's own."""
+def _check_same_recipe(file: Path, file_recipe: Recipe, run: Path, recipe: Recipe) -> None:
+    """Checks that a recipe file passed with --resume equals the run's recipe."""
     from spectra_nsa.config.sections import PretrainSection
     from spectra_nsa.report.compare import differing
 
-    differences = differing(recipe.model_dump(exclude={"output"}), in_file.model_dump(exclude={"output"}))
-    if in_file.name is None:
+    differences = differing(recipe.model_dump(exclude={"output"}), file_recipe.model_dump(exclude={"output"}))
+    if file_recipe.name is None:
         differences.pop("name", None)
-    if in_file.pretrain is None and recipe.pretrain == PretrainSection():
+    if file_recipe.pretrain is None and recipe.pretrain == PretrainSection():
         differences.pop("pretrain", None)
     if differences:
         first = list(differences.items())[:3]
         shown = "; ".join(f"{key} was {was!r}, is {now!r} in the file" for key, (was, now) in first)
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise UsageError(
-            f"{file} is not the recipe of {run}: {shown}{more}. A run resumes with its own recipe. Leave the file out, "
-            "and change a key by KEY=VALUE, such as train.epochs=3."
+            f"{file} is not the recipe of {run}: {shown}{more}. A run resumes with its own recipe: leave the file "
+            "out, and pass changes as KEY=VALUE, such as train.epochs=3."
         )
 
 
 def show_plan(plan: Callable[[], dict[str, Any]], readable: Callable[[dict[str, Any]], str], as_json: bool) -> None:
-    """Prints the plan of a dry run; of several processes only the first one does."""
+    """Prints the plan of a dry run, in the first process only."""
     if os.environ.get("RANK", "0") != "0":
         return
-    found = plan()
-    print(json.dumps(found, indent=2) if as_json else readable(found))
+    facts = plan()
+    print(json.dumps(facts, indent=2) if as_json else readable(facts))
 
 
 def planned_step(resume: Path | None) -> int | None:
-    """Returns the step that a run would resume from, 0 for one without a checkpoint; ``None`` for a new run.
+    """Returns the step that a run would resume from: 0 if it has no checkpoint, ``None`` for a new run.
 
     Raises:
         SpectraError: the checkpoints are damaged.
@@ -117,8 +117,8 @@ def planned_step(resume: Path | None) -> int | None:
     return find_resume_point(resume).step if resume is not None else None
 
 
-def where_it_resumes(plan: Mapping[str, Any]) -> str:
-    """Returns where a run resumes, as a sentence and a blank; empty for a new run."""
+def resume_sentence(plan: Mapping[str, Any]) -> str:
+    """Returns where a run resumes as a sentence with a trailing space; empty for a new run."""
     from spectra_nsa.training.runs.start_line import resume_phrase
 
     if plan["first_step"] is None:
@@ -135,10 +135,10 @@ def changed_keys(plan: Mapping[str, Any]) -> str:
 
 
 def exit_if_interrupted(result: RunResult, verb: str) -> None:
-    """Says how to resume a run that Ctrl-C has stopped, and exits with 130.
+    """Exits with status 130 if Ctrl-C stopped the run, and prints how to resume it.
 
     Raises:
-        typer.Exit: it was interrupted.
+        typer.Exit: the run was interrupted.
     """
     from spectra_nsa.core.processes import is_first
 
@@ -151,7 +151,7 @@ def exit_if_interrupted(result: RunResult, verb: str) -> None:
 
 
 def result_facts(result: RunResult) -> dict[str, Any]:
-    """Returns a run's result as the verbs print it with --json."""
+    """Returns a run's result as printed by --json."""
     facts = {
         "schema": 1,
         "model": str(result.folder / "model"),
@@ -169,15 +169,15 @@ def result_facts(result: RunResult) -> dict[str, Any]:
 
 
 def duration(result: RunResult) -> str:
-    """Returns how many steps a run took and for how long; or that there was none to take."""
+    """Returns a run's number of steps and duration, or a note that the run had already ended."""
     if result.steps == result.first_step:
         return ALREADY_ENDED.format(result.steps)
-    early = "; stopped early, by train.patience" if result.ended == "stopped early" else ""
+    early = "; stopped early (train.patience)" if result.ended == "stopped early" else ""
     return f"{result.steps - result.first_step} steps in {result.seconds:.0f} s{early}"
 
 
 def best_figures(result: RunResult, digits: int) -> str:
-    """Returns the best dev metric beside the one at the start; empty without a dev set or without a step."""
+    """Returns the best dev metrics with their values at the start; empty without a dev set or without steps."""
     if result.steps == result.first_step:
         return ""
     started = {name: f" ({value:.{digits}f} at the start)" for name, value in result.start.items()}
@@ -186,11 +186,11 @@ def best_figures(result: RunResult, digits: int) -> str:
 
 
 def warn_if_not_better(best: Mapping[str, float], start: Mapping[str, float]) -> None:
-    """Warns on standard error of each dev metric, higher being better, by which no step improved on the start."""
+    """Warns on stderr about each dev metric (higher is better) that no step improved."""
     for name, value in best.items():
         if value <= start.get(name, value - 1):
             print(
-                f"spectra: warning: no step was better than the start by {name}: a lower train.lr, more data or longer "
+                f"spectra: warning: no step improved {name} over the start: a lower train.lr, more data or longer "
                 "training may help.",
                 file=sys.stderr,
             )

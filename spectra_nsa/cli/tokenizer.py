@@ -1,4 +1,4 @@
-"""`spectra tokenizer train` and `spectra tokenizer report`."""
+"""`spectra tokenizer train` and `spectra tokenizer report`: train and measure tokenizers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from spectra_nsa.cli.options import Columns
 if TYPE_CHECKING:
     from spectra_nsa.core.results import Result
 
-app = typer.Typer(help="A vocabulary of your own texts.", no_args_is_help=True)
+app = typer.Typer(help="Train and measure tokenizers.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
 def tokenizer() -> None:
-    """A vocabulary of your own texts."""
+    """Train and measure tokenizers."""
 
 
 def _say(line: str) -> None:
@@ -36,18 +36,22 @@ def train_command(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", "--out-prefix", help="The folder to write.")],
     kind: Annotated[str, typer.Option(help="unigram, wordpiece, bpe (of bytes) or word.")] = "unigram",
-    vocab_size: Annotated[int, typer.Option(min=6, help="Pieces at most, special ones included.")] = 48_000,
-    lowercase: Annotated[bool, typer.Option("--lowercase/--cased", help="Whether case is dropped.")] = True,
+    vocab_size: Annotated[int, typer.Option(min=6, help="Maximum number of pieces, including special ones.")] = 48_000,
+    lowercase: Annotated[bool, typer.Option("--lowercase/--cased", help="Whether to lowercase texts.")] = True,
     min_frequency: Annotated[
-        int | None, typer.Option(min=1, help="Least occurrences of a word or joined pair; 2, none for unigram.")
+        int | None, typer.Option(min=1, help="Minimum count of a word or merged pair (default: 2; unigram has none).")
     ] = None,
-    max_length: Annotated[int, typer.Option(min=3, help="Where texts are cut, in pieces.")] = 512,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many lines or rows of each source.")] = None,
+    max_length: Annotated[int, typer.Option(min=3, help="Pieces at which texts are truncated.")] = 512,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Read at most this many lines or rows of each source.")
+    ] = None,
     columns: Columns = None,
-    held_out: Annotated[str | None, typer.Option(help="A source to measure on, instead of 2 % left out.")] = None,
+    held_out: Annotated[
+        str | None, typer.Option(help="Source to measure on (default: 2 % of the texts, held out).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a tokenizer on texts, and measure it beside BERT's on texts held out.
+    """Train a tokenizer on texts, and compare it with BERT's on held-out texts.
 
     Example: spectra tokenizer train pairs.jsonl --output tokenizer --vocab-size 8000
     """
@@ -56,32 +60,31 @@ def train_command(
     from spectra_nsa.workflows.tokenizer import train_tokenizer_on
 
     start = time.perf_counter()
-    own = None if columns is None else parse_columns(columns)
+    mapping = None if columns is None else parse_columns(columns)
     spec = TokenizerSpec(
         kind=kind, vocab_size=vocab_size, lowercase=lowercase, min_frequency=min_frequency, max_length=max_length
     )
-    facts = train_tokenizer_on(sources, spec, output, held_out=held_out, limit=limit, columns=own, say=_say)
+    facts = train_tokenizer_on(sources, spec, output, held_out=held_out, limit=limit, columns=mapping, say=_say)
     results = facts.pop("results")
     if as_json:
         _print_json(results, time.perf_counter() - start, **facts)
         return
-    fewer = f" of {facts['asked']:,} asked for: the texts support no more" if facts["pieces"] < facts["asked"] else ""
+    fewer = f" of {facts['asked']:,} requested (the texts support no more)" if facts["pieces"] < facts["asked"] else ""
     print(f"{facts['folder']}: {kind}, {facts['pieces']:,} pieces{fewer}; {facts['training_seconds']:.1f} s")
-    always = "every text, as the normaliser leaves it" if facts["lossless"] else "not every text"
-    print(f"decoding gives back {always}")
+    print("decoding restores every normalized text" if facts["lossless"] else "decoding does not restore every text")
     if not results:
-        print("too few texts to hold any out: measure it on others with spectra tokenizer report")
+        print("too few texts to hold any out; measure on other texts with spectra tokenizer report")
     _show(results)
 
 
 @app.command("report")
 def report_command(
     tokenizers: Annotated[list[str], typer.Argument(metavar="TOKENIZER...", help="Folders or Hub names.")],
-    texts: Annotated[str, typer.Option("--texts", "-t", help="A source of texts; 5,000 of them at most.")],
+    texts: Annotated[str, typer.Option("--texts", "-t", help="A source of texts; at most 5,000 are used.")],
     columns: Columns = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure tokenizers on texts, beside BERT's: pieces a word, unknown pieces, what comes back, speed.
+    """Compare tokenizers with BERT's on texts: pieces per word, unknown pieces, round trip, speed.
 
     Example: spectra tokenizer report tokenizer --texts python:stdlib
     """
@@ -89,8 +92,8 @@ def report_command(
     from spectra_nsa.workflows.tokenizer import report_on
 
     start = time.perf_counter()
-    own = None if columns is None else parse_columns(columns)
-    facts = report_on(tokenizers, texts, columns=own, say=_say)
+    mapping = None if columns is None else parse_columns(columns)
+    facts = report_on(tokenizers, texts, columns=mapping, say=_say)
     results = facts.pop("results")
     if as_json:
         _print_json(results, time.perf_counter() - start, **facts)

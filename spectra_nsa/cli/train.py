@@ -1,4 +1,4 @@
-"""`spectra train`: a recipe, overrides and flags in, `runs/NAME/` out."""
+"""`spectra train`: trains a model by a recipe, overrides and flags, and writes `runs/NAME/`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectra_nsa.cli.options import DryRun, GradientCheckpointing, JsonAtEnd, MaxSteps, Name, Resume, Seed, Size, Words
+from spectra_nsa.cli.options import (
+    DryRun,
+    GradientCheckpointing,
+    JsonAtEnd,
+    MaxSteps,
+    Name,
+    RecipeWords,
+    Resume,
+    Seed,
+    Size,
+)
 from spectra_nsa.cli.runs import (
     best_figures,
     changed_keys,
@@ -17,9 +27,9 @@ from spectra_nsa.cli.runs import (
     planned_step,
     recipe_to_run,
     result_facts,
+    resume_sentence,
     show_plan,
     warn_if_not_better,
-    where_it_resumes,
 )
 
 if TYPE_CHECKING:
@@ -27,25 +37,29 @@ if TYPE_CHECKING:
 
 
 def train_command(
-    words: Words = None,
+    words: RecipeWords = None,
     size: Size = None,
-    start: Annotated[str | None, typer.Option("--model", "-m", help="Warm start: a folder or a Hub name.")] = None,
-    data: Annotated[str | None, typer.Option("--data", "-d", help="What to train on.")] = None,
+    start: Annotated[
+        str | None, typer.Option("--model", "-m", help="Model to start from: a folder or a Hub name.")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", "-d", help="Source of training rows.")] = None,
     epochs: Annotated[float | None, typer.Option(min=0.001, help="Passes over the data.")] = None,
     max_steps: MaxSteps = None,
-    batch: Annotated[int | None, typer.Option(min=2, help="Pairs a step.")] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="Pairs per step.")] = None,
     max_length: Annotated[
         int | None,
-        typer.Option(min=3, help="Longest text in tokens, in the saved model too; train.max_length: here only."),
+        typer.Option(
+            min=3, help="Longest text in tokens, also in the saved model (train.max_length limits training only)."
+        ),
     ] = None,
     name: Name = None,
     seed: Seed = None,
     resume: Resume = None,
     gradient_checkpointing: GradientCheckpointing = False,
     no_matryoshka: Annotated[bool, typer.Option("--no-matryoshka", help="Train the full width only.")] = False,
-    no_spectral: Annotated[bool, typer.Option("--no-spectral", help="Plain attention.")] = False,
-    no_depth_mix: Annotated[bool, typer.Option("--no-depth-mix", help="The last layer alone.")] = False,
-    no_entity: Annotated[bool, typer.Option("--no-entity", help="No entity vector.")] = False,
+    no_spectral: Annotated[bool, typer.Option("--no-spectral", help="Use plain attention.")] = False,
+    no_depth_mix: Annotated[bool, typer.Option("--no-depth-mix", help="Use the last layer only.")] = False,
+    no_entity: Annotated[bool, typer.Option("--no-entity", help="Leave out the entity vector.")] = False,
     no_anchor: Annotated[bool, typer.Option("--no-anchor", help="Do not train the anchors.")] = False,
     no_bridge: Annotated[bool, typer.Option("--no-bridge", help="Do not train the hash.")] = False,
     no_ranking: Annotated[bool, typer.Option("--no-ranking", help="Do not train the ranking vector.")] = False,
@@ -53,7 +67,7 @@ def train_command(
     dry_run: DryRun = False,
     as_json: JsonAtEnd = False,
 ) -> None:
-    """Train a model on pairs, triplets or scored pairs; docs/reference/recipe.md has every KEY=VALUE.
+    """Train a model on pairs, triplets or scored pairs; docs/reference/recipe.md lists every KEY.
 
     Example: spectra train --model sentence-transformers/all-MiniLM-L6-v2 --data pairs.jsonl train.lr=5e-5
     """
@@ -82,13 +96,13 @@ def train_command(
     flags |= {f"model.{part}": False for part, is_off in off.items() if is_off}
     recipe = recipe_to_run("train", words or [], flags, resume)
     if dry_run:
-        show_plan(lambda: _plan(recipe, resume), _readable, as_json)
+        show_plan(lambda: _plan(recipe, resume), _plan_text, as_json)
         return
     _train(recipe, resume, as_json)
 
 
 def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
-    """Returns what a run would do: it loads rows and shapes, and trains nothing."""
+    """Returns what a run would do. Loads the rows and the model's shape, and trains nothing."""
     from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.models.size import Workload, inspect_model
     from spectra_nsa.training.runs.claim import check_free
@@ -132,12 +146,12 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     }
 
 
-def _readable(plan: dict[str, Any]) -> str:
+def _plan_text(plan: dict[str, Any]) -> str:
     left_out = f"{plan['left_out']} left out (they share a text with a dev row), " if plan["left_out"] else ""
     return changed_keys(plan) + (
         f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows, {left_out}{plan['quarantined']} quarantined; "
         f"{plan['steps']:,} steps in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
-        f"about {plan['memory_gb']} GB; loss: {', '.join(plan['terms'])}. {where_it_resumes(plan)}Nothing was trained."
+        f"about {plan['memory_gb']} GB; loss: {', '.join(plan['terms'])}. {resume_sentence(plan)}Nothing was trained."
     )
 
 
@@ -158,7 +172,7 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result_facts(result)))
         return
-    speed = f" ({result.pairs_per_second:.1f} pairs/s, measuring and saving included)" if trained else ""
+    speed = f" ({result.pairs_per_second:.1f} pairs/s, including evaluation and saving)" if trained else ""
     print(f"{duration(result)}{speed}{best_figures(result, digits=4)}")
     print(f"model: {model}")
     if not trained:

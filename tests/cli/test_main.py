@@ -120,7 +120,7 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["bogus"], 2, "bogus"),
         (["train", "gone.yaml"], 2, "there is no recipe gone.yaml"),
         (["recipe", "show", "m465"], 2, "Did you mean 'm456'"),
-        (["recipe", "copy", "m456", "mine"], 2, "has to end in .yaml"),
+        (["recipe", "copy", "m456", "mine"], 2, "must end in .yaml"),
         (["train", "one.yaml", "two.yaml"], 2, "one recipe at a time"),
         (["train", "train.bacth=4"], 2, "Did you mean 'train.batch'"),
         (["train", "--size", "mini", "--dry-run"], 2, "--data SOURCE"),

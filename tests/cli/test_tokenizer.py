@@ -29,8 +29,8 @@ def corpus(tmp_path: Path) -> str:
 def test_train_then_report(corpus: str, tmp_path: Path, minilm: Path) -> None:
     folder = str(tmp_path / "own")
     printed = spectra("train", corpus, corpus, "--out-prefix", folder, "--vocab-size", "900")
-    assert printed.startswith(f"{folder}: unigram, ") and "of 900 asked for: the texts support no more" in printed
-    assert "decoding gives back every text, as the normaliser leaves it" in printed
+    assert printed.startswith(f"{folder}: unigram, ") and "of 900 requested (the texts support no more)" in printed
+    assert "decoding restores every normalized text" in printed
     assert all(name in printed for name in ("fertility", "unknown", "round_trip", "bert-base-uncased"))
     document = json.loads(spectra("report", folder, "--texts", corpus, "--json"))
     found = {(one["system"], one["metric"]): one["value"] for one in document["results"]}

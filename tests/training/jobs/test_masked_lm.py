@@ -281,7 +281,7 @@ def test_a_run_that_has_ended_takes_no_step(whole: Path, capsys: pytest.CaptureF
     resumed = pretrain(load_recipe(whole / "recipe.yaml", ["train.max_steps=8"]), resume=whole)
     assert resumed.steps == resumed.first_step == 16
     assert f"{whole}: already at step 16, beyond 8: no step to take" in capsys.readouterr().err
-    assert "the run has ended already, at step 16" in _summary(resumed) and "0 steps" not in _summary(resumed)
+    assert "the run already ended at step 16" in _summary(resumed) and "0 steps" not in _summary(resumed)
 
 
 def test_the_batch_can_count_tokens(recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_figures_for_people(teacher: Path, pairs: Path, tmp_path: Path) -> None:
     again = CliRunner().invoke(app, [*words, "--dry-run"])
     assert "already holds a model or a run" in str(again.exception), "what would be refused is refused in a dry run too"
     plan = CliRunner().invoke(app, [*words[:3], "--layers", "1", "--dry-run"], catch_exceptions=False).stdout
-    assert "to encode; 32 numbers each" in plan and "Nothing was encoded or trained" in plan
+    assert "to encode; 32 dimensions each" in plan and "Nothing was encoded or trained" in plan
 
 
 def test_a_static_student_is_planned_and_takes_columns(teacher: Path, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_student_of_another_shape(teacher: Path, pairs: Path, tmp_path: Path) 
     keys = ["model.size=small", f"model.tokenizer={teacher}"]
     words = ["distill", teacher, pairs, *keys, "train.batch=8", "loss.terms.entity.weight=1"]
     told = CliRunner().invoke(app, [*map(str, words), "--dry-run"], catch_exceptions=False)
-    assert "student of another shape: " in told.stdout
+    assert "student of a different shape: " in told.stdout
     assert re.search(r": (\d+) vocabulary pieces, \1 of them to encode", told.stdout)
     assert "loss: entity, distill_embedding, distill_similarity" in told.stdout
     facts = spectra(*words, "--output", tmp_path / "student", "train.max_steps=2")
@@ -186,7 +186,7 @@ def test_broken_rows_are_quarantined_and_counted(teacher: Path, pairs: Path, tmp
     words = ["distill", teacher, pairs, "--output", tmp_path / "run", *(["--static", "--dim", "8"] if static else [])]
     assert spectra(*words, "--dry-run")["quarantined"] == 2
     assert (
-        "2 broken ones skipped"
+        "2 invalid rows skipped"
         in CliRunner().invoke(app, [*map(str, words), "--dry-run"], catch_exceptions=False).stdout
     )
     assert spectra(*words, *([] if static else ["--max-steps", "2"]))["quarantined"] == 2
@@ -213,8 +213,8 @@ def test_stopped_before_its_first_step_it_names_the_command_that_resumes(
 
 def test_resuming_takes_nothing_else(teacher: Path, pairs: Path, tmp_path: Path) -> None:
     for words, said in (
-        ([str(teacher), "--resume", str(tmp_path)], "takes nothing else"),
-        (["--resume", str(tmp_path), "--max-steps", "3"], "takes nothing else"),
+        ([str(teacher), "--resume", str(tmp_path)], "takes no other option"),
+        (["--resume", str(tmp_path), "--max-steps", "3"], "takes no other option"),
         (["--resume", str(tmp_path)], "neither a run"),
         ([str(teacher)], "TEACHER SOURCE"),
     ):
