@@ -1,6 +1,6 @@
 """Spectra-NSA: train, measure, compress, ship and search text-embedding models.
 
-The public names load on first use, so that importing the package costs nothing.
+Public names load on first use, so importing the package is fast.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "load": "spectra_nsa.models.sentence",
     "warm_start": "spectra_nsa.models.warm_start",
     "SpectraSentenceTransformer": "spectra_nsa.models.sentence",
@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'spectra_nsa' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""`import spectra_nsa.hf` lets transformers' Auto classes and plain sentence-transformers open our folders."""
+"""Importing this module lets transformers' Auto classes and sentence-transformers open Spectra model folders."""
 
 from spectra_nsa.models.model import register
 

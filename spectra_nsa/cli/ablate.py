@@ -72,21 +72,20 @@ def ablate_command(
     if dry_run:
         _plan(plan, as_json)
         return
-    document = _run(plan, keep_models)
-    if as_json:
-        print(json.dumps(document, ensure_ascii=False))
-    else:
-        _show(document, output)
-    if markdown is not None:
-        _write_markdown(document, markdown)
+    _report(_run(plan, keep_models), output, markdown, as_json)
 
 
-def _write_markdown(document: dict[str, Any], path: Path) -> None:
+def _report(document: dict[str, Any], folder: Path, markdown: Path | None, as_json: bool) -> None:
     from spectra_nsa.core.files import atomic_write
     from spectra_nsa.report.ablation import ablation_markdown
 
-    with atomic_write(path) as file:
-        file.write(ablation_markdown(document))
+    if as_json:
+        print(json.dumps(document, ensure_ascii=False))
+    else:
+        _show(document, folder)
+    if markdown is not None:
+        with atomic_write(markdown) as file:
+            file.write(ablation_markdown(document))
 
 
 def _list(as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,8 @@ from spectra_nsa.cli.options import Columns, Precision, say_loading, shared_colu
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from spectra_nsa.heads.spec import ModelSpec
     from spectra_nsa.text.shared_columns import SharedColumns
 
@@ -49,8 +51,6 @@ def encode_command(
     if output is not None:
         _check_output(output, len(names))
     say_loading(model)
-    import numpy as np
-
     from spectra_nsa.core.precision import autocast, resolve_precision
     from spectra_nsa.models.open import open_encoder
 
@@ -59,26 +59,38 @@ def encode_command(
     with autocast(encoder.device.type, resolve_precision(precision)):
         arrays = encoder.encode(rows, outputs=names, truncate_dim=dim, batch_size=batch)
     if output is not None:
-        from spectra_nsa.core.files import atomic_write
-
-        with atomic_write(output, "wb") as file:
-            if output.suffix == ".npy":
-                np.save(file, next(iter(arrays.values())))
-            else:
-                np.savez(file, **arrays)
+        _write(output, arrays)
     if as_json:
         document = {"schema": 1, "model": model, "texts": rows, "output": str(output) if output else None}
         vectors = {} if output else {name: array.tolist() for name, array in arrays.items()}
         print(json.dumps(document | {"shapes": {n: list(a.shape) for n, a in arrays.items()}, "outputs": vectors}))
         return
     for name, array in arrays.items():
-        where = f" → {output}" if output else ""
-        print(f"{name}: {' × '.join(map(str, array.shape))} {array.dtype}{where}")
+        target = f" → {output}" if output else ""
+        print(f"{name}: {' × '.join(map(str, array.shape))} {array.dtype}{target}")
         if output is None:
-            for text, row in zip(rows[:10], array, strict=False):
-                values = np.atleast_1d(row)
-                head = " ".join(f"{value:+.4f}" if array.dtype.kind == "f" else str(value) for value in values[:6])
-                print(f"  {head}{' …' if len(values) > 6 else ''}  {text[:60]!r}")
+            _show_first_rows(rows[:10], array)
+
+
+def _write(output: Path, arrays: dict[str, Any]) -> None:
+    import numpy as np
+
+    from spectra_nsa.core.files import atomic_write
+
+    with atomic_write(output, "wb") as file:
+        if output.suffix == ".npy":
+            np.save(file, next(iter(arrays.values())))
+        else:
+            np.savez(file, **arrays)
+
+
+def _show_first_rows(texts: list[str], array: np.ndarray) -> None:
+    import numpy as np
+
+    for text, row in zip(texts, array, strict=False):
+        values = np.atleast_1d(row)
+        head = " ".join(f"{value:+.4f}" if array.dtype.kind == "f" else str(value) for value in values[:6])
+        print(f"  {head}{' …' if len(values) > 6 else ''}  {text[:60]!r}")
 
 
 def _check_output(output: Path, count: int) -> None:

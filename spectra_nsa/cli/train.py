@@ -83,17 +83,11 @@ def train_command(
         "train.seed": seed,
         "train.gradient_checkpointing": gradient_checkpointing or None,
     }
-    off = {
-        "matryoshka": no_matryoshka,
-        "spectral": no_spectral,
-        "depth_mix": no_depth_mix,
-        "entity": no_entity,
-        "anchor": no_anchor,
-        "bridge": no_bridge,
-        "ranking": no_ranking,
-        "anomaly": no_anomaly,
-    }
-    flags |= {f"model.{part}": False for part, is_off in off.items() if is_off}
+    disabled = {
+        "matryoshka": no_matryoshka, "spectral": no_spectral, "depth_mix": no_depth_mix, "entity": no_entity,
+        "anchor": no_anchor, "bridge": no_bridge, "ranking": no_ranking, "anomaly": no_anomaly,
+    }  # fmt: skip
+    flags |= {f"model.{part}": False for part, is_disabled in disabled.items() if is_disabled}
     recipe = recipe_to_run("train", words or [], flags, resume)
     if dry_run:
         show_plan(lambda: _plan(recipe, resume), _plan_text, as_json)

@@ -1,4 +1,4 @@
-"""Fitting a saved model's hash or anomaly head to texts, and writing the model back."""
+"""Fitting of a saved model's hash or anomaly head to texts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from spectra_nsa.heads.fit_codes import Pair
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
-HELD_OUT = 300  # queries that a fit is measured with, which it has not seen
+MAX_HELD_OUT = 300  # queries to measure a fit with
 CANDIDATES = 100
-ENOUGH = 20_000  # texts to fit to; of more, a random sample
+MAX_TEXTS = 20_000  # to fit to; a random sample if there are more
 
 
 def fit_codes_on(
@@ -34,66 +34,70 @@ def fit_codes_on(
     """Fits the hash to a corpus and saves the model.
 
     Args:
-        model: a saved model's folder, or a checkpoint (then `output` is needed).
-        texts: the corpus; each text counts once, and of more than 20,000 a sample is taken.
-        queries: texts such as it will be searched with; ``None`` takes excerpts of the documents, 6 to 20 words long.
-        output: where to; ``None`` writes into the model's own folder.
-        seed: of sample, excerpts and fit.
-        say: called with lines of progress.
+        model: a saved model's folder, or a BERT checkpoint (which requires `output`).
+        texts: the corpus. Repeated texts count once; if there are more than 20,000, a random sample is used.
+        queries: typical queries; ``None`` uses excerpts of the documents, 6 to 20 words long.
+        output: the folder to write; ``None`` replaces `model`.
+        seed: seed of the sample, the excerpts and the fit.
+        say: called with each line of progress.
 
     Returns:
-        the folder, the numbers of texts and of queries held out, and recall of the ten nearest texts among the first
-        100 by 64, 128 and 256 bits, symmetric and asymmetric, before and after, for the queries held out.
+        the folder, the numbers of texts and of held-out queries, and the recall of the held-out queries' ten nearest
+        texts among the first 100 (by 64, 128 and 256 bits, symmetric and asymmetric), before and after.
+
+    Raises:
+        SpectraError: there are too few texts, or the model cannot be opened.
+        UsageError: the model cannot be written to that folder.
     """
     from spectra_nsa.heads.fit_codes import check_text_count, fit_codes
+    from spectra_nsa.models.open import open_model
     from spectra_nsa.training.init.fit_heads import hash_inputs
 
     target = _target(model, output)
     generator = random.Random(seed)
-    documents = _once(texts)
+    documents = _distinct(texts)
     check_text_count(len(documents))
-    documents = generator.sample(documents, ENOUGH) if len(documents) > ENOUGH else documents
-    encoder = _opened(model)
+    documents = generator.sample(documents, MAX_TEXTS) if len(documents) > MAX_TEXTS else documents
+    encoder = open_model(model)
     say(f"encoding {len(documents):,} texts")
-    found = hash_inputs(encoder, documents, "document", "auto")
-    asked = _once(queries) if queries is not None else excerpts(documents, generator)
-    if len(asked) >= 4:
-        asked = generator.sample(asked, min(len(asked), ENOUGH))
-        say(f"encoding {len(asked):,} queries")
-        unseen = hash_inputs(encoder, asked, "query", "auto")
-    else:  # texts too short to have excerpts stand for queries themselves
+    corpus = hash_inputs(encoder, documents, "document", "auto")
+    query_texts = _distinct(queries) if queries is not None else excerpts(documents, generator)
+    has_queries = len(query_texts) >= 4
+    if has_queries:
+        query_texts = generator.sample(query_texts, min(len(query_texts), MAX_TEXTS))
+        say(f"encoding {len(query_texts):,} queries")
+        inputs = hash_inputs(encoder, query_texts, "query", "auto")
+    else:  # the texts are too short for excerpts: they serve as queries themselves
         rows = torch.tensor(generator.sample(range(len(documents)), len(documents)))
-        unseen = (found[0][rows], found[1][rows])
-    share = min(HELD_OUT, len(unseen[0]) // 4)
-    held_out = (unseen[0][:share], unseen[1][:share])
-    seen = (unseen[0][share:], unseen[1][share:])
+        inputs = (corpus[0][rows], corpus[1][rows])
+    count = min(MAX_HELD_OUT, len(inputs[0]) // 4)
+    held_out = (inputs[0][:count], inputs[1][:count])
+    fitted = (inputs[0][count:], inputs[1][count:])
     bridge = encoder.spectra.bridge.cpu()
-    before = code_recall(bridge, found, held_out)
-    if len(asked) >= 4:
-        fit_codes(bridge, found, seen, seed=seed, on_step=_watch(say))
-    else:
-        fit_codes(bridge, seen, seed=seed, on_step=_watch(say))
+    before = code_recall(bridge, corpus, held_out)
+    pairs = (corpus, fitted) if has_queries else (fitted,)
+    fit_codes(bridge, *pairs, seed=seed, on_step=_report_loss(say))
     encoder.spectra.config.codes_fitted = True
     _save(encoder, target)
     return {
         "folder": str(target),
         "texts": len(documents),
-        "queries": share,
+        "queries": count,
         "before": before,
-        "after": code_recall(bridge, found, held_out),
+        "after": code_recall(bridge, corpus, held_out),
     }
 
 
 def excerpts(texts: Sequence[str], generator: random.Random) -> list[str]:
-    """6 to 20 words from somewhere in the first 90 of each text that has more than 12: they stand for queries."""
-    found = []
+    """Returns 6 to 20 of the first 90 words of each text with more than 12 words, to serve as queries."""
+    cut = []
     for text in texts:
         words = text.split()[:90]
         if len(words) > 12:
             size = min(generator.randint(6, 20), len(words) // 2)
             start = generator.randrange(len(words) - size + 1)
-            found.append(" ".join(words[start : start + size]))
-    return found
+            cut.append(" ".join(words[start : start + size]))
+    return cut
 
 
 def fit_anomaly_on(
@@ -113,15 +117,20 @@ def fit_anomaly_on(
         prototypes, level, seed: see `fit_anomaly`.
 
     Returns:
-        the folder, and what the fit says of itself.
+        the folder and the figures of the fit.
+
+    Raises:
+        SpectraError: there are too few texts, or the model cannot be opened.
+        UsageError: `prototypes` or `level` does not suit the texts, or the model cannot be written to that folder.
     """
     from spectra_nsa.heads.fit_anomaly import check_fit, fit_anomaly
     from spectra_nsa.models.encode import encode_role
+    from spectra_nsa.models.open import open_model
 
     target = _target(model, output)
-    normal = _once(texts)
+    normal = _distinct(texts)
     check_fit(len(normal), prototypes, level)
-    encoder = _opened(model)
+    encoder = open_model(model)
     say(f"encoding {len(normal):,} texts")
     semantic = torch.from_numpy(
         encode_role(encoder, normal, "document", precision="auto", outputs=["semantic"])["semantic"]
@@ -147,26 +156,27 @@ def fit_anomaly_on(
 
 @torch.no_grad()
 def code_recall(bridge: HashBridge, documents: Pair, queries: Pair) -> dict[str, dict[str, float]]:
-    """Recall of the ten nearest documents among the first 100 by code, by width: symmetric and asymmetric scoring."""
+    """Returns the recall of the ten nearest documents among the first 100 by code, for each width and scoring."""
     from spectra_nsa.heads.bridge import WIDTHS
     from spectra_nsa.metrics.hashing import candidate_recall
 
-    target_ND, asked_QD = (torch.nn.functional.normalize(side[1], dim=-1) for side in (documents, queries))
-    wanted_QK = (asked_QD @ target_ND.T).topk(min(10, len(target_ND))).indices.numpy()
+    document_ND, query_QD = (torch.nn.functional.normalize(pair[1], dim=-1) for pair in (documents, queries))
+    nearest_QK = (query_QD @ document_ND.T).topk(min(10, len(document_ND))).indices.numpy()
     bits_NB = torch.where(bridge(documents[0]) > 0, 1.0, -1.0)
     logits_QB = bridge(queries[0])
-    sides = {"symmetric": torch.where(logits_QB > 0, 1.0, -1.0), "asymmetric": logits_QB}
-    found: dict[str, dict[str, float]] = {}
+    queries_QB = {"symmetric": torch.where(logits_QB > 0, 1.0, -1.0), "asymmetric": logits_QB}
+    recall: dict[str, dict[str, float]] = {}
     for width in WIDTHS:
-        scores = {name: (side_QB[:, :width] @ bits_NB[:, :width].T).numpy() for name, side_QB in sides.items()}
-        found[str(width)] = {
-            name: candidate_recall(wanted_QK, scores_QN, [CANDIDATES])[CANDIDATES] for name, scores_QN in scores.items()
+        scores = {name: (query_QB[:, :width] @ bits_NB[:, :width].T).numpy() for name, query_QB in queries_QB.items()}
+        recall[str(width)] = {
+            name: candidate_recall(nearest_QK, scores_QN, [CANDIDATES])[CANDIDATES]
+            for name, scores_QN in scores.items()
         }
-    return found
+    return recall
 
 
 def _target(model: str, output: str | Path | None) -> Path:
-    """Where the fitted model goes, checked before any work."""
+    """Returns the folder to write the fitted model to, after checking that it can be replaced."""
     if output is not None:
         check_replaceable(output, "modules.json")
         return Path(output)
@@ -174,31 +184,25 @@ def _target(model: str, output: str | Path | None) -> Path:
 
     named_folder(model)
     if not (Path(model) / "config.json").is_file():
-        raise UsageError(f"{model} is not a folder to write into: name one with --output.")
+        raise UsageError(f"{model} is not a model folder, so it cannot be written to: name a folder with --output.")
     if check_folder(Path(model)) == "bert":
         raise UsageError(f"{model} is a checkpoint, not a saved Spectra model: name a folder with --output.")
     return Path(model)
 
 
-def _once(texts: Sequence[str]) -> list[str]:
-    once = list(dict.fromkeys(text for text in texts if text.strip()))
-    if not once:
+def _distinct(texts: Sequence[str]) -> list[str]:
+    distinct = list(dict.fromkeys(text for text in texts if text.strip()))
+    if not distinct:
         raise SpectraError("there are no texts to fit to.")
-    return once
+    return distinct
 
 
-def _opened(model: str) -> SpectraSentenceTransformer:
-    from spectra_nsa.models.open import open_model
-
-    return open_model(model)
-
-
-def _watch(say: Callable[[str], None]) -> Callable[[int, float], None]:
-    def watch(step: int, loss: float) -> None:
+def _report_loss(say: Callable[[str], None]) -> Callable[[int, float], None]:
+    def report(step: int, loss: float) -> None:
         if step % 50 == 0:
             say(f"fitting: step {step}, loss {loss:.3f}")
 
-    return watch
+    return report
 
 
 def _save(encoder: SpectraSentenceTransformer, target: Path) -> None:

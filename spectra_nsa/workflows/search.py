@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     TextEncoder = SavedModel | SpectraSentenceTransformer
 
 VECTORS = Cache("vectors", keep=8)
-RULES = 1  # part of the key: raise it when the vectors of the same texts change
+RULES = 1  # part of the cache key: raise it if the vectors of the same texts change
 _FILE = "vectors.npy"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """One found text: its place in the candidates, its cosine to the query, and the text."""
+    """A search hit: its index among the candidates, its cosine to the query, and its text."""
 
     index: int
     score: float
@@ -41,16 +41,16 @@ class Hit:
 def similar_texts(
     query: str | Sequence[str], candidates: Sequence[str], model: SpectraSentenceTransformer, k: int = 5
 ) -> list[Any]:
-    """The k candidates nearest to a query by cosine, best first.
+    """Returns the k candidates nearest to a query by cosine, best first.
 
     Args:
-        query: a text, or several.
+        query: one text or several.
         candidates: the texts to search.
         model: any SentenceTransformer.
-        k: how many; all where there are fewer.
+        k: number of hits; all candidates if there are fewer.
 
     Returns:
-        a list of `Hit`; for several queries a list of such lists.
+        a list of `Hit`; for several queries, a list of such lists.
 
     Raises:
         SpectraError: there are no candidates, or k is not positive.
@@ -60,34 +60,34 @@ def similar_texts(
         raise SpectraError("there is nothing to search: give at least one candidate, and k of at least 1.")
     queries = [query] if isinstance(query, str) else list(query)
     documents = model.encode_document(texts, normalize_embeddings=True, show_progress_bar=False)
-    questions = model.encode_query(queries, normalize_embeddings=True, show_progress_bar=False)
-    hits = [top_hits(row, texts, k) for row in questions @ documents.T]
+    query_vectors = model.encode_query(queries, normalize_embeddings=True, show_progress_bar=False)
+    hits = [top_hits(row, texts, k) for row in query_vectors @ documents.T]
     return hits[0] if isinstance(query, str) else hits
 
 
 def top_hits(scores: np.ndarray, texts: Sequence[str], k: int) -> list[Hit]:
-    """The k best of a row of scores; equal scores in the order of the texts."""
+    """Returns the k best of a row of scores; equal scores stay in the order of the texts."""
     order = np.argsort(-scores, kind="stable")[:k]
     return [Hit(index=int(i), score=float(scores[i]), text=texts[i]) for i in order]
 
 
 def remember_model(folder: Path) -> None:
-    """Notes the last run's model, which `spectra search` uses when none is named."""
+    """Records the last run's model, which `spectra search` uses if no model is named."""
     write_json(cache_folder("last.json"), {"model": str(folder.resolve())})
 
 
 def last_model() -> str:
-    """The last run's model folder.
+    """Returns the model folder of the last run.
 
     Raises:
-        SpectraError: there is none, or it is gone.
+        SpectraError: there is no run yet, or its model was deleted.
     """
     try:
         folder = json.loads((cache_folder("last.json")).read_text(encoding="utf-8"))["model"]
     except (OSError, ValueError, KeyError) as error:
         raise SpectraError("no run yet: name a model, or run `spectra quickstart` first.") from error
     if not Path(folder).is_dir():
-        raise SpectraError(f"the last run's model {folder} is gone: name a model.")
+        raise SpectraError(f"the last run's model {folder} no longer exists: name a model.")
     return str(folder)
 
 
@@ -95,8 +95,10 @@ def encode_corpus(model: TextEncoder, texts: Sequence[str]) -> np.ndarray:
     """Returns (N, D) unit vectors of documents, in bf16 if the processor has it (cosine to fp32 about 0.9999)."""
     from spectra_nsa.models.encode import encode_role
 
-    shown = sys.stderr.isatty() and len(texts) > 500
-    return encode_role(model, texts, "document", precision="auto", normalize_embeddings=True, show_progress_bar=shown)
+    show_bar = sys.stderr.isatty() and len(texts) > 500
+    return encode_role(
+        model, texts, "document", precision="auto", normalize_embeddings=True, show_progress_bar=show_bar
+    )
 
 
 def encode_codes(model: TextEncoder, texts: Sequence[str]) -> np.ndarray:
@@ -120,26 +122,26 @@ def code_hits(
     """Returns the k best texts by the code cascade (docs/model.md, section 5); see `Cascade.search`."""
     from spectra_nsa.index.cascade import build_cascade
 
-    found = model.encode_query([query], outputs=["embedding", "fast_logits"])
-    unit = found["embedding"] / np.linalg.norm(found["embedding"], axis=1, keepdims=True)
+    outputs = model.encode_query([query], outputs=["embedding", "fast_logits"])
+    unit_vector = outputs["embedding"] / np.linalg.norm(outputs["embedding"], axis=1, keepdims=True)
     cascade = build_cascade(cached_documents(model, folder, texts), cached_codes(model, folder, texts), bits=bits)
-    scores, rows = cascade.search(unit, found["fast_logits"], k, candidates=candidates, scoring=scoring)
+    scores, rows = cascade.search(unit_vector, outputs["fast_logits"], k, candidates=candidates, scoring=scoring)
     return [Hit(index=int(i), score=float(s), text=texts[i]) for i, s in zip(rows[0], scores[0], strict=True)]
 
 
 def cached_documents(model: TextEncoder, folder: Path, texts: Sequence[str]) -> np.ndarray:
-    """Returns `encode_corpus`, kept on disk until the model or the texts change.
+    """Returns the vectors of `encode_corpus`, cached on disk until the model or the texts change.
 
     Args:
-        model: the open model.
-        folder: its files.
+        model: the opened model.
+        folder: the model's folder.
         texts: the corpus.
     """
     return _cached("embedding", model, folder, texts, lambda: encode_corpus(model, texts))
 
 
 def cached_codes(model: TextEncoder, folder: Path, texts: Sequence[str]) -> np.ndarray:
-    """Returns (N, 32) uint8, the 256 bits of each document, kept like `cached_documents`."""
+    """Returns (N, 32) uint8, the 256 bits of each document, cached like `cached_documents`."""
     return _cached("fast", model, folder, texts, lambda: encode_codes(model, texts))
 
 
@@ -168,5 +170,5 @@ def _cached(
             np.save(draft / _FILE, vectors)
             entry.commit(draft, {"rows": len(vectors)})
     except SpectraError as error:
-        print(f"spectra: warning: the vectors are not kept for the next search: {error}", file=sys.stderr)
+        print(f"spectra: warning: the vectors could not be cached for the next search: {error}", file=sys.stderr)
     return vectors

@@ -1,4 +1,4 @@
-"""Training a tokenizer on sources of texts, and what it and others make of texts that it has not seen."""
+"""Training of a tokenizer on sources of texts, and comparison of tokenizers on held-out texts."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from spectra_nsa.tokens.train import TokenizerSpec
 
 BASELINE = "bert-base-uncased"
-MOST = 5_000  # texts that a report looks at
-_ONE_IN = 50
+MAX_TEXTS = 5_000  # to measure tokenizers on
+_HELD_OUT_INTERVAL = 50  # one text in 50 is held out
 
 
-class _Part:
-    """One side of a split by a hash of the text, so that equal texts are on the same side."""
+class _Split:
+    """The training or the held-out texts, split by a hash of the text, so that equal texts stay together."""
 
     def __init__(self, texts: Iterable[str], *, held_out: bool) -> None:
         self.texts, self.held_out = texts, held_out
 
     def __iter__(self) -> Iterator[str]:
-        return (text for text in self.texts if (zlib.crc32(text.encode()) % _ONE_IN == 0) == self.held_out)
+        return (text for text in self.texts if (zlib.crc32(text.encode()) % _HELD_OUT_INTERVAL == 0) == self.held_out)
 
 
 def train_tokenizer_on(
@@ -42,24 +42,24 @@ def train_tokenizer_on(
     columns: Mapping[str, str] | None = None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Trains a tokenizer, saves its folder, and measures it beside BERT's on texts held out.
+    """Trains a tokenizer, saves it, and compares it with BERT's on held-out texts.
 
     Args:
         sources: plain text files and other sources of texts.
         spec: what to train.
-        output: the folder; a tokenizer's that stands there is replaced.
-        held_out: a source to measure on; ``None`` leaves 2 % of the texts out of the training. At most 5,000 count.
-        limit: at most so many lines or rows of each source.
+        output: the folder to write; a tokenizer that is already there is replaced.
+        held_out: a source to measure on; ``None`` holds out 2 % of the texts. At most 5,000 texts are used.
+        limit: maximum number of lines or rows of each source; ``None`` reads all.
         columns: role → column, for the sources (`held_out` too) that have all of these; ``None`` guesses everywhere.
-        say: called with lines of progress.
+        say: called with each line of progress.
 
     Returns:
-        the folder, how many pieces it has, how long the training took, what was refused (`quarantined`, `problems`,
-        `notes`), and `results`: empty where nothing could be held out.
+        the folder, the number of pieces, the seconds of training, the skipped rows (`quarantined`, `problems`,
+        `notes`), and `results`: empty if nothing could be held out.
 
     Raises:
         SpectraError: unusable texts, columns that fit no source, or too few pieces.
-        UsageError: something else than a tokenizer stands at `output`.
+        UsageError: `output` exists and does not hold a tokenizer.
     """
     from spectra_nsa.tokens.kinds import KINDS
     from spectra_nsa.tokens.train import check_tokenizer_folder, save_tokenizer, train_tokenizer
@@ -68,15 +68,14 @@ def train_tokenizer_on(
     shared = SharedColumns(columns)
     corpus = Corpus(sources, limit=limit, columns=shared)
     texts: Iterable[str] = corpus
-    read = [corpus]
+    corpora = [corpus] if held_out is None else [corpus, Corpus([held_out], columns=shared)]
     if held_out is None:
-        texts, unseen = _Part(corpus, held_out=False), sample_texts(_Part(corpus, held_out=True), MOST)
+        texts, measured = _Split(corpus, held_out=False), sample_texts(_Split(corpus, held_out=True), MAX_TEXTS)
     else:
-        read.append(Corpus([held_out], columns=shared))
-        unseen = sample_texts(read[-1], MOST)
+        measured = sample_texts(corpora[1], MAX_TEXTS)
     shared.check()
-    refused = _refused(read, say)
-    say(f"training {spec.kind} for {spec.vocab_size:,} pieces")
+    skipped = _skipped_rows(corpora, say)
+    say(f"training a {spec.kind} tokenizer of {spec.vocab_size:,} pieces")
     start = time.perf_counter()
     tokenizer = train_tokenizer(texts, spec)
     seconds = time.perf_counter() - start
@@ -89,25 +88,25 @@ def train_tokenizer_on(
         "pieces": len(tokenizer),
         "lossless": KINDS[spec.kind].lossless,
         "training_seconds": round(seconds, 3),
-        "held_out": len(unseen),
-        **refused,
-        "results": _results({Path(output).name: tokenizer}, unseen, name, say) if unseen else [],
+        "held_out": len(measured),
+        **skipped,
+        "results": _results({Path(output).name: tokenizer}, measured, name, say) if measured else [],
     }
 
 
 def report_on(
     tokenizers: Sequence[str], source: str, *, columns: Mapping[str, str] | None = None, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Measures tokenizers, and BERT's uncased one beside them, on at most 5,000 texts of a source.
+    """Compares tokenizers with BERT's uncased one on at most 5,000 texts of a source.
 
     Args:
         tokenizers: folders or Hub names.
-        source: of texts.
+        source: a source of texts.
         columns: role → column of the source; ``None`` guesses.
-        say: called with what was refused, and where BERT's is not at hand.
+        say: called with a line about skipped rows, and if BERT's tokenizer is not available.
 
     Returns:
-        `results`, and what was refused: `quarantined`, how many; `problems`, the first few; `notes`, in words.
+        `results`, and the skipped rows: `quarantined` (their number), `problems` (the first ones) and `notes` (lines).
 
     Raises:
         SpectraError: a tokenizer or the source cannot be read.
@@ -116,18 +115,18 @@ def report_on(
 
     opened = {name: load_tokenizer(name) for name in tokenizers}
     corpus = Corpus([source], columns=columns)
-    refused = _refused([corpus], say)
-    return {**refused, "results": _results(opened, sample_texts(corpus, MOST), source, say)}
+    skipped = _skipped_rows([corpus], say)
+    return {**skipped, "results": _results(opened, sample_texts(corpus, MAX_TEXTS), source, say)}
 
 
-def _refused(read: Sequence[Corpus], say: Callable[[str], None]) -> dict[str, Any]:
-    """What was refused in reading, which is also said."""
-    notes = [note for corpus in read for note in corpus.notes]
+def _skipped_rows(corpora: Sequence[Corpus], say: Callable[[str], None]) -> dict[str, Any]:
+    """Returns and reports the rows that were skipped in reading."""
+    notes = [note for corpus in corpora for note in corpus.notes]
     for note in notes:
         say(f"note: {note}")
     return {
-        "quarantined": sum(corpus.left_out for corpus in read),
-        "problems": [dataclasses.asdict(problem) for corpus in read for problem in corpus.problems],
+        "quarantined": sum(corpus.left_out for corpus in corpora),
+        "problems": [dataclasses.asdict(problem) for corpus in corpora for problem in corpus.problems],
         "notes": notes,
     }
 

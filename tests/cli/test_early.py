@@ -50,7 +50,7 @@ MISTAKES: list[tuple[list[str], str]] = [
         "Did you mean 'sts'",
     ),
     (["ablate", "--data", "gone.jsonl", *TASK, "--output", "here", "--parts", "anchor"], "gone.jsonl does not exist"),
-    (["ablate", "--data", "pairs.jsonl", *TASK, "--output", "here", "--parts", "anchor"], "something else than"),
+    (["ablate", "--data", "pairs.jsonl", *TASK, "--output", "here", "--parts", "anchor"], "not an ablation's"),
 ]
 
 
@@ -61,9 +61,9 @@ def test_a_static_mistake_loads_nothing_and_leaves_nothing(tmp_path: Path) -> No
     (tmp_path / "here" / "notes.txt").write_text("mine")
     script = (
         "import json, sys\nfrom typer.testing import CliRunner\nfrom spectra_nsa.cli.main import app\n"
-        f"for words, said in json.loads({json.dumps(json.dumps(MISTAKES))}):\n"
+        f"for words, message in json.loads({json.dumps(json.dumps(MISTAKES))}):\n"
         "    found = CliRunner().invoke(app, words).exception\n"
-        "    assert said in str(found), (words, found)\n"
+        "    assert message in str(found), (words, found)\n"
         f"    assert not set(sys.modules) & set({HEAVY!r}), (words, set(sys.modules) & set({HEAVY!r}))\n"
     )
     run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)

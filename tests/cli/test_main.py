@@ -110,7 +110,7 @@ def test_help_of_the_command_names_every_verb() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["--help"], 0, "Train, measure"),
         (["train", "--size", "M465", "--dry-run"], 2, "Did you mean 'M456'"),
@@ -164,10 +164,10 @@ def test_help_of_the_command_names_every_verb() -> None:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,
 )
-def test_exit_status_and_message(spectra: Spectra, arguments: list[str], code: int, said: str) -> None:
+def test_exit_status_and_message(spectra: Spectra, arguments: list[str], code: int, message: str) -> None:
     run = spectra(*arguments)
     assert run.returncode == code, run.stderr
-    assert said in (run.stderr if code else run.stdout)
+    assert message in (run.stderr if code else run.stdout)
     assert "Traceback" not in run.stderr
     if code:
         assert run.stdout == "", "a failure leaves standard output to nobody"
@@ -248,7 +248,7 @@ def test_inspect_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "work", "said"),
+    ("verb", "work", "message"),
     [
         (
             ["mine", "p.jsonl", "-m", "bm25", "-o", "m.jsonl"],
@@ -259,13 +259,13 @@ def test_inspect_json() -> None:
     ],
 )
 def test_a_command_that_is_interrupted_says_so_once(
-    verb: list[str], work: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    verb: list[str], work: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*given: object, **named: object) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"spectra_nsa.workflows.{work}", interrupted)
     monkeypatch.setattr("sys.argv", ["spectra", *verb])
     with pytest.raises(SystemExit) as end:
         main()
-    assert end.value.code == 130 and capsys.readouterr().err.strip() == said
+    assert end.value.code == 130 and capsys.readouterr().err.strip() == message

@@ -26,7 +26,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 BASE = ["mine", "pairs.jsonl", "--columns", "anchor=title,positive=body", "--model", "bm25", "--output", "mined.jsonl"]
 
 
-def test_the_flags_reach_the_rules_and_the_counts_are_told() -> None:
+def test_flags_reach_the_rules_and_counts_are_printed() -> None:
     flags = "--negatives 2 --range-min 1 --range-max 5 --percentage-to-positive 0.9 --sampling random --seed 3"
     run = CliRunner().invoke(app, [*BASE, *flags.split(), "--scores", "--incomplete", "keep", "--json"])
     assert run.exit_code == 0, run.output
@@ -48,19 +48,19 @@ def test_people_read_what_was_written_and_what_was_not() -> None:
 
 def test_a_dry_run_writes_nothing() -> None:
     run = CliRunner().invoke(app, [*BASE, "--dry-run"])
-    assert "1 of 1 blocks of anchors to search. Nothing was written." in run.stdout
+    assert "1 of 1 blocks of anchors to search. No file was written." in run.stdout
     assert not list(Path().glob("mined*"))
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
-        ("--relative-margin 0.1 --percentage-to-positive 0.9", "one rule"),
+        ("--relative-margin 0.1 --percentage-to-positive 0.9", "the same rule"),
         ("--percentage-to-positive 95", "at most 1"),
         ("--sampling best", "unknown --sampling"),
         ("--negatives 9", "from 1 to 8"),
     ],
 )
-def test_flags_that_make_no_sense_are_refused(flags: str, said: str) -> None:
+def test_flags_that_make_no_sense_are_refused(flags: str, message: str) -> None:
     run = CliRunner().invoke(app, [*BASE, *flags.split()])
-    assert isinstance(run.exception, UsageError) and said in str(run.exception)
+    assert isinstance(run.exception, UsageError) and message in str(run.exception)

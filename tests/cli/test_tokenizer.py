@@ -47,7 +47,7 @@ def test_json_of_a_small_word_vocabulary(corpus: str, tmp_path: Path) -> None:
     assert settings["model_max_length"] == 8
 
 
-def test_refused_rows_are_told_of(corpus: str, tmp_path: Path, minilm: Path) -> None:
+def test_skipped_rows_are_reported(corpus: str, tmp_path: Path, minilm: Path) -> None:
     (tmp_path / "odd.csv").write_text("text,nr\nread open,1\n,2\n")
     words = ["train", corpus, "-o", str(tmp_path / "own"), "--kind", "word", "--vocab-size", "20", "--held-out"]
     document = json.loads(spectra(*words, str(tmp_path / "odd.csv"), "--json"))

@@ -47,7 +47,7 @@ def test_encode_writes_every_output(home: Path, spectra: Spectra) -> None:
     assert np.allclose(arrays["embedding"], wanted, atol=1e-6)
 
 
-def test_encode_takes_texts_one_after_another(home: Path, spectra: Spectra) -> None:
+def test_encode_takes_several_texts(home: Path, spectra: Spectra) -> None:
     done = spectra("encode", "saved", "--texts", "open", "a file", "--json")
     assert json.loads(done.stdout)["shapes"] == {"embedding": [2, 32]}
 
@@ -93,7 +93,7 @@ def test_dry_run_trains_nothing(home: Path, spectra: Spectra) -> None:
         (["encode", "saved"], 2, "--texts"),
         (["encode", "saved", "-t", "a", "--dim", "99"], 2, "32"),
         (["encode", "saved", "-t", "a", "--outputs", "semantc"], 2, "semantic"),
-        (["encode", "saved", "-t", "a", "--columns", "text=body"], 2, "no source here has columns"),
+        (["encode", "saved", "-t", "a", "--columns", "text=body"], 2, "none of the sources has columns"),
         (["search", "saved", "open", "--corpus", "odd.csv"], 1, "--columns ROLE=COLUMN"),
         (["search", "saved", "open", "--corpus", "pairs.jsonl", "--columns", "text=body"], 1, "fits no source"),
         (["search", "saved", "too", "many", "--corpus", "lines.txt"], 2, "quotes"),
@@ -110,7 +110,7 @@ def test_mistakes_get_a_remedy_and_no_traceback(
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_columns_of_names_of_their_own(home: Path, spectra: Spectra) -> None:
+def test_columns_with_custom_names(home: Path, spectra: Spectra) -> None:
     own = ["--columns", "text=story"]
     found = spectra("search", "saved", "open a file", "--corpus", "odd.csv", *own, "-k", "1", "--json")
     assert [hit["text"] for hit in json.loads(found.stdout)["hits"]] == ["open a file"], found.stderr
@@ -132,7 +132,7 @@ def test_search_by_codes_first_finds_what_exact_search_does(home: Path, spectra:
     assert [hit["score"] for hit in hits] == pytest.approx([hit["score"] for hit in wanted], abs=0.02)
 
 
-def test_search_says_what_a_function_is_called(tmp_path: Path) -> None:
+def test_search_names_functions(tmp_path: Path) -> None:
     from spectra_nsa.cli.encode import read_named_texts
 
     rows = [{"text": "def a(): ...", "name": "m.a"}, {"text": "def b(): ...", "name": "m.b"}]

@@ -1,4 +1,4 @@
-"""`codes fit` and `anomaly fit`: from a folder to a folder, with figures that mean something."""
+"""`codes fit` and `anomaly fit`: folders, figures and refusals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def clustered(n: int, size: int = 48, centres: int = 12, seed: int = 0) -> torch
     return torch.nn.functional.normalize(points, dim=-1)
 
 
-def test_codes_find_more_neighbours_once_fitted_and_nest() -> None:
+def test_fitted_codes_find_more_neighbors_and_nest() -> None:
     vectors = clustered(1_500)
     torch.manual_seed(0)
     bridge = HashBridge(48 + 24, 48)
@@ -61,15 +61,15 @@ def test_too_few_texts_are_refused() -> None:
         fit_anomaly(clustered(300), prototypes=16)
 
 
-def test_what_is_no_model_is_not_replaced(tmp_path: Path, make_bert: Callable[..., Path]) -> None:
+def test_only_a_model_folder_is_replaced(tmp_path: Path, make_bert: Callable[..., Path]) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     (tmp_path / "pairs.csv").write_text("a,b")
-    for place in ("mine", "pairs.csv"):
+    for name in ("mine", "pairs.csv"):
         with pytest.raises(UsageError, match="would be lost"):
-            fit_codes_on("any", ["a"], output=tmp_path / place, say=print)
+            fit_codes_on("any", ["a"], output=tmp_path / name, say=print)
         with pytest.raises(UsageError, match="would be lost"):
-            sp.export_bert(sp.warm_start(make_bert()), tmp_path / place)
+            sp.export_bert(sp.warm_start(make_bert()), tmp_path / name)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
     (tmp_path / "empty").mkdir()
     sp.export_bert(sp.warm_start(make_bert()), tmp_path / "empty")
@@ -77,7 +77,7 @@ def test_what_is_no_model_is_not_replaced(tmp_path: Path, make_bert: Callable[..
 
 
 @pytest.mark.parametrize(("n", "method"), [(4_000, "prototypes"), (300, "density")])
-def test_the_anomaly_score_tells_strangers_and_its_p_value_is_calibrated(n: int, method: str) -> None:
+def test_the_anomaly_score_separates_other_texts_and_its_p_value_is_calibrated(n: int, method: str) -> None:
     fit = fit_anomaly(clustered(n))
     assert fit.head.method == method
     normal = clustered(2_000, seed=5)
@@ -91,7 +91,7 @@ def test_the_anomaly_score_tells_strangers_and_its_p_value_is_calibrated(n: int,
     assert false_alarms == pytest.approx(0.05, abs=0.05 if method == "density" else 0.025)
 
 
-def test_where_texts_form_no_clusters_the_density_decides() -> None:
+def test_texts_without_clusters_get_the_density_method() -> None:
     generator = torch.Generator().manual_seed(0)
     loose = torch.nn.functional.normalize(torch.randn(2_000, 48, generator=generator) + 0.5, dim=-1)
     fit = fit_anomaly(loose)
@@ -130,7 +130,7 @@ def test_both_fits_from_the_command_line(saved: Path, texts: Path, tmp_path: Pat
     assert not list(out.rglob("*.bin")) and not list(out.rglob("*.pkl"))
 
 
-def test_codes_are_fitted_to_given_queries_and_measured_on_those_held_out(saved: Path, tmp_path: Path) -> None:
+def test_codes_are_fitted_to_queries_and_measured_on_held_out_ones(saved: Path, tmp_path: Path) -> None:
     texts = [f"{a} {b} {c}" for a in WORDS for b in WORDS[6:] for c in WORDS[4:9]][:900]
     queries = [f"{a} {b}" for a in WORDS for b in WORDS if a != b][:200]
     facts = fit_codes_on(str(saved), texts, queries, output=tmp_path / "coded", say=lambda _: None)
@@ -152,7 +152,7 @@ def test_a_checkpoint_is_not_written_into(tmp_path: Path, texts: Path) -> None:
         fit_codes_on(str(bert_folder(tmp_path)), ["a"], say=print)
 
 
-def test_a_runs_folder_is_told_its_model(tmp_path: Path) -> None:
+def test_a_run_folder_gets_a_hint_at_its_model(tmp_path: Path) -> None:
     (tmp_path / "first" / "model").mkdir(parents=True)
     (tmp_path / "first" / "model" / "config.json").touch()
     with pytest.raises(SpectraError, match=r"first is not a model, but holds one: name .*first/model"):

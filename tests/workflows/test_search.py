@@ -1,4 +1,4 @@
-"""Exact search, its cache, and the last run's model."""
+"""Exact search, its cache, and the model of the last run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_nothing_to_search_is_refused(model: sp.SpectraSentenceTransformer, cand
 
 @pytest.fixture
 def encodings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """An empty cache, and the sizes of the corpora that were really encoded."""
+    """Empties the cache, and returns the sizes of the corpora that were encoded."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     sizes: list[int] = []
     encode = search.encode_corpus
@@ -65,7 +65,7 @@ def saved(model: sp.SpectraSentenceTransformer, folder: Path) -> Path:
     return folder
 
 
-def test_vectors_are_kept_until_the_texts_change(
+def test_vectors_are_cached_until_the_texts_change(
     model: sp.SpectraSentenceTransformer, tmp_path: Path, encodings: list[int]
 ) -> None:
     folder = saved(model, tmp_path / "m")
@@ -119,10 +119,10 @@ def tokenized(folder: Path, scale: float) -> None:
 
 
 @pytest.mark.parametrize("change", [sharded, pickled, prompted, tokenized])
-def test_what_decides_the_vectors_decides_the_key(
+def test_everything_that_changes_the_vectors_changes_the_cache_key(
     tmp_path: Path, encodings: list[int], change: Callable[[Path, float], None]
 ) -> None:
-    """Of two folders that differ in one thing each has its own vectors, under whatever name."""
+    """Two folders that differ in one file have separate vectors, even under the same path."""
     first, second = (bert_folder(tmp_path / name) for name in ("first", "second"))
     change(first, 1.0)
     change(second, 1.5)
@@ -134,10 +134,10 @@ def test_what_decides_the_vectors_decides_the_key(
         assert len(encodings) == expected
 
 
-def test_a_hub_name_is_known_by_its_snapshot(
+def test_a_hub_model_is_identified_by_its_snapshot(
     tmp_path: Path, encodings: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files of a snapshot are links; another revision under the same name is another model."""
+    """The files of a snapshot are links; a different revision under the same name is a different model."""
     snapshots = []
     for number in range(2):
         blobs = bert_folder(tmp_path / "blobs" / str(number), seed=number)
@@ -154,7 +154,7 @@ def test_a_hub_name_is_known_by_its_snapshot(
         assert len(encodings) == expected
 
 
-def test_a_disk_that_is_full_costs_the_next_search_only(
+def test_a_full_disk_only_skips_the_cache(
     model: sp.SpectraSentenceTransformer, tmp_path: Path, encodings: list[int], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -176,5 +176,5 @@ def test_the_last_run_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     search.remember_model(tmp_path / "m")
     assert search.last_model() == str(tmp_path / "m")
     (tmp_path / "m").rmdir()
-    with pytest.raises(ValueError, match="gone"):
+    with pytest.raises(ValueError, match="no longer exists"):
         search.last_model()

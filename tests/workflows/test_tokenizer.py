@@ -1,4 +1,4 @@
-"""Training a tokenizer on sources: the split, what is left in the folder, the report."""
+"""Training of a tokenizer on sources: the split, the folder, the report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def quiet(line: str) -> None:
     pass
 
 
-def test_a_fiftieth_is_held_out_equal_texts_together_and_never_trained_on(corpus: Path, tmp_path: Path) -> None:
+def test_two_percent_are_held_out_and_never_trained_on(corpus: Path, tmp_path: Path) -> None:
     lines = corpus.read_text().splitlines()
     marked = [f"{line} {'qz' * 3}" for line in lines if workflow.zlib.crc32(f"{line} {'qz' * 3}".encode()) % 50 == 0]
     assert marked
@@ -37,10 +37,10 @@ def test_a_fiftieth_is_held_out_equal_texts_together_and_never_trained_on(corpus
     assert facts["held_out"] == len(held) > 2 * len(marked)
 
 
-def test_what_it_says_of_itself_and_of_berts(
+def test_results_cover_the_new_tokenizer_and_berts(
     corpus: Path, tmp_path: Path, minilm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflow, "MOST", 7)
+    monkeypatch.setattr(workflow, "MAX_TEXTS", 7)
     spec = TokenizerSpec(vocab_size=5_000)
     (tmp_path / "unseen.jsonl").write_text("".join(json.dumps({"text": f"read {word}"}) + "\n" for word in WORDS))
     held_out = str(tmp_path / "unseen.jsonl")
@@ -59,7 +59,7 @@ def test_what_it_says_of_itself_and_of_berts(
     ]
 
 
-def test_what_is_refused_is_said_and_returned(corpus: Path, tmp_path: Path) -> None:
+def test_skipped_rows_are_reported_and_returned(corpus: Path, tmp_path: Path) -> None:
     broken, odd = tmp_path / "broken.txt", tmp_path / "odd.csv"
     broken.write_bytes(b"open the file\n\xff\n")
     odd.write_text("text,nr\nread open,1\n,2\n")
@@ -73,7 +73,7 @@ def test_what_is_refused_is_said_and_returned(corpus: Path, tmp_path: Path) -> N
     assert f"the first is {odd}:3, column 'text': empty" in report["notes"][0]
 
 
-def test_columns_may_be_those_of_the_source_held_out(corpus: Path, tmp_path: Path) -> None:
+def test_columns_apply_to_the_held_out_source_too(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "odd.csv").write_text("story,nr\nread open,1\n")
     spec, odd = TokenizerSpec(kind="word", vocab_size=50), str(tmp_path / "odd.csv")
     sources = [str(corpus)]
@@ -103,7 +103,7 @@ def test_too_few_texts_to_hold_any_out(tmp_path: Path) -> None:
     assert (facts["pieces"], facts["held_out"], facts["results"]) == (8, 0, [])
 
 
-def test_a_failure_leaves_nothing_and_an_occupied_place_is_seen_first(corpus: Path, tmp_path: Path) -> None:
+def test_a_failure_writes_nothing_and_an_occupied_folder_is_refused_first(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(SpectraError, match="too few"):
         train_tokenizer_on([str(corpus)], TokenizerSpec(vocab_size=100), tmp_path / "t", say=quiet)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.txt"]
