@@ -73,9 +73,8 @@ def build_table(
     if store is None or layout is None or not store.summary.rows:
         raise _no_rows(file, quarantine)
     if expanded:
-        notes += (
-            f"{expanded:,} rows have several positives; each positive became a row, {store.summary.rows:,} in total",
-        )
+        total = store.summary.rows
+        notes += (f"{expanded:,} rows have several positives; each positive became a row, {total:,} in total",)
     dataset, digest, all_notes = _finished(store, layout, notes, entry)
     return TextSet(
         name=name, kind=layout.kind, dataset=dataset, quarantined=quarantine.count, quarantine_file=quarantine.path,

@@ -12,7 +12,7 @@ from spectra_nsa.core.console import progress
 from spectra_nsa.index.blocks import Blocks
 from spectra_nsa.index.topk import IndexPairs, TopHits, top_k
 from spectra_nsa.index.vectors import ROWS, block_count
-from spectra_nsa.text.pool import Pool
+from spectra_nsa.text.mining_pool import MiningPool
 from spectra_nsa.workflows.mine.scorers import Scorer
 
 HITS = Cache("mining-hits", keep=12)
@@ -27,7 +27,7 @@ class CandidateSearch:
         depth: candidates per anchor.
     """
 
-    def __init__(self, pool: Pool, scorer: Scorer, depth: int) -> None:
+    def __init__(self, pool: MiningPool, scorer: Scorer, depth: int) -> None:
         self.pool, self.scorer = pool, scorer
         self.depth = min(depth, len(pool.documents))
         self.count = block_count(len(pool.queries))

@@ -16,7 +16,7 @@ from spectra_nsa.core.errors import UsageError, missing_extra, unknown_name
 from spectra_nsa.core.files import atomic_write, write_json
 
 if TYPE_CHECKING:
-    from spectra_nsa.text.pool import Pool
+    from spectra_nsa.text.mining_pool import MiningPool
     from spectra_nsa.workflows.mine.selection import Negatives
 
 INCOMPLETE = ("drop", "keep")
@@ -30,7 +30,7 @@ def negative_names(count: int) -> list[str]:
     return ["negative", *(f"negative_{number}" for number in range(2, count + 1))]
 
 
-def check_keep(pool: Pool, keep: Sequence[str]) -> None:
+def check_keep(pool: MiningPool, keep: Sequence[str]) -> None:
     """Checks the columns of the source that the user wants to keep.
 
     Raises:
@@ -102,7 +102,7 @@ class _RowWriter:
 
 
 @contextlib.contextmanager
-def _open_writer(path: Path, columns: list[str], pool: Pool, keep: Sequence[str]) -> Iterator[_RowWriter]:
+def _open_writer(path: Path, columns: list[str], pool: MiningPool, keep: Sequence[str]) -> Iterator[_RowWriter]:
     """Opens a writer of a file that is complete or absent. Kept columns of the source keep their type."""
     if path.suffix != ".parquet":
         with atomic_write(path) as file:
@@ -124,7 +124,7 @@ def _open_writer(path: Path, columns: list[str], pool: Pool, keep: Sequence[str]
 
 def write_rows(
     output: Path,
-    pool: Pool,
+    pool: MiningPool,
     mined: Negatives,
     *,
     incomplete: str,
@@ -175,7 +175,7 @@ def _repeated(values: list[Any], size: int) -> list[Any]:
 
 
 def _rows(
-    pool: Pool, mined: Negatives, keep: Sequence[str]
+    pool: MiningPool, mined: Negatives, keep: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[str], list[float]]]:
     """Yields each distinct pair's texts, kept columns, negatives, and scores (the positive's first)."""
     first_rows, pairs = np.flatnonzero(pool.first_R), pool.pair_R()

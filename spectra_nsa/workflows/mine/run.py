@@ -28,7 +28,7 @@ from spectra_nsa.workflows.mine.output import check_keep, incomplete_path, meta_
 from spectra_nsa.workflows.mine.request import MiningRequest, rules_from
 
 if TYPE_CHECKING:
-    from spectra_nsa.text.pool import Pool
+    from spectra_nsa.text.mining_pool import MiningPool
     from spectra_nsa.workflows.mine.candidates import CandidateSearch
     from spectra_nsa.workflows.mine.judging import JudgeScores
     from spectra_nsa.workflows.mine.selection import Negatives
@@ -86,7 +86,7 @@ def mine(
 class _Prepared(NamedTuple):
     """Everything that is open before the search begins; `facts` go into FILE.meta.json."""
 
-    pool: Pool
+    pool: MiningPool
     search: CandidateSearch
     judge: JudgeScores | None
     facts: dict[str, Any]

@@ -20,7 +20,7 @@ from spectra_nsa.index.vectors import ROWS, DiskVectors, SparseVectors, block_co
 
 if TYPE_CHECKING:
     from spectra_nsa.index.topk import IndexPairs
-    from spectra_nsa.text.pool import Pool, Texts
+    from spectra_nsa.text.mining_pool import DistinctTexts, MiningPool
 
     # The number of a block of anchors, and pairs of its anchors with documents → the pairs' scores.
     PairScorer = Callable[[int, IndexPairs], NDArray[np.float32]]
@@ -44,7 +44,7 @@ class Scorer:
     kind: ScorerKind
     stamp: str
 
-    def pair_scorer(self, pool: Pool) -> PairScorer:
+    def pair_scorer(self, pool: MiningPool) -> PairScorer:
         """Opens the model for scoring single pairs. A cross-encoder's score is the sigmoid of its logit.
 
         Raises:
@@ -63,7 +63,7 @@ class Scorer:
 
         return score
 
-    def vectors(self, pool: Pool) -> tuple[DiskVectors | SparseVectors, DiskVectors | SparseVectors]:
+    def vectors(self, pool: MiningPool) -> tuple[DiskVectors | SparseVectors, DiskVectors | SparseVectors]:
         """Returns the vectors of the pool's anchors and documents. Encodes only the blocks that are not cached.
 
         Raises:
@@ -175,7 +175,7 @@ def _open_cross_encoder(name: str) -> Callable[[list[tuple[str, str]]], NDArray[
 
 
 def _cached_vectors(
-    scorer: Scorer, side: str, texts: Texts, encode: Callable[[list[str]], dict[str, Any]]
+    scorer: Scorer, side: str, texts: DistinctTexts, encode: Callable[[list[str]], dict[str, Any]]
 ) -> DiskVectors:
     blocks = Blocks(VECTORS.entry(model=scorer.stamp, side=side, texts=texts.digest, rows=ROWS))
     for number in progress(blocks.missing(block_count(len(texts))), label=f"encoding {side}"):
@@ -185,6 +185,6 @@ def _cached_vectors(
     return DiskVectors(blocks, len(texts))
 
 
-def _all_texts(texts: Texts) -> Iterator[str]:
+def _all_texts(texts: DistinctTexts) -> Iterator[str]:
     for start in range(0, len(texts), ROWS):
         yield from texts.get(np.arange(start, min(start + ROWS, len(texts))))

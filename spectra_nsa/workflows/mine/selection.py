@@ -11,8 +11,8 @@ from spectra_nsa.core.console import progress
 from spectra_nsa.index.topk import IndexPairs
 from spectra_nsa.index.vectors import ROWS
 from spectra_nsa.text.duplicates import alike
+from spectra_nsa.text.mining_pool import MiningPool
 from spectra_nsa.text.negatives import Bools, Floats, Ints, Rules, allowed, chosen, judged
-from spectra_nsa.text.pool import Pool
 from spectra_nsa.workflows.mine.candidates import CandidateSearch
 from spectra_nsa.workflows.mine.judging import JudgeScores
 
@@ -65,7 +65,7 @@ def select_negatives(search: CandidateSearch, judge: JudgeScores | None, rules: 
 class _NearDuplicates:
     """Finds candidates of a block that are near-duplicates of their anchor or of one of its positives."""
 
-    def __init__(self, pool: Pool, index_BK: Ints, positives: IndexPairs, first: int) -> None:
+    def __init__(self, pool: MiningPool, index_BK: Ints, positives: IndexPairs, first: int) -> None:
         self.pool, self.index_BK, self.positives, self.first = pool, index_BK, positives, first
 
     def __call__(self, query_N: Ints, rank_N: Ints) -> Bools:

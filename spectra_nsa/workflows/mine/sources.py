@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from spectra_nsa.workflows.mine.request import MiningRequest
 
 if TYPE_CHECKING:
-    from spectra_nsa.text.pool import Pool
+    from spectra_nsa.text.mining_pool import MiningPool
     from spectra_nsa.text.rows import TextSet
 
 
@@ -21,7 +21,7 @@ class MiningSources(NamedTuple):
         notes: sentences about the data for the user.
     """
 
-    pool: Pool
+    pool: MiningPool
     counts: dict[str, int]
     notes: list[str]
 
@@ -37,7 +37,7 @@ def load_sources(request: MiningRequest, *, quarantine: Path | None) -> MiningSo
         SpectraError: the source does not hold pairs, or there is only one document.
     """
     from spectra_nsa.text.beir import is_beir, judged_pairs
-    from spectra_nsa.text.pool import build_pool
+    from spectra_nsa.text.mining_pool import build_pool
     from spectra_nsa.text.sources import load_source
 
     corpus = request.corpus

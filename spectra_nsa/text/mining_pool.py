@@ -25,7 +25,7 @@ _BATCH_ROWS = 1_000  # rows that are Python strings at the same time
 _COLUMN = {"pairs": "positive", "triplets": "positive", "texts": "text", "labelled": "text"}
 
 
-class Texts:
+class DistinctTexts:
     """The distinct texts of one or more datasets, in order of first appearance.
 
     Texts that differ only in whitespace and case count as the same; the first one is used.
@@ -87,7 +87,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Pool:
+class MiningPool:
     """The pairs to mine and the candidates.
 
     Attributes:
@@ -100,8 +100,8 @@ class Pool:
     """
 
     rows: Dataset
-    queries: Texts
-    documents: Texts
+    queries: DistinctTexts
+    documents: DistinctTexts
     query_R: Ints
     document_R: Ints
     first_R: NDArray[np.bool_]
@@ -119,7 +119,7 @@ class Pool:
         return np.searchsorted(self.own_query_P * size + self.own_document_P, self.query_R * size + self.document_R)
 
 
-def build_pool(source: TextSet, corpus: TextSet | None) -> Pool:
+def build_pool(source: TextSet, corpus: TextSet | None) -> MiningPool:
     """Numbers the texts of pairs, and of a corpus of further candidates.
 
     Args:
@@ -140,8 +140,8 @@ def build_pool(source: TextSet, corpus: TextSet | None) -> Pool:
             f"--corpus {corpus.name} contains {corpus.kind}; expected texts, or pairs whose positives are used."
         )
     further: list[tuple[Any, str]] = [] if corpus is None else [(corpus.dataset, _COLUMN[corpus.kind])]
-    queries = Texts((source.dataset, "anchor"))
-    documents = Texts((source.dataset, "positive"), *further)
+    queries = DistinctTexts((source.dataset, "anchor"))
+    documents = DistinctTexts((source.dataset, "positive"), *further)
     if len(documents) < 2:
         raise SpectraError(f"{source.name} has only one document, so there are no negatives to mine. Add a --corpus.")
     query_R, document_R = queries.numbers[0], documents.numbers[0]
@@ -149,7 +149,7 @@ def build_pool(source: TextSet, corpus: TextSet | None) -> Pool:
     first_R = np.zeros(len(query_R), dtype=bool)
     first_R[first] = True
     own_query_P, own_document_P = np.divmod(keys, len(documents))
-    return Pool(source.dataset, queries, documents, query_R, document_R, first_R, own_query_P, own_document_P)
+    return MiningPool(source.dataset, queries, documents, query_R, document_R, first_R, own_query_P, own_document_P)
 
 
 def _column(rows: Dataset, name: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.text.pool import build_pool
+from spectra_nsa.text.mining_pool import build_pool
 from spectra_nsa.text.sources import load_source
 
 ROWS = [
