@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
@@ -45,3 +46,20 @@ def test_folders_are_small() -> None:
     modules = {folder: [path for path in folder.glob("*.py") if path.name != "__init__.py"] for folder in folders}
     crowded = {folder.name: len(files) for folder, files in modules.items() if len(files) > 16 and folder.name != "cli"}
     assert not crowded
+
+
+def test_files_and_functions_are_short() -> None:
+    """Allows 300 lines per file and 60 per function, docstrings included."""
+    long_files, long_functions = {}, {}
+    for path in (ROOT / "spectra_nsa").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        name = path.relative_to(ROOT).as_posix()
+        if (lines := len(text.splitlines())) > 300:
+            long_files[name] = lines
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > 60:
+                    long_functions[f"{name}:{node.name}"] = lines
+    assert not long_files
+    assert not long_functions

@@ -55,11 +55,10 @@ def fit_codes(
     check_text_count(N)
     generator = torch.Generator().manual_seed(seed)
     mean_X = documents[0].float().mean(0)
-    centered_NX, target_ND = documents[0].float() - mean_X, F.normalize(documents[1].float(), dim=-1)
+    centered_NX, target_ND = _centered(documents, mean_X)
     query_MX, query_MD = centered_NX, target_ND
     if queries is not None:
-        query_MX = torch.cat([centered_NX, queries[0].float() - mean_X])
-        query_MD = torch.cat([target_ND, F.normalize(queries[1].float(), dim=-1)])
+        query_MX, query_MD = map(torch.cat, zip((centered_NX, target_ND), _centered(queries, mean_X), strict=True))
     weight = block_itq(centered_NX, generator)
     weight = (weight / (centered_NX @ weight.T).std(0)[:, None].clamp_min(1e-6)).requires_grad_()
     offset = torch.zeros(BITS, requires_grad=True)
@@ -70,14 +69,10 @@ def fit_codes(
         query_rows = torch.randint(len(query_MX), (batch,), generator=generator)
         document_rows = torch.randperm(N, generator=generator)[:CANDIDATES]
         steepness = MAX_STEEPNESS ** (step / max(1, steps - 1))
-        loss = code_divergence(
-            torch.tanh(steepness * (query_MX[query_rows] @ weight.T + offset)),
-            torch.tanh(steepness * (centered_NX[document_rows] @ weight.T + offset)),
-            sharpness,
-            query_MD[query_rows] @ target_ND[document_rows].T,
-            query_rows[:, None] == document_rows[None, :],
-            TEMPERATURE,
-        )
+        query_BW, document_CW = query_MX[query_rows] @ weight.T, centered_NX[document_rows] @ weight.T
+        relaxed = [torch.tanh(steepness * (projected + offset)) for projected in (query_BW, document_CW)]
+        cosine_BC = query_MD[query_rows] @ target_ND[document_rows].T
+        loss = code_divergence(*relaxed, sharpness, cosine_BC, query_rows[:, None] == document_rows, TEMPERATURE)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -85,6 +80,11 @@ def fit_codes(
         if on_step is not None:
             on_step(step, loss.item())
     _write(bridge, weight.detach(), offset.detach(), sharpness.detach(), mean_X, centered_NX, target_ND)
+
+
+def _centered(pair: Pair, mean_X: Tensor) -> Pair:
+    """Returns the centered input of the hash, and unit vectors."""
+    return pair[0].float() - mean_X, F.normalize(pair[1].float(), dim=-1)
 
 
 def hashed_pair(vectors: Mapping[str, np.ndarray], *, entity: bool) -> Pair:
