@@ -56,9 +56,8 @@ def fit_codes(
     generator = torch.Generator().manual_seed(seed)
     mean_X = documents[0].float().mean(0)
     centered_NX, target_ND = _centered(documents, mean_X)
-    query_MX, query_MD = centered_NX, target_ND
-    if queries is not None:
-        query_MX, query_MD = map(torch.cat, zip((centered_NX, target_ND), _centered(queries, mean_X), strict=True))
+    inputs = [(centered_NX, target_ND), *([_centered(queries, mean_X)] if queries is not None else [])]
+    query_MX, query_MD = map(torch.cat, zip(*inputs, strict=True))
     weight = block_itq(centered_NX, generator)
     weight = (weight / (centered_NX @ weight.T).std(0)[:, None].clamp_min(1e-6)).requires_grad_()
     offset = torch.zeros(BITS, requires_grad=True)
@@ -69,10 +68,11 @@ def fit_codes(
         query_rows = torch.randint(len(query_MX), (batch,), generator=generator)
         document_rows = torch.randperm(N, generator=generator)[:CANDIDATES]
         steepness = MAX_STEEPNESS ** (step / max(1, steps - 1))
-        query_BW, document_CW = query_MX[query_rows] @ weight.T, centered_NX[document_rows] @ weight.T
-        relaxed = [torch.tanh(steepness * (projected + offset)) for projected in (query_BW, document_CW)]
+        query_BW = torch.tanh(steepness * (query_MX[query_rows] @ weight.T + offset))
+        code_CW = torch.tanh(steepness * (centered_NX[document_rows] @ weight.T + offset))
         cosine_BC = query_MD[query_rows] @ target_ND[document_rows].T
-        loss = code_divergence(*relaxed, sharpness, cosine_BC, query_rows[:, None] == document_rows, TEMPERATURE)
+        same_BC = query_rows[:, None] == document_rows
+        loss = code_divergence(query_BW, code_CW, sharpness, cosine_BC, same_BC, TEMPERATURE)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -71,21 +71,15 @@ def fit_codes_on(
         rows = torch.tensor(generator.sample(range(len(documents)), len(documents)))
         inputs = (corpus[0][rows], corpus[1][rows])
     count = min(MAX_HELD_OUT, len(inputs[0]) // 4)
-    held_out = (inputs[0][:count], inputs[1][:count])
-    fitted = (inputs[0][count:], inputs[1][count:])
+    held_out, fitted = ((inputs[0][part], inputs[1][part]) for part in (slice(count), slice(count, None)))
     bridge = encoder.spectra.bridge.cpu()
     before = code_recall(bridge, corpus, held_out)
     pairs = (corpus, fitted) if has_queries else (fitted,)
     fit_codes(bridge, *pairs, seed=seed, on_step=_report_loss(say))
     encoder.spectra.config.codes_fitted = True
     _save(encoder, target)
-    return {
-        "folder": str(target),
-        "texts": len(documents),
-        "queries": count,
-        "before": before,
-        "after": code_recall(bridge, corpus, held_out),
-    }
+    after = code_recall(bridge, corpus, held_out)
+    return {"folder": str(target), "texts": len(documents), "queries": count, "before": before, "after": after}
 
 
 def excerpts(texts: Sequence[str], generator: random.Random) -> list[str]:
