@@ -5,6 +5,7 @@ With SPECTRA_REQUIRE_DATA=1, a test that needs the public datasets or MiniLM's w
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import os
@@ -180,3 +181,26 @@ def make_bert(tmp_path: Path) -> Callable[..., Path]:
     from tests.builders import bert_folder
 
     return lambda **options: bert_folder(tmp_path, **options)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, object], Path]:
+    """Writes a file: bytes as they are, a string as UTF-8, a list as JSON Lines; compressed if its name says so."""
+
+    def _write(name: str, content: object) -> Path:
+        if isinstance(content, list):
+            content = "".join(json.dumps(row) + "\n" for row in content)
+        data = content.encode() if isinstance(content, str) else content
+        assert isinstance(data, bytes)
+        if name.endswith(".gz"):
+            data = gzip.compress(data)
+        if name.endswith(".zst"):
+            import zstandard
+
+            data = zstandard.ZstdCompressor().compress(data)
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    return _write

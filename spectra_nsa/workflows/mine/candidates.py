@@ -12,7 +12,7 @@ from spectra_nsa.core.console import progress
 from spectra_nsa.index.blocks import Blocks
 from spectra_nsa.index.topk import IndexPairs, TopHits, top_k
 from spectra_nsa.index.vectors import ROWS, block_count
-from spectra_nsa.text.mining_pool import MiningPool
+from spectra_nsa.workflows.mine.pool import MiningPool
 from spectra_nsa.workflows.mine.scorers import Scorer
 
 HITS = Cache("mining-hits", keep=12)

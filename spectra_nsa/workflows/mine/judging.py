@@ -8,8 +8,8 @@ from spectra_nsa.core.console import progress
 from spectra_nsa.index.blocks import Blocks
 from spectra_nsa.index.topk import IndexPairs
 from spectra_nsa.index.vectors import ROWS
-from spectra_nsa.text.negatives import Floats
 from spectra_nsa.workflows.mine.candidates import HITS, CandidateSearch
+from spectra_nsa.workflows.mine.rules import Floats
 from spectra_nsa.workflows.mine.scorers import Scorer
 
 CROSS_ENCODER_ROWS = 128  # anchors per block if a cross-encoder, which is slow, reads their candidates

@@ -16,7 +16,7 @@ from spectra_nsa.core.errors import UsageError, missing_extra, unknown_name
 from spectra_nsa.core.files import atomic_write, write_json
 
 if TYPE_CHECKING:
-    from spectra_nsa.text.mining_pool import MiningPool
+    from spectra_nsa.workflows.mine.pool import MiningPool
     from spectra_nsa.workflows.mine.selection import Negatives
 
 INCOMPLETE = ("drop", "keep")

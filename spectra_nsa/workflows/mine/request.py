@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from spectra_nsa.core.errors import UsageError, unknown_name
-from spectra_nsa.text.negatives import Rules
 from spectra_nsa.workflows.mine.output import check_output
+from spectra_nsa.workflows.mine.rules import Rules
 
 # The names of sentence-transformers' options → ours.
 _THEIR_NAMES = {"num_negatives": "negatives", "absolute_margin": "margin", "sampling_strategy": "sampling"}

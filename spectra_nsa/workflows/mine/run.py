@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.text.negatives import Rules
 from spectra_nsa.workflows.mine.output import check_keep, incomplete_path, meta_path, write_rows
 from spectra_nsa.workflows.mine.request import MiningRequest, rules_from
+from spectra_nsa.workflows.mine.rules import Rules
 
 if TYPE_CHECKING:
-    from spectra_nsa.text.mining_pool import MiningPool
     from spectra_nsa.workflows.mine.candidates import CandidateSearch
     from spectra_nsa.workflows.mine.judging import JudgeScores
+    from spectra_nsa.workflows.mine.pool import MiningPool
     from spectra_nsa.workflows.mine.selection import Negatives
 
 

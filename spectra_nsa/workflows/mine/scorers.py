@@ -20,7 +20,7 @@ from spectra_nsa.index.vectors import ROWS, DiskVectors, SparseVectors, block_co
 
 if TYPE_CHECKING:
     from spectra_nsa.index.topk import IndexPairs
-    from spectra_nsa.text.mining_pool import DistinctTexts, MiningPool
+    from spectra_nsa.workflows.mine.pool import DistinctTexts, MiningPool
 
     # The number of a block of anchors, and pairs of its anchors with documents → the pairs' scores.
     PairScorer = Callable[[int, IndexPairs], NDArray[np.float32]]

@@ -11,10 +11,10 @@ from spectra_nsa.core.console import progress
 from spectra_nsa.index.topk import IndexPairs
 from spectra_nsa.index.vectors import ROWS
 from spectra_nsa.text.duplicates import alike
-from spectra_nsa.text.mining_pool import MiningPool
-from spectra_nsa.text.negatives import Bools, Floats, Ints, Rules, allowed, chosen, judged
 from spectra_nsa.workflows.mine.candidates import CandidateSearch
 from spectra_nsa.workflows.mine.judging import JudgeScores
+from spectra_nsa.workflows.mine.pool import MiningPool
+from spectra_nsa.workflows.mine.rules import Bools, Floats, Ints, Rules, allowed, chosen, judged
 
 DUPLICATE_JACCARD = 0.8  # the Jaccard similarity of near-duplicates, as in `spectra data preview`
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from spectra_nsa.workflows.mine.request import MiningRequest
 
 if TYPE_CHECKING:
-    from spectra_nsa.text.mining_pool import MiningPool
     from spectra_nsa.text.rows import TextSet
+    from spectra_nsa.workflows.mine.pool import MiningPool
 
 
 class MiningSources(NamedTuple):
@@ -37,8 +37,8 @@ def load_sources(request: MiningRequest, *, quarantine: Path | None) -> MiningSo
         SpectraError: the source does not hold pairs, or there is only one document.
     """
     from spectra_nsa.text.beir import is_beir, judged_pairs
-    from spectra_nsa.text.mining_pool import build_pool
     from spectra_nsa.text.sources import load_source
+    from spectra_nsa.workflows.mine.pool import build_pool
 
     corpus = request.corpus
     if request.columns is None and is_beir(folder := Path(request.source).expanduser()):

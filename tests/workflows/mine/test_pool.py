@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.text.mining_pool import build_pool
 from spectra_nsa.text.sources import load_source
+from spectra_nsa.workflows.mine.pool import build_pool
 
 ROWS = [
     {"anchor": "one", "positive": "A b"},

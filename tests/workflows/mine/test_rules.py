@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectra_nsa.core.errors import UsageError
-from spectra_nsa.text.negatives import Rules, allowed, chosen, judged
+from spectra_nsa.workflows.mine.rules import Rules, allowed, chosen, judged
 
 SCORES = np.array([[0.9, 0.7, 0.5, 0.3, -np.inf]], dtype=np.float32)
 POSITIVE = np.array([0.8], dtype=np.float32)
