@@ -2,7 +2,7 @@
 
     python benchmarks/lookup.py [--steps 12] [--length 128] [--batch 64] [--size NAME]
 
-See `tokens/length_batches.with_rows`. Runs the real trainer with all heads twice on the same batches. The two methods
+See `tokens/length_batches.with_embedding_rows`. Runs the real trainer with all heads twice on the same batches. The two methods
 alternate between steps, and the second run swaps them, so each batch is computed with both. Prints the ratio of the two
 times of each step, in wall and processor time, as median and quartiles, without the first two steps. The model is
 MiniLM, or with --size a preset from scratch.
@@ -31,7 +31,7 @@ from spectra_nsa.training.init.start import open_start
 from spectra_nsa.training.jobs.pairs import build_trainer
 from spectra_nsa.training.loop.plan import RunSetup
 
-LOOKUP_PER_BATCH = length_batches.with_rows
+LOOKUP_PER_BATCH = length_batches.with_embedding_rows
 WARM_UP = 2
 
 
@@ -44,7 +44,7 @@ class AlternatingLookup(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         per_batch = (state.global_step + self.first) % 2 == 0
-        length_batches.with_rows = LOOKUP_PER_BATCH if per_batch else lambda features, table: list(features)
+        length_batches.with_embedding_rows = LOOKUP_PER_BATCH if per_batch else lambda features, table: list(features)
         self.start = time.perf_counter(), time.process_time()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -77,7 +77,7 @@ def show_padding(recipe: Recipe) -> None:
         fill += length * len(part)
         lengths = [len(sequences.documents[index][0]) + 2 for row in part for index in sequences.packed[row]]
         padded += len(lengths) * max(lengths)
-    done = work.empty()
+    done = work.take()
     facts = {
         "documents": len(sequences.documents),
         "sequences": len(sequences),

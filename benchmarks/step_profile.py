@@ -130,7 +130,7 @@ class Steps(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.moments.append(time.perf_counter())
         if state.global_step == self.after:
-            self.work.empty()
+            self.work.take()
             self.profiler.start()
             self.all.__enter__()
         if state.global_step == state.max_steps:
@@ -155,7 +155,7 @@ def mark(trainer: PairsTrainer) -> None:
     SpectraModel._heads = within("heads", SpectraModel._heads)  # type: ignore[method-assign]
     LossStack._weighted = within("loss", LossStack._weighted)  # type: ignore[method-assign]
     LossStack._check_outputs = within("loss", LossStack._check_outputs)  # type: ignore[method-assign]
-    for name in ("batch_of", "by_column", "passes_of"):
+    for name in ("build_batch", "join_passes", "plan_passes"):
         setattr(length_batches, name, within("batching", getattr(length_batches, name)))
     accelerator: Any = trainer.accelerator
     accelerator.clip_grad_norm_ = within("clipping and checks", accelerator.clip_grad_norm_)

@@ -96,13 +96,13 @@ def main() -> None:
         app()
     except SystemExit as end:
         if not end.code:
-            processes.leave()
+            processes.exit_now()
         cause = getattr(end.__context__, "__cause__", None)  # typer turns Ctrl-C into an exit
         if isinstance(cause, KeyboardInterrupt):
             _interrupted()
         raise
     except SpectraError as error:
-        processes.wait_to_speak()
+        processes.wait_to_report()
         print(f"spectra: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:

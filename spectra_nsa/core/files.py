@@ -57,7 +57,7 @@ def _umask() -> int:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path) -> Iterator[None]:
     """Locks a folder, which is created if need be, until the block or the process ends, however it ends.
 
     Raises:
@@ -70,7 +70,7 @@ def held(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UsageError(f"another process is at work in {folder}. Wait for its end, or name another folder.") from None
+        raise UsageError(f"another process is using {folder}. Wait until it ends, or name another folder.") from None
     except (NotImplementedError, OSError) as error:  # a file system without locks
         if isinstance(error, PermissionError):
             raise SpectraError(f"cannot write to {folder}: no permission. Choose another output folder.") from error

@@ -72,7 +72,7 @@ def _asked_to_shard() -> bool:
     return shard
 
 
-def leave() -> None:
+def exit_now() -> None:
     """Ends a program that went well where there are several processes; returns where there is one.
 
     The interpreter is not taken down. Where weights are shared out it aborted a process while that was done, about one
@@ -105,7 +105,7 @@ def is_first() -> bool:
     return rank() == 0
 
 
-def wait_to_speak() -> None:
+def wait_to_report() -> None:
     """Returns once what this process has to say is its own: to be called before it prints the error that ends it.
 
     Where all fail alike, the first one on each machine says so, and the launcher ends the others while they wait here.
@@ -130,7 +130,7 @@ def _device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if "nccl" in dist.get_backend() else torch.device("cpu")
 
 
-def largest(number: float) -> float:
+def max_over_processes(number: float) -> float:
     """The largest of all processes' numbers."""
     import torch
     import torch.distributed as dist
@@ -142,12 +142,12 @@ def largest(number: float) -> float:
     return float(value)
 
 
-def anyone(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """Whether it is true in any process."""
-    return largest(float(flag)) > 0
+    return max_over_processes(float(flag)) > 0
 
 
-def by_first(work: Callable[[], T]) -> T:
+def run_on_first(work: Callable[[], T]) -> T:
     """What `work` gives in the first process, in all of them; the others do not run it.
 
     Raises:
@@ -182,7 +182,7 @@ def first_before_others() -> Iterator[None]:
             barrier()
 
 
-def everyones(numbers: Sequence[int]) -> list[list[int]]:
+def gather_counts(numbers: Sequence[int]) -> list[list[int]]:
     """The numbers of each process, by rank."""
     import torch
     import torch.distributed as dist
@@ -195,7 +195,7 @@ def everyones(numbers: Sequence[int]) -> list[list[int]]:
     return [values.tolist() for values in found]
 
 
-def all_rows(mine: Tensor, rows: Sequence[int]) -> Tensor:
+def gather_rows(mine: Tensor, rows: Sequence[int]) -> Tensor:
     """The rows of all processes, one process behind another; this one's keep their graph, the others' have none.
 
     Args:
@@ -214,14 +214,14 @@ def all_rows(mine: Tensor, rows: Sequence[int]) -> Tensor:
     return torch.cat(parts)
 
 
-def own_part(value: Tensor) -> Tensor:
+def local_shard(value: Tensor) -> Tensor:
     """What this process holds of a tensor that is shared out (FSDP); any other tensor itself."""
     from torch.distributed.tensor import DTensor
 
     return value.to_local() if isinstance(value, DTensor) else value
 
 
-def mean_gradients(weights: Iterable[nn.Parameter]) -> None:
+def average_gradients(weights: Iterable[nn.Parameter]) -> None:
     """Replaces each gradient by its mean over all processes.
 
     What has no gradient in any process keeps none; the processes must agree on which those are. Gradients of weights
@@ -249,7 +249,7 @@ def mean_gradients(weights: Iterable[nn.Parameter]) -> None:
             held = []
 
 
-def share_weights(module: nn.Module) -> None:
+def broadcast_weights(module: nn.Module) -> None:
     """Gives every process the first one's parameters and buffers."""
     import torch
     import torch.distributed as dist

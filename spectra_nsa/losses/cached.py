@@ -19,7 +19,7 @@ from sentence_transformers.base.losses.gradcache import RandContext
 from torch import Tensor, nn
 
 from spectra_nsa.losses.whole_batch import own_rows, whole_outputs
-from spectra_nsa.tokens.length_batches import Work, batch_of, by_column, evened, passes_of
+from spectra_nsa.tokens.length_batches import Work, build_batch, equalize_passes, join_passes, plan_passes
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class CachedPass:
         random: the random state before each part.
         autocast: enters the number format of the forward pass again.
         counted: the number of passes that count; the ones after them only keep other processes company.
-        together: whether every pass needs its backward pass, even without a gradient (see `evened`).
+        equal_passes: whether every pass needs its backward pass, even without a gradient (see `equalize_passes`).
     """
 
     outputs: list[dict[str, Tensor]]
@@ -44,7 +44,7 @@ class CachedPass:
     random: list[RandContext]
     autocast: Callable[[], AbstractContextManager[Any]]
     counted: int
-    together: bool = False
+    equal_passes: bool = False
 
     def backward(self, gradients: Sequence[dict[str, Tensor]], scale: Tensor) -> None:
         """Back-propagates the gradients of the outputs, times `scale`, to the weights.
@@ -53,10 +53,10 @@ class CachedPass:
             gradients: for each column the gradients of its outputs by name; a missing one is zero.
             scale: of the whole loss, from accumulation and the fp16 scaler.
         """
-        required = {name for column in gradients for name in column} if self.together else set()
+        required = {name for column in gradients for name in column} if self.equal_passes else set()
         for index, (rows, state) in enumerate(zip(self.passes, self.random, strict=True)):
             with state, torch.enable_grad(), self.autocast():
-                outputs = self.model(batch_of(self.features, rows))
+                outputs = self.model(build_batch(self.features, rows))
             roots, root_gradients = [], []
             for name, value in outputs.items():
                 parts = [gradients[column].get(name) if index < self.counted else None for column, _ in rows]
@@ -76,7 +76,7 @@ def cached_pass(
     tokens: int,
     names: Sequence[str],
     work: Work | None = None,
-    together: bool = False,
+    equal_passes: bool = False,
 ) -> CachedPass:
     """Runs the model without a graph, in parts of at most `tokens` tokens, and records what a second run needs.
 
@@ -86,23 +86,23 @@ def cached_pass(
         tokens: the most tokens of a part, padding included.
         names: the outputs to keep.
         work: counts each text once, although it is computed twice; ``None`` counts nothing.
-        together: whether all processes must run the same number of passes (see `evened`).
+        equal_passes: whether all processes must run the same number of passes (see `equalize_passes`).
     """
-    passes, idle = passes_of(features, tokens=tokens), 0
-    if together:
-        passes, idle = evened(passes)
+    passes, idle = plan_passes(features, tokens=tokens), 0
+    if equal_passes:
+        passes, idle = equalize_passes(passes)
     counted = len(passes)
     passes = passes + idle * [passes[0][:1]]
     random, pieces = [], []
     for index, rows in enumerate(passes):
-        part = batch_of(features, rows, work if index < counted else None)
+        part = build_batch(features, rows, work if index < counted else None)
         random.append(RandContext(*part.values()))
         with torch.no_grad():
             out = model(part)
         pieces.append({name: out[name] for name in names})
-    outputs = by_column(features, passes[:counted], pieces[:counted])
+    outputs = join_passes(features, passes[:counted], pieces[:counted])
     autocast = _autocast_of(features[0]["input_ids"].device.type)
-    return CachedPass(outputs, model, features, passes, random, autocast, counted, together)
+    return CachedPass(outputs, model, features, passes, random, autocast, counted, equal_passes)
 
 
 def _autocast_of(device: str) -> Callable[[], AbstractContextManager[Any]]:
@@ -157,7 +157,7 @@ class GradientCache:
         pass has gathered, so all layers would be in memory at once.
         """
         trigger = torch.zeros((), device=self._leaves[0].device, requires_grad=True)
-        trigger.register_hook(self._keep if self.run.together else self._backward)
+        trigger.register_hook(self._keep if self.run.equal_passes else self._backward)
         first = next(iter(values))
         return {**values, first: values[first] + trigger}
 

@@ -24,5 +24,5 @@ def agreed() -> Iterator[None]:
         yield
     except NotFiniteError as error:
         problem = error
-    if processes.anyone(problem is not None):
+    if processes.any_process(problem is not None):
         raise problem or NotFiniteError("a term or an output is not finite in another process")

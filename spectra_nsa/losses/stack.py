@@ -35,7 +35,7 @@ class LossStack(nn.Module):
         groups: forward passes for each batch; see `outputs_by_length`.
         cached: the most tokens of a forward pass, the loss being computed from cached outputs (see `losses/cached.py`);
             only the sum of the terms can be back-propagated then. ``None`` runs the model once.
-        together: whether processes shard the encoder's weights, so that every process must run the same number of
+        equal_passes: whether processes shard the encoder's weights, so that every process must run the same number of
             passes; then, with `cached`, `finish` follows the backward pass.
         distill_temperature: of the similarity distributions that are learned from teachers.
 
@@ -52,7 +52,7 @@ class LossStack(nn.Module):
         sizes: Sequence[int],
         groups: int | None = None,
         cached: int | None = None,
-        together: bool = False,
+        equal_passes: bool = False,
         distill_temperature: float = 0.05,
     ) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class LossStack(nn.Module):
         self.sizes = tuple(sizes)
         self.groups = groups
         self.cached = cached
-        self.together = together
+        self.equal_passes = equal_passes
         self.distill_temperature = distill_temperature
         if cached is not None:
             _check_cacheable(self.active)
@@ -116,7 +116,7 @@ class LossStack(nn.Module):
         sizes = sizes_of(columns)
         self._cache = cache = None
         if self.cached is not None and torch.is_grad_enabled():
-            run = cached_pass(self.model, columns, self.cached, names, self.work, self.together)
+            run = cached_pass(self.model, columns, self.cached, names, self.work, self.equal_passes)
             self._cache = cache = GradientCache(run, sizes, parameters.values(), self.gradient_norms)
             outputs = cache.outputs
         else:
@@ -160,7 +160,7 @@ class LossStack(nn.Module):
         table = self._token_embedding()
         on_cpu = next(table.parameters()).device.type == "cpu"
         return outputs_by_length(
-            self.model, columns, self.groups, names, self.work, table if on_cpu else None, self.together
+            self.model, columns, self.groups, names, self.work, table if on_cpu else None, self.equal_passes
         )
 
     def _weighted(self, term: Term, batch: TermBatch, cache: GradientCache | None) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from spectra_nsa.core import processes
 
 def sizes_of(columns: Sequence[dict[str, Any]]) -> list[list[int]]:
     """Returns the number of rows of each process, by rank and column."""
-    return processes.everyones([len(column["input_ids"]) for column in columns])
+    return processes.gather_counts([len(column["input_ids"]) for column in columns])
 
 
 def whole_outputs(outputs: Sequence[dict[str, Tensor]], sizes: Sequence[Sequence[int]]) -> list[dict[str, Tensor]]:
@@ -33,7 +33,7 @@ def whole_outputs(outputs: Sequence[dict[str, Tensor]], sizes: Sequence[Sequence
         return list(outputs)
     return [
         {
-            name: processes.all_rows(_with_gradient_times(value, len(sizes)), [rows[index] for rows in sizes])
+            name: processes.gather_rows(_with_gradient_times(value, len(sizes)), [rows[index] for rows in sizes])
             for name, value in column.items()
         }
         for index, column in enumerate(outputs)
@@ -51,7 +51,7 @@ def _with_gradient_times(value: Tensor, times: int) -> Tensor:
 def whole_scores(scores_B: Tensor, sizes: Sequence[Sequence[int]]) -> Tensor:
     """Returns the scores of the rows in all processes, in fp32."""
     scores_B = scores_B.float()
-    return scores_B if len(sizes) == 1 else processes.all_rows(scores_B, [rows[0] for rows in sizes])
+    return scores_B if len(sizes) == 1 else processes.gather_rows(scores_B, [rows[0] for rows in sizes])
 
 
 def own_rows(whole: Tensor, sizes: Sequence[Sequence[int]], column: int) -> Tensor:

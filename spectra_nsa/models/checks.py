@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from spectra_nsa.heads.spec import ModelSpec
 
 SUPPORTED = ("bert", "spectra_nsa")
-_OF_A_MODEL = ("config.json", "modules.json", "0_Transformer", "tokenizer.json")
-_DECISIVE = {".safetensors", ".bin", ".json", ".txt", ".model"}
+_MODEL_FILES = ("config.json", "modules.json", "0_Transformer", "tokenizer.json")
+_CHECKSUMMED = {".safetensors", ".bin", ".json", ".txt", ".model"}
 _RUNTIMES = {"onnx", "openvino"}
 EXAMPLES = "all-MiniLM-L6/L12, BGE v1.5, E5 v2, GTE v1, BERT"
 
@@ -29,7 +29,7 @@ def resolve_folder(folder_or_name: str | Path, *, revision: str | None = None) -
     Raises:
         SpectraError: it is neither here nor to be had from the Hub.
     """
-    folder, name = named_folder(folder_or_name), str(folder_or_name)
+    folder, name = local_folder(folder_or_name), str(folder_or_name)
     if folder is not None:
         return folder
     if name == HUB_NAME and revision is None:
@@ -50,7 +50,7 @@ def resolve_folder(folder_or_name: str | Path, *, revision: str | None = None) -
         ) from error
 
 
-def named_folder(folder_or_name: str | Path, key: str | None = None) -> Path | None:
+def local_folder(folder_or_name: str | Path, key: str | None = None) -> Path | None:
     """The local folder that is named, whole or not; ``None`` for what can only be a Hub name. The Hub is not asked.
 
     Args:
@@ -62,10 +62,10 @@ def named_folder(folder_or_name: str | Path, key: str | None = None) -> Path | N
     """
     path, name = Path(folder_or_name).expanduser(), str(folder_or_name)
     if path.is_dir():
-        if not any((path / inside).exists() for inside in _OF_A_MODEL):
+        if not any((path / inside).exists() for inside in _MODEL_FILES):
             _refuse_run(path)
         return path
-    if path.exists() or not _may_be_of_the_hub(name):
+    if path.exists() or not _may_be_hub_name(name):
         raise SpectraError(
             f"{f'{key}: ' if key else ''}{name} is not a model folder. Give the folder of a saved model, or a Hub name "
             "such as sentence-transformers/all-MiniLM-L6-v2."
@@ -73,7 +73,7 @@ def named_folder(folder_or_name: str | Path, key: str | None = None) -> Path | N
     return None
 
 
-def named_tokenizer(folder_or_name: str, key: str = "tokenizer") -> None:
+def check_tokenizer_name(folder_or_name: str, key: str = "tokenizer") -> None:
     """That the folder of a tokenizer is there, whole or not, or the name can only be the Hub's, which is not asked.
 
     Args:
@@ -84,22 +84,22 @@ def named_tokenizer(folder_or_name: str, key: str = "tokenizer") -> None:
         SpectraError: it is neither, or a folder around a model, such as a run's.
     """
     path = Path(folder_or_name).expanduser()
-    if not path.is_dir() and (path.exists() or not _may_be_of_the_hub(folder_or_name)):
+    if not path.is_dir() and (path.exists() or not _may_be_hub_name(folder_or_name)):
         if path.exists():
             raise SpectraError(f"{key}: {folder_or_name} is a file: name the folder of a tokenizer.")
         raise SpectraError(
             f"{key}: {folder_or_name} does not exist: make one with spectra tokenizer train TEXTS --output "
             f"{folder_or_name}, or name a checkpoint's, such as google-bert/bert-base-uncased."
         )
-    named_folder(folder_or_name)
+    local_folder(folder_or_name)
 
 
-def _may_be_of_the_hub(name: str) -> bool:
+def _may_be_hub_name(name: str) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def _refuse_run(folder: Path) -> None:
-    if any((folder / "model" / inside).exists() for inside in _OF_A_MODEL):
+    if any((folder / "model" / inside).exists() for inside in _MODEL_FILES):
         raise SpectraError(f"{folder} is not a model, but holds one: name {folder / 'model'}.")
     if (folder / "recipe.yaml").is_file():
         raise SpectraError(
@@ -133,7 +133,7 @@ def check_folder(folder: Path) -> str:
     if kind == "spectra_nsa":
         from spectra_nsa.heads.spec import ModelSpec
 
-        _check_names(folder, shapes, ModelSpec.from_config(config))
+        _check_weight_shapes(folder, shapes, ModelSpec.from_config(config))
     return kind
 
 
@@ -145,7 +145,7 @@ def model_checksum(folder: Path) -> str:
     files = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix in _DECISIVE and path.is_file() and not _RUNTIMES & set(path.relative_to(folder).parts)
+        if path.suffix in _CHECKSUMMED and path.is_file() and not _RUNTIMES & set(path.relative_to(folder).parts)
     )
     facts = [[path.relative_to(folder).as_posix(), remembered_sha256(path)] for path in files]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
@@ -188,7 +188,7 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
     return shapes
 
 
-def _check_names(folder: Path, shapes: dict[str, tuple[int, ...]] | None, spec: ModelSpec) -> None:
+def _check_weight_shapes(folder: Path, shapes: dict[str, tuple[int, ...]] | None, spec: ModelSpec) -> None:
     """Refuses a folder whose weights are not exactly its config's: transformers would fill gaps with noise."""
     from spectra_nsa.heads.outputs import empty_outputs
 

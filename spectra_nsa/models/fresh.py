@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from spectra_nsa.config.presets import load_preset
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.models.checks import named_tokenizer, resolve_folder
+from spectra_nsa.models.checks import check_tokenizer_name, resolve_folder
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, build
@@ -76,7 +76,7 @@ def load_tokenizer(name: str | None) -> Any:
         spec = find_spec(STARTER_PACKAGE)
         folder = Path(spec.origin).parent / "model" if spec and spec.origin else resolve_folder(BERT_TOKENIZER)
     else:
-        named_tokenizer(name)
+        check_tokenizer_name(name)
         folder = resolve_folder(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)

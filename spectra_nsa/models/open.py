@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from spectra_nsa.models.saved import SavedModel
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
-Kind = Literal["spectra", "bert", "sentence", "sparse", "cross", "late", "adapter"]
-SPECTRA: tuple[Kind, ...] = ("spectra", "bert")  # what is, or becomes, a Spectra model
-DENSE: tuple[Kind, ...] = ("spectra", "bert", "sentence")  # what turns a text into one vector
-_NAMES: dict[Kind, str] = {
+ModelKind = Literal["spectra", "bert", "sentence", "sparse", "cross", "late", "adapter"]
+SPECTRA: tuple[ModelKind, ...] = ("spectra", "bert")  # what is, or becomes, a Spectra model
+DENSE: tuple[ModelKind, ...] = ("spectra", "bert", "sentence")  # what turns a text into one vector
+_NAMES: dict[ModelKind, str] = {
     "spectra": "a Spectra model",
     "bert": "a BERT-architecture checkpoint",
     "sentence": "a sentence-transformers model of another architecture",
@@ -28,7 +28,7 @@ _NAMES: dict[Kind, str] = {
     "late": "a multi-vector encoder",
     "adapter": "an adapter without its base model",
 }
-_CLASSES: dict[str, Kind] = {"SparseEncoder": "sparse", "CrossEncoder": "cross", "MultiVectorEncoder": "late"}
+_CLASSES: dict[str, ModelKind] = {"SparseEncoder": "sparse", "CrossEncoder": "cross", "MultiVectorEncoder": "late"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class ModelFolder:
 
     name: str
     folder: Path
-    kind: Kind
+    kind: ModelKind
 
     @property
     def checksum(self) -> str:
@@ -51,7 +51,7 @@ class ModelFolder:
         return model_checksum(self.folder)
 
 
-def model_kind(folder: Path) -> Kind:
+def model_kind(folder: Path) -> ModelKind:
     """Returns what kind of model a folder holds.
 
     Raises:
@@ -76,7 +76,7 @@ def model_kind(folder: Path) -> Kind:
     return "bert" if facts.get("model_type") == "bert" else "sentence"
 
 
-def find_model(name: str | Path, *, accept: Sequence[Kind] = SPECTRA) -> ModelFolder:
+def find_model(name: str | Path, *, accept: Sequence[ModelKind] = SPECTRA) -> ModelFolder:
     """Returns the files of a model that a user names, without opening it.
 
     Args:
@@ -105,7 +105,7 @@ def find_model(name: str | Path, *, accept: Sequence[Kind] = SPECTRA) -> ModelFo
 def open_model(
     name: str | Path | ModelFolder,
     *,
-    accept: Sequence[Kind] = SPECTRA,
+    accept: Sequence[ModelKind] = SPECTRA,
     convert: bool = True,
     device: str | None = None,
 ) -> Any:
@@ -135,7 +135,7 @@ def open_model(
 
         model = warm_start(found.folder)
         return model if device is None else model.to(device)
-    return _stock(found, device)
+    return _open_with_library(found, device)
 
 
 def open_encoder(name: str | Path) -> SavedModel | SpectraSentenceTransformer:
@@ -159,7 +159,7 @@ def open_encoder(name: str | Path) -> SavedModel | SpectraSentenceTransformer:
     return open_model(found)
 
 
-def _stock(found: ModelFolder, device: str | None) -> Any:
+def _open_with_library(found: ModelFolder, device: str | None) -> Any:
     """Opens a model by sentence-transformers, from local files alone."""
     import sentence_transformers
     import transformers

@@ -173,7 +173,7 @@ def _open_tokenizer(folder: Path, positions: int) -> TextTokenizer | None:
     saved = json.loads(text)
     names = tuple(config.get("model_input_names") or ("input_ids", "attention_mask"))
     if config.get("tokenizer_class") in ("BertTokenizer", "BertTokenizerFast"):
-        if not _as_bert(saved, config):
+        if not _is_standard_bert(saved, config):
             return None
         names = ("input_ids", "token_type_ids", "attention_mask")
     elif config.get("tokenizer_class") not in ("PreTrainedTokenizerFast", "TokenizersBackend"):
@@ -202,7 +202,7 @@ def _open_tokenizer(folder: Path, positions: int) -> TextTokenizer | None:
     )
 
 
-def _as_bert(saved: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+def _is_standard_bert(saved: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     """Returns whether `tokenizer.json` says what transformers' BertTokenizer builds from the vocabulary alone."""
     normalizer = {
         "type": "BertNormalizer",
@@ -218,7 +218,7 @@ def _as_bert(saved: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
         "continuing_subword_prefix": "##",
         "max_input_chars_per_word": 100,
     }
-    around = [
+    template = [
         {"SpecialToken": {"id": config.get("cls_token", "[CLS]"), "type_id": 0}},
         {"Sequence": {"id": "A", "type_id": 0}},
         {"SpecialToken": {"id": config.get("sep_token", "[SEP]"), "type_id": 0}},
@@ -229,6 +229,6 @@ def _as_bert(saved: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
         and saved["pre_tokenizer"] == {"type": "BertPreTokenizer"}
         and model == pieces
         and processor.get("type") == "TemplateProcessing"
-        and processor["single"] == around
+        and processor["single"] == template
         and all(token["special"] for token in saved["added_tokens"])
     )

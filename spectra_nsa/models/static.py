@@ -44,9 +44,9 @@ def static_model(teacher: Teacher, texts: Iterable[Sequence[str]], width: int) -
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
     check_width(teacher, width)
-    own, words = words_of(teacher)
+    own, words = student_vocabulary(teacher)
     size = max(own.get_vocab().values()) + 1
-    vectors_WD = principal(token_vectors(teacher, words), width)
+    vectors_WD = project_to_principal_axes(token_vectors(teacher, words), width)
     table_VD = np.zeros((size, width), dtype=np.float32)
     table_VD[words] = vectors_WD * sif_weights(token_counts(own, texts, size)[words])[:, None]
     return SentenceTransformer(
@@ -66,7 +66,7 @@ def check_width(teacher: Teacher, width: int) -> None:
         raise UsageError(f"--dim {width}: a static student has 1 to {teacher.width} numbers, {teacher.name}'s width.")
 
 
-def words_of(teacher: Teacher) -> tuple[Tokenizer, list[int]]:
+def student_vocabulary(teacher: Teacher) -> tuple[Tokenizer, list[int]]:
     """The student's tokenizer, which neither cuts nor pads, and the ids that get a vector.
 
     Raises:
@@ -101,7 +101,7 @@ def token_vectors(teacher: Teacher, words: Sequence[int]) -> NDArray[np.float64]
     return np.concatenate(found).astype(np.float64)
 
 
-def principal(vectors_WE: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+def project_to_principal_axes(vectors_WE: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     """The leading principal components: (W, E) → (W, width)."""
     return (vectors_WE - vectors_WE.mean(0)) @ principal_axes(vectors_WE, width)
 

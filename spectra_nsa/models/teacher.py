@@ -36,9 +36,9 @@ class Teacher:
         assert width is not None
         return width
 
-    def manner(self, column: str) -> str:
+    def encoding_key(self, column: str) -> str:
         """How it encodes the texts of a column: the same answer means the same vector for the same text."""
-        role = role_of(column)
+        role = column_role(column)
         prompts = self.model.prompts
         usual = prompts.get(self.model.default_prompt_name or "", "")
         apart = role if type(self.model[0]).__name__ == "Router" else ""
@@ -51,12 +51,12 @@ class Teacher:
         from spectra_nsa.models.encode import encode_role
 
         vectors = encode_role(
-            self.model, texts, role_of(column), precision=precision, normalize_embeddings=True, batch_size=64
+            self.model, texts, column_role(column), precision=precision, normalize_embeddings=True, batch_size=64
         )
         return np.asarray(vectors, dtype=np.float32)
 
 
-def role_of(column: str) -> str:
+def column_role(column: str) -> str:
     """``"query"``, ``"document"``, or nothing for texts of which neither is one."""
     return "query" if column == "anchor" else "" if column.startswith("sentence") else "document"
 

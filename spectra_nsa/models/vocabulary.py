@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from spectra_nsa.models.model import SpectraForMaskedLM, SpectraModel
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, build
-from spectra_nsa.tokens.kinds import MARK
+from spectra_nsa.tokens.kinds import SPACE_MARK
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _ROLES = (("pad",), ("unk",), ("cls", "bos"), ("sep", "eos"), ("mask",))
@@ -83,7 +83,7 @@ def pieces_of(tokenizer: Any) -> list[Piece | None]:
     pieces: list[Piece | None] = [None] * (max(tokenizer.get_vocab().values()) + 1)  # some vocabularies have gaps
     prefix = config["model"].get("continuing_subword_prefix") if config["model"]["type"] == "WordPiece" else None
     byte_level = decoders.ByteLevel() if '"ByteLevel"' in stages else None
-    mark = MARK if MARK in stages else None
+    mark = SPACE_MARK if SPACE_MARK in stages else None
     for token, number in tokenizer.get_vocab().items():
         if number in special:
             continue

@@ -11,12 +11,12 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # their ids are their places
 UNKNOWN = "[UNK]"
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))  # SentencePiece's pieces for what the alphabet lacks
-MARK = "▁"
-FREQUENCY = 2  # how often a word or a pair of pieces must stand in the texts, unless something else is said
+SPACE_MARK = "▁"
+DEFAULT_MIN_FREQUENCY = 2  # how often a word or a pair of pieces must stand in the texts, unless something else is said
 
 
 @dataclass(frozen=True)
-class Kind:
+class TokenizerKind:
     """One kind.
 
     Attributes:
@@ -24,13 +24,13 @@ class Kind:
         trainer: vocabulary size, least frequency, the characters that are pieces whether they occur or not → what
             trains it; for unigram the size is without the bytes.
         lossless: whether decoding gives the normalised text back, whatever the text is.
-        counts: whether the trainer knows a least frequency.
+        has_min_frequency: whether the trainer knows a least frequency.
     """
 
     blank: Callable[[bool], Tokenizer]
     trainer: Callable[[int, int, list[str]], Any]
     lossless: bool
-    counts: bool = True
+    has_min_frequency: bool = True
 
 
 def basic_alphabet(lowercase: bool) -> list[str]:
@@ -44,14 +44,14 @@ def _unigram(lowercase: bool) -> Tokenizer:
         [
             normalizers.NFKC(),
             *([normalizers.Lowercase()] if lowercase else []),
-            normalizers.Replace(MARK, " "),  # the mark of a space, were it in a text, would be decoded as one
+            normalizers.Replace(SPACE_MARK, " "),  # the mark of a space, were it in a text, would be decoded as one
             normalizers.Replace(Regex(r"\s+"), " "),
             normalizers.Strip(),
         ]
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(MARK, "always", True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE_MARK, "always", True)
     tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace(MARK, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        [decoders.Replace(SPACE_MARK, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     return tokenizer
 
@@ -118,8 +118,8 @@ def _word_trainer(size: int, frequency: int, alphabet: list[str]) -> Any:
 
 
 KINDS = {
-    "unigram": Kind(_unigram, _unigram_trainer, lossless=True, counts=False),
-    "wordpiece": Kind(_wordpiece, _wordpiece_trainer, lossless=False),
-    "bpe": Kind(_bpe, _bpe_trainer, lossless=True),
-    "word": Kind(_word, _word_trainer, lossless=False),
+    "unigram": TokenizerKind(_unigram, _unigram_trainer, lossless=True, has_min_frequency=False),
+    "wordpiece": TokenizerKind(_wordpiece, _wordpiece_trainer, lossless=False),
+    "bpe": TokenizerKind(_bpe, _bpe_trainer, lossless=True),
+    "word": TokenizerKind(_word, _word_trainer, lossless=False),
 }

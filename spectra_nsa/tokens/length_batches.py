@@ -18,7 +18,7 @@ from spectra_nsa.core import processes
 
 TEXTS_PER_GROUP = 16
 _TOKEN_KEYS = ("input_ids", "attention_mask", "token_type_ids")
-_PLACES, _ROWS = "spectra_places", "spectra_rows"
+_POSITIONS, _ROWS = "spectra_positions", "spectra_rows"
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Work:
         self.padded += len(lengths) * max(lengths, default=0)
         self.squares += sum(length * length for length in lengths)
 
-    def empty(self) -> Work:
+    def take(self) -> Work:
         """What has been added up; counting starts again."""
         taken = Work(self.texts, self.tokens, self.padded, self.squares)
         self.texts = self.tokens = self.padded = self.squares = 0
@@ -106,7 +106,7 @@ def group_by_tokens(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     return groups
 
 
-def passes_of(
+def plan_passes(
     features: Sequence[dict[str, Any]], groups: int | None = None, tokens: int | None = None
 ) -> list[list[tuple[int, int]]]:
     """Which texts each forward pass takes, as (column, row).
@@ -118,7 +118,7 @@ def passes_of(
     """
     if len({str(batch.get("prompt_length")) for batch in features}) > 1:
         # a prompt's length belongs to its column: keep columns apart
-        apart = [(column, passes_of([batch], groups, tokens)) for column, batch in enumerate(features)]
+        apart = [(column, plan_passes([batch], groups, tokens)) for column, batch in enumerate(features)]
         return [[(column, row) for _, row in rows] for column, found in apart for rows in found]
     lengths = [int(n) for batch in features for n in batch["attention_mask"].sum(-1).tolist()]
     rows = [(column, row) for column, batch in enumerate(features) for row in range(len(batch["input_ids"]))]
@@ -129,18 +129,18 @@ def passes_of(
     return [[rows[index] for index in group] for group in split]
 
 
-def evened(passes: list[list[tuple[int, int]]]) -> tuple[list[list[tuple[int, int]]], int]:
+def equalize_passes(passes: list[list[tuple[int, int]]]) -> tuple[list[list[tuple[int, int]]], int]:
     """As many passes as the process with most of them makes: where weights are shared out, every pass is everyone's.
 
     The pass of most texts is halved until there are enough.
 
     Args:
-        passes: see `passes_of`; each is of neighbouring lengths, so that its halves are no wider than it was.
+        passes: see `plan_passes`; each is of neighbouring lengths, so that its halves are no wider than it was.
 
     Returns:
         the passes, and how many more are to be made that nothing depends on, where there are too few texts.
     """
-    wanted = int(processes.largest(len(passes)))
+    wanted = int(processes.max_over_processes(len(passes)))
     passes = list(passes)
     while len(passes) < wanted:
         place = max(range(len(passes)), key=lambda index: len(passes[index]))
@@ -167,7 +167,7 @@ def outputs_by_length(
     names: Sequence[str] = ("sentence_embedding",),
     work: Work | None = None,
     table: nn.Module | None = None,
-    together: bool = False,
+    equal_passes: bool = False,
 ) -> list[dict[str, Tensor]]:
     """Named outputs of several columns of texts, computed together in groups of like length.
 
@@ -178,30 +178,30 @@ def outputs_by_length(
         groups: how many forward passes; ``None`` for about one per 16 texts. 1 gives one padded pass.
         names: what to keep of the model's outputs.
         work: counts the passes; ``None`` for no counting.
-        table: the token embedding, to look every id up once for all passes (see `with_rows`); ``None`` leaves it to
-            each pass.
-        together: whether all processes have to make equally many passes (see `evened`).
+        table: the token embedding, to look up each id once for all passes (see `with_embedding_rows`); ``None``
+            looks ids up in each pass.
+        equal_passes: whether all processes must run the same number of passes (see `equalize_passes`).
 
     Returns:
         for each column its outputs by name, rows in their first order.
     """
-    passes, idle = passes_of(features, groups), 0
-    if together:
-        passes, idle = evened(passes)
+    passes, idle = plan_passes(features, groups), 0
+    if equal_passes:
+        passes, idle = equalize_passes(passes)
     if table is not None and len(passes) > 1:
-        features = with_rows(features, table)
+        features = with_embedding_rows(features, table)
     pieces = []
     for rows in passes:
-        out = model(batch_of(features, rows, work))
+        out = model(build_batch(features, rows, work))
         pieces.append({name: out[name] for name in names})
     for _ in range(idle):
-        out = model(batch_of(features, passes[0][:1]))
+        out = model(build_batch(features, passes[0][:1]))
         # tied to what counts, so that its backward pass takes place: other processes wait for it
         pieces[0] = {name: value + 0 * out[name].sum() for name, value in pieces[0].items()}
-    return by_column(features, passes, pieces)
+    return join_passes(features, passes, pieces)
 
 
-def with_rows(features: Sequence[dict[str, Any]], table: nn.Module) -> list[dict[str, Any]]:
+def with_embedding_rows(features: Sequence[dict[str, Any]], table: nn.Module) -> list[dict[str, Any]]:
     """The columns with the rows of the token embedding that they use, and the place of each token among them.
 
     The gradient of a lookup is as large as the table. Looked up in each pass, a table of 30,522 rows is filled with
@@ -215,12 +215,12 @@ def with_rows(features: Sequence[dict[str, Any]], table: nn.Module) -> list[dict
     rows_UD = table(used_U)
     parts = places.split([batch["input_ids"].numel() for batch in features])
     return [
-        batch | {_ROWS: rows_UD, _PLACES: part.view_as(batch["input_ids"])}
+        batch | {_ROWS: rows_UD, _POSITIONS: part.view_as(batch["input_ids"])}
         for batch, part in zip(features, parts, strict=True)
     ]
 
 
-def by_column(
+def join_passes(
     features: Sequence[dict[str, Any]],
     passes: Sequence[Sequence[tuple[int, int]]],
     pieces: Sequence[dict[str, Tensor]],
@@ -237,7 +237,7 @@ def by_column(
     return columns
 
 
-def batch_of(
+def build_batch(
     features: Sequence[dict[str, Any]], rows: Sequence[tuple[int, int]], work: Work | None = None
 ) -> dict[str, Any]:
     """The named rows of the columns as one batch, without their outer padding, padded on the right to the longest.
@@ -251,11 +251,11 @@ def batch_of(
     masks = [features[column]["attention_mask"][row].bool() for column, row in rows]
     if work is not None:
         work.add([int(mask.sum()) for mask in masks])
-    part: dict[str, Any] = {key: value for key, value in first.items() if key not in (*_TOKEN_KEYS, _PLACES)}
-    for key in (*_TOKEN_KEYS, _PLACES):
+    part: dict[str, Any] = {key: value for key, value in first.items() if key not in (*_TOKEN_KEYS, _POSITIONS)}
+    for key in (*_TOKEN_KEYS, _POSITIONS):
         if key in first:
             real = [features[column][key][row][mask] for (column, row), mask in zip(rows, masks, strict=True)]
             part[key] = torch.nn.utils.rnn.pad_sequence(real, batch_first=True)
     if _ROWS in part:
-        part["inputs_embeds"] = F.embedding(part.pop(_PLACES), part.pop(_ROWS))
+        part["inputs_embeds"] = F.embedding(part.pop(_POSITIONS), part.pop(_ROWS))
     return part

@@ -43,7 +43,7 @@ def measure_tokenizer(tokenizer: Any, texts: Sequence[str]) -> dict[str, float]:
         "unknown": counts[tokenizer.unk_token_id] / total,
         "bytes": sum(counts[piece] for piece in byte_ids) / total,
         "round_trip": statistics.fmean(
-            comes_back(tokenizer, text, row) for text, row in zip(texts, pieces, strict=True)
+            round_trips(tokenizer, text, row) for text, row in zip(texts, pieces, strict=True)
         ),
         "million_characters_per_second": sum(map(len, texts)) / 1e6 / _seconds(tokenizer, texts),
     }
@@ -70,7 +70,7 @@ def _seconds(tokenizer: Any, texts: Sequence[str]) -> float:
     return statistics.median(taken)
 
 
-def comes_back(tokenizer: Any, text: str, pieces: Sequence[int]) -> bool:
+def round_trips(tokenizer: Any, text: str, pieces: Sequence[int]) -> bool:
     """Whether decoding the pieces of a text gives the normalised text; a space that the normaliser put in front, to
     begin the first word like any other, is not counted."""
     normaliser = tokenizer.backend_tokenizer.normalizer

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.core.files import atomic_folder, check_replaceable
-from spectra_nsa.tokens.kinds import BYTES, FREQUENCY, KINDS, SPECIAL, UNKNOWN, basic_alphabet
+from spectra_nsa.tokens.kinds import BYTES, DEFAULT_MIN_FREQUENCY, KINDS, SPECIAL, UNKNOWN, basic_alphabet
 
 COVERAGE = 0.9995  # share of the characters that unigram's alphabet covers, as in SentencePiece; bytes stand for others
 _BYTE_SCORE = -1e4  # a byte piece written out in a text loses against its characters, which are all in the alphabet
@@ -42,8 +42,8 @@ class TokenizerSpec:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise unknown_name("kind of tokenizer", self.kind, KINDS)
-        if self.min_frequency is not None and not KINDS[self.kind].counts:
-            others = ", ".join(name for name, kind in KINDS.items() if kind.counts)
+        if self.min_frequency is not None and not KINDS[self.kind].has_min_frequency:
+            others = ", ".join(name for name, kind in KINDS.items() if kind.has_min_frequency)
             raise UsageError(f"{self.kind} has no least frequency: leave it out, or choose one of {others}.")
 
 
@@ -66,16 +66,18 @@ def train_tokenizer(texts: Iterable[str], spec: TokenizerSpec) -> PreTrainedToke
     else:
         kind = KINDS[spec.kind]
         tokenizer = kind.blank(spec.lowercase)
-        trainer = kind.trainer(spec.vocab_size, spec.min_frequency or FREQUENCY, basic_alphabet(spec.lowercase))
-        seen = _Seen(texts)
+        trainer = kind.trainer(
+            spec.vocab_size, spec.min_frequency or DEFAULT_MIN_FREQUENCY, basic_alphabet(spec.lowercase)
+        )
+        seen = _CheckedTexts(texts)
         tokenizer.train_from_iterator(seen, trainer)
         seen.check()
         if (size := tokenizer.get_vocab_size()) > spec.vocab_size:
             raise _too_few(spec, size)
-    return _finished(tokenizer, spec)
+    return _as_fast_tokenizer(tokenizer, spec)
 
 
-class _Seen:
+class _CheckedTexts:
     """Passes texts on and knows whether any was more than white space."""
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -109,29 +111,29 @@ def _train_unigram(texts: Iterable[str], spec: TokenizerSpec) -> Tokenizer:
     if not counts:
         raise SpectraError("there are no texts to train a tokenizer on.")
     basic = basic_alphabet(spec.lowercase)
-    alphabet = _alphabet(counts, basic)
+    alphabet = _covering_alphabet(counts, basic)
     needed = len(SPECIAL) + len(BYTES) + len(alphabet) + 1  # and the mark of a space
     if spec.vocab_size < needed:
         raise _too_few(spec, needed)
     rare = {ord(character): " " for character in counts.keys() - alphabet}
-    trainer = KINDS["unigram"].trainer(spec.vocab_size - len(BYTES), FREQUENCY, basic)
+    trainer = KINDS["unigram"].trainer(spec.vocab_size - len(BYTES), DEFAULT_MIN_FREQUENCY, basic)
     tokenizer.train_from_iterator((normalise(text).translate(rare) for text in texts), trainer)
     pieces = [(piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
     special, learned = pieces[: len(SPECIAL)], pieces[len(SPECIAL) :]
-    learned = _shortened(learned, spec.vocab_size - len(BYTES) - len(SPECIAL))
+    learned = _drop_least_likely(learned, spec.vocab_size - len(BYTES) - len(SPECIAL))
     vocabulary = [*special, *((piece, _BYTE_SCORE) for piece in BYTES), *learned]
     tokenizer.model = models.Unigram(vocabulary, SPECIAL.index(UNKNOWN), True)
     return tokenizer
 
 
-def _shortened(pieces: list[tuple[str, float]], size: int) -> list[tuple[str, float]]:
+def _drop_least_likely(pieces: list[tuple[str, float]], size: int) -> list[tuple[str, float]]:
     """Without the least likely pieces beyond `size`: the trainer may keep a few more. Single characters stay."""
     longer = sorted((piece for piece in pieces if len(piece[0]) > 1), key=lambda piece: piece[1])
     extra = {piece for piece, _ in longer[: max(0, len(pieces) - size)]}
     return [piece for piece in pieces if piece[0] not in extra]
 
 
-def _alphabet(counts: Counter[str], basic: list[str]) -> set[str]:
+def _covering_alphabet(counts: Counter[str], basic: list[str]) -> set[str]:
     """The basic characters, and the most frequent ones up to `COVERAGE` of all."""
     kept, covered, wanted = set(basic), 0, COVERAGE * counts.total()
     for character, count in counts.most_common():
@@ -142,7 +144,7 @@ def _alphabet(counts: Counter[str], basic: list[str]) -> set[str]:
     return kept
 
 
-def _finished(tokenizer: Tokenizer, spec: TokenizerSpec) -> PreTrainedTokenizerFast:
+def _as_fast_tokenizer(tokenizer: Tokenizer, spec: TokenizerSpec) -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL])
     ids = {name: SPECIAL.index(name) for name in SPECIAL}
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -81,7 +81,7 @@ def check_names(recipe: Recipe) -> None:
         UsageError: no source is named.
         SpectraError: one does not exist.
     """
-    from spectra_nsa.models.checks import named_folder, named_tokenizer
+    from spectra_nsa.models.checks import check_tokenizer_name, local_folder
     from spectra_nsa.text.sources import check_source
 
     data = recipe.data
@@ -90,11 +90,11 @@ def check_names(recipe: Recipe) -> None:
         check_source(source)
     for name in (recipe.model.start, *recipe.distill.teachers):
         if name is not None:
-            named_folder(name)
+            local_folder(name)
     if recipe.model.token_vectors is not None:
-        named_folder(recipe.model.token_vectors, "model.token_vectors")
+        local_folder(recipe.model.token_vectors, "model.token_vectors")
     if recipe.model.tokenizer is not None:
-        named_tokenizer(recipe.model.tokenizer, "model.tokenizer")
+        check_tokenizer_name(recipe.model.tokenizer, "model.tokenizer")
 
 
 def check_terms(recipe: Recipe) -> None:

@@ -105,7 +105,7 @@ def _run(
 ) -> RunResult:
     """Connects the processes, locates the run, and drives its job from the rows to the saved model."""
     launched_sharded = processes.connect()  # by `accelerate launch --use_fsdp`
-    recipe, point = processes.by_first(functools.partial(_locate, verb, recipe, resume))
+    recipe, point = processes.run_on_first(functools.partial(_locate, verb, recipe, resume))
     kind = job_for(recipe)
     with locked_by_first(point.folder):
         if launched_sharded:
@@ -153,7 +153,9 @@ def _open_backup(recipe: Recipe, point: ResumePoint) -> Backup | None:
     from spectra_nsa.training.runs.backup import open_backup
 
     opened: list[Backup | None] = []
-    processes.by_first(lambda: opened.append(open_backup(recipe.backup, point.folder, new=point.checkpoint is None)))
+    processes.run_on_first(
+        lambda: opened.append(open_backup(recipe.backup, point.folder, new=point.checkpoint is None))
+    )
     return opened[0] if opened else None
 
 
@@ -164,7 +166,7 @@ def _load(job: Job, point: ResumePoint) -> None:
     with processes.first_before_others():
         job.load_rows(quarantine if processes.is_first() else None)
     with deleted_on_error(new_quarantine):
-        counts = sorted({rows for (rows,) in processes.everyones([job.rows])})
+        counts = sorted({rows for (rows,) in processes.gather_counts([job.rows])})
         if len(counts) > 1:
             raise SpectraError(
                 f"the processes read different data: {' and '.join(map(str, counts))} rows. Give all of them the same "
@@ -186,7 +188,7 @@ def _train(job: Job, point: ResumePoint, backup: Backup | None, deadline: float 
     from spectra_nsa.training.runs.outcome import closing, outcome_of
 
     recipe, folder, interrupt = job.recipe, point.folder, StopOnInterrupt()
-    processes.share_weights(job.model)
+    processes.broadcast_weights(job.model)
     trainer = job.build_trainer(RunSetup(folder=folder, interrupt=interrupt, backup=backup, deadline=deadline))
     if processes.count() > 1:
         torch.manual_seed(recipe.train.seed + processes.rank())  # each process has its own dropout
@@ -195,7 +197,7 @@ def _train(job: Job, point: ResumePoint, backup: Backup | None, deadline: float 
         trainer.train_from(point.checkpoint)
         seconds = time.monotonic() - start
         steps = trainer.state.global_step
-        interrupted = processes.anyone(interrupt.requested)
+        interrupted = processes.any_process(interrupt.requested)
         job.finish(trainer, interrupted=interrupted)
         if processes.is_first():
             with contextlib.suppress(OSError):  # sentence-transformers creates it for reports that are not written

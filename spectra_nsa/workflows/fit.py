@@ -174,9 +174,9 @@ def _target(model: str, output: str | Path | None) -> Path:
     if output is not None:
         check_replaceable(output, "modules.json")
         return Path(output)
-    from spectra_nsa.models.checks import check_folder, named_folder
+    from spectra_nsa.models.checks import check_folder, local_folder
 
-    named_folder(model)
+    local_folder(model)
     if not (Path(model) / "config.json").is_file():
         raise UsageError(f"{model} is not a model folder, so it cannot be written to: name a folder with --output.")
     if check_folder(Path(model)) == "bert":

@@ -11,7 +11,7 @@ import pytest
 
 from spectra_nsa.core.checksums import write_manifest
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.core.files import atomic_folder, atomic_write, held, read_json, write_json
+from spectra_nsa.core.files import atomic_folder, atomic_write, locked_folder, read_json, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -167,12 +167,12 @@ def test_a_missing_file_and_wrong_bytes(tmp_path: Path) -> None:
 
 def test_a_held_folder_is_refused_until_it_is_let_go(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from spectra_nsa.core.files import held\n"
-        "with held(Path(sys.argv[1])): print('in')"
+        "import sys; from pathlib import Path; from spectra_nsa.core.files import locked_folder\n"
+        "with locked_folder(Path(sys.argv[1])): print('in')"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "run")]
-    with held(tmp_path / "run"):
+    with locked_folder(tmp_path / "run"):
         other = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert other.returncode == 1 and "another process is at work" in other.stderr and not other.stdout
+    assert other.returncode == 1 and "another process is using" in other.stderr and not other.stdout
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "in\n"
     assert names(tmp_path / "run") == []

@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 
 import spectra_nsa as sp
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.models.open import DENSE, Kind, find_model, model_kind, open_model
+from spectra_nsa.models.open import DENSE, ModelKind, find_model, model_kind, open_model
 from tests.builders import bert_folder
 
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -73,7 +73,7 @@ def test_dense_models_open(folders: Callable[[str], Path], kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "opened"), [("sparse", SparseEncoder), ("cross", CrossEncoder)])
 def test_other_encoders_open_where_they_are_accepted(
-    folders: Callable[[str], Path], kind: Kind, opened: type[torch.nn.Module]
+    folders: Callable[[str], Path], kind: ModelKind, opened: type[torch.nn.Module]
 ) -> None:
     assert isinstance(open_model(folders(kind), accept=[kind]), opened)
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 import spectra_nsa as sp
 from spectra_nsa.tokens.length_batches import (
-    batch_of,
+    build_batch,
     embed_by_length,
     group_by_length,
     group_by_tokens,
     outputs_by_length,
-    passes_of,
+    plan_passes,
 )
 
 ANCHORS = ["open a file", "sort", "read the socket and write the list", "close"]
@@ -66,11 +66,11 @@ def test_columns_with_prompts_of_their_own_length_stay_apart(by: dict[str, int])
     features = [
         {"input_ids": mask * (10 * (column + 1)), "attention_mask": mask, "prompt_length": column} for column in (0, 1)
     ]
-    passes = passes_of(features, **by)
+    passes = plan_passes(features, **by)
     assert sorted(itertools.chain.from_iterable(passes)) == [(c, r) for c in (0, 1) for r in range(3)]
     for rows in passes:
         (column,) = {column for column, _ in rows}
-        batch = batch_of(features, rows)
+        batch = build_batch(features, rows)
         assert batch["prompt_length"] == column
         assert batch["input_ids"].unique().tolist()[-1] == 10 * (column + 1)
         assert batch["attention_mask"].sum(1).max() == batch["input_ids"].shape[1], "cut to the longest"

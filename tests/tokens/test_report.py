@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spectra_nsa.tokens.report import comes_back, measure_tokenizer
+from spectra_nsa.tokens.report import measure_tokenizer, round_trips
 from spectra_nsa.tokens.train import TokenizerSpec, train_tokenizer
 
 
@@ -41,4 +41,4 @@ def test_a_text_without_a_word() -> None:
 
 def test_another_text_does_not_come_back(tiny_tokenizer: Any) -> None:
     ids = tiny_tokenizer("open", add_special_tokens=False)["input_ids"]
-    assert comes_back(tiny_tokenizer, "OPEN", ids) and not comes_back(tiny_tokenizer, "close", ids)
+    assert round_trips(tiny_tokenizer, "OPEN", ids) and not round_trips(tiny_tokenizer, "close", ids)

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 RULES = 1  # part of the key: raise it when what is written changes
 TOKENS = Cache("pretraining", keep=8)
-_AT_A_TIME = 500  # texts
+_TEXTS_PER_CHUNK = 500  # texts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Texts:
+class PretrainingTexts:
     """What a pretraining run reads.
 
     Attributes:
@@ -78,7 +78,7 @@ class Documents:
         return np.diff(self.ends, prepend=0)
 
 
-def load_texts(recipe: Recipe, *, quarantine: Path | None) -> Texts:
+def load_texts(recipe: Recipe, *, quarantine: Path | None) -> PretrainingTexts:
     """The texts of `data.train` and `pretrain.extra_sources`, and those held out.
 
     Rows are held out whole, and no held-out text stays among the others.
@@ -110,7 +110,9 @@ def load_texts(recipe: Recipe, *, quarantine: Path | None) -> Texts:
     if not train:
         raise SpectraError(f"{section.train} leaves no text to train on once {len(dev)} are held out: give it more.")
     left_out = sum(len(row) for row in rows) - len(train)
-    return Texts(train=train, dev=dev, quarantined=quarantined, left_out=left_out, digest=texts_sha256(train))
+    return PretrainingTexts(
+        train=train, dev=dev, quarantined=quarantined, left_out=left_out, digest=texts_sha256(train)
+    )
 
 
 def _rows(
@@ -121,7 +123,7 @@ def _rows(
     return list(zip(*texts, strict=True)), found.quarantined
 
 
-def frame_of(tokenizer: Any) -> tuple[list[int], list[int]]:
+def special_ids_around(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The special ids before and after a single text, such as those of [CLS] and [SEP].
 
     Raises:
@@ -138,7 +140,7 @@ def frame_of(tokenizer: Any) -> tuple[list[int], list[int]]:
     return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
 
 
-def documents_of(texts: Sequence[str], tokenizer: Any, longest: int, digest: str | None = None) -> Documents:
+def tokenize_documents(texts: Sequence[str], tokenizer: Any, longest: int, digest: str | None = None) -> Documents:
     """Tokenises texts once, and cuts what is longer than `longest` ids.
 
     Args:
@@ -170,15 +172,15 @@ def _plain(tokenizer: Any) -> tokenizers.Tokenizer:
 
 
 def _batches(texts: Sequence[str], plain: tokenizers.Tokenizer) -> Iterator[pa.RecordBatch]:
-    for start in progress(range(0, len(texts), _AT_A_TIME), label="tokenising"):
-        part = list(texts[start : start + _AT_A_TIME])
+    for start in progress(range(0, len(texts), _TEXTS_PER_CHUNK), label="tokenising"):
+        part = list(texts[start : start + _TEXTS_PER_CHUNK])
         found = plain.encode_batch(part, add_special_tokens=False)
         ids = pa.array([encoding.ids for encoding in found], pa.list_(pa.int32()))
-        begins = [word_begins(encoding, text, plain) for encoding, text in zip(found, part, strict=True)]
+        begins = [word_starts(encoding, text, plain) for encoding, text in zip(found, part, strict=True)]
         yield pa.record_batch({"ids": ids, "begins": pa.array(begins, pa.list_(pa.bool_()))})
 
 
-def word_begins(encoding: tokenizers.Encoding, text: str, plain: tokenizers.Tokenizer) -> list[bool]:
+def word_starts(encoding: tokenizers.Encoding, text: str, plain: tokenizers.Tokenizer) -> list[bool]:
     """Which tokens begin a word: what the pre-tokeniser cut apart, or, where there is none, what a blank does."""
     if plain.pre_tokenizer is not None:
         words: list[int | None] = encoding.word_ids

@@ -23,12 +23,12 @@ from spectra_nsa.training.data.documents import Documents
 
 IGNORED = -100  # the label of a token that is not guessed
 MASKED, REPLACED = 0.8, 0.9  # up to the first share [MASK], up to the second a random token, the rest as they are
-_MOST = 8  # passes a batch
+_MAX_PASSES = 8  # passes a batch
 _PADDING = 0.05  # of the tokens, that is not worth another pass
-_OPEN = 64  # sequences that still take documents while packing
+_MAX_OPEN = 64  # sequences that still take documents while packing
 
 
-def pack(lengths: Sequence[int], room: int, seed: int) -> list[list[int]]:
+def pack_documents(lengths: Sequence[int], room: int, seed: int) -> list[list[int]]:
     """Spreads documents over sequences of at most `room` tokens, in an order that the seed decides.
 
     Best fit over the 64 sequences that are open: each document goes where it leaves the least room.
@@ -52,7 +52,7 @@ def pack(lengths: Sequence[int], room: int, seed: int) -> list[list[int]]:
             held[place].append(index)
             left[place] -= length
             continue
-        if len(held) == _OPEN:
+        if len(held) == _MAX_OPEN:
             fullest = left.index(min(left))
             packed.append(held.pop(fullest))
             left.pop(fullest)
@@ -61,7 +61,7 @@ def pack(lengths: Sequence[int], room: int, seed: int) -> list[list[int]]:
     return packed + held
 
 
-def by_length(lengths: Sequence[int], groups: int | None = None) -> list[list[int]]:
+def group_documents(lengths: Sequence[int], groups: int | None = None) -> list[list[int]]:
     """The documents of each pass.
 
     Args:
@@ -71,7 +71,7 @@ def by_length(lengths: Sequence[int], groups: int | None = None) -> list[list[in
     if groups is not None:
         return group_by_length(lengths, groups)
     found: list[list[int]] = []
-    for passes in range(1, _MOST + 1):
+    for passes in range(1, _MAX_PASSES + 1):
         found = group_by_length(lengths, passes)
         padded = sum(len(group) * max(lengths[index] for index in group) for group in found)
         if padded <= (1 + _PADDING) * sum(lengths):
@@ -118,23 +118,23 @@ class Masking:
         return np.where(guessed, given, ids).astype(np.int64), np.where(guessed, ids, IGNORED).astype(np.int64)
 
 
-class Sequences(Dataset[tuple[int, list[int]]]):
+class PackedSequences(Dataset[tuple[int, list[int]]]):
     """Packed documents by the number of their sequence; what a step gets is made by `batch`.
 
     Args:
         documents: their ids.
-        frame: the special ids before and after each document.
+        special_ids: the special ids before and after each document.
         room: tokens of a sequence, special ones included.
         masking: what is masked.
         seed: of packing and masks; the masks of a sequence depend on it, the epoch and the sequence's number alone.
     """
 
     def __init__(
-        self, documents: Documents, frame: tuple[list[int], list[int]], room: int, masking: Masking, seed: int
+        self, documents: Documents, special_ids: tuple[list[int], list[int]], room: int, masking: Masking, seed: int
     ) -> None:
         self.documents, self.room, self.masking, self.seed = documents, room, masking, seed
-        self.before, self.after = (np.array(ids, dtype=np.int64) for ids in frame)
-        self.packed = pack((documents.lengths() + len(self.before) + len(self.after)).tolist(), room, seed)
+        self.before, self.after = (np.array(ids, dtype=np.int64) for ids in special_ids)
+        self.packed = pack_documents((documents.lengths() + len(self.before) + len(self.after)).tolist(), room, seed)
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -148,13 +148,13 @@ class Sequences(Dataset[tuple[int, list[int]]]):
         Args:
             rows: the sequences' numbers.
             epoch: from 0; another one has other masks.
-            groups: see `by_length`.
+            groups: see `group_documents`.
             work: counts the passes; ``None`` for no counting.
         """
         found = [one for row in rows for one in self._masked(row, epoch)]
         lengths = [len(ids) for ids, _ in found]
         passes = []
-        for group in by_length(lengths, groups):
+        for group in group_documents(lengths, groups):
             if work is not None:
                 work.add([lengths[place] for place in group])
             passes.append(_padded([found[place] for place in group]))

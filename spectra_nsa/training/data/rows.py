@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TRAINABLE = ("pairs", "triplets", "scored")
-_AT_A_TIME = 10_000  # rows that are Python strings at once
+_ROWS_PER_CHUNK = 10_000  # rows that are Python strings at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredRows:
     """Rows on the disk, of which the training rows are some.
 
     Attributes:
         rows: all of them, in the order of the file.
-        places: which of them are trained on, in the order of the training rows; ``None`` for all.
+        positions: which of them are trained on, in the order of the training rows; ``None`` for all.
         digest: their SHA-256.
     """
 
     rows: Dataset
-    places: NDArray[np.int64] | None
+    positions: NDArray[np.int64] | None
     digest: str
 
 
@@ -58,12 +58,12 @@ class TrainingData:
     dev_kind: str | None
     quarantined: int
     groups: list[str] | None = None
-    stored: Stored | None = None
+    stored: StoredRows | None = None
     scores: Dataset | None = None
     left_out: int = 0
 
     @property
-    def whole(self) -> Dataset:
+    def all_rows(self) -> Dataset:
         """Rows among which the training rows are, in the order in which they are read fastest."""
         return self.train if self.stored is None else self.stored.rows
 
@@ -112,7 +112,7 @@ def load_training_data(
     extra = [section.group] if section.group else []
     names = list(source.roles)
     rows = source.dataset.select_columns(list(dict.fromkeys([*names, *extra])))
-    whole, places = rows, None
+    all_rows, positions = rows, None
     dev, dev_kind, quarantined, left_out = None, None, source.quarantined, 0
     if section.dev_rows and section.dev is not None:
         watched = load_source(section.dev, limit=section.dev_rows, quarantine=quarantine)
@@ -122,13 +122,17 @@ def load_training_data(
         quarantined += watched.quarantined
     elif section.dev_rows and len(rows) >= 4 and source.kind in TRAINABLE:
         texts = list(source.text_columns[:2])
-        places, dev = _hold_out(rows, texts, min(section.dev_rows, len(rows) // 4), seed)
-        left_out = len(rows) - len(dev) - len(places)
-        rows, dev_kind = rows.select(places), "scored" if source.kind == "scored" else "pairs"
+        positions, dev = _hold_out(rows, texts, min(section.dev_rows, len(rows) // 4), seed)
+        left_out = len(rows) - len(dev) - len(positions)
+        rows, dev_kind = rows.select(positions), "scored" if source.kind == "scored" else "pairs"
     if len(rows) < 2:
         raise SpectraError(f"{section.train} gives {len(rows)} training pair; in-batch negatives need at least 2.")
     groups = _groups(rows, section.group) if section.group else None
-    stored = Stored(rows=whole.select_columns(names), places=places, digest=source.digest) if source.digest else None
+    stored = (
+        StoredRows(rows=all_rows.select_columns(names), positions=positions, digest=source.digest)
+        if source.digest
+        else None
+    )
     scores = source.dataset.select_columns([*names, *distill.scores]) if distill.scores else None
     return TrainingData(
         train=rows.select_columns(names), dev=dev, dev_kind=dev_kind, quarantined=quarantined, groups=groups,
@@ -137,23 +141,23 @@ def load_training_data(
 
 
 def _hold_out(rows: Dataset, texts: Sequence[str], size: int, seed: int) -> tuple[NDArray[np.int64], Dataset]:
-    """The places of the training rows, shuffled, and `size` dev rows; the two share no text of those columns.
+    """The positions of the training rows, shuffled, and `size` dev rows; the two share no text of those columns.
 
     The texts are compared where they lie, in the order of the file: a shuffled pass over rows on a disk is slow.
     """
     order = np.random.default_rng(seed).permutation(len(rows))
     dev = rows.select(order[:size])
-    kept = ~_holding(rows, texts, sorted({text for name in texts for text in dev[name]}))
+    kept = ~_rows_with_texts(rows, texts, sorted({text for name in texts for text in dev[name]}))
     return order[size:][kept[order[size:]]], dev
 
 
-def _holding(rows: Dataset, names: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
+def _rows_with_texts(rows: Dataset, names: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
     """Which rows have one of the texts in one of the columns."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     found = [np.zeros(0, dtype=bool)]
-    for table in rows.select_columns(list(names)).with_format("arrow").iter(_AT_A_TIME):
+    for table in rows.select_columns(list(names)).with_format("arrow").iter(_ROWS_PER_CHUNK):
         columns = [pc.is_in(column, value_set=pa.array(texts, column.type)).to_numpy() for column in table.columns]
         found.append(np.logical_or(*columns))
     return np.concatenate(found)
@@ -163,6 +167,6 @@ def _groups(rows: Dataset, column: str) -> list[str]:
     """The group of each row; each name is one string, however many rows have it."""
     known: dict[str, str] = {}
     groups: list[str] = []
-    for table in rows.select_columns([column]).with_format("arrow").iter(_AT_A_TIME):
+    for table in rows.select_columns([column]).with_format("arrow").iter(_ROWS_PER_CHUNK):
         groups += [known.setdefault(name, name) for name in map(str, table.column(0).to_pylist())]
     return groups

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RULES = 1  # part of the key: raise it when what is written changes
 TOKENS = Cache("tokens", keep=8)
 _FILE = "tokens.arrow"
-_AT_A_TIME = 500  # texts
+_TEXTS_PER_CHUNK = 500  # texts
 _PROBE = 64  # rows that are tokenised both ways before anything is trusted
 
 
@@ -54,7 +54,7 @@ class TokenCollator(BaseDataCollator):
             "attention_mask": 0,
             "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0),
         }
-        self.patterns = {column: preprocessed(stock, column, ["a"]) for column in columns}
+        self.patterns = {column: preprocess_column(stock, column, ["a"]) for column in columns}
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         batch: dict[str, Any] = {}
@@ -72,7 +72,7 @@ class TokenCollator(BaseDataCollator):
         return batch
 
 
-def preprocessed(stock: BaseDataCollator, column: str, texts: list[str]) -> Mapping[str, Any]:
+def preprocess_column(stock: BaseDataCollator, column: str, texts: list[str]) -> Mapping[str, Any]:
     """What the stock collator makes of some texts of a column, without the column's name."""
     assert isinstance(stock.prompts, dict)
     options = {} if stock.max_length is None else {"max_length": stock.max_length}
@@ -101,23 +101,25 @@ def token_rows(
     kind = np.uint16 if len(model.tokenizer) <= 1 << 16 else np.int32
     first = data.train.select(range(min(_PROBE, len(data.train))))
     probe = Dataset(pa.Table.from_batches(_batches(first, stock, kind)))
-    if not _alike(collator([*probe]), stock(first.to_list())):
+    if not _same_batch(collator([*probe]), stock(first.to_list())):
         return None
     if data.stored is None:
         return Dataset(pa.Table.from_batches(_batches(data.train, stock, kind))), collator
     entry = TOKENS.entry(**_facts(data.stored.digest, columns, model, stock))
     with processes.first_before_others():
         rows = read_tokens(entry) or _write(entry, data.stored.rows, stock, kind)
-    rows = rows if data.stored.places is None else rows.select(data.stored.places)
+    rows = rows if data.stored.positions is None else rows.select(data.stored.positions)
     return rows, collator
 
 
 def _batches(rows: Dataset, stock: BaseDataCollator, kind: type) -> Iterator[pa.RecordBatch]:
-    for start in progress(range(0, len(rows), _AT_A_TIME), label="tokenising"):
-        part = rows[start : start + _AT_A_TIME]
+    for start in progress(range(0, len(rows), _TEXTS_PER_CHUNK), label="tokenising"):
+        part = rows[start : start + _TEXTS_PER_CHUNK]
         yield pa.record_batch(
             {
-                column: pa.array(values) if column == SCORE_COLUMN else _ids(preprocessed(stock, column, values), kind)
+                column: pa.array(values)
+                if column == SCORE_COLUMN
+                else _ids(preprocess_column(stock, column, values), kind)
                 for column, values in part.items()
             }
         )
@@ -130,7 +132,7 @@ def _ids(batch: Mapping[str, Any], kind: type) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(batch["input_ids"][mask].numpy().astype(kind)))
 
 
-def _alike(ours: Mapping[str, Any], stock: Mapping[str, Any]) -> bool:
+def _same_batch(ours: Mapping[str, Any], stock: Mapping[str, Any]) -> bool:
     return list(ours) == list(stock) and all(
         torch.equal(ours[key], value) if isinstance(value, torch.Tensor) else ours[key] == value
         for key, value in stock.items()

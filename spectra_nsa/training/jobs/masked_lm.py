@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from spectra_nsa.models.model import SpectraForMaskedLM
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
-    from spectra_nsa.training.data.documents import Documents, Texts
-    from spectra_nsa.training.data.packing import Sequences
+    from spectra_nsa.training.data.documents import Documents, PretrainingTexts
+    from spectra_nsa.training.data.packing import PackedSequences
     from spectra_nsa.training.loop.masked_lm_trainer import MaskedLMTrainer
     from spectra_nsa.training.loop.plan import RunSetup
     from spectra_nsa.training.loop.trainer import RunTrainer
@@ -42,11 +42,11 @@ class MaskedLMJob(Job):
     """
 
     verb = "pretrain"
-    texts: Texts
+    texts: PretrainingTexts
     sentence_model: SpectraSentenceTransformer
     model: SpectraForMaskedLM
-    train: Sequences
-    dev: Sequences | None
+    train: PackedSequences
+    dev: PackedSequences | None
     length: int
 
     @staticmethod
@@ -116,26 +116,28 @@ class MaskedLMJob(Job):
         """
         import numpy as np
 
-        from spectra_nsa.training.data.documents import documents_of, frame_of
-        from spectra_nsa.training.data.packing import Masking, Sequences
+        from spectra_nsa.training.data.documents import special_ids_around, tokenize_documents
+        from spectra_nsa.training.data.packing import Masking, PackedSequences
 
         recipe, tokenizer = self.recipe, self.sentence_model.tokenizer
         assert recipe.pretrain is not None
-        frame = frame_of(tokenizer)
+        special_ids = special_ids_around(tokenizer)
         length = self.sentence_model.max_seq_length or self.model.config.max_position_embeddings
         self.length = length = min(length, recipe.train.max_length or length)
-        longest = length - len(frame[0]) - len(frame[1])
+        longest = length - len(special_ids[0]) - len(special_ids[1])
         if longest < 1:
             raise UsageError(
                 f"max_length {length} leaves no room beside the tokenizer's special tokens: make it larger."
             )
         plain = np.setdiff1d(np.arange(len(tokenizer), dtype=np.int32), np.array(tokenizer.all_special_ids))
         masking = Masking(rate=recipe.pretrain.mask_rate, mask=tokenizer.mask_token_id, plain=plain)
-        documents = documents_of(self.texts.train, tokenizer, longest, self.texts.digest)
-        self.train = Sequences(documents, frame, length, masking, recipe.train.seed)
+        documents = tokenize_documents(self.texts.train, tokenizer, longest, self.texts.digest)
+        self.train = PackedSequences(documents, special_ids, length, masking, recipe.train.seed)
         self.dev = None
         if self.texts.dev:
-            self.dev = Sequences(documents_of(self.texts.dev, tokenizer, longest), frame, length, masking, 0)
+            self.dev = PackedSequences(
+                tokenize_documents(self.texts.dev, tokenizer, longest), special_ids, length, masking, 0
+            )
         if not self.model.lm_head.bias.any():  # an untrained head
             set_bias_to_frequencies(self.model.lm_head.bias, documents)
 

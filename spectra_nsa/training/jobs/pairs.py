@@ -140,8 +140,8 @@ class PairsJob(Job):
         if processes.is_first():
             texts, precision = recipe.train.fit_heads, resolve_precision(recipe.train.precision)
             fit_heads_to_rows(self.model, self.data.train, texts, **wanted, seed=recipe.train.seed, precision=precision)
-        processes.share_weights(self.model.spectra.bridge)
-        processes.share_weights(self.model.spectra.anchors)
+        processes.broadcast_weights(self.model.spectra.bridge)
+        processes.broadcast_weights(self.model.spectra.anchors)
 
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(str(folder))
@@ -219,7 +219,7 @@ def _loss_stack(recipe: Recipe, model: SpectraSentenceTransformer, *, shard: boo
         sizes=dims if recipe.model.matryoshka else dims[:1],
         groups=recipe.train.passes_per_batch,
         cached=recipe.train.cached_pass_tokens,
-        together=shard,
+        equal_passes=shard,
         distill_temperature=recipe.distill.temperature,
     )
 

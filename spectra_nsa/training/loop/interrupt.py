@@ -39,7 +39,7 @@ class StopOnInterrupt(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        if processes.anyone(self.requested):
+        if processes.any_process(self.requested):
             control.should_save = True
             control.should_training_stop = True
         return control

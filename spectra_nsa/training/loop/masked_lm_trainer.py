@@ -19,7 +19,7 @@ from spectra_nsa.models.masked_lm import save_masked_lm
 from spectra_nsa.models.model import SpectraForMaskedLM
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.tokens.length_batches import Work
-from spectra_nsa.training.data.packing import IGNORED, Sequences
+from spectra_nsa.training.data.packing import IGNORED, PackedSequences
 from spectra_nsa.training.loop.plan import TrainerPlan
 from spectra_nsa.training.loop.trainer import RunTrainer
 
@@ -31,7 +31,7 @@ def masked_logits(model: SpectraForMaskedLM, passes: Sequence[dict[str, Tensor]]
 
     Args:
         model: the masked LM.
-        passes: what `Sequences.batch` returns.
+        passes: what `PackedSequences.batch` returns.
         device: where to compute.
     """
     states, targets = [], []
@@ -56,7 +56,7 @@ class Perplexity:
     metric = "dev_perplexity"
     greater_is_better = False
 
-    def __init__(self, sequences: Sequences, precision: str) -> None:
+    def __init__(self, sequences: PackedSequences, precision: str) -> None:
         self.sequences, self.precision = sequences, precision
 
     @torch.no_grad()
@@ -102,7 +102,7 @@ class MaskedLMTrainer(RunTrainer):
         plan: the run.
         sequences: what it learns from.
         work: counts the tokens that go through the model.
-        groups: the most forward passes a batch; see `by_length`.
+        groups: the most forward passes a batch; see `group_documents`.
         kwargs: see `Trainer`.
     """
 
@@ -112,7 +112,7 @@ class MaskedLMTrainer(RunTrainer):
         sentence_model: SpectraSentenceTransformer,
         plan: TrainerPlan,
         *,
-        sequences: Sequences,
+        sequences: PackedSequences,
         work: Work,
         groups: int | None,
         **kwargs: Any,
@@ -137,9 +137,9 @@ class MaskedLMTrainer(RunTrainer):
         with autocast(self.args.device.type, self.plan.precision):
             logits_MV, target_M = masked_logits(inner, passes, self.args.device)
             loss = F.cross_entropy(logits_MV.float(), target_M, reduction="sum")
-        counts = [count for (count,) in processes.everyones([len(target_M)])]
+        counts = [count for (count,) in processes.gather_counts([len(target_M)])]
         loss = loss * len(counts) / sum(counts)
-        if processes.anyone(not torch.isfinite(loss)):
+        if processes.any_process(not torch.isfinite(loss)):
             raise NotFiniteError("the masked-LM loss is not finite")
         return loss
 

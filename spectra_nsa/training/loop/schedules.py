@@ -27,7 +27,9 @@ def budgeted_schedule(optimizer: Optimizer, steps: int, warmup: int, deadline: f
 
     def factor(step: int) -> float:
         spent = (time.monotonic() - start) / max(deadline - start, 1e-9)
-        done = min(1.0, max(step / steps, processes.largest(spent)))  # the same learning rate in every process
+        done = min(
+            1.0, max(step / steps, processes.max_over_processes(spent))
+        )  # the same learning rate in every process
         return done / rising if done < rising else (1 - done) / (1 - rising)
 
     return LambdaLR(optimizer, factor)

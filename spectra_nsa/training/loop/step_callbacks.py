@@ -96,8 +96,8 @@ class FiniteGradients(TrainerCallback):
         named = [(name, weight.grad) for name, weight in kwargs["model"].named_parameters() if weight.grad is not None]
         if not named:
             return  # skipped already
-        norms = torch.stack(torch._foreach_norm([processes.own_part(gradient) for _, gradient in named]))
-        if not processes.anyone(not torch.isfinite(norms).all()):
+        norms = torch.stack(torch._foreach_norm([processes.local_shard(gradient) for _, gradient in named]))
+        if not processes.any_process(not torch.isfinite(norms).all()):
             self.passed()
             return
         bad = [name for (name, _), norm in zip(named, norms, strict=True) if not torch.isfinite(norm)]
@@ -140,7 +140,7 @@ class StopAtDeadline(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
-        if processes.anyone(time.monotonic() > self.moment):
+        if processes.any_process(time.monotonic() > self.moment):
             control.should_training_stop = control.should_save = control.should_log = True
             control.should_evaluate = args.eval_strategy != "no"
         return control

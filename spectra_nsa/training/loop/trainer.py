@@ -139,7 +139,7 @@ class RunTrainer(Trainer):
             model.zero_grad(set_to_none=True)
             loss = torch.zeros((), device=self.args.device)
         if self.accelerator.sync_gradients:
-            processes.mean_gradients(model.parameters())
+            processes.average_gradients(model.parameters())
         return loss
 
     def batch_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> Any:
@@ -230,7 +230,7 @@ class RunTrainer(Trainer):
         if not step:
             return
         best = Path(self._get_output_dir(None)) / f"step-{step}"
-        problem = processes.by_first(lambda: damage(best))
+        problem = processes.run_on_first(lambda: damage(best))
         if problem is None:
             self.state.best_model_checkpoint = str(best)
             return
@@ -240,7 +240,7 @@ class RunTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         best = self.state.best_model_checkpoint
-        problem = processes.by_first(lambda: damage(Path(best))) if best is not None else None
+        problem = processes.run_on_first(lambda: damage(Path(best))) if best is not None else None
         if problem is not None:
             if processes.is_first():
                 line = f"spectra: {best} is damaged: {problem}; model/ holds the weights of the last step"

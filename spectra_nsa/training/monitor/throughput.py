@@ -67,7 +67,7 @@ class Throughput(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.peak = matmul_peak(torch.device(args.device), self.precision)
-        self.work.empty()
+        self.work.take()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()  # do not count the matrices above
 
@@ -90,7 +90,7 @@ class Throughput(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         if logs is not None and "loss" in logs and self.spent > 0:
-            logs.update(self.rates(self.work.empty(), self.spent))
+            logs.update(self.rates(self.work.take(), self.spent))
             self.spent = 0.0
         self.mark = time.perf_counter()  # what led to this log may have been an evaluation
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import held
+from spectra_nsa.core.files import locked_folder
 from spectra_nsa.training.jobs import job_for
 
 
@@ -61,7 +61,7 @@ def locked_by_first(folder: Path) -> Iterator[None]:
     """
     try:
         with contextlib.ExitStack() as stack:
-            processes.by_first(lambda: stack.enter_context(held(folder)))
+            processes.run_on_first(lambda: stack.enter_context(locked_folder(folder)))
             yield
     finally:
         if processes.is_first():

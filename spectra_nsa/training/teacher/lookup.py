@@ -122,14 +122,14 @@ def open_distillation(
     for name in section.teachers:
         teacher = open_teacher(name)
         with processes.first_before_others():
-            vectors.append(teacher_vectors(teacher, data.whole, data.columns))
+            vectors.append(teacher_vectors(teacher, data.all_rows, data.columns))
     weights = section.weights or [1.0] * len(vectors)
     source = DistillationSource(tuple(vectors), tuple(weight / sum(weights) for weight in weights), scores=scores)
     width = model.get_embedding_dimension()
     assert width is not None
     if len(vectors) == 1 and vectors[0].vectors.shape[1] == width:
         return source
-    map_ED = processes.by_first(lambda: fit_map(source, data, model, width))
+    map_ED = processes.run_on_first(lambda: fit_map(source, data, model, width))
     return replace(source, map_ED=map_ED)
 
 
@@ -143,7 +143,7 @@ def fit_map(
     then brings the targets nearest to the student's vectors (Schönemann 1966), so a student with copied layers keeps
     its own axes. The map is not learned, and the same start gives the same map.
     """
-    sample = _sample(data.whole, data.columns[-1], SAMPLE)
+    sample = _sample(data.all_rows, data.columns[-1], SAMPLE)
     x_NE = source.vectors(sample, data.columns[-1]).astype(np.float64)
     basis_EK = np.eye(x_NE.shape[1])
     if x_NE.shape[1] > width:

@@ -71,12 +71,12 @@ class TeacherVectors:
     Attributes:
         digests: (N,) ascending.
         vectors: (N, E) float16, memory-mapped.
-        manners: column → how its texts are encoded.
+        encoding_keys: column → how its texts are encoded.
     """
 
     digests: NDArray[np.uint64]
     vectors: NDArray[np.float16]
-    manners: Mapping[str, str]
+    encoding_keys: Mapping[str, str]
 
     def of(self, texts: Sequence[str], column: str) -> NDArray[np.float32]:
         """Returns the vectors of texts of a column, (B, E) float32.
@@ -84,13 +84,13 @@ class TeacherVectors:
         Raises:
             SpectraError: a text without a vector.
         """
-        digests = digests_of(texts, self.manners[column])
+        digests = digests_of(texts, self.encoding_keys[column])
         return self.vectors[positions_of(digests, self.digests)].astype(np.float32)
 
 
-def digests_of(texts: Sequence[str], manner: str) -> NDArray[np.uint64]:
-    """Returns 64 bits that identify each text and the manner in which it is encoded."""
-    key = hashlib.blake2b(manner.encode()).digest()[:32]
+def digests_of(texts: Sequence[str], encoding_key: str) -> NDArray[np.uint64]:
+    """Returns 64 bits that identify each text and the way in which it is encoded."""
+    key = hashlib.blake2b(encoding_key.encode()).digest()[:32]
     raw = b"".join(hashlib.blake2b(text.encode(), digest_size=8, key=key).digest() for text in texts)
     return np.frombuffer(raw, dtype="<u8").astype(np.uint64)
 
@@ -109,17 +109,19 @@ def positions_of(digests: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDAr
     return positions
 
 
-def distinct_texts(rows: Dataset, manners: Mapping[str, str]) -> DistinctTexts:
-    """Returns each text of the columns once for each manner in which it is encoded."""
+def distinct_texts(rows: Dataset, encoding_keys: Mapping[str, str]) -> DistinctTexts:
+    """Returns each text of the columns once for each way in which it is encoded."""
     chunks: list[tuple[Any, ...]] = []
-    names = list(manners)
+    names = list(encoding_keys)
     start = 0
     for table in rows.select_columns(names).with_format("arrow").iter(_ROWS):
         for index, name in enumerate(names):
             texts = table.column(name).to_pylist()
             lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
             numbers = np.arange(start, start + len(texts))
-            chunks.append((digests_of(texts, manners[name]), np.full(len(texts), index, np.uint8), numbers, lengths))
+            chunks.append(
+                (digests_of(texts, encoding_keys[name]), np.full(len(texts), index, np.uint8), numbers, lengths)
+            )
         start += len(table)
     digests, columns, numbers, lengths = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
     distinct, first = np.unique(digests, return_index=True)
@@ -132,19 +134,19 @@ def teacher_vectors(teacher: Teacher, rows: Dataset, columns: Sequence[str]) -> 
     Raises:
         SpectraError: the disk is full, or a vector has NaN or infinity.
     """
-    manners = {column: teacher.manner(column) for column in columns}
-    texts = distinct_texts(rows, manners)
+    encoding_keys = {column: teacher.encoding_key(column) for column in columns}
+    texts = distinct_texts(rows, encoding_keys)
     entry = _entry(teacher, texts)
     if (vectors := _mapped(entry, texts, teacher.width)) is None:
         _write(entry, teacher, texts, rows, list(columns))
         vectors = _mapped(entry, texts, teacher.width)
     assert vectors is not None
-    return TeacherVectors(texts.digests, vectors, manners)
+    return TeacherVectors(texts.digests, vectors, encoding_keys)
 
 
 def plan_vectors(teacher: Teacher, rows: Dataset, columns: Sequence[str]) -> dict[str, Any]:
     """Returns what `teacher_vectors` would do: texts in all and still to encode, width, bytes on disk."""
-    texts = distinct_texts(rows, {column: teacher.manner(column) for column in columns})
+    texts = distinct_texts(rows, {column: teacher.encoding_key(column) for column in columns})
     entry = _entry(teacher, texts)
     complete = _mapped(entry, texts, teacher.width) is not None
     reusable = [] if complete else _reusable(teacher, texts)

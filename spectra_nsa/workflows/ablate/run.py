@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from spectra_nsa.core.files import atomic_write, held, write_json
+from spectra_nsa.core.files import atomic_write, locked_folder, write_json
 from spectra_nsa.workflows.ablate.cells import Figures, clear_run, read_figures, run_baselines, run_cell
 from spectra_nsa.workflows.ablate.effects import ablation_document
 from spectra_nsa.workflows.ablate.plan import AblationCell, AblationPlan, keep_plan
@@ -33,7 +33,7 @@ def ablate(plan: AblationPlan, *, keep_models: bool = False, say: Callable[[str]
         UsageError: another process uses the folder.
     """
     keep_plan(plan)
-    with held(plan.folder):
+    with locked_folder(plan.folder):
         return _run(plan, keep_models, say)
 
 

@@ -44,7 +44,7 @@ def plan_static(recipe: Recipe, *, width: int) -> dict[str, Any]:
         UsageError: the teacher is narrower, or has no fast tokenizer.
         SpectraError: the folder holds a run.
     """
-    from spectra_nsa.models.static import check_width, words_of
+    from spectra_nsa.models.static import check_width, student_vocabulary
     from spectra_nsa.models.teacher import open_teacher
     from spectra_nsa.training.runs.claim import check_free
 
@@ -52,7 +52,7 @@ def plan_static(recipe: Recipe, *, width: int) -> dict[str, Any]:
     data = load_rows(recipe)
     teacher = open_teacher(recipe.distill.teachers[0])
     check_width(teacher, width)
-    tokenizer, words = words_of(teacher)
+    tokenizer, words = student_vocabulary(teacher)
     return {
         "teacher": teacher.name,
         "tokens": len(words),

@@ -136,7 +136,7 @@ def plan_student(recipe: Recipe) -> dict[str, Any]:
         "dev_rows": len(data.dev) if data.dev is not None else 0,
         "steps": steps_of(recipe, len(data.train)),
         "terms": live_terms(recipe, data.train.column_names),
-        "teachers": [plan_vectors(open_teacher(name), data.whole, data.columns) for name in recipe.distill.teachers],
+        "teachers": [plan_vectors(open_teacher(name), data.all_rows, data.columns) for name in recipe.distill.teachers],
         "words": words,
     }
 

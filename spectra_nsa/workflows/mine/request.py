@@ -58,7 +58,7 @@ class MiningRequest:
 
 
 def _check_model(model: str | Path | None) -> None:
-    from spectra_nsa.models.checks import named_folder
+    from spectra_nsa.models.checks import local_folder
 
     if not isinstance(model, str | Path | None):
         raise UsageError(
@@ -66,7 +66,7 @@ def _check_model(model: str | Path | None) -> None:
             "is part of the cache key. Save your model with save_pretrained and pass its folder."
         )
     if model is not None and str(model) != "bm25":
-        named_folder(model)
+        local_folder(model)
 
 
 def rules_from(options: dict[str, Any]) -> Rules:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.training.data import documents as corpus
-from spectra_nsa.training.data.documents import cut_lengths, documents_of, frame_of
+from spectra_nsa.training.data.documents import cut_lengths, special_ids_around, tokenize_documents
 
 TEXTS = ["open the filename of unreadable sockets", "sorted lists, read", "writing the documentation"]
 
@@ -55,7 +55,7 @@ def around(backend: Tokenizer, mask: int | None = 0) -> Any:
 @pytest.mark.parametrize("made", [bpe, wordpiece, lambda: unigram(True)], ids=["bpe", "wordpiece", "unigram"])
 def test_words_begin_where_a_blank_or_a_mark_stood(made: Any) -> None:
     backend = made()
-    found = documents_of(TEXTS, around(backend), 512)
+    found = tokenize_documents(TEXTS, around(backend), 512)
     for index, text in enumerate(TEXTS):
         ids, begins = found[index]
         words = pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)
@@ -67,7 +67,7 @@ def test_words_begin_where_a_blank_or_a_mark_stood(made: Any) -> None:
 def test_without_a_pre_tokeniser_a_blank_begins_a_word() -> None:
     plain = unigram(False)
     found = plain.encode("read the lists")
-    begins = corpus.word_begins(found, "read the lists", plain)
+    begins = corpus.word_starts(found, "read the lists", plain)
     text = "read the lists"
     for (start, _), begun in zip(found.offsets, begins, strict=True):
         assert begun == (start == 0 or text[start] == " " or text[start - 1] == " ")
@@ -75,10 +75,10 @@ def test_without_a_pre_tokeniser_a_blank_begins_a_word() -> None:
 
 
 def test_the_special_tokens_around_a_text() -> None:
-    assert frame_of(around(wordpiece())) == ([1], [2])
-    assert frame_of(around(bpe())) == ([], [])
+    assert special_ids_around(around(wordpiece())) == ([1], [2])
+    assert special_ids_around(around(bpe())) == ([], [])
     with pytest.raises(SpectraError, match="no mask token"):
-        frame_of(around(bpe(), None))
+        special_ids_around(around(bpe(), None))
 
 
 def test_a_long_text_is_cut_between_words() -> None:
@@ -93,7 +93,7 @@ def test_a_long_text_is_cut_between_words() -> None:
 
 def test_nothing_is_lost_in_cutting() -> None:
     words = around(wordpiece())
-    whole, cut = documents_of(TEXTS, words, 512), documents_of(TEXTS, words, 5)
+    whole, cut = tokenize_documents(TEXTS, words, 512), tokenize_documents(TEXTS, words, 5)
     assert len(whole) == len(TEXTS) < len(cut) and cut.lengths().max() <= 5
     assert np.array_equal(whole.ids, cut.ids) and np.array_equal(whole.begins, cut.begins)
 
@@ -104,11 +104,11 @@ def test_texts_are_tokenised_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     real = corpus._batches
     monkeypatch.setattr(corpus, "_batches", lambda *given: made.append(1) or real(*given))
     words = around(wordpiece())
-    fresh = documents_of(TEXTS, words, 512)
-    first, again = (documents_of(TEXTS, words, longest, "digest") for longest in (512, 5))
+    fresh = tokenize_documents(TEXTS, words, 512)
+    first, again = (tokenize_documents(TEXTS, words, longest, "digest") for longest in (512, 5))
     assert len(made) == 2, "once without a digest, once for both lengths"
     assert np.array_equal(fresh.ids, first.ids) and np.array_equal(again.begins, first.begins)
-    documents_of(TEXTS, around(bpe()), 512, "digest")
+    tokenize_documents(TEXTS, around(bpe()), 512, "digest")
     assert len(made) == 3, "another tokenizer"
 
 
@@ -117,4 +117,4 @@ def test_texts_without_a_token_are_refused() -> None:
     empty.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     empty.normalizer = normalizers.Replace(tokenizers.Regex("."), "")
     with pytest.raises(SpectraError, match="none of the texts"):
-        documents_of(["abc"], around(empty), 10)
+        tokenize_documents(["abc"], around(empty), 10)

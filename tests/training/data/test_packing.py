@@ -14,7 +14,7 @@ from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraForMaskedLM
 from spectra_nsa.tokens.length_batches import Work
 from spectra_nsa.training.data.documents import Documents
-from spectra_nsa.training.data.packing import IGNORED, Masking, Sequences, by_length, pack
+from spectra_nsa.training.data.packing import IGNORED, Masking, PackedSequences, group_documents, pack_documents
 from spectra_nsa.training.loop.masked_lm_trainer import Order, Perplexity, guesses
 
 VOCABULARY, MASK = 50, 4
@@ -30,23 +30,23 @@ def documents(count: int = 40, seed: int = 0) -> Documents:
     return Documents(ids=ids, begins=begins, ends=np.cumsum(lengths))
 
 
-def sequences(rate: float = 0.3, count: int = 40, seed: int = 0) -> Sequences:
+def sequences(rate: float = 0.3, count: int = 40, seed: int = 0) -> PackedSequences:
     masking = Masking(rate=rate, mask=MASK, plain=np.arange(5, VOCABULARY, dtype=np.int32))
-    return Sequences(documents(count), ([2], [3]), 24, masking, seed)
+    return PackedSequences(documents(count), ([2], [3]), 24, masking, seed)
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=300), st.integers(0, 5))
 @settings(max_examples=30, deadline=None)
 def test_packing_loses_nothing_and_overfills_nothing(lengths: list[int], seed: int) -> None:
-    packed = pack(lengths, 20, seed)
+    packed = pack_documents(lengths, 20, seed)
     assert sorted(index for row in packed for index in row) == list(range(len(lengths)))
     assert all(sum(lengths[index] for index in row) <= 20 for row in packed)
-    assert packed == pack(lengths, 20, seed)
+    assert packed == pack_documents(lengths, 20, seed)
 
 
 def test_packed_sequences_are_nearly_full() -> None:
     lengths = np.random.default_rng(1).integers(3, 60, size=2000).tolist()
-    packed = pack(lengths, 128, 0)
+    packed = pack_documents(lengths, 128, 0)
     assert sum(lengths) / (128 * len(packed)) > 0.97
 
 
@@ -76,12 +76,12 @@ def test_packed_logits_are_those_of_each_document_alone(position: str, mixer: st
 
 
 def test_as_few_passes_as_leave_little_padding() -> None:
-    assert len(by_length([16] * 9)) == 1
+    assert len(group_documents([16] * 9)) == 1
     lengths = np.random.default_rng(0).integers(2, 128, size=60).tolist()
-    found = by_length(lengths)
+    found = group_documents(lengths)
     padded = [sum(len(group) * max(lengths[at] for at in group) for group in split) for split in (found, [range(60)])]
     assert padded[0] < 1.1 * sum(lengths) < padded[1] and 1 < len(found) <= 8
-    assert len(by_length(lengths, 2)) == 2
+    assert len(group_documents(lengths, 2)) == 2
 
 
 def test_only_masked_tokens_reach_the_vocabulary() -> None:

@@ -11,9 +11,9 @@ from spectra_nsa.config.sections import DataSection
 from spectra_nsa.training.data.rows import load_training_data
 
 
-@pytest.mark.parametrize("at_a_time", [7, 10_000])
-def test_no_text_of_the_dev_rows_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
-    monkeypatch.setattr("spectra_nsa.training.data.rows._AT_A_TIME", at_a_time)
+@pytest.mark.parametrize("chunk", [7, 10_000])
+def test_no_text_of_the_dev_rows_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr("spectra_nsa.training.data.rows._ROWS_PER_CHUNK", chunk)
     rows = [{"anchor": f"a{i // 2}", "positive": f"p{i}"} for i in range(60)]  # each anchor stands twice
     path = tmp_path / "d.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))

@@ -34,7 +34,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(row_store, "IN_MEMORY", 2_000)
     monkeypatch.setattr(row_store, "_BATCH_ROWS", 50)
-    monkeypatch.setattr(tokens, "_AT_A_TIME", 30)
+    monkeypatch.setattr(tokens, "_TEXTS_PER_CHUNK", 30)
     return tmp_path / "cache" / "spectra-nsa" / "tokens"
 
 

@@ -62,7 +62,7 @@ def one_step(start: Path, case: str, rows: slice) -> dict[str, Any]:
             column |= {TEACHER_VECTORS: VECTORS[place, rows, :24], TARGET_VECTORS: VECTORS[place, rows, 24:]}
     values = loss(features, labels)
     torch.stack(list(values.values())).sum().backward()
-    processes.mean_gradients(model.parameters())
+    processes.average_gradients(model.parameters())
     return {
         "values": {name: float(value.detach()) for name, value in values.items()},
         "gradients": {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None},
@@ -111,18 +111,18 @@ def agreements(rank: int) -> dict[str, Any]:
         raise SpectraError(f"from {rank}")
 
     found: dict[str, Any] = {
-        "anyone": (processes.anyone(rank == 1), processes.anyone(False)),
-        "largest": processes.largest(rank + 0.5),
-        "first": processes.by_first(lambda: rank),
-        "everyones": processes.everyones([rank, 7]),
+        "any_process": (processes.any_process(rank == 1), processes.any_process(False)),
+        "max_over_processes": processes.max_over_processes(rank + 0.5),
+        "first": processes.run_on_first(lambda: rank),
+        "gather_counts": processes.gather_counts([rank, 7]),
     }
     try:
-        processes.by_first(refused)
+        processes.run_on_first(refused)
     except SpectraError as error:
         found["refused"] = str(error)
     module = torch.nn.Linear(2, 2)
     torch.nn.init.constant_(module.weight, rank + 1.0)
-    processes.share_weights(module)
+    processes.broadcast_weights(module)
     found["shared"] = float(module.weight[0, 0])
     return found
 
@@ -184,10 +184,10 @@ def test_two_processes_have_the_loss_and_gradients_of_one(both: Any, start: Path
 def test_what_processes_agree_on(both: Any) -> None:
     for found in both[1]:
         assert found["agreements"] == {
-            "anyone": (True, False),
-            "largest": 1.5,
+            "any_process": (True, False),
+            "max_over_processes": 1.5,
             "first": 0,
-            "everyones": [[0, 7], [1, 7]],
+            "gather_counts": [[0, 7], [1, 7]],
             "refused": "from 0",
             "shared": 1.0,
         }
@@ -259,14 +259,14 @@ def test_an_error_of_one_process_is_still_printed(monkeypatch: pytest.MonkeyPatc
     for rank, times in ((None, 0), ("0", 0), ("1", 1)):
         if rank is not None:
             monkeypatch.setenv("LOCAL_RANK", rank)
-        processes.wait_to_speak()  # and then the caller speaks
+        processes.wait_to_report()  # and then the caller speaks
         assert len(waited) == times
 
 
 def test_processes_with_different_data_are_refused(
     tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "everyones", lambda numbers: [list(numbers), [3]])
+    monkeypatch.setattr(processes, "gather_counts", lambda numbers: [list(numbers), [3]])
     with pytest.raises(SpectraError, match=r"different data: 3 and \d+ rows"):
         train(run_recipe(tmp_path, start))
 

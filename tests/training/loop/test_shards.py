@@ -27,7 +27,7 @@ from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.losses.stack import LossStack
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
-from spectra_nsa.tokens.length_batches import outputs_by_length, passes_of
+from spectra_nsa.tokens.length_batches import outputs_by_length, plan_passes
 from spectra_nsa.training.jobs.pairs import shards_weights
 from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
 from spectra_nsa.training.loop.shards import Shards, full_tensor
@@ -75,7 +75,7 @@ def one_step(start: Path, case: str, rows: slice, *, shard: bool) -> dict[str, A
     if shard:
         Shards(model, precision)
     section = LossSection.model_validate({"terms": more.get("terms", TERMS)})
-    loss = LossStack(model, section, active=TERM_FACTS, sizes=[32, 16], together=shard, **cut)
+    loss = LossStack(model, section, active=TERM_FACTS, sizes=[32, 16], equal_passes=shard, **cut)
     loss.gradient_norms = {}
     features = [model.preprocess(column[rows]) for column in TEXTS[:columns]]
     gathered_counts: list[int] = []
@@ -87,10 +87,10 @@ def one_step(start: Path, case: str, rows: slice, *, shard: bool) -> dict[str, A
             values = loss(features)
     torch.stack(list(values.values())).sum().backward()
     loss.finish()
-    processes.mean_gradients(model.parameters())
+    processes.average_gradients(model.parameters())
     gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
     return {
-        "own passes": len(passes_of(features, cut.get("groups"), cut.get("cached"))),
+        "own passes": len(plan_passes(features, cut.get("groups"), cut.get("cached"))),
         "values": {name: float(value.detach()) for name, value in values.items()},
         "gradients": {name: full_tensor(gradient) for name, gradient in gradients.items()},
         "norms": loss.gradient_norms,
@@ -99,8 +99,8 @@ def one_step(start: Path, case: str, rows: slice, *, shard: bool) -> dict[str, A
 
 
 def lookup_in_each(*arguments: Any) -> Any:
-    *others, _, together = arguments
-    return outputs_by_length(*others, None, together)
+    *others, _, equal_passes = arguments
+    return outputs_by_length(*others, None, equal_passes)
 
 
 def gathered_layers(model: SpectraSentenceTransformer) -> int:
@@ -133,7 +133,9 @@ def run(recipe: Recipe, rank: int, *, resume: Path | None = None) -> dict[str, A
     def counted(self: PairsTrainer, *args: Any) -> None:
         encoder = dict(self.model.spectra.encoder.named_parameters())
         states = [self.optimizer.state[weight]["exp_avg"] for weight in encoder.values() if weight.requires_grad]
-        held[:] = [sum(processes.own_part(value).numel() for value in values) for values in (encoder.values(), states)]
+        held[:] = [
+            sum(processes.local_shard(value).numel() for value in values) for values in (encoder.values(), states)
+        ]
         saved(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -33,7 +33,7 @@ def test_work_counts_what_the_groups_compute() -> None:
     for groups, padded in ((1, 18), (2, 11)):
         work, computed[:] = Work(), []
         outputs_by_length(model, features, groups, work=work)
-        assert work.empty() == Work(texts=2, tokens=11, padded=padded, squares=85)
+        assert work.take() == Work(texts=2, tokens=11, padded=padded, squares=85)
         assert sum(computed) == padded and work == Work()
 
 

@@ -20,7 +20,7 @@ from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core import checksums
 from spectra_nsa.core.checksums import damage, write_manifest
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.core.files import held
+from spectra_nsa.core.files import locked_folder
 from spectra_nsa.training.loop.arguments import steps_of
 from spectra_nsa.training.run import RunResult, train
 from spectra_nsa.training.runs.backup_store import Store
@@ -153,7 +153,7 @@ def test_as_many_but_different_rows_are_refused(whole: Path, tmp_path: Path, pai
 
 
 def test_a_locked_run_is_refused(whole: Path) -> None:
-    with held(whole), pytest.raises(UsageError, match="another process is at work"):
+    with locked_folder(whole), pytest.raises(UsageError, match="another process is using"):
         train(resume=whole)
 
 
