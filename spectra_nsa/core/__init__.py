@@ -1,1 +1,1 @@
-"""What every layer may use: errors, files, checksums, the cache, processes, precision, the console, results."""
+"""Modules that every layer may use: errors, files, checksums, the cache, processes, precision, the console, results."""

@@ -1,9 +1,8 @@
 """The cache: results that can be computed again, in `$XDG_CACHE_HOME/spectra-nsa`, else `~/.cache/spectra-nsa`.
 
-An entry is a folder `KIND/KEY`. Its key is a digest of the facts that decide its content, such as checksums; a name as
-a user typed it is never one of them. An entry is complete or absent, a damaged one counts as absent, and of each kind
-the entries used last are kept. If the cache cannot be written to, a folder that lasts as long as the process replaces
-it.
+An entry is a folder `KIND/KEY`. Its key is a digest of the facts that decide its content, such as checksums, and never
+of a name as a user typed it. An entry is complete or absent; a damaged one counts as absent. The most recently used
+entries of each kind are kept. If the cache cannot be written to, a temporary folder replaces it until the process ends.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _CHECKSUMS = 256  # files whose SHA-256 is remembered
 
 
 def cache_folder(kind: str) -> Path:
-    """Returns where one kind of files, or one file, is kept; it need not exist yet."""
+    """Returns the path of one kind of entries, or of one file; it need not exist yet."""
     return _root(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / kind
 
 
@@ -47,7 +46,7 @@ def _root(home: str) -> Path:
     temporary, process = tempfile.mkdtemp(prefix="spectra-nsa-"), os.getpid()
     print(
         f"spectra: warning: the cache {root} cannot be written to, so nothing is kept for the next command. "
-        "Set XDG_CACHE_HOME to a folder that can.",
+        "Set XDG_CACHE_HOME to a writable folder.",
         file=sys.stderr,
         flush=True,
     )
@@ -85,18 +84,18 @@ class Cache:
         return cache_folder(self.kind)
 
     def entry(self, **facts: Any) -> Entry:
-        """Returns the entry of named facts, which JSON can hold; it need not exist yet."""
+        """Returns the entry for named facts, which must be JSON values; it need not exist yet."""
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return Entry(self, self.folder / digest[:32])
 
     def entries(self) -> list[Entry]:
-        """Returns the entries on disk, by key."""
+        """Returns the entries on disk, sorted by key."""
         return [Entry(self, path) for path in sorted(self.folder.glob("[!.]*"))]
 
     def prune(self) -> None:
-        """Deletes the entries used least recently beyond `keep`, and what killed processes left unfinished."""
+        """Deletes the least recently used entries beyond `keep`, and unfinished folders of killed processes."""
         paths = list(self.folder.glob("[!.]*"))
-        for path in [path for path in paths if path.is_file()]:  # an older version kept files
+        for path in [path for path in paths if path.is_file()]:  # an older version stored files
             path.unlink(missing_ok=True)
         folders = [path for path in paths if path.is_dir()]
         for path in sorted(folders, key=_last_used, reverse=True)[self.keep :]:
@@ -118,7 +117,7 @@ class Entry:
 
     @property
     def parts(self) -> Path:
-        """A folder for partial work, which a killed process leaves to the next one; `commit` deletes it."""
+        """A folder for partial work, which survives a killed process for the next one; `commit` deletes it."""
         return self.folder.with_name(f".{self.folder.name}.parts")
 
     def read(self, **expected: Any) -> dict[str, Any] | None:
@@ -159,7 +158,7 @@ class Entry:
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[Path]:
-        """Yields an empty folder to be filled and given to `commit`; it is deleted if it is not.
+        """Yields an empty folder to be filled and passed to `commit`; without a `commit` it is deleted.
 
         Raises:
             SpectraError: it cannot be created, or the disk is full while it is filled.
@@ -182,8 +181,8 @@ class Entry:
         A process that has files of the older entry open keeps them.
 
         Args:
-            draft: a folder that `draft` gave.
-            facts: what `read` returns, as JSON can hold it.
+            draft: a folder that `draft` yielded.
+            facts: the facts that `read` returns; JSON values.
         """
         files = {path.name: describe(path, sync=True) for path in sorted(draft.iterdir())}
         write_json(draft / _ENTRY, {"facts": dict(facts), "files": files})
@@ -199,7 +198,7 @@ class Entry:
 
 
 def _replace(final: Path, draft: Path) -> None:
-    """Renames a folder, whatever is there, also what another process puts there meanwhile."""
+    """Renames a folder and replaces the old one, even if another process puts one there meanwhile."""
     for _ in range(10):
         try:
             draft.rename(final)
@@ -222,7 +221,7 @@ def _last_used(path: Path) -> float:
 
 
 def remembered_sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file; that of a large file is remembered while size, times and inode stay the same.
+    """Returns the SHA-256 of a file; that of a large file is remembered while its size, times and inode do not change.
 
     Raises:
         OSError: the file cannot be read.

@@ -21,7 +21,7 @@ FRESH = 2.0  # seconds within which a file may change without a new time of chan
 
 
 def sha256_of(file: IO[bytes]) -> str:
-    """Returns the SHA-256 of the rest of an open file, in hexadecimal."""
+    """Returns the hexadecimal SHA-256 of the rest of an open file."""
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
@@ -61,33 +61,36 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return check_manifest(read_json(folder / MANIFEST), str(folder / MANIFEST))
 
 
-def check_manifest(found: Any, where: str) -> dict[str, Any]:
+def check_manifest(manifest: Any, where: str) -> dict[str, Any]:
     """Returns a parsed manifest after checking that it is one and names no file outside its folder.
 
     Args:
-        found: what was read.
+        manifest: the parsed JSON.
         where: its path or address, for the message.
 
     Raises:
         SpectraError: see `read_manifest`.
     """
-    if not isinstance(found, dict) or not isinstance(found.get("files"), dict):
-        raise SpectraError(f"{where} is not a manifest.")
-    if found.get("schema") != SCHEMA:
-        raise SpectraError(f"{where} is of schema {found.get('schema')}; this version reads {SCHEMA}.")
-    for name, entry in found["files"].items():
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise SpectraError(f"{where} is not a manifest: it has no table of files.")
+    if manifest.get("schema") != SCHEMA:
+        raise SpectraError(
+            f"{where} has schema {manifest.get('schema')}, but this version reads schema {SCHEMA}. "
+            "Use the version of spectra-nsa that wrote it."
+        )
+    for name, entry in manifest["files"].items():
         parts = name.split("/")
         if not all(parts) or ".." in parts or "\\" in name or ":" in parts[0]:
-            raise SpectraError(f"{where} names {name!r}, which is no file of its folder.")
+            raise SpectraError(f"{where} lists {name!r}, which is not a file inside its folder.")
         if not isinstance(entry, Mapping) or not {"size", "sha256"} <= set(entry):
-            raise SpectraError(f"{where} does not say size and SHA-256 of {name}.")
-    return found
+            raise SpectraError(f"{where} gives no size and SHA-256 for {name}.")
+    return manifest
 
 
 def damage(folder: Path) -> str | None:
-    """Says in a few words how a folder differs from its manifest; ``None`` if it does not.
+    """Describes in a few words how a folder differs from its manifest; returns ``None`` if it does not.
 
-    Its files are hashed once per process: again only after one of them has changed.
+    Its files are hashed once per process, and again only after one of them has changed.
     """
     try:
         files = read_manifest(folder)["files"]
@@ -119,17 +122,17 @@ def damage(folder: Path) -> str | None:
 
 
 def file_stamp(path: Path) -> list[int]:
-    """Returns size, times of change (of content and of inode, in ns) and inode of a file.
+    """Returns the size, times of change (of content and of inode, in ns) and inode of a file.
 
     Raises:
         OSError: there is no such file.
     """
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def settled(stamp: Sequence[int]) -> bool:
-    """Returns whether a file's stamp is so old that a later change would show in it."""
+    """Returns whether a file's stamp is old enough that a later change would alter it."""
     return time.time_ns() - max(stamp[1:3]) > FRESH * 1e9
 
 
@@ -142,7 +145,7 @@ def texts_sha256(texts: Iterable[str]) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flushes a folder's names to the disk, if the system lets folders be opened."""
+    """Flushes a folder's list of names to the disk, if the system can open folders."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

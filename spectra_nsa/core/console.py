@@ -1,4 +1,4 @@
-"""The shared console. Machines read `--json` on standard output."""
+"""The shared console and its progress bar."""
 
 from __future__ import annotations
 

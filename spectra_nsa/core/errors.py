@@ -7,18 +7,18 @@ from collections.abc import Iterable, Mapping
 
 
 class SpectraError(ValueError):
-    """Something in the user's input, files or machine is wrong. The command line prints the message and exits 1."""
+    """A problem in the user's input, files or machine. The command line prints the message and exits with 1."""
 
 
 class UsageError(SpectraError):
-    """The command, the recipe or an option is wrong. The command line prints the message and exits 2."""
+    """A mistake in the command, the recipe or an option. The command line prints the message and exits with 2."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str], also: Mapping[str, str] | None = None) -> UsageError:
     """Returns a `UsageError` for a misspelt name that offers the nearest valid one.
 
     Args:
-        kind: what is being named, such as ``"preset"`` or ``"recipe key"``.
+        kind: the kind of name, such as ``"preset"`` or ``"recipe key"``.
         name: what the user wrote.
         valid: every accepted name, in the order in which they should be listed.
         also: names that other tools use, with the valid one that means the same.

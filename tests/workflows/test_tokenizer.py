@@ -107,5 +107,5 @@ def test_a_failure_writes_nothing_and_an_occupied_folder_is_refused_first(corpus
     with pytest.raises(SpectraError, match="too few"):
         train_tokenizer_on([str(corpus)], TokenizerSpec(vocab_size=100), tmp_path / "t", say=quiet)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.txt"]
-    with pytest.raises(UsageError, match="a folder of other things"):
+    with pytest.raises(UsageError, match="a folder with other files"):
         train_tokenizer_on(["gone.txt"], TokenizerSpec(), tmp_path, say=quiet)

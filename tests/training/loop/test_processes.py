@@ -289,8 +289,8 @@ def test_deepspeed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_accelerates_fsdp_turns_on_our_sharding(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    asked = functools.cache(processes._asked_to_shard.__wrapped__)  # once a process, and this one has been asked
-    monkeypatch.setattr(processes, "_asked_to_shard", asked)
+    asked = functools.cache(processes._launcher_shards.__wrapped__)  # once a process, and this one has been asked
+    monkeypatch.setattr(processes, "_launcher_shards", asked)
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert not processes.connect()
     asked.cache_clear()
