@@ -1,4 +1,4 @@
-"""The kinds of tokenizer that can be trained: each as normaliser, splitting, model and decoder of `tokenizers`."""
+"""The kinds of tokenizer that can be trained: normalizer, pre-tokenizer, model and decoder of each."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # their ids are their places
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # in the order of their ids
 UNKNOWN = "[UNK]"
-BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))  # SentencePiece's pieces for what the alphabet lacks
+BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))  # SentencePiece's pieces for characters outside the alphabet
 SPACE_MARK = "▁"
-DEFAULT_MIN_FREQUENCY = 2  # how often a word or a pair of pieces must stand in the texts, unless something else is said
+DEFAULT_MIN_FREQUENCY = 2  # least occurrences of a word or a pair of pieces
 
 
 @dataclass(frozen=True)
 class TokenizerKind:
-    """One kind.
+    """One kind of tokenizer.
 
     Attributes:
-        blank: lower case or not → a tokenizer without a vocabulary.
-        trainer: vocabulary size, least frequency, the characters that are pieces whether they occur or not → what
-            trains it; for unigram the size is without the bytes.
-        lossless: whether decoding gives the normalised text back, whatever the text is.
-        has_min_frequency: whether the trainer knows a least frequency.
+        blank: maps whether to lowercase to a tokenizer without a vocabulary.
+        trainer: maps the vocabulary size, the least frequency and the characters that are always pieces to a trainer;
+            for unigram the size excludes the bytes.
+        lossless: whether decoding returns the normalized text for every text.
+        has_min_frequency: whether the trainer has a least frequency.
     """
 
     blank: Callable[[bool], Tokenizer]
@@ -34,7 +34,7 @@ class TokenizerKind:
 
 
 def basic_alphabet(lowercase: bool) -> list[str]:
-    """Printable ASCII, without capitals where there will be none."""
+    """Returns the printable ASCII characters, without capitals if texts are lowercased."""
     return [chr(code) for code in range(33, 127) if not (lowercase and chr(code).isupper())]
 
 
@@ -44,7 +44,7 @@ def _unigram(lowercase: bool) -> Tokenizer:
         [
             normalizers.NFKC(),
             *([normalizers.Lowercase()] if lowercase else []),
-            normalizers.Replace(SPACE_MARK, " "),  # the mark of a space, were it in a text, would be decoded as one
+            normalizers.Replace(SPACE_MARK, " "),  # a literal mark would decode to a space
             normalizers.Replace(Regex(r"\s+"), " "),
             normalizers.Strip(),
         ]
@@ -59,7 +59,7 @@ def _unigram(lowercase: bool) -> Tokenizer:
 def _bpe(lowercase: bool) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     steps = [normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else []), normalizers.Prepend(" ")]
-    tokenizer.normalizer = normalizers.Sequence(steps)  # the space: a word has the same pieces wherever it stands
+    tokenizer.normalizer = normalizers.Sequence(steps)  # the space: the first word has the same pieces as any other
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
     return tokenizer

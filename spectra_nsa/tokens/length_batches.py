@@ -1,7 +1,7 @@
-"""Length-aware forward passes: the texts of a batch in groups of like length, so that little padding is computed.
+"""Length-aware forward passes: a batch is split into groups of similar length, so that little padding is computed.
 
-Batch invariance makes this exact: a text's vector does not depend on the group it is computed in, so a loss over
-the whole batch sees the same vectors, and the same negatives, as one padded pass would give it.
+Batch invariance makes this exact. A text's vector does not depend on its group, so a loss over the whole batch sees
+the same vectors and the same negatives as in one padded pass.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _POSITIONS, _ROWS = "spectra_positions", "spectra_rows"
 
 @dataclass
 class Work:
-    """What forward passes were given, added up until somebody empties it.
+    """Texts and tokens of forward passes, summed until `take`.
 
     Attributes:
-        texts: texts.
+        texts: number of texts.
         tokens: tokens without padding.
         padded: tokens as computed, with padding.
-        squares: sum of the squared lengths, which attention costs.
+        squares: sum of the squared lengths, the cost of attention.
     """
 
     texts: int = 0
@@ -38,34 +38,34 @@ class Work:
     squares: int = 0
 
     def add(self, lengths: Sequence[int]) -> None:
-        """One padded pass over texts of these lengths."""
+        """Adds one padded pass over texts of these lengths."""
         self.texts += len(lengths)
         self.tokens += sum(lengths)
         self.padded += len(lengths) * max(lengths, default=0)
         self.squares += sum(length * length for length in lengths)
 
     def take(self) -> Work:
-        """What has been added up; counting starts again."""
-        taken = Work(self.texts, self.tokens, self.padded, self.squares)
+        """Returns the sums and resets them to zero."""
+        sums = Work(self.texts, self.tokens, self.padded, self.squares)
         self.texts = self.tokens = self.padded = self.squares = 0
-        return taken
+        return sums
 
 
 def group_by_length(lengths: Sequence[int], groups: int) -> list[list[int]]:
-    """Splits indices into at most `groups` groups of neighbouring lengths with the least padded area.
+    """Splits indices into at most `groups` groups of neighboring lengths with the least padded area.
 
     The split is optimal over boundaries between distinct multiples of 8, found by dynamic programming:
     cost[g][i] = min_j cost[g−1][j] + (i − j) · longest(j … i).
 
     Args:
         lengths: true lengths.
-        groups: how many groups there may be.
+        groups: the largest number of groups.
 
     Returns:
-        lists of indices, shortest texts first; together every index once.
+        lists of indices, shortest texts first; each index is in one of them.
     """
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
-    ends = [  # where a group may end: the last text of each length class
+    ends = [  # possible ends of a group: the last text of each length class
         position + 1
         for position, index in enumerate(order)
         if position + 1 == len(order) or -(-lengths[order[position + 1]] // 8) != -(-lengths[index] // 8)
@@ -89,13 +89,13 @@ def group_by_length(lengths: Sequence[int], groups: int) -> list[list[int]]:
 
 
 def group_by_tokens(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Splits indices into groups of neighbouring lengths, each of at most `tokens` tokens with its padding.
+    """Splits indices into groups of neighboring lengths, each of at most `tokens` tokens including padding.
 
-    Shortest first, each group takes what still fits; a text longer than `tokens` stands alone.
+    Groups are filled one after another, shortest texts first. A text longer than `tokens` is a group of its own.
 
     Args:
         lengths: true lengths.
-        tokens: the largest number of texts times the longest of them.
+        tokens: the limit for the number of texts times the longest of them.
     """
     groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
@@ -109,17 +109,17 @@ def group_by_tokens(lengths: Sequence[int], tokens: int) -> list[list[int]]:
 def plan_passes(
     features: Sequence[dict[str, Any]], groups: int | None = None, tokens: int | None = None
 ) -> list[list[tuple[int, int]]]:
-    """Which texts each forward pass takes, as (column, row).
+    """Returns the texts of each forward pass, as (column, row).
 
     Args:
         features: see `outputs_by_length`.
-        groups: see there.
-        tokens: instead of `groups`, the most tokens a pass, padding included; ``None`` goes by `groups`.
+        groups: see `outputs_by_length`.
+        tokens: the most tokens per pass, padding included, instead of `groups`; ``None`` for `groups`.
     """
     if len({str(batch.get("prompt_length")) for batch in features}) > 1:
-        # a prompt's length belongs to its column: keep columns apart
-        apart = [(column, plan_passes([batch], groups, tokens)) for column, batch in enumerate(features)]
-        return [[(column, row) for _, row in rows] for column, found in apart for rows in found]
+        # prompts differ in length between columns, so no pass mixes columns
+        by_column = [(column, plan_passes([batch], groups, tokens)) for column, batch in enumerate(features)]
+        return [[(column, row) for _, row in rows] for column, passes in by_column for rows in passes]
     lengths = [int(n) for batch in features for n in batch["attention_mask"].sum(-1).tolist()]
     rows = [(column, row) for column, batch in enumerate(features) for row in range(len(batch["input_ids"]))]
     if tokens is not None:
@@ -130,24 +130,24 @@ def plan_passes(
 
 
 def equalize_passes(passes: list[list[tuple[int, int]]]) -> tuple[list[list[tuple[int, int]]], int]:
-    """As many passes as the process with most of them makes: where weights are shared out, every pass is everyone's.
+    """Splits passes until every process has the same number, as sharded weights require.
 
-    The pass of most texts is halved until there are enough.
+    The pass with the most texts is halved until there are as many passes as in the process with the most.
 
     Args:
-        passes: see `plan_passes`; each is of neighbouring lengths, so that its halves are no wider than it was.
+        passes: see `plan_passes`; each has neighboring lengths, so its halves are no wider.
 
     Returns:
-        the passes, and how many more are to be made that nothing depends on, where there are too few texts.
+        the passes, and the number of idle passes to run in addition if there are too few texts.
     """
     wanted = int(processes.max_over_processes(len(passes)))
     passes = list(passes)
     while len(passes) < wanted:
-        place = max(range(len(passes)), key=lambda index: len(passes[index]))
-        rows = passes[place]
+        largest = max(range(len(passes)), key=lambda index: len(passes[index]))
+        rows = passes[largest]
         if len(rows) == 1:
             break
-        passes[place : place + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        passes[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
     return passes, wanted - len(passes)
 
 
@@ -156,7 +156,7 @@ def embed_by_length(
     features: Sequence[dict[str, Any]],
     groups: int | None = None,
 ) -> list[Tensor]:
-    """The embeddings of several columns of texts, one (B, D) tensor a column: see `outputs_by_length`."""
+    """Returns the embeddings of several columns of texts, a (B, D) tensor for each; see `outputs_by_length`."""
     return [column["sentence_embedding"] for column in outputs_by_length(model, features, groups)]
 
 
@@ -169,21 +169,21 @@ def outputs_by_length(
     table: nn.Module | None = None,
     equal_passes: bool = False,
 ) -> list[dict[str, Tensor]]:
-    """Named outputs of several columns of texts, computed together in groups of like length.
+    """Returns named outputs of several columns of texts, computed together in groups of similar length.
 
     Args:
         model: a SentenceTransformer.
-        features: one tokenised, right- or left-padded batch a column, each with `input_ids` and `attention_mask`; any
-            other entries are the same in all columns.
-        groups: how many forward passes; ``None`` for about one per 16 texts. 1 gives one padded pass.
-        names: what to keep of the model's outputs.
+        features: a tokenized batch for each column, padded on either side, with `input_ids` and `attention_mask`; other
+            entries are the same in all columns.
+        groups: the number of forward passes; ``None`` for about one per 16 texts. 1 gives one padded pass.
+        names: the outputs of the model to return.
         work: counts the passes; ``None`` for no counting.
         table: the token embedding, to look up each id once for all passes (see `with_embedding_rows`); ``None``
             looks ids up in each pass.
         equal_passes: whether all processes must run the same number of passes (see `equalize_passes`).
 
     Returns:
-        for each column its outputs by name, rows in their first order.
+        for each column its outputs by name, rows in the order of `features`.
     """
     passes, idle = plan_passes(features, groups), 0
     if equal_passes:
@@ -196,24 +196,26 @@ def outputs_by_length(
         pieces.append({name: out[name] for name in names})
     for _ in range(idle):
         out = model(build_batch(features, passes[0][:1]))
-        # tied to what counts, so that its backward pass takes place: other processes wait for it
+        # added with factor 0, so that its backward pass runs: other processes wait for it
         pieces[0] = {name: value + 0 * out[name].sum() for name, value in pieces[0].items()}
     return join_passes(features, passes, pieces)
 
 
 def with_embedding_rows(features: Sequence[dict[str, Any]], table: nn.Module) -> list[dict[str, Any]]:
-    """The columns with the rows of the token embedding that they use, and the place of each token among them.
+    """Adds to the columns the rows of the token embedding that they use, and the position of each token among them.
 
-    The gradient of a lookup is as large as the table. Looked up in each pass, a table of 30,522 rows is filled with
-    zeros and added up once a pass; this way once a batch, and each pass has only the rows in use.
+    The gradient of a lookup is as large as the table. A lookup in each pass fills a table of 30,522 rows with zeros and
+    adds it up in each pass. This lookup does so once per batch, and each pass handles only the rows in use.
 
     Args:
         features: see `outputs_by_length`.
         table: the token embedding.
     """
-    used_U, places = torch.unique(torch.cat([batch["input_ids"].flatten() for batch in features]), return_inverse=True)
+    used_U, positions = torch.unique(
+        torch.cat([batch["input_ids"].flatten() for batch in features]), return_inverse=True
+    )
     rows_UD = table(used_U)
-    parts = places.split([batch["input_ids"].numel() for batch in features])
+    parts = positions.split([batch["input_ids"].numel() for batch in features])
     return [
         batch | {_ROWS: rows_UD, _POSITIONS: part.view_as(batch["input_ids"])}
         for batch, part in zip(features, parts, strict=True)
@@ -225,7 +227,7 @@ def join_passes(
     passes: Sequence[Sequence[tuple[int, int]]],
     pieces: Sequence[dict[str, Tensor]],
 ) -> list[dict[str, Tensor]]:
-    """The outputs of all passes, for each column by name, rows in their first order."""
+    """Returns the outputs of all passes, for each column by name, rows in the order of `features`."""
     sizes = [len(batch["input_ids"]) for batch in features]
     starts = [sum(sizes[:column]) for column in range(len(sizes))]
     inverse = torch.argsort(torch.tensor([starts[column] + row for rows in passes for column, row in rows]))
@@ -240,11 +242,11 @@ def join_passes(
 def build_batch(
     features: Sequence[dict[str, Any]], rows: Sequence[tuple[int, int]], work: Work | None = None
 ) -> dict[str, Any]:
-    """The named rows of the columns as one batch, without their outer padding, padded on the right to the longest.
+    """Returns rows of the columns as one batch, padded on the right to the longest of them.
 
     Args:
         features: see `outputs_by_length`.
-        rows: as (column, row).
+        rows: (column, row) of each text.
         work: counts the texts; ``None`` for no counting.
     """
     first = features[rows[0][0]]

@@ -1,4 +1,4 @@
-"""What a tokenizer makes of texts: pieces a word, what is unknown, whether the text comes back, how fast."""
+"""Figures of a tokenizer on texts: pieces per word, unknown pieces, round trips, speed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _ROUNDS = 3
 
 
 def measure_tokenizer(tokenizer: Any, texts: Sequence[str]) -> dict[str, float]:
-    """Figures of one fast tokenizer on texts; special tokens are not counted, nothing is cut.
+    """Measures a fast tokenizer on texts, without special tokens and truncation.
 
     Args:
-        tokenizer: transformers' fast one.
+        tokenizer: a fast tokenizer of transformers.
         texts: at least one.
 
     Returns:
-        `pieces`: size of the vocabulary. `fertility`: pieces a word (Rust et al. 2021), words being runs of letters,
-        digits and underscores, each taken by itself. `whole_words`: share of the words that are one known piece.
-        `characters_per_piece`: of whole texts, before normalisation. `unknown`: share of the pieces that are the
-        unknown one. `bytes`: share of the pieces that are single bytes of a character outside the alphabet.
-        `round_trip`: share of the texts that decoding gives back as the normaliser left them.
+        `pieces`: size of the vocabulary. `fertility`: pieces per word (Rust et al. 2021); words are runs of letters,
+        digits and underscores, each tokenized alone. `whole_words`: share of the words that are one known piece.
+        `characters_per_piece`: of whole texts, before normalization. `unknown`: share of the pieces that are the
+        unknown piece. `bytes`: share of the pieces that are single bytes of a character outside the alphabet.
+        `round_trip`: share of the texts for which decoding returns the normalized text.
         `million_characters_per_second`: the median of three runs over all texts.
     """
     pieces = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
@@ -62,18 +62,20 @@ def _words(tokenizer: Any, texts: Sequence[str]) -> tuple[float, float]:
 
 
 def _seconds(tokenizer: Any, texts: Sequence[str]) -> float:
-    backend, taken = tokenizer.backend_tokenizer, []
+    backend, seconds = tokenizer.backend_tokenizer, []
     for _ in range(_ROUNDS):
         start = time.perf_counter()
         backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
 
 
 def round_trips(tokenizer: Any, text: str, pieces: Sequence[int]) -> bool:
-    """Whether decoding the pieces of a text gives the normalised text; a space that the normaliser put in front, to
-    begin the first word like any other, is not counted."""
-    normaliser = tokenizer.backend_tokenizer.normalizer
-    wanted = text if normaliser is None else normaliser.normalize_str(text)
+    """Returns whether decoding the pieces of a text gives the normalized text.
+
+    A space that the normalizer puts before the first word is ignored.
+    """
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    wanted = text if normalizer is None else normalizer.normalize_str(text)
     decoded = tokenizer.decode(list(pieces))
     return decoded in (wanted, wanted.removeprefix(" "))

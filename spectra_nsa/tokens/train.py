@@ -1,4 +1,4 @@
-"""A fast tokenizer trained on texts, in the form that our models and transformers load."""
+"""Training of fast tokenizers in the format that our models and transformers load."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.core.files import atomic_folder, check_replaceable
 from spectra_nsa.tokens.kinds import BYTES, DEFAULT_MIN_FREQUENCY, KINDS, SPECIAL, UNKNOWN, basic_alphabet
 
-COVERAGE = 0.9995  # share of the characters that unigram's alphabet covers, as in SentencePiece; bytes stand for others
-_BYTE_SCORE = -1e4  # a byte piece written out in a text loses against its characters, which are all in the alphabet
+COVERAGE = 0.9995  # share of the characters in unigram's alphabet, as in SentencePiece; others become bytes
+_BYTE_SCORE = -1e4  # so low that a literal <0x41> in a text is split into its characters instead
 _FILES = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSpec:
-    """What to train.
+    """The tokenizer to train.
 
     Attributes:
         kind: ``"unigram"``, ``"wordpiece"``, ``"bpe"`` or ``"word"``.
-        vocab_size: pieces at most, special ones and single bytes included.
-        lowercase: whether texts are put into lower case.
-        min_frequency: how often a word, or a pair of pieces to be joined, must occur; ``None`` for 2. Unigram chooses
+        vocab_size: the most pieces, special tokens and single bytes included.
+        lowercase: whether texts are lowercased.
+        min_frequency: the least occurrences of a word, or of a pair of pieces to merge; ``None`` for 2. Unigram chooses
             pieces by likelihood and has none.
-        max_length: where texts are cut, in pieces.
+        max_length: the length at which texts are truncated, in pieces.
     """
 
     kind: str = "unigram"
@@ -44,22 +44,24 @@ class TokenizerSpec:
             raise unknown_name("kind of tokenizer", self.kind, KINDS)
         if self.min_frequency is not None and not KINDS[self.kind].has_min_frequency:
             others = ", ".join(name for name, kind in KINDS.items() if kind.has_min_frequency)
-            raise UsageError(f"{self.kind} has no least frequency: leave it out, or choose one of {others}.")
+            raise UsageError(
+                f"a {self.kind} tokenizer has no least frequency. Leave out --min-frequency, or choose {others}."
+            )
 
 
 def train_tokenizer(texts: Iterable[str], spec: TokenizerSpec) -> PreTrainedTokenizerFast:
-    """Trains a vocabulary, and puts BERT's special tokens and template around it.
+    """Trains a tokenizer with BERT's special tokens and template.
 
-    Unigram is Kudo's (2018), with SentencePiece's byte fallback and its default normalisation (NFKC, one space for
-    white space of any kind); BPE is of bytes (Radford et al. 2019); WordPiece is trained as Hugging Face does it, by
-    pair frequency. Pieces are what the texts support: of a small corpus there are fewer than asked for.
+    Unigram is Kudo's (2018), with SentencePiece's byte fallback and default normalization (NFKC, white space becomes
+    one space). BPE works on bytes (Radford et al. 2019). WordPiece is trained by pair frequency, as in Hugging Face's
+    library. A small corpus may give fewer pieces than `spec` allows.
 
     Args:
-        texts: gone through once, twice for unigram.
-        spec: what to train.
+        texts: iterated once, for unigram twice.
+        spec: the tokenizer to train.
 
     Raises:
-        SpectraError: no text, or fewer pieces allowed than the kind needs at least.
+        SpectraError: there is no text, or `spec` allows fewer pieces than the kind needs.
     """
     if spec.kind == "unigram":
         tokenizer = _train_unigram(texts, spec)
@@ -69,55 +71,55 @@ def train_tokenizer(texts: Iterable[str], spec: TokenizerSpec) -> PreTrainedToke
         trainer = kind.trainer(
             spec.vocab_size, spec.min_frequency or DEFAULT_MIN_FREQUENCY, basic_alphabet(spec.lowercase)
         )
-        seen = _CheckedTexts(texts)
-        tokenizer.train_from_iterator(seen, trainer)
-        seen.check()
+        checked = _CheckedTexts(texts)
+        tokenizer.train_from_iterator(checked, trainer)
+        checked.check()
         if (size := tokenizer.get_vocab_size()) > spec.vocab_size:
             raise _too_few(spec, size)
     return _as_fast_tokenizer(tokenizer, spec)
 
 
 class _CheckedTexts:
-    """Passes texts on and knows whether any was more than white space."""
+    """An iterable of texts that records whether any has more than white space."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self.texts, self.any = texts, False
+        self.texts, self.has_text = texts, False
 
     def __iter__(self) -> Iterator[str]:
         for text in self.texts:
-            self.any = self.any or bool(text.strip())
+            self.has_text = self.has_text or bool(text.strip())
             yield text
 
     def check(self) -> None:
-        """Raises `SpectraError` where there were none."""
-        if not self.any:
-            raise SpectraError("there are no texts to train a tokenizer on.")
+        """Raises `SpectraError` if no text has more than white space."""
+        if not self.has_text:
+            raise SpectraError("there are no texts to train a tokenizer on: every text is empty or white space.")
 
 
 def _too_few(spec: TokenizerSpec, needed: int) -> SpectraError:
     return SpectraError(
-        f"{spec.vocab_size:,} pieces are too few for {spec.kind} on these texts: its special tokens and single "
-        f"characters or bytes alone are {needed:,}. Ask for more than that with --vocab-size."
+        f"{spec.vocab_size:,} pieces are too few for a {spec.kind} tokenizer on these texts: special tokens and single "
+        f"characters or bytes alone are {needed:,}. Set a larger --vocab-size."
     )
 
 
 def _train_unigram(texts: Iterable[str], spec: TokenizerSpec) -> Tokenizer:
     tokenizer = KINDS["unigram"].blank(spec.lowercase)
-    normalise = tokenizer.normalizer.normalize_str
+    normalize = tokenizer.normalizer.normalize_str
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(normalise(text))
+        counts.update(normalize(text))
     counts.pop(" ", None)
     if not counts:
-        raise SpectraError("there are no texts to train a tokenizer on.")
+        raise SpectraError("there are no texts to train a tokenizer on: every text is empty or white space.")
     basic = basic_alphabet(spec.lowercase)
     alphabet = _covering_alphabet(counts, basic)
-    needed = len(SPECIAL) + len(BYTES) + len(alphabet) + 1  # and the mark of a space
+    needed = len(SPECIAL) + len(BYTES) + len(alphabet) + 1  # + 1: the mark of a space
     if spec.vocab_size < needed:
         raise _too_few(spec, needed)
     rare = {ord(character): " " for character in counts.keys() - alphabet}
     trainer = KINDS["unigram"].trainer(spec.vocab_size - len(BYTES), DEFAULT_MIN_FREQUENCY, basic)
-    tokenizer.train_from_iterator((normalise(text).translate(rare) for text in texts), trainer)
+    tokenizer.train_from_iterator((normalize(text).translate(rare) for text in texts), trainer)
     pieces = [(piece, score) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
     special, learned = pieces[: len(SPECIAL)], pieces[len(SPECIAL) :]
     learned = _drop_least_likely(learned, spec.vocab_size - len(BYTES) - len(SPECIAL))
@@ -127,14 +129,17 @@ def _train_unigram(texts: Iterable[str], spec: TokenizerSpec) -> Tokenizer:
 
 
 def _drop_least_likely(pieces: list[tuple[str, float]], size: int) -> list[tuple[str, float]]:
-    """Without the least likely pieces beyond `size`: the trainer may keep a few more. Single characters stay."""
+    """Returns pieces without the least likely ones beyond `size`; single characters stay.
+
+    The trainer may return a few more pieces than it was asked for.
+    """
     longer = sorted((piece for piece in pieces if len(piece[0]) > 1), key=lambda piece: piece[1])
     extra = {piece for piece, _ in longer[: max(0, len(pieces) - size)]}
     return [piece for piece in pieces if piece[0] not in extra]
 
 
 def _covering_alphabet(counts: Counter[str], basic: list[str]) -> set[str]:
-    """The basic characters, and the most frequent ones up to `COVERAGE` of all."""
+    """Returns the basic characters and the most frequent others, up to a share of `COVERAGE`."""
     kept, covered, wanted = set(basic), 0, COVERAGE * counts.total()
     for character, count in counts.most_common():
         if covered >= wanted:
@@ -164,20 +169,22 @@ def _as_fast_tokenizer(tokenizer: Tokenizer, spec: TokenizerSpec) -> PreTrainedT
 
 
 def check_tokenizer_folder(path: str | Path) -> None:
-    """That a folder to be written is absent, empty, or a tokenizer's and nothing more: a model's is not replaced.
+    """Checks that a folder can be written: it is absent, empty, or holds a tokenizer and nothing else.
 
     Raises:
-        UsageError: something else stands there.
+        UsageError: it holds other files, such as a model's.
     """
     path = Path(path)
     check_replaceable(path, "tokenizer.json")
-    others = sorted(item.name for item in path.iterdir() if item.name not in _FILES) if path.is_dir() else []
-    if others:
-        raise UsageError(f"{path} holds more than a tokenizer ({others[0]}), which would be lost. Name another folder.")
+    other_files = sorted(item.name for item in path.iterdir() if item.name not in _FILES) if path.is_dir() else []
+    if other_files:
+        raise UsageError(
+            f"{path} holds more than a tokenizer ({other_files[0]}), which would be lost. Name another folder."
+        )
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
-    """Writes the folder, whole or not at all, and only over a tokenizer's."""
+    """Writes a tokenizer folder atomically; replaces only another tokenizer's folder."""
     check_tokenizer_folder(folder)
     with atomic_folder(folder) as temporary:
         tokenizer.save_pretrained(str(temporary))

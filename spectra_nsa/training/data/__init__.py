@@ -1,1 +1,1 @@
-"""The rows a run trains on: read, tokenised once, packed and batched."""
+"""The rows of a training run: read, tokenized once, packed and batched."""

@@ -1,4 +1,4 @@
-"""Batches whose rows come from one group, so that the negatives of a batch are alike and therefore harder."""
+"""Batches whose rows come from one group, so that in-batch negatives are similar and therefore harder."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 
 
 class GroupedBatchSampler(DefaultBatchSampler):
-    """Fills each batch from one group as far as the group goes; what is left over is mixed.
+    """Fills each batch from one group; rows left over from all groups are mixed.
 
-    Every row stands in one batch an epoch (but for those of a last, incomplete batch where `drop_last`), rows and
-    batches in an order that seed and epoch decide.
+    Each row is in one batch per epoch, except for the rows of a last, incomplete batch with `drop_last`. Seed and epoch
+    decide the order of rows and batches.
 
     Args:
         dataset: the training rows.
-        batch_size: rows a batch.
-        drop_last: whether an incomplete last batch is left out.
+        batch_size: rows per batch.
+        drop_last: whether to drop an incomplete last batch.
         valid_label_columns: unused.
-        generator: the source of randomness; seeded anew each epoch.
+        generator: the source of randomness; seeded again each epoch.
         seed: see above.
         groups: the group of each row, in the rows' order.
     """
@@ -49,12 +49,12 @@ class GroupedBatchSampler(DefaultBatchSampler):
             if len(batch) == self.batch_size:
                 batches.append(members.pop(self.groups[row]))
         rest = [row for batch in members.values() for row in batch]
-        whole = len(rest) // self.batch_size * self.batch_size
-        batches += [rest[start : start + self.batch_size] for start in range(0, whole, self.batch_size)]
-        yield from (batches[place] for place in torch.randperm(len(batches), generator=generator).tolist())
-        if len(rest) > whole and not self.drop_last:
-            yield rest[whole:]
+        full = len(rest) // self.batch_size * self.batch_size  # rows of complete batches
+        batches += [rest[start : start + self.batch_size] for start in range(0, full, self.batch_size)]
+        yield from (batches[index] for index in torch.randperm(len(batches), generator=generator).tolist())
+        if len(rest) > full and not self.drop_last:
+            yield rest[full:]
 
     def __len__(self) -> int:
-        whole, left = divmod(len(self.groups), self.batch_size)
-        return whole + (left > 0 and not self.drop_last)
+        full, left = divmod(len(self.groups), self.batch_size)
+        return full + (left > 0 and not self.drop_last)

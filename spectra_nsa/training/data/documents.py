@@ -1,7 +1,7 @@
-"""The texts of a pretraining run as token ids, cut to documents that the model can take.
+"""The texts of a pretraining run as token ids, split into documents that fit the model.
 
-Every text of every row is a document of its own. One that is too long is cut, at the beginning of a word where there
-is one, into several; nothing is thrown away.
+Each text of each row is a document. A text that is too long is split into several, if possible at the start of a word;
+no token is dropped.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from spectra_nsa.training.data.token_cache import read_tokens, write_tokens
 if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
 
-RULES = 1  # part of the key: raise it when what is written changes
+RULES = 1  # part of the key: raise it when the format changes
 TOKENS = Cache("pretraining", keep=8)
 _TEXTS_PER_CHUNK = 500  # texts
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingTexts:
-    """What a pretraining run reads.
+    """The texts of a pretraining run.
 
     Attributes:
-        train: the texts that are learned from.
+        train: the training texts.
         dev: held-out texts; empty for no dev metric.
-        quarantined: broken rows set aside.
-        left_out: texts that are not learned from since a held-out one is the same.
+        quarantined: number of broken rows, which are skipped.
+        left_out: number of texts dropped because they equal a held-out text.
         digest: SHA-256 of the training texts.
     """
 
@@ -53,12 +53,12 @@ class PretrainingTexts:
 
 @dataclass(frozen=True, kw_only=True)
 class Documents:
-    """Token ids of documents without the tokenizer's special ones, one behind another.
+    """Token ids of documents without special tokens, concatenated.
 
     Attributes:
-        ids: of all documents.
-        begins: whether a token begins a word; as long as `ids`.
-        ends: where each document ends.
+        ids: the ids of all documents.
+        begins: whether each token begins a word; as long as `ids`.
+        ends: the end of each document in `ids`.
     """
 
     ids: NDArray[np.int32]
@@ -74,17 +74,17 @@ class Documents:
         return self.ids[start:end], self.begins[start:end]
 
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each document."""
+        """Returns the number of tokens of each document."""
         return np.diff(self.ends, prepend=0)
 
 
 def load_texts(recipe: Recipe, *, quarantine: Path | None) -> PretrainingTexts:
-    """The texts of `data.train` and `pretrain.extra_sources`, and those held out.
+    """Loads the texts of `data.train` and `pretrain.extra_sources`, and the held-out texts.
 
-    Rows are held out whole, and no held-out text stays among the others.
+    All texts of a held-out row are held out, and no training text equals a held-out text.
 
     Args:
-        recipe: `data`, `pretrain` and `train.seed` are read.
+        recipe: `data`, `pretrain` and `train.seed` are used.
         quarantine: the folder for broken rows; ``None`` counts them only.
 
     Raises:
@@ -96,19 +96,21 @@ def load_texts(recipe: Recipe, *, quarantine: Path | None) -> PretrainingTexts:
     for source in recipe.pretrain.extra_sources if recipe.pretrain is not None else []:
         more, refused = _rows(source, None, None, section.limit, quarantine)
         rows, quarantined = rows + more, quarantined + refused
-    held: list[tuple[str, ...]] = []
+    held_out: list[tuple[str, ...]] = []
     if section.dev_rows and section.dev is not None:
-        held, refused = _rows(section.dev, None, None, section.dev_rows, quarantine)
+        held_out, refused = _rows(section.dev, None, None, section.dev_rows, quarantine)
         quarantined += refused
     elif section.dev_rows and len(rows) >= 4:
         order = np.random.default_rng(recipe.train.seed).permutation(len(rows))
         size = min(section.dev_rows, len(rows) // 4)
-        held, rows = [rows[place] for place in order[:size]], [rows[place] for place in np.sort(order[size:])]
-    dev = list(dict.fromkeys(text for row in held for text in row))
+        held_out, rows = [rows[row] for row in order[:size]], [rows[row] for row in np.sort(order[size:])]
+    dev = list(dict.fromkeys(text for row in held_out for text in row))
     unseen = set(dev)
     train = [text for row in rows for text in row if text not in unseen]
     if not train:
-        raise SpectraError(f"{section.train} leaves no text to train on once {len(dev)} are held out: give it more.")
+        raise SpectraError(
+            f"{section.train} has no text left to train on: {len(dev)} are held out. Add texts or lower data.dev_rows."
+        )
     left_out = sum(len(row) for row in rows) - len(train)
     return PretrainingTexts(
         train=train, dev=dev, quarantined=quarantined, left_out=left_out, digest=texts_sha256(train)
@@ -118,13 +120,13 @@ def load_texts(recipe: Recipe, *, quarantine: Path | None) -> PretrainingTexts:
 def _rows(
     source: str, columns: dict[str, str] | None, split: str | None, limit: int | None, quarantine: Path | None
 ) -> tuple[list[tuple[str, ...]], int]:
-    found = load_source(source, columns=columns, split=split, limit=limit, quarantine=quarantine)
-    texts = [found.dataset[name][:] for name in found.text_columns]
-    return list(zip(*texts, strict=True)), found.quarantined
+    loaded = load_source(source, columns=columns, split=split, limit=limit, quarantine=quarantine)
+    texts = [loaded.dataset[name][:] for name in loaded.text_columns]
+    return list(zip(*texts, strict=True)), loaded.quarantined
 
 
 def special_ids_around(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The special ids before and after a single text, such as those of [CLS] and [SEP].
+    """Returns the special ids before and after a single text, such as those of [CLS] and [SEP].
 
     Raises:
         SpectraError: the tokenizer has no mask token.
@@ -135,22 +137,22 @@ def special_ids_around(tokenizer: Any) -> tuple[list[int], list[int]]:
             "model.tokenizer, such as google-bert/bert-base-uncased."
         )
     encoding = _plain(tokenizer).encode("a")
-    own = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
-    assert own, "a letter is a token"
-    return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
+    real = [position for position, special in enumerate(encoding.special_tokens_mask) if not special]
+    assert real, "a letter is a token"
+    return encoding.ids[: real[0]], encoding.ids[real[-1] + 1 :]
 
 
 def tokenize_documents(texts: Sequence[str], tokenizer: Any, longest: int, digest: str | None = None) -> Documents:
-    """Tokenises texts once, and cuts what is longer than `longest` ids.
+    """Tokenizes texts once, and splits those with more than `longest` ids.
 
     Args:
         texts: at least one.
-        tokenizer: a fast one.
-        longest: tokens of a document, the special ones not counted.
-        digest: the texts' SHA-256: the ids are kept on disk under it; ``None`` keeps none.
+        tokenizer: a fast tokenizer.
+        longest: the most tokens of a document, without special tokens.
+        digest: the SHA-256 of the texts, by which their ids are cached; ``None`` for no cache.
 
     Raises:
-        SpectraError: no text has a token, or there is no room for the ids.
+        SpectraError: no text has a token, or the disk is full.
     """
     plain = _plain(tokenizer)
     if digest is None:
@@ -164,7 +166,7 @@ def tokenize_documents(texts: Sequence[str], tokenizer: Any, longest: int, diges
 
 
 def _plain(tokenizer: Any) -> tokenizers.Tokenizer:
-    """A copy that neither cuts nor pads."""
+    """Returns a copy that neither truncates nor pads."""
     plain = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     plain.no_truncation()
     plain.no_padding()
@@ -172,22 +174,22 @@ def _plain(tokenizer: Any) -> tokenizers.Tokenizer:
 
 
 def _batches(texts: Sequence[str], plain: tokenizers.Tokenizer) -> Iterator[pa.RecordBatch]:
-    for start in progress(range(0, len(texts), _TEXTS_PER_CHUNK), label="tokenising"):
+    for start in progress(range(0, len(texts), _TEXTS_PER_CHUNK), label="tokenizing"):
         part = list(texts[start : start + _TEXTS_PER_CHUNK])
-        found = plain.encode_batch(part, add_special_tokens=False)
-        ids = pa.array([encoding.ids for encoding in found], pa.list_(pa.int32()))
-        begins = [word_starts(encoding, text, plain) for encoding, text in zip(found, part, strict=True)]
+        encodings = plain.encode_batch(part, add_special_tokens=False)
+        ids = pa.array([encoding.ids for encoding in encodings], pa.list_(pa.int32()))
+        begins = [word_starts(encoding, text, plain) for encoding, text in zip(encodings, part, strict=True)]
         yield pa.record_batch({"ids": ids, "begins": pa.array(begins, pa.list_(pa.bool_()))})
 
 
 def word_starts(encoding: tokenizers.Encoding, text: str, plain: tokenizers.Tokenizer) -> list[bool]:
-    """Which tokens begin a word: what the pre-tokeniser cut apart, or, where there is none, what a blank does."""
+    """Returns for each token whether it begins a word, by the pre-tokenizer if there is one, else by white space."""
     if plain.pre_tokenizer is not None:
         words: list[int | None] = encoding.word_ids
-        return [place == 0 or word is None or word != words[place - 1] for place, word in enumerate(words)]
+        return [index == 0 or word is None or word != words[index - 1] for index, word in enumerate(words)]
     return [
-        place == 0 or text[start : start + 1].isspace() or text[max(0, start - 1) : start].isspace()
-        for place, (start, _) in enumerate(encoding.offsets)
+        index == 0 or text[start : start + 1].isspace() or text[max(0, start - 1) : start].isspace()
+        for index, (start, _) in enumerate(encoding.offsets)
     ]
 
 
@@ -201,12 +203,12 @@ def _cut(batches: Iterator[Any], longest: int) -> Documents:
             begins.append(row_begins.values.to_numpy(zero_copy_only=False))
             lengths += cut_lengths(begins[-1], longest)
     if not lengths:
-        raise SpectraError("none of the texts has a token to learn from.")
+        raise SpectraError("none of the texts has a token to learn from. Check data.train and the tokenizer.")
     return Documents(ids=np.concatenate(ids), begins=np.concatenate(begins), ends=np.cumsum(lengths))
 
 
 def cut_lengths(begins: NDArray[np.bool_], longest: int) -> list[int]:
-    """The lengths of the parts of a text, each at most `longest`; a word is cut only where it is longer than that."""
+    """Returns the lengths of the parts of a text, each at most `longest`; only a longer word is split."""
     lengths, start = [], 0
     while len(begins) - start > longest:
         starts = np.flatnonzero(begins[start + 1 : start + longest + 1])

@@ -1,4 +1,4 @@
-"""The recipe's data section: training rows and dev rows, kept apart."""
+"""Training rows and dev rows of the recipe's `data` section."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TRAINABLE = ("pairs", "triplets", "scored")
-_ROWS_PER_CHUNK = 10_000  # rows that are Python strings at once
+_ROWS_PER_CHUNK = 10_000  # rows converted to Python strings at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRows:
-    """Rows on the disk, of which the training rows are some.
+    """Rows on disk that include the training rows.
 
     Attributes:
-        rows: all of them, in the order of the file.
-        positions: which of them are trained on, in the order of the training rows; ``None`` for all.
-        digest: their SHA-256.
+        rows: all rows, in the order of the file.
+        positions: the positions of the training rows in `rows`, in training order; ``None`` for all rows.
+        digest: the SHA-256 of the rows.
     """
 
     rows: Dataset
@@ -40,17 +40,17 @@ class StoredRows:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """What a run trains on and is watched by.
+    """The training rows and dev rows of a run.
 
     Attributes:
         train: columns anchor, positive and any negatives; or sentence1, sentence2 and score.
         dev: pairs or scored pairs; ``None`` for no dev metric.
         dev_kind: ``"pairs"``, ``"scored"`` or ``None``.
-        quarantined: broken rows set aside.
-        left_out: rows that are not trained on since they share a text with a held-out row.
-        groups: the group of each training row, which batches are filled from; ``None`` mixes all rows.
-        stored: where the training rows lie; ``None`` where they are in memory.
-        scores: the rows with their columns of scores, where there are such (see `distill.scores`).
+        quarantined: number of broken rows, which are skipped.
+        left_out: number of rows dropped because they share a text with a held-out row.
+        groups: the group of each training row, from which batches are filled; ``None`` mixes all rows.
+        stored: the rows on disk; ``None`` if the rows are in memory.
+        scores: the rows with their score columns (see `distill.scores`); ``None`` without any.
     """
 
     train: Dataset
@@ -64,7 +64,7 @@ class TrainingData:
 
     @property
     def all_rows(self) -> Dataset:
-        """Rows among which the training rows are, in the order in which they are read fastest."""
+        """The rows that include the training rows, in the order that is fastest to read."""
         return self.train if self.stored is None else self.stored.rows
 
     @property
@@ -74,7 +74,7 @@ class TrainingData:
 
     @property
     def scored(self) -> bool:
-        """Whether the rows are pairs with a score."""
+        """Whether the training rows are pairs with a score."""
         return SCORE_COLUMN in self.train.column_names
 
 
@@ -85,13 +85,13 @@ def load_training_data(
 
     Args:
         section: the recipe's `data`.
-        distill: its `distill`: with teachers, single texts can be trained on too. ``None`` for none.
+        distill: the recipe's `distill`; with teachers, single texts can be trained on. ``None`` for no distillation.
         seed: decides which rows are held out.
-        quarantine: the folder for broken rows; ``None`` counts them only.
+        quarantine: the folder for broken rows; ``None`` only counts them.
 
     Raises:
-        UsageError: no source is given.
-        SpectraError: the source is of a kind that cannot be trained on, or too small.
+        UsageError: the section names no source.
+        SpectraError: the source holds rows of another kind, or too few of them.
     """
     source = load_source(
         section.source, columns=section.columns, split=section.split, limit=section.limit, quarantine=quarantine
@@ -107,26 +107,31 @@ def load_training_data(
         if name not in source.dataset.column_names:
             raise unknown_name(f"distill.scores: column of {section.train}", name, source.dataset.column_names)
     if section.group is not None and section.group not in source.dataset.column_names:
-        found = ", ".join(source.dataset.column_names)
-        raise SpectraError(f"data.group: {section.train} has no column {section.group!r}. Its columns: {found}.")
+        columns = ", ".join(source.dataset.column_names)
+        raise SpectraError(f"data.group: {section.train} has no column {section.group!r}. Its columns: {columns}.")
     extra = [section.group] if section.group else []
     names = list(source.roles)
     rows = source.dataset.select_columns(list(dict.fromkeys([*names, *extra])))
     all_rows, positions = rows, None
     dev, dev_kind, quarantined, left_out = None, None, source.quarantined, 0
     if section.dev_rows and section.dev is not None:
-        watched = load_source(section.dev, limit=section.dev_rows, quarantine=quarantine)
-        if watched.kind not in TRAINABLE:
-            raise SpectraError(f"data.dev: {section.dev} holds {watched.kind}; a dev set is pairs or scored pairs.")
-        dev, dev_kind = watched.dataset, "scored" if watched.kind == "scored" else "pairs"
-        quarantined += watched.quarantined
+        dev_source = load_source(section.dev, limit=section.dev_rows, quarantine=quarantine)
+        if dev_source.kind not in TRAINABLE:
+            raise SpectraError(
+                f"data.dev: {section.dev} holds {dev_source.kind}; a dev set needs pairs or scored pairs."
+            )
+        dev, dev_kind = dev_source.dataset, "scored" if dev_source.kind == "scored" else "pairs"
+        quarantined += dev_source.quarantined
     elif section.dev_rows and len(rows) >= 4 and source.kind in TRAINABLE:
         texts = list(source.text_columns[:2])
         positions, dev = _hold_out(rows, texts, min(section.dev_rows, len(rows) // 4), seed)
         left_out = len(rows) - len(dev) - len(positions)
         rows, dev_kind = rows.select(positions), "scored" if source.kind == "scored" else "pairs"
     if len(rows) < 2:
-        raise SpectraError(f"{section.train} gives {len(rows)} training pair; in-batch negatives need at least 2.")
+        raise SpectraError(
+            f"{section.train} leaves too few training rows ({len(rows)}): in-batch negatives need at least 2. "
+            "Add rows or lower data.dev_rows."
+        )
     groups = _groups(rows, section.group) if section.group else None
     stored = (
         StoredRows(rows=all_rows.select_columns(names), positions=positions, digest=source.digest)
@@ -141,9 +146,9 @@ def load_training_data(
 
 
 def _hold_out(rows: Dataset, texts: Sequence[str], size: int, seed: int) -> tuple[NDArray[np.int64], Dataset]:
-    """The positions of the training rows, shuffled, and `size` dev rows; the two share no text of those columns.
+    """Returns the shuffled positions of the training rows, and `size` dev rows; they share no text in those columns.
 
-    The texts are compared where they lie, in the order of the file: a shuffled pass over rows on a disk is slow.
+    Texts are compared in the order of the file, because a shuffled pass over rows on disk is slow.
     """
     order = np.random.default_rng(seed).permutation(len(rows))
     dev = rows.select(order[:size])
@@ -152,19 +157,19 @@ def _hold_out(rows: Dataset, texts: Sequence[str], size: int, seed: int) -> tupl
 
 
 def _rows_with_texts(rows: Dataset, names: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Which rows have one of the texts in one of the columns."""
+    """Returns for each row whether one of the columns has one of the texts."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    found = [np.zeros(0, dtype=bool)]
+    masks = [np.zeros(0, dtype=bool)]
     for table in rows.select_columns(list(names)).with_format("arrow").iter(_ROWS_PER_CHUNK):
         columns = [pc.is_in(column, value_set=pa.array(texts, column.type)).to_numpy() for column in table.columns]
-        found.append(np.logical_or(*columns))
-    return np.concatenate(found)
+        masks.append(np.logical_or(*columns))
+    return np.concatenate(masks)
 
 
 def _groups(rows: Dataset, column: str) -> list[str]:
-    """The group of each row; each name is one string, however many rows have it."""
+    """Returns the group of each row; rows of the same group share one string object."""
     known: dict[str, str] = {}
     groups: list[str] = []
     for table in rows.select_columns([column]).with_format("arrow").iter(_ROWS_PER_CHUNK):

@@ -1,7 +1,7 @@
-"""Training texts as token ids, made once and mapped from the disk; batches of them are only padded.
+"""Training texts as token ids, tokenized once and memory-mapped, so that batches only need padding.
 
-A batch is bit for bit what sentence-transformers' collator makes of the same texts: each text goes once through the
-same `preprocess`, and its ids are kept without their padding.
+A batch is bit for bit that of sentence-transformers' collator for the same texts: each text goes once through the same
+`preprocess`, and its ids are cached without padding.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from spectra_nsa.training.data.rows import TrainingData
 if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
-RULES = 1  # part of the key: raise it when what is written changes
+RULES = 1  # part of the key: raise it when the format changes
 TOKENS = Cache("tokens", keep=8)
 _FILE = "tokens.arrow"
 _TEXTS_PER_CHUNK = 500  # texts
-_PROBE = 64  # rows that are tokenised both ways before anything is trusted
+_PROBE = 64  # rows tokenized both ways to check that the batches are equal
 
 
 class TokenCollator(BaseDataCollator):
-    """Pads rows of token ids into the batch that `stock` makes of their texts.
+    """Pads rows of token ids to the batch that `stock` builds from their texts.
 
     Args:
-        stock: the trainer's own, with its prompts and its length.
-        tokenizer: says how to pad.
-        columns: of the training rows, those that hold texts.
+        stock: the trainer's collator, with its prompts and maximum length.
+        tokenizer: decides the side and ids of the padding.
+        columns: the columns of the training rows that hold texts.
     """
 
     def __init__(self, stock: BaseDataCollator, tokenizer: Any, columns: Sequence[str]) -> None:
@@ -73,28 +73,28 @@ class TokenCollator(BaseDataCollator):
 
 
 def preprocess_column(stock: BaseDataCollator, column: str, texts: list[str]) -> Mapping[str, Any]:
-    """What the stock collator makes of some texts of a column, without the column's name."""
+    """Returns the stock collator's tensors for texts of a column, without the column's name in their keys."""
     assert isinstance(stock.prompts, dict)
     options = {} if stock.max_length is None else {"max_length": stock.max_length}
-    found: Mapping[str, Any] = stock.preprocess_fn(texts, prompt=stock.prompts.get(column), task=None, **options)
-    return found
+    tensors: Mapping[str, Any] = stock.preprocess_fn(texts, prompt=stock.prompts.get(column), task=None, **options)
+    return tensors
 
 
 def token_rows(
     data: TrainingData, model: SpectraSentenceTransformer, stock: BaseDataCollator
 ) -> tuple[Dataset, TokenCollator] | None:
-    """The training rows as token ids, and what makes batches of them.
+    """Returns the training rows as token ids, and the collator for them.
 
     Args:
-        data: the rows. Those on the disk leave their ids on the disk, under a key of all that decides them.
-        model: its tokenizer.
+        data: the rows. The ids of rows on disk are cached, by a key of everything that decides them.
+        model: the model whose tokenizer is used.
         stock: see `TokenCollator`.
 
     Returns:
-        ``None`` where the tokenizer does more than we can repeat: then texts are tokenised by the batch.
+        ``None`` if padding cannot reproduce the tokenizer's batches; then texts must be tokenized batch by batch.
 
     Raises:
-        SpectraError: there is no room for the ids.
+        SpectraError: the disk is full.
     """
     columns = data.columns
     collator = TokenCollator(stock, model.tokenizer, columns)
@@ -113,7 +113,7 @@ def token_rows(
 
 
 def _batches(rows: Dataset, stock: BaseDataCollator, kind: type) -> Iterator[pa.RecordBatch]:
-    for start in progress(range(0, len(rows), _TEXTS_PER_CHUNK), label="tokenising"):
+    for start in progress(range(0, len(rows), _TEXTS_PER_CHUNK), label="tokenizing"):
         part = rows[start : start + _TEXTS_PER_CHUNK]
         yield pa.record_batch(
             {
@@ -126,7 +126,7 @@ def _batches(rows: Dataset, stock: BaseDataCollator, kind: type) -> Iterator[pa.
 
 
 def _ids(batch: Mapping[str, Any], kind: type) -> pa.ListArray:
-    """The ids without their padding, whichever side it is on."""
+    """Returns the ids without padding, on whichever side it is."""
     mask = batch["attention_mask"].bool()
     offsets = np.concatenate([[0], np.cumsum(mask.sum(1).numpy())]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(batch["input_ids"][mask].numpy().astype(kind)))
@@ -142,11 +142,11 @@ def _same_batch(ours: Mapping[str, Any], stock: Mapping[str, Any]) -> bool:
 def _facts(
     digest: str, columns: Sequence[str], model: SpectraSentenceTransformer, stock: BaseDataCollator
 ) -> dict[str, Any]:
-    """Returns all that decides the ids: rows, tokenizer, lengths, prompts, versions."""
+    """Returns everything that decides the ids: rows, tokenizer, lengths, prompts, versions."""
     tokenizer = model.tokenizer
     parts = json.loads(tokenizer.backend_tokenizer.to_str())
-    for passing in ("truncation", "padding"):  # those of the last call
-        parts.pop(passing)
+    for setting in ("truncation", "padding"):  # left over from the last call
+        parts.pop(setting)
     return {
         "rules": RULES,
         "rows": digest,
@@ -163,7 +163,7 @@ def _write(entry: Entry, rows: Dataset, stock: BaseDataCollator, kind: type) -> 
 
 
 def read_tokens(entry: Entry) -> Dataset | None:
-    """Returns the ids of an earlier run, mapped; ``None`` if there are none, or they are damaged."""
+    """Returns the memory-mapped ids of an earlier run; ``None`` if there are none, or they are damaged."""
     facts = entry.read()
     if facts is None:
         return None
@@ -175,7 +175,7 @@ def read_tokens(entry: Entry) -> Dataset | None:
 
 
 def write_tokens(entry: Entry, batches: Iterator[pa.RecordBatch]) -> Dataset:
-    """Keeps batches, of which there is at least one, for later runs, and returns them mapped.
+    """Writes batches, at least one, to the cache and returns them memory-mapped.
 
     Raises:
         SpectraError: the disk is full.
