@@ -15,7 +15,7 @@ from spectra_nsa.models.model import SpectraForMaskedLM
 from spectra_nsa.tokens.length_batches import Work
 from spectra_nsa.training.data.documents import Documents
 from spectra_nsa.training.data.packing import IGNORED, Masking, PackedSequences, group_documents, pack_documents
-from spectra_nsa.training.loop.masked_lm_trainer import Order, Perplexity, guesses
+from spectra_nsa.training.loop.masked_lm_trainer import Perplexity, ShuffledOrder, masked_logits
 
 VOCABULARY, MASK = 50, 4
 SHAPE = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -64,7 +64,7 @@ def test_packed_logits_are_those_of_each_document_alone(position: str, mixer: st
     rows = list(range(len(found)))
     passes = found.batch(rows, 0, groups=3)
     assert 1 < len(passes) <= 3
-    together, wanted = guesses(model, passes, "cpu")
+    together, wanted = masked_logits(model, passes, "cpu")
     alone = []
     for one in passes:
         for place in range(len(one["input_ids"])):
@@ -90,7 +90,7 @@ def test_only_masked_tokens_reach_the_vocabulary() -> None:
     seen: list[int] = []
     model.lm_head.decoder.register_forward_hook(lambda *args: seen.append(args[2].shape[0]))
     passes = sequences().batch(range(4), 0)
-    guesses(model, passes, "cpu")
+    masked_logits(model, passes, "cpu")
     assert seen == [sum(int((one["labels"] != IGNORED).sum()) for one in passes)]
 
 
@@ -169,7 +169,7 @@ def test_the_perplexity_is_that_of_the_masked_tokens() -> None:
 
 
 def test_every_epoch_has_another_order() -> None:
-    order = Order(50, 0)
+    order = ShuffledOrder(50, 0)
     before = list(order)
     assert sorted(before) == list(range(50)) and list(order) == before
     order.set_epoch(1)
