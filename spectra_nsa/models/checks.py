@@ -1,4 +1,4 @@
-"""Is this folder a model that can be opened, and is it whole? Asked before anything is built."""
+"""Checks of model folders before anything is built: kind, completeness, shapes of the weights, checksums."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ EXAMPLES = "all-MiniLM-L6/L12, BGE v1.5, E5 v2, GTE v1, BERT"
 
 
 def resolve_folder(folder_or_name: str | Path, *, revision: str | None = None) -> Path:
-    """The local folder of a model: itself, or a Hub name's snapshot (from the cache when offline).
+    """Returns the local folder of a model: the folder itself, or the snapshot of a Hub name (offline from the cache).
 
     Raises:
-        SpectraError: it is neither here nor to be had from the Hub.
+        SpectraError: there is no such folder, and the Hub does not provide the name.
     """
     folder, name = local_folder(folder_or_name), str(folder_or_name)
     if folder is not None:
         return folder
     if name == HUB_NAME and revision is None:
-        with contextlib.suppress(SpectraError):  # not at hand: the Hub is asked
+        with contextlib.suppress(SpectraError):  # not on this machine: ask the Hub
             return starter_checkpoint()[0]
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -45,51 +45,53 @@ def resolve_folder(folder_or_name: str | Path, *, revision: str | None = None) -
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SpectraError(
-            f"there is no folder {name} here, and the Hub did not give it ({reason}). "
-            "Check the name and the connection, or download the model elsewhere and give its folder."
+            f"there is no folder {name}, and it could not be loaded from the Hub ({reason}). "
+            "Check the name and the connection, or download the model elsewhere and name its folder."
         ) from error
 
 
 def local_folder(folder_or_name: str | Path, key: str | None = None) -> Path | None:
-    """The local folder that is named, whole or not; ``None`` for what can only be a Hub name. The Hub is not asked.
+    """Returns the named folder, complete or not, or ``None`` if the name can only be a Hub name; does not ask the Hub.
 
     Args:
-        folder_or_name: see above.
-        key: what named it, for the message; ``None`` where that is plain.
+        folder_or_name: a folder or a Hub name.
+        key: the recipe key or option that names it, for the message; ``None`` if that is obvious.
 
     Raises:
-        SpectraError: it is neither, or a folder around a model, such as a run's.
+        SpectraError: it is neither, or it is the folder of a run, which contains a model.
     """
     path, name = Path(folder_or_name).expanduser(), str(folder_or_name)
     if path.is_dir():
-        if not any((path / inside).exists() for inside in _MODEL_FILES):
+        if not any((path / file).exists() for file in _MODEL_FILES):
             _refuse_run(path)
         return path
     if path.exists() or not _may_be_hub_name(name):
         raise SpectraError(
-            f"{f'{key}: ' if key else ''}{name} is not a model folder. Give the folder of a saved model, or a Hub name "
+            f"{f'{key}: ' if key else ''}{name} is not a model folder. Name the folder of a saved model, or a Hub name "
             "such as sentence-transformers/all-MiniLM-L6-v2."
         )
     return None
 
 
 def check_tokenizer_name(folder_or_name: str, key: str = "tokenizer") -> None:
-    """That the folder of a tokenizer is there, whole or not, or the name can only be the Hub's, which is not asked.
+    """Checks that a tokenizer's folder exists, complete or not, or that the name can only be a Hub name.
+
+    The Hub is not asked.
 
     Args:
-        folder_or_name: see above.
-        key: what named it, for the message.
+        folder_or_name: a folder or a Hub name.
+        key: the recipe key or option that names it, for the message.
 
     Raises:
-        SpectraError: it is neither, or a folder around a model, such as a run's.
+        SpectraError: it is neither, or it is the folder of a run, which contains a model.
     """
     path = Path(folder_or_name).expanduser()
     if not path.is_dir() and (path.exists() or not _may_be_hub_name(folder_or_name)):
         if path.exists():
-            raise SpectraError(f"{key}: {folder_or_name} is a file: name the folder of a tokenizer.")
+            raise SpectraError(f"{key}: {folder_or_name} is a file. Name the folder of a tokenizer.")
         raise SpectraError(
-            f"{key}: {folder_or_name} does not exist: make one with spectra tokenizer train TEXTS --output "
-            f"{folder_or_name}, or name a checkpoint's, such as google-bert/bert-base-uncased."
+            f"{key}: {folder_or_name} does not exist. Train one with spectra tokenizer train TEXTS --output "
+            f"{folder_or_name}, or name a checkpoint that has one, such as google-bert/bert-base-uncased."
         )
     local_folder(folder_or_name)
 
@@ -99,29 +101,30 @@ def _may_be_hub_name(name: str) -> bool:
 
 
 def _refuse_run(folder: Path) -> None:
-    if any((folder / "model" / inside).exists() for inside in _MODEL_FILES):
-        raise SpectraError(f"{folder} is not a model, but holds one: name {folder / 'model'}.")
+    if any((folder / "model" / file).exists() for file in _MODEL_FILES):
+        raise SpectraError(f"{folder} is not a model folder, but contains one. Name {folder / 'model'}.")
     if (folder / "recipe.yaml").is_file():
         raise SpectraError(
-            f"{folder} is a run that has left no model yet. Go on with it (--resume {folder}), or name one of its "
+            f"{folder} is a run without a final model. Resume it (--resume {folder}), or name one of its "
             f"checkpoints: {folder / 'checkpoints' / 'step-N'}."
         )
 
 
 def check_folder(folder: Path) -> str:
-    """The folder's `model_type`, after checking that its weights are whole.
+    """Returns a folder's `model_type`, after checking that its weights are complete.
 
     Raises:
-        SpectraError: no config, an unsupported architecture, missing or damaged weights.
+        SpectraError: there is no config, the architecture is not supported, or weights are missing or damaged.
     """
-    whole, folder = folder, transformer_folder(folder)
+    model_folder, folder = folder, transformer_folder(folder)
     if not (folder / "config.json").is_file():
-        if (whole / "modules.json").is_file():
+        if (model_folder / "modules.json").is_file():
             raise SpectraError(
-                f"{whole} is a sentence-transformers model without a transformer, such as a static one: it can search, "
-                "mine (spectra mine --model) and teach (distill.teachers), but there are no layers to start from."
+                f"{model_folder} is a sentence-transformers model without a transformer, such as a static model. "
+                "It has no layers to start from. Use it for search, for mining (spectra mine --model) or as a teacher "
+                "(distill.teachers)."
             )
-        raise SpectraError(f"{folder} has no config.json: it is not a model folder.")
+        raise SpectraError(f"{folder} is not a model folder: it has no config.json.")
     config = read_json(folder / "config.json")
     kind = config.get("model_type")
     if kind not in SUPPORTED:
@@ -138,9 +141,9 @@ def check_folder(folder: Path) -> str:
 
 
 def model_checksum(folder: Path) -> str:
-    """Returns the SHA-256 of what decides a model's vectors: weights, tokenizer, modules, prompts.
+    """Returns the SHA-256 of the files that decide a model's vectors: weights, tokenizer, modules, prompts.
 
-    The same files elsewhere have the same one. Graphs of other runtimes (`onnx`, `openvino`) do not count.
+    It does not depend on the folder's path. Graphs of other runtimes (`onnx`, `openvino`) are ignored.
     """
     files = sorted(
         path
@@ -152,13 +155,13 @@ def model_checksum(folder: Path) -> str:
 
 
 def transformer_folder(folder: Path) -> Path:
-    """Where the transformer's files lie: old sentence-transformers folders keep them one level down."""
-    below = folder / "0_Transformer"
-    return below if not (folder / "config.json").is_file() and below.is_dir() else folder
+    """Returns the folder of the transformer's files, which old sentence-transformers folders keep one level down."""
+    inner = folder / "0_Transformer"
+    return inner if not (folder / "config.json").is_file() and inner.is_dir() else folder
 
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
-    """Shapes of the saved weights by name; ``None`` where there is only a `pytorch_model.bin` (not opened here).
+    """Returns the shapes of the saved weights by name; ``None`` if there is only a `pytorch_model.bin`.
 
     Raises:
         SpectraError: there are no weights, or a file is truncated or damaged.
@@ -174,7 +177,9 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
         if (folder / "pytorch_model.bin").is_file():
             return None
         missing = next(file for file in files if not file.is_file())
-        raise SpectraError(f"{missing} is missing: the model folder has no weights.")
+        raise SpectraError(
+            f"{missing} is missing, so the model folder has no weights. Download or save the model again."
+        )
     shapes: dict[str, tuple[int, ...]] = {}
     for file in files:
         try:
@@ -189,17 +194,19 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
 
 
 def _check_weight_shapes(folder: Path, shapes: dict[str, tuple[int, ...]] | None, spec: ModelSpec) -> None:
-    """Refuses a folder whose weights are not exactly its config's: transformers would fill gaps with noise."""
+    """Checks that a folder's weights match its config: transformers would initialize missing ones at random."""
     from spectra_nsa.heads.outputs import empty_outputs
 
     if shapes is None:
-        raise SpectraError(f"{folder} holds pickled weights. Spectra models are safetensors only.")
+        raise SpectraError(
+            f"{folder} holds pickled weights, but Spectra models need model.safetensors. Save the model again."
+        )
     expected = {name: tuple(value.shape) for name, value in empty_outputs(spec).state_dict().items()}
     shapes = {name.removeprefix("model."): shape for name, shape in shapes.items()}
     for name, shape in expected.items():
         if shapes.get(name) != shape:
-            found = f"has shape {shapes[name]}" if name in shapes else "is missing"
+            problem = f"has shape {shapes[name]}" if name in shapes else "is missing"
             raise SpectraError(
-                f"{folder}: weight {name} {found}, but its config.json asks for {shape}. "
-                "Weights and config are of different models; restore the pair that belongs together."
+                f"{folder}: weight {name} {problem}, but config.json needs shape {shape}. "
+                "Weights and config belong to different models; restore both from the same model."
             )

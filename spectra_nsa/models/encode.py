@@ -1,4 +1,4 @@
-"""Texts through a model: the one loop over batches, and the one way in which a role's texts are encoded."""
+"""Encoding: the loop over batches of texts, and the encoding of queries and documents by their role."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from torch import Tensor
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.precision import autocast, resolve_precision
 
-SHORTENED = ("embedding", "semantic")  # the outputs whose prefixes are vectors of their own
+SHORTENED = ("embedding", "semantic")  # outputs whose prefixes are valid vectors
 
 
 def longest_first(texts: Sequence[str]) -> NDArray[np.int64]:
-    """Returns the positions of texts, those with the most characters first, equal ones in their order."""
+    """Returns the positions of texts, longest first by characters; ties keep their order."""
     return np.argsort([-len(text) for text in texts], kind="stable")
 
 
 def shortest_first(texts: Sequence[str]) -> NDArray[np.int64]:
-    """Returns the positions of texts, those with the fewest characters first, equal ones in their order."""
+    """Returns the positions of texts, shortest first by characters; ties keep their order."""
     return np.argsort([len(text) for text in texts], kind="stable")
 
 
 def batches(
     texts: Sequence[str], size: int, order: NDArray[np.int64] | None = None
 ) -> Iterator[tuple[NDArray[np.int64], list[str]]]:
-    """Yields texts in batches, and their positions.
+    """Yields batches of texts with their positions.
 
     Args:
-        texts: all of them.
-        size: texts of a batch.
-        order: the positions in the order in which batches take them; ``None`` for `longest_first`, which shows at once
-            if the largest batch needs too much memory.
+        texts: all texts.
+        size: texts per batch.
+        order: the positions in batch order; ``None`` for `longest_first`, so the first batch needs the most memory.
     """
     order = longest_first(texts) if order is None else order
     for start in range(0, len(order), size):
@@ -59,8 +58,8 @@ def encode_texts(
     Args:
         texts: in any order.
         compute: maps a batch of B texts to tensors by name, each (B, …).
-        names: of the outputs to keep.
-        batch_size: texts of a batch.
+        names: the outputs to return.
+        batch_size: texts per batch.
         order: see `batches`. The outputs' last bits depend on it, as on `batch_size`.
         label: words before a progress bar; ``None`` for none.
 
@@ -68,23 +67,23 @@ def encode_texts(
         (N, …) by name; (0,) without texts.
     """
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
-    taken: list[NDArray[np.int64]] = []
-    parts_of_texts = batches(texts, batch_size, order)
+    encoded: list[NDArray[np.int64]] = []
+    text_batches = batches(texts, batch_size, order)
     if label is not None:
-        parts_of_texts = progress(parts_of_texts, label=label, total=-(-len(texts) // batch_size))
-    for positions, batch in parts_of_texts:
+        text_batches = progress(text_batches, label=label, total=-(-len(texts) // batch_size))
+    for positions, batch in text_batches:
         outputs = compute(batch)
-        taken.append(positions)
+        encoded.append(positions)
         for name in names:
             parts[name].append(outputs[name].cpu().numpy())
-    if not taken:
+    if not encoded:
         return {name: np.array([]) for name in names}
-    inverse = np.argsort(np.concatenate(taken))
+    inverse = np.argsort(np.concatenate(encoded))
     return {name: np.concatenate(arrays)[inverse] for name, arrays in parts.items()}
 
 
 def shorten(outputs: Mapping[str, Tensor], size: int | None) -> dict[str, Tensor]:
-    """Cuts `embedding` and `semantic` to their first numbers and normalizes them again; ``None`` keeps all."""
+    """Cuts `embedding` and `semantic` to `size` dimensions and normalizes them again; ``None`` keeps all."""
     if size is None:
         return dict(outputs)
     return {
@@ -94,15 +93,14 @@ def shorten(outputs: Mapping[str, Tensor], size: int | None) -> dict[str, Tensor
 
 
 def encode_role(model: Any, texts: Sequence[str], role: str, *, precision: str = "fp32", **options: Any) -> Any:
-    """Encodes texts as a role's, in a number format.
+    """Encodes texts as queries or documents, in a number format.
 
     Args:
         model: any sentence-transformers model.
-        texts: of that role.
-        role: ``"query"`` or ``"document"``, for the prompt and the route of that name; ``""`` for texts that are
-            neither.
+        texts: the texts to encode.
+        role: ``"query"`` or ``"document"``, which selects prompt and route; ``""`` for neither.
         precision: see `resolve_precision`.
-        **options: of the model's `encode`, such as `batch_size` or `outputs`.
+        **options: arguments of the model's `encode`, such as `batch_size` or `outputs`.
     """
     encode = getattr(model, f"encode_{role}") if role else model.encode
     chosen = resolve_precision(precision)

@@ -1,4 +1,4 @@
-"""The one door for every model that a user may name: what is in the folder, and is it what the command takes?"""
+"""Opening any model that a user names: the kind of model in a folder, and whether a command accepts it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
 ModelKind = Literal["spectra", "bert", "sentence", "sparse", "cross", "late", "adapter"]
-SPECTRA: tuple[ModelKind, ...] = ("spectra", "bert")  # what is, or becomes, a Spectra model
-DENSE: tuple[ModelKind, ...] = ("spectra", "bert", "sentence")  # what turns a text into one vector
+SPECTRA: tuple[ModelKind, ...] = ("spectra", "bert")  # kinds that are, or are converted to, a Spectra model
+DENSE: tuple[ModelKind, ...] = ("spectra", "bert", "sentence")  # kinds that give one vector per text
 _NAMES: dict[ModelKind, str] = {
     "spectra": "a Spectra model",
     "bert": "a BERT-architecture checkpoint",
@@ -33,11 +33,11 @@ _CLASSES: dict[str, ModelKind] = {"SparseEncoder": "sparse", "CrossEncoder": "cr
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFolder:
-    """A model by its files, not yet opened.
+    """The files of a model that is not opened yet.
 
     Attributes:
-        name: the folder or Hub name as it was typed.
-        folder: its files.
+        name: the folder or Hub name, as the user wrote it.
+        folder: the local folder of its files.
         kind: see `model_kind`.
     """
 
@@ -47,27 +47,27 @@ class ModelFolder:
 
     @property
     def checksum(self) -> str:
-        """The SHA-256 of what decides its vectors."""
+        """The SHA-256 of the files that decide its vectors."""
         return model_checksum(self.folder)
 
 
 def model_kind(folder: Path) -> ModelKind:
-    """Returns what kind of model a folder holds.
+    """Returns the kind of model in a folder.
 
     Raises:
-        SpectraError: it holds none.
+        SpectraError: the folder holds no model.
     """
     library = folder / "config_sentence_transformers.json"
-    made_for = read_json(library).get("model_type") if library.is_file() else None
-    if made_for in _CLASSES:
-        return _CLASSES[made_for]
+    declared = read_json(library).get("model_type") if library.is_file() else None
+    if declared in _CLASSES:
+        return _CLASSES[declared]
     config, modules = transformer_folder(folder) / "config.json", folder / "modules.json"
     if not config.is_file() and not modules.is_file():
         if (folder / "adapter_config.json").is_file():
             return "adapter"
-        raise SpectraError(f"{folder} has neither config.json nor modules.json: it is not a model folder.")
+        raise SpectraError(f"{folder} is not a model folder: it has neither config.json nor modules.json.")
     facts = read_json(config) if config.is_file() else {}
-    if made_for is None:  # cross-encoders of before version 5 do not say what they are
+    if declared is None:  # cross-encoders saved before version 5 do not declare their type
         classes = [str(name) for name in facts.get("architectures") or []]
         if not modules.is_file() and any(name.endswith("ForSequenceClassification") for name in classes):
             return "cross"
@@ -84,22 +84,21 @@ def find_model(name: str | Path, *, accept: Sequence[ModelKind] = SPECTRA) -> Mo
         accept: the kinds that the caller can use.
 
     Raises:
-        SpectraError: nothing is there, or it is of another kind.
+        SpectraError: there is no such model, or it is of another kind.
     """
     folder = resolve_folder(name)
     kind = model_kind(folder)
-    found = ModelFolder(name=str(name), folder=folder, kind=kind)
     if kind in accept:
-        return found
+        return ModelFolder(name=str(name), folder=folder, kind=kind)
     if kind == "adapter":
         raise SpectraError(
-            f"{name} is {_NAMES[kind]}. Merge the two with peft's merge_and_unload, and save the result."
+            f"{name} is {_NAMES[kind]}. Merge it into its base model with peft's merge_and_unload, and save the result."
         )
     if kind == "sentence":
-        check_folder(folder)  # which says what its architecture lacks
-    *others, last = [_NAMES[one] for one in accept]
-    wanted = f"{', '.join(others)} or {last}" if others else last
-    raise SpectraError(f"{name} is {_NAMES[kind]}; this takes {wanted}.")
+        check_folder(folder)  # raises an error about its architecture
+    *names, last = [_NAMES[accepted] for accepted in accept]
+    wanted = f"{', '.join(names)} or {last}" if names else last
+    raise SpectraError(f"{name} is {_NAMES[kind]}, but this command needs {wanted}.")
 
 
 def open_model(
@@ -123,25 +122,25 @@ def open_model(
         `SparseEncoder` or `CrossEncoder`.
 
     Raises:
-        SpectraError: nothing is there, it is damaged or of another kind, or the library cannot open it.
+        SpectraError: there is no such model, it is damaged or of another kind, or the library cannot open it.
     """
-    found = name if isinstance(name, ModelFolder) else find_model(name, accept=accept)
-    if found.kind == "spectra":
+    files = name if isinstance(name, ModelFolder) else find_model(name, accept=accept)
+    if files.kind == "spectra":
         from spectra_nsa.models.sentence import load
 
-        return load(found.folder, device=device)
-    if found.kind == "bert" and convert:
+        return load(files.folder, device=device)
+    if files.kind == "bert" and convert:
         from spectra_nsa.models.warm_start import warm_start
 
-        model = warm_start(found.folder)
+        model = warm_start(files.folder)
         return model if device is None else model.to(device)
-    return _open_with_library(found, device)
+    return _open_with_library(files, device)
 
 
 def open_encoder(name: str | Path) -> SavedModel | SpectraSentenceTransformer:
-    """Opens a model to encode with: a saved Spectra model without transformers if that is possible.
+    """Opens a model for encoding; a saved Spectra model is opened without transformers if possible.
 
-    The vectors are the same either way, to the last bit.
+    The vectors are bit-identical either way.
 
     Args:
         name: a folder or a Hub name.
@@ -149,30 +148,30 @@ def open_encoder(name: str | Path) -> SavedModel | SpectraSentenceTransformer:
     Raises:
         SpectraError: see `open_model`.
     """
-    found = find_model(name)
-    if found.kind == "spectra":
+    files = find_model(name)
+    if files.kind == "spectra":
         from spectra_nsa.models.saved import open_saved
 
-        check_folder(found.folder)
-        if (saved := open_saved(found.folder)) is not None:
+        check_folder(files.folder)
+        if (saved := open_saved(files.folder)) is not None:
             return saved
-    return open_model(found)
+    return open_model(files)
 
 
-def _open_with_library(found: ModelFolder, device: str | None) -> Any:
-    """Opens a model by sentence-transformers, from local files alone."""
+def _open_with_library(files: ModelFolder, device: str | None) -> Any:
+    """Opens a model with sentence-transformers, from local files only."""
     import sentence_transformers
     import transformers
     from safetensors import SafetensorError
 
-    import spectra_nsa.hf  # noqa: F401  one of our models may be inside
+    import spectra_nsa.hf  # noqa: F401  registers Spectra models, which may be one of its modules
 
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
     classes = {kind: name for name, kind in _CLASSES.items()}
-    opener = getattr(sentence_transformers, classes.get(found.kind, "SentenceTransformer"))
+    opener = getattr(sentence_transformers, classes.get(files.kind, "SentenceTransformer"))
     try:
-        return opener(str(found.folder), device=device, local_files_only=True)
+        return opener(str(files.folder), device=device, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        what = "a sentence-transformers model" if found.kind in DENSE else _NAMES[found.kind]
-        raise SpectraError(f"{found.name} cannot be opened as {what}: {error}") from error
+        what = "a sentence-transformers model" if files.kind in DENSE else _NAMES[files.kind]
+        raise SpectraError(f"{files.name} cannot be opened as {what}: {error}") from error

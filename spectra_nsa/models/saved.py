@@ -1,7 +1,7 @@
-"""A saved Spectra model opened without transformers, whose import alone takes seconds: for commands that encode.
+"""Saved Spectra models opened without transformers, whose import alone takes seconds, for commands that encode.
 
-It returns bit for bit what `sentence.load` returns. Folders that hold more than a Spectra model and a usual fast
-tokenizer are left to that.
+The outputs are bit for bit those of `sentence.load`. Folders that hold more than a Spectra model and a standard fast
+tokenizer must be opened with `sentence.load`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import weight_shapes
 from spectra_nsa.models.encode import encode_texts, shorten
 
-# What `sentence.build` writes, as far as it decides how texts are encoded.
+# The settings written by `sentence.build` that decide how texts are encoded.
 _MODULE = "sentence_transformers.base.modules.transformer.Transformer"
 TEXT_MODALITY: dict[str, Any] = {"text": {"method": "forward", "method_output_name": "embedding"}}
 _TRANSFORMER = {
@@ -32,18 +32,18 @@ _TRANSFORMER = {
     "module_output_name": "sentence_embedding",
 }
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_LARGE = 100_000  # pieces above which transformers may change the pre-tokenizer
+_LARGE = 100_000  # above this vocabulary size transformers may change the pre-tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextTokenizer:
-    """Texts to padded ids.
+    """A tokenizer that maps texts to padded ids.
 
     Attributes:
         backend: truncates and pads.
-        names: the tensors that the model is given.
-        special_ids: ids that stand for no text.
-        max_length: where texts are cut, in tokens.
+        names: the names of the model's input tensors.
+        special_ids: the ids of special tokens.
+        max_length: the length at which texts are truncated, in tokens.
     """
 
     backend: Tokenizer
@@ -57,20 +57,20 @@ class TextTokenizer:
         return {name: torch.tensor([getattr(encoding, columns[name]) for encoding in encodings]) for name in self.names}
 
     def prompt_length(self, prompt: str) -> int:
-        """Returns the tokens of a prompt, a special one at its end not counted."""
+        """Returns the number of tokens of a prompt, without a special token at its end."""
         ids = self.backend.encode(prompt).ids
         return len(ids) - (ids[-1] in self.special_ids)
 
 
 class SavedModel:
-    """A saved model that encodes texts, with the methods of `SpectraSentenceTransformer` that this takes.
+    """A saved model that encodes texts, with the encoding methods of `SpectraSentenceTransformer`.
 
     Attributes:
         spec: the model's shape.
         prompts: prompt by name.
-        default_prompt_name: the prompt that `encode` uses unasked; ``None`` for none.
-        max_seq_length: where texts are cut, in tokens.
-        device: where it computes.
+        default_prompt_name: the prompt that `encode` uses by default; ``None`` for none.
+        max_seq_length: the length at which texts are truncated, in tokens.
+        device: the device it computes on.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class SavedModel:
         normalize_embeddings: bool = False,
         show_progress_bar: bool = False,
     ) -> Any:
-        """Returns what `SpectraSentenceTransformer.encode` returns."""
+        """Encodes texts as `SpectraSentenceTransformer.encode` does."""
         for name in outputs or ():
             if name not in OUTPUTS:
                 raise unknown_name("output", name, OUTPUTS)
@@ -108,13 +108,13 @@ class SavedModel:
         normalize = normalize_embeddings or (truncate_dim is not None and self.spec.normalize)
 
         def compute(batch: list[str]) -> dict[str, torch.Tensor]:
-            found = self._forward(batch, names, prompt)
+            values = self._forward(batch, names, prompt)
             if outputs is not None:
-                return shorten(found, truncate_dim)
-            vectors_BD = found["embedding"][:, :truncate_dim]
+                return shorten(values, truncate_dim)
+            vectors_BD = values["embedding"][:, :truncate_dim]
             return {"embedding": torch.nn.functional.normalize(vectors_BD, dim=1) if normalize else vectors_BD}
 
-        # Equal lengths stand as sentence-transformers has them where `embedding` alone is asked for.
+        # For `embedding` alone, texts of equal length are ordered as in sentence-transformers.
         order = np.argsort([-len(text) for text in texts]) if outputs is None else None
         label = "encoding" if show_progress_bar else None
         arrays = encode_texts(texts, compute, names, batch_size=batch_size, order=order, label=label)
@@ -144,7 +144,7 @@ def open_saved(folder: Path) -> SavedModel | None:
     """Opens a saved Spectra model whose files `checks.check_folder` has checked.
 
     Returns:
-        ``None`` if the folder holds anything that transformers or sentence-transformers has to interpret.
+        the model; ``None`` if the folder holds anything that only transformers or sentence-transformers can interpret.
     """
     names = ("config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
     files = (*names, "tokenizer.json", "tokenizer_config.json", "model.safetensors")
@@ -168,7 +168,7 @@ def open_saved(folder: Path) -> SavedModel | None:
 
 
 def _open_tokenizer(folder: Path, positions: int) -> TextTokenizer | None:
-    """Opens a tokenizer that transformers opens as its `tokenizer.json` says; ``None`` for any other."""
+    """Opens a tokenizer that `tokenizer.json` describes fully; returns ``None`` for any other."""
     config, text = read_json(folder / "tokenizer_config.json"), (folder / "tokenizer.json").read_text(encoding="utf-8")
     saved = json.loads(text)
     names = tuple(config.get("model_input_names") or ("input_ids", "attention_mask"))
@@ -203,7 +203,7 @@ def _open_tokenizer(folder: Path, positions: int) -> TextTokenizer | None:
 
 
 def _is_standard_bert(saved: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    """Returns whether `tokenizer.json` says what transformers' BertTokenizer builds from the vocabulary alone."""
+    """Returns whether `tokenizer.json` equals what transformers' BertTokenizer builds from the vocabulary alone."""
     normalizer = {
         "type": "BertNormalizer",
         "clean_text": True,

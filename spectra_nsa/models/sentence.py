@@ -1,4 +1,4 @@
-"""The SentenceTransformer around the model: build one, load one, encode with several outputs."""
+"""The SentenceTransformer around a Spectra model: building, loading, and encoding with named outputs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from spectra_nsa.models.saved import TEXT_MODALITY
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prompt_length", "inputs_embeds")
-# Arguments of `encode` that may stand beside `outputs`, with the only value that means something there; `encode_query`
-# passes all of them on.
+# Arguments of `encode` that are accepted together with `outputs`, each with its only valid value; `encode_query` passes
+# all of them on.
 _WITH_OUTPUTS: dict[str, Any] = {
     "output_value": "sentence_embedding",
     "precision": "float32",
@@ -38,7 +38,7 @@ _IGNORED = ("show_progress_bar", "task", "normalize_embeddings")
 
 
 class SpectraSentenceTransformer(SentenceTransformer):
-    """A `SentenceTransformer` whose only module is our model, and whose `encode` knows the named outputs."""
+    """A `SentenceTransformer` whose only module is a Spectra model, and whose `encode` can return named outputs."""
 
     @property
     def spec(self) -> ModelSpec:
@@ -53,8 +53,11 @@ class SpectraSentenceTransformer(SentenceTransformer):
         return model
 
     def forward(self, input: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """As `SentenceTransformer.forward`; ``spectra_outputs`` in `input` names what is computed instead, and
-        ``spectra_detached`` the outputs whose gradient ends at their head."""
+        """Runs the model as `SentenceTransformer.forward` does, or computes named outputs.
+
+        ``spectra_outputs`` in `input` names the outputs to compute, and ``spectra_detached`` those whose gradient stops
+        at their head.
+        """
         names = input.get("spectra_outputs")
         if names is None:
             return super().forward(input, **kwargs)
@@ -66,10 +69,10 @@ class SpectraSentenceTransformer(SentenceTransformer):
         return {name: out[name] for name in names}
 
     def encode(self, inputs: Any, *args: Any, outputs: Sequence[str] | None = None, **kwargs: Any) -> Any:
-        """As `SentenceTransformer.encode`, with two additions.
+        """Encodes texts as `SentenceTransformer.encode` does, with two additions.
 
-        A truncated vector is normalised again when the model's vectors are (so it remains an embedding), and
-        `outputs` asks for several named outputs of the same forward passes.
+        A truncated vector is normalized again if the model normalizes its vectors, and `outputs` returns several named
+        outputs of the same forward passes.
 
         Args:
             inputs: a text or a list of texts.
@@ -80,12 +83,12 @@ class SpectraSentenceTransformer(SentenceTransformer):
             `truncate_dim` shortens `embedding` and `semantic` only.
 
         Raises:
-            UsageError: an output that does not exist.
+            UsageError: an output does not exist, or an argument cannot be combined with `outputs`.
         """
         if outputs is not None:
             return self._encode_outputs(inputs, tuple(outputs), *args, **kwargs)
-        shortened = kwargs.get("truncate_dim") is not None or self.truncate_dim is not None
-        if shortened and self.spectra.config.normalize:
+        truncates = kwargs.get("truncate_dim") is not None or self.truncate_dim is not None
+        if truncates and self.spectra.config.normalize:
             kwargs["normalize_embeddings"] = True
         return super().encode(inputs, *args, **kwargs)
 
@@ -102,10 +105,12 @@ class SpectraSentenceTransformer(SentenceTransformer):
         for name in outputs:
             if name not in OUTPUTS:
                 raise unknown_name("output", name, OUTPUTS)
-        given = {key: value for key, value in kwargs.items() if value is not None and key not in _IGNORED}
-        unused = [key for key, value in given.items() if _WITH_OUTPUTS.get(key) != value]
+        options = {key: value for key, value in kwargs.items() if value is not None and key not in _IGNORED}
+        unused = [key for key, value in options.items() if _WITH_OUTPUTS.get(key) != value]
         if unused:
-            raise unknown_name("argument beside `outputs`", min(unused), ("batch_size", "prompt", "truncate_dim"))
+            raise unknown_name(
+                "argument together with `outputs`", min(unused), ("batch_size", "prompt", "truncate_dim")
+            )
         single = self.is_singular_input(inputs)
         texts = [inputs] if single else list(inputs)
         prompt = self._resolve_prompt(prompt, prompt_name)
@@ -114,8 +119,8 @@ class SpectraSentenceTransformer(SentenceTransformer):
 
         def compute(batch: list[str]) -> dict[str, torch.Tensor]:
             features = batch_to_device(self.preprocess(batch, prompt=prompt), self.device)
-            found = self.spectra(**{name: features[name] for name in _INPUTS if name in features}, outputs=outputs)
-            return shorten({name: found[name] for name in outputs}, truncate_dim)
+            values = self.spectra(**{name: features[name] for name in _INPUTS if name in features}, outputs=outputs)
+            return shorten({name: values[name] for name in outputs}, truncate_dim)
 
         arrays = encode_texts(texts, compute, outputs, batch_size=batch_size)
         return {name: array[0] for name, array in arrays.items()} if single else arrays
@@ -135,26 +140,28 @@ def build(
     Args:
         model: encoder and heads.
         tokenizer: a fast tokenizer of the same vocabulary.
-        max_seq_length: where texts are cut, in tokens; ``None`` for the config's `max_length`, else the position limit.
+        max_seq_length: the length at which texts are truncated, in tokens; ``None`` for the config's `max_length`, else
+            the position limit.
         prompts: prompt by name.
-        default_prompt_name: the prompt that `encode` uses unasked; ``None`` for none.
+        default_prompt_name: the prompt that `encode` uses by default; ``None`` for none.
         similarity: sentence-transformers' name of the similarity; ``None`` for cosine.
     """
     register()
     limit = model.config.max_position_embeddings
     tokenizer.model_max_length = min(max_seq_length or model.config.max_length or limit, limit)
     with tempfile.TemporaryDirectory() as folder:
-        # sentence-transformers builds its module from a folder only. A shell one layer deep and a few numbers wide
-        # gives it all it reads there; the real model then takes the shell's place.
-        shell = SpectraConfig(
+        # sentence-transformers builds its module only from a folder. A tiny placeholder model satisfies it; the real
+        # model then replaces the placeholder.
+        placeholder = SpectraConfig(
             hidden_size=8,
             num_hidden_layers=1,
             num_attention_heads=1,
             intermediate_size=8,
             max_position_embeddings=limit,
         )
-        shell.save_pretrained(folder)  # of several processes, transformers' models save themselves in one only
-        save_file(SpectraModel(shell).state_dict(), Path(folder) / "model.safetensors", metadata={"format": "pt"})
+        # Of several processes, transformers' models are saved by the first only, so the weights are written here.
+        placeholder.save_pretrained(folder)
+        save_file(SpectraModel(placeholder).state_dict(), Path(folder) / "model.safetensors", metadata={"format": "pt"})
         tokenizer.save_pretrained(folder)
         module = Transformer(folder, modality_config=TEXT_MODALITY, module_output_name="sentence_embedding")
     module.model = model
@@ -176,7 +183,7 @@ def load(folder_or_name: str | Path, *, device: str | None = None, **kwargs: Any
         **kwargs: passed to `SentenceTransformer`.
 
     Raises:
-        SpectraError: nothing is there, a file is damaged, or it is another kind of model.
+        SpectraError: there is no model, a file is damaged, or it is another kind of model.
     """
     register()
     folder = resolve_folder(folder_or_name)

@@ -1,4 +1,4 @@
-"""A model that others learn from: ours, a BERT-architecture checkpoint, or another that sentence-transformers opens."""
+"""Distillation teachers: Spectra models, BERT-architecture checkpoints, or other sentence-transformers models."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Teacher:
-    """An open teacher.
+    """An opened teacher.
 
     Attributes:
-        name: as it was given.
-        checksum: SHA-256 of its files' names and SHA-256s.
-        model: the model itself.
+        name: its folder or Hub name, as the user wrote it.
+        checksum: see `model_checksum`.
+        model: the opened model.
     """
 
     name: str
@@ -31,18 +31,18 @@ class Teacher:
 
     @property
     def width(self) -> int:
-        """How many numbers its vectors have."""
+        """The number of dimensions of its vectors."""
         width = self.model.get_embedding_dimension()
         assert width is not None
         return width
 
     def encoding_key(self, column: str) -> str:
-        """How it encodes the texts of a column: the same answer means the same vector for the same text."""
+        """Returns a string for how a column is encoded; columns with the same string give a text the same vector."""
         role = column_role(column)
         prompts = self.model.prompts
-        usual = prompts.get(self.model.default_prompt_name or "", "")
-        apart = role if type(self.model[0]).__name__ == "Router" else ""
-        return json.dumps([apart, prompts.get(role) or usual])
+        default = prompts.get(self.model.default_prompt_name or "", "")
+        route = role if type(self.model[0]).__name__ == "Router" else ""
+        return json.dumps([route, prompts.get(role) or default])
 
     def encode(self, texts: Sequence[str], column: str, precision: str = "fp32") -> np.ndarray:
         """Returns (N, E) float32 unit vectors of a column's texts, with the prompt of their role."""
@@ -57,18 +57,18 @@ class Teacher:
 
 
 def column_role(column: str) -> str:
-    """``"query"``, ``"document"``, or nothing for texts of which neither is one."""
+    """Returns ``"query"`` or ``"document"``, or ``""`` for a column that is neither."""
     return "query" if column == "anchor" else "" if column.startswith("sentence") else "document"
 
 
 def open_teacher(name: str | Path) -> Teacher:
-    """Opens a model to learn from.
+    """Opens a teacher.
 
     Args:
         name: a folder or a Hub name.
 
     Raises:
-        SpectraError: nothing is there, or it cannot be opened.
+        SpectraError: there is no such model, or it cannot be opened.
     """
     found = find_model(name, accept=DENSE)
     return Teacher(found.name, found.checksum, open_model(found).eval())

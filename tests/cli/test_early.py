@@ -26,9 +26,9 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["train", "--model", "./gone", "--data", "pairs.jsonl"], "./gone is not a model folder"),
     (
         ["train", "--size", "nexus-240m", "--data", "pairs.jsonl", "model.tokenizer=./gone", "--dry-run"],
-        "model.tokenizer: ./gone does not exist: make one with spectra tokenizer train TEXTS --output ./gone, or name",
+        "model.tokenizer: ./gone does not exist. Train one with spectra tokenizer train TEXTS --output ./gone, or name",
     ),
-    (["pretrain", "--size", "small", "--data", "pairs.jsonl", "model.tokenizer=pairs.jsonl"], "is a file: name the"),
+    (["pretrain", "--size", "small", "--data", "pairs.jsonl", "model.tokenizer=pairs.jsonl"], "is a file. Name the"),
     (["train", "--size", "small", "--data", "pairs.jsonl", "loss.terms.margin_mse.weight=1"], "distill.scores"),
     (["pretrain", "--size", "small", "--data", "gone.jsonl"], "gone.jsonl does not exist"),
     (["pretrain", "--size", "small", "loss.temperature=0.1"], "loss means nothing in pretraining"),

@@ -138,7 +138,7 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["tokenizer", "train", "gone.txt", "--output", "t"], 1, "gone.txt does not exist"),
         (["tokenizer", "train", "gone.txt", "--output", "t", "--kind", "unigramm"], 2, "Did you mean 'unigram'"),
         (["tokenizer", "train", "x", "--output", "t", "--min-frequency", "3"], 2, "has no least frequency"),
-        (["tokenizer", "report", "./gone", "--texts", "x"], 1, "tokenizer: ./gone does not exist: make one"),
+        (["tokenizer", "report", "./gone", "--texts", "x"], 1, "tokenizer: ./gone does not exist. Train one"),
         (["inspect", "./gone"], 1, "not a model folder"),
         (["encode", "./gone"], 2, "give texts"),
         (["similarity", "./gone", "a", "b"], 1, "not a model folder"),

@@ -15,11 +15,11 @@ def test_a_folder_around_a_model_names_the_model(tmp_path: Path) -> None:
     (run / "checkpoints").mkdir(parents=True)
     assert local_folder(run) == run, "what it is, whoever opens it finds out"
     (run / "recipe.yaml").touch()
-    with pytest.raises(SpectraError, match=r"no model yet.*--resume .*first\).*step-N"):
+    with pytest.raises(SpectraError, match=r"without a final model.*--resume .*first\).*step-N"):
         local_folder(run)
     (run / "model").mkdir()
     (run / "model" / "modules.json").touch()
-    with pytest.raises(SpectraError, match=r"first is not a model, but holds one: name .*first/model\."):
+    with pytest.raises(SpectraError, match=r"first is not a model folder, but contains one\. Name .*first/model\."):
         local_folder(run)
     assert local_folder(run / "model") == run / "model"
     assert local_folder("org/name") is None
@@ -28,12 +28,12 @@ def test_a_folder_around_a_model_names_the_model(tmp_path: Path) -> None:
 def test_a_tokenizer_that_is_not_there_can_be_made(tmp_path: Path) -> None:
     folder = tmp_path / "tokenizer"
     with pytest.raises(
-        SpectraError, match=f"^model.tokenizer: {folder} does not exist: .* tokenizer train .*{folder}, "
+        SpectraError, match=f"^model.tokenizer: {folder} does not exist. .* tokenizer train .*{folder}, "
     ):
         check_tokenizer_name(str(folder), "model.tokenizer")
     folder.mkdir()
     check_tokenizer_name(str(folder))
     check_tokenizer_name("org/name")
     (folder / "tokenizer.json").touch()
-    with pytest.raises(SpectraError, match=r"tokenizer\.json is a file: name the folder"):
+    with pytest.raises(SpectraError, match=r"tokenizer\.json is a file\. Name the folder"):
         check_tokenizer_name(str(folder / "tokenizer.json"))

@@ -81,8 +81,8 @@ def test_other_encoders_open_where_they_are_accepted(
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("sparse", "is a sparse encoder; this takes a Spectra model or a BERT-architecture checkpoint"),
-        ("cross", "is a cross-encoder; this takes"),
+        ("sparse", "is a sparse encoder, but this command needs a Spectra model or a BERT-architecture checkpoint"),
+        ("cross", "is a cross-encoder, but this command needs"),
         ("adapter", "merge_and_unload"),
         ("sentence", "without a transformer"),
     ],

@@ -155,5 +155,5 @@ def test_a_checkpoint_is_not_written_into(tmp_path: Path, texts: Path) -> None:
 def test_a_run_folder_gets_a_hint_at_its_model(tmp_path: Path) -> None:
     (tmp_path / "first" / "model").mkdir(parents=True)
     (tmp_path / "first" / "model" / "config.json").touch()
-    with pytest.raises(SpectraError, match=r"first is not a model, but holds one: name .*first/model"):
+    with pytest.raises(SpectraError, match=r"first is not a model folder, but contains one\. Name .*first/model"):
         fit_codes_on(str(tmp_path / "first"), ["a"], say=print)
