@@ -2,7 +2,7 @@
 
     python benchmarks/lookup.py [--steps 12] [--length 128] [--batch 64] [--size NAME]
 
-See `tokens/length_batches.with_embedding_rows`. Runs the real trainer with all heads twice on the same batches. The two methods
+See `with_embedding_rows`. Runs the real trainer with all heads twice on the same batches. The two methods
 alternate between steps, and the second run swaps them, so each batch is computed with both. Prints the ratio of the two
 times of each step, in wall and processor time, as median and quartiles, without the first two steps. The model is
 MiniLM, or with --size a preset from scratch.
