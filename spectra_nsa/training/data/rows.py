@@ -19,6 +19,8 @@ from spectra_nsa.text.sources import load_source
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from spectra_nsa.text.rows import TextSet
+
 TRAINABLE = ("pairs", "triplets", "scored")
 _ROWS_PER_CHUNK = 10_000  # rows converted to Python strings at a time
 
@@ -97,18 +99,7 @@ def load_training_data(
         section.source, columns=section.columns, split=section.split, limit=section.limit, quarantine=quarantine
     )
     distill = distill or DistillSection()
-    if source.kind not in (TRAINABLE if not distill.teachers else (*TRAINABLE, "texts")):
-        raise SpectraError(
-            f"{section.train} holds {source.kind}; training needs pairs or triplets (columns anchor, positive and "
-            "optionally negative) or scored pairs (sentence1, sentence2, score). Name your columns with data.columns: "
-            "{anchor: …, positive: …}."
-        )
-    for name in distill.scores or []:
-        if name not in source.dataset.column_names:
-            raise unknown_name(f"distill.scores: column of {section.train}", name, source.dataset.column_names)
-    if section.group is not None and section.group not in source.dataset.column_names:
-        columns = ", ".join(source.dataset.column_names)
-        raise SpectraError(f"data.group: {section.train} has no column {section.group!r}. Its columns: {columns}.")
+    _check_columns(source, section, distill)
     extra = [section.group] if section.group else []
     names = list(source.roles)
     rows = source.dataset.select_columns(list(dict.fromkeys([*names, *extra])))
@@ -143,6 +134,22 @@ def load_training_data(
         train=rows.select_columns(names), dev=dev, dev_kind=dev_kind, quarantined=quarantined, groups=groups,
         stored=stored, scores=scores, left_out=left_out,
     )  # fmt: skip
+
+
+def _check_columns(source: TextSet, section: DataSection, distill: DistillSection) -> None:
+    """Checks that the rows can be trained on and have the columns that the recipe names."""
+    if source.kind not in (TRAINABLE if not distill.teachers else (*TRAINABLE, "texts")):
+        raise SpectraError(
+            f"{section.train} holds {source.kind}; training needs pairs or triplets (columns anchor, positive and "
+            "optionally negative) or scored pairs (sentence1, sentence2, score). Name your columns with data.columns: "
+            "{anchor: …, positive: …}."
+        )
+    for name in distill.scores or []:
+        if name not in source.dataset.column_names:
+            raise unknown_name(f"distill.scores: column of {section.train}", name, source.dataset.column_names)
+    if section.group is not None and section.group not in source.dataset.column_names:
+        columns = ", ".join(source.dataset.column_names)
+        raise SpectraError(f"data.group: {section.train} has no column {section.group!r}. Its columns: {columns}.")
 
 
 def _hold_out(rows: Dataset, texts: Sequence[str], size: int, seed: int) -> tuple[NDArray[np.int64], Dataset]:
