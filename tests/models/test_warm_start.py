@@ -158,5 +158,5 @@ def test_a_saved_model_that_does_not_match_its_config_is_refused(
 
 
 def test_the_error_for_an_unknown_hub_name_offline_names_the_remedy() -> None:
-    with pytest.raises(ValueError, match="give its folder"):
+    with pytest.raises(ValueError, match="name its folder"):
         sp.load("nobody/no-such-model")
