@@ -78,7 +78,7 @@ def pretrain_command(
     }
     recipe = recipe_to_run("pretrain", words or [], flags, resume)
     if dry_run:
-        show_plan(lambda: _plan(recipe, resume), _readable, as_json)
+        show_plan(lambda: _plan(recipe, resume), _plan_text, as_json)
         return
     _pretrain(recipe, resume, as_json)
 
@@ -116,7 +116,7 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     }
 
 
-def _readable(plan: dict[str, Any]) -> str:
+def _plan_text(plan: dict[str, Any]) -> str:
     left_out = f"{plan['left_out']:,} left out (equal to a held-out text), " if plan["left_out"] else ""
     return changed_keys(plan) + (
         f"{plan['texts']:,} texts, {plan['dev_texts']:,} held out, {left_out}{plan['quarantined']} quarantined; "

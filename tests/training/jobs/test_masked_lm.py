@@ -22,7 +22,7 @@ from sentence_transformers.sparse_encoder.modules import SpladePooling
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
 import spectra_nsa.hf  # noqa: F401 (registers)
-from spectra_nsa.cli.pretrain import _plan, _readable, _summary
+from spectra_nsa.cli.pretrain import _plan, _plan_text, _summary
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.export.bert import export_bert_masked_lm
@@ -269,12 +269,12 @@ def test_a_run_says_what_it_left_out(
     assert f", 2 broken rows set aside in {folder}/quarantine. To watch it: spectra monitor {folder}\n" in told
     plan = _plan(checked_recipe(recipe(f"data.train={tmp_path}/twice.jsonl"), "pretrain"))
     assert (plan["texts"], plan["left_out"], plan["quarantined"]) == (trained, left_out, 2)
-    assert f"{left_out} left out (equal to a held-out text), 2 quarantined" in _readable(plan)
+    assert f"{left_out} left out (equal to a held-out text), 2 quarantined" in _plan_text(plan)
 
 
 def test_a_dry_run_says_where_a_run_would_resume(whole: Path) -> None:
     plan = _plan(load_recipe(whole / "recipe.yaml"), whole / "checkpoints" / "step-12")
-    assert plan["first_step"] == 12 and "Resuming from step 12 of 16. Nothing was trained." in _readable(plan)
+    assert plan["first_step"] == 12 and "Resuming from step 12 of 16. Nothing was trained." in _plan_text(plan)
 
 
 def test_a_run_that_has_ended_takes_no_step(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spectra_nsa.cli.train import _plan, _readable
+from spectra_nsa.cli.train import _plan, _plan_text
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core import checksums
 from spectra_nsa.core.checksums import damage, write_manifest
@@ -211,11 +211,11 @@ def test_a_dry_run_says_where_a_run_would_resume(whole: Path) -> None:
         (load_recipe(whole / "recipe.yaml"), whole, 6, "Already at step 6 of 6: no step to take."),
     ):
         plan = _plan(recipe, resume)
-        assert plan["first_step"] == step and f" {said} Nothing was trained." in _readable(plan)
+        assert plan["first_step"] == step and f" {said} Nothing was trained." in _plan_text(plan)
     truncate(whole, 0)
-    assert "Starting over, as there is no checkpoint yet. Nothing" in _readable(_plan(longer, whole))
+    assert "Starting over, as there is no checkpoint yet. Nothing" in _plan_text(_plan(longer, whole))
     new = _plan(load_recipe(whole / "recipe.yaml", ["name=new"]))
-    assert new["first_step"] is None and "step to take" not in _readable(new)
+    assert new["first_step"] is None and "step to take" not in _plan_text(new)
 
 
 def test_the_start_line_counts_the_steps_that_are_taken(
