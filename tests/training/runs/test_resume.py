@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -285,8 +285,20 @@ def test_no_checkpoint_is_half_deleted_under_its_name(tmp_path: Path, monkeypatc
     assert not list((root / "step-3").iterdir())
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Trains with one thread, as the processes of `run_spectra` do, so that sums are equal to the last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def test_a_lost_run_is_restored_and_resumed(
-    recipe: Callable[..., Recipe], tmp_path: Path, run_spectra: Callable[..., subprocess.CompletedProcess[str]]
+    recipe: Callable[..., Recipe],
+    tmp_path: Path,
+    run_spectra: Callable[..., subprocess.CompletedProcess[str]],
+    one_thread: None,
 ) -> None:
     there = tmp_path / "drive"
     result = train(recipe("name=mine", f"backup.to={there}", "backup.every=1", "backup.keep=9"))
