@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import spectra_nsa as sp
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.heads.anchors import AnchorHead
 from spectra_nsa.heads.fit_anchors import fit_anchors
-from spectra_nsa.heads.fit_codes import hashed_pair
+from spectra_nsa.heads.fit_codes import fit_codes, hashed_pair
+from spectra_nsa.training.init import fit_heads
 from spectra_nsa.training.run import train
 from spectra_nsa.workflows.fit import code_recall
 from tests.builders import WORDS
@@ -63,7 +65,10 @@ def test_codes_fitted_at_the_end_are_better_and_nothing_else_changes(tmp_path: P
     assert np.array_equal(*bits)
 
 
-def test_a_resumed_run_ends_with_the_same_codes(tmp_path: Path, start: Path, pairs: Path) -> None:
+def test_a_resumed_run_ends_with_the_same_codes(
+    tmp_path: Path, start: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit_heads, "fit_codes", partial(fit_codes, steps=10))
     whole = train(recipe_of(tmp_path, start, pairs, "train.keep_checkpoints=3"))
     wanted = load_file(whole.folder / "model" / "model.safetensors")
     first = next(path for path in sorted((whole.folder / "checkpoints").iterdir()) if path.name.startswith("step-"))
