@@ -150,7 +150,7 @@ def test_a_static_student_is_the_weighted_mean_of_its_tokens(teacher: Path, tmp_
 
 
 def test_a_static_student_is_no_wider_than_its_teacher(teacher: Path) -> None:
-    with pytest.raises(UsageError, match="1 to 32 numbers"):
+    with pytest.raises(UsageError, match="choose 1 to 32"):
         static_model(open_teacher(teacher), [["open"]], 33)
 
 
