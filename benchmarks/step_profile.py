@@ -34,6 +34,7 @@ from spectra_nsa.core.precision import resolve_precision
 from spectra_nsa.core.results import environment
 from spectra_nsa.core.seeds import set_seed
 from spectra_nsa.core.starter import starter_checkpoint
+from spectra_nsa.losses import stack
 from spectra_nsa.losses.stack import LossStack
 from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.text.readers.python_env import environment_pairs
@@ -152,9 +153,9 @@ def mark(trainer: PairsTrainer) -> None:
     """Marks the sections of code to which operators are assigned."""
     collate = trainer.data_collator.__class__
     collate.__call__ = within("tokenizing", collate.__call__)  # type: ignore[method-assign]
-    SpectraModel._heads = within("heads", SpectraModel._heads)  # type: ignore[method-assign]
+    SpectraModel.apply_heads = within("heads", SpectraModel.apply_heads)  # type: ignore[method-assign]
     LossStack._weighted = within("loss", LossStack._weighted)  # type: ignore[method-assign]
-    LossStack._check_outputs = within("loss", LossStack._check_outputs)  # type: ignore[method-assign]
+    stack._check_outputs = within("loss", stack._check_outputs)
     for name in ("build_batch", "join_passes", "plan_passes"):
         setattr(length_batches, name, within("batching", getattr(length_batches, name)))
     accelerator: Any = trainer.accelerator
