@@ -97,7 +97,7 @@ def test_rows_are_equally_long_and_padding_is_zero(start: Path) -> None:
 
 
 def test_what_it_cannot_start_from(start: Path) -> None:
-    with pytest.raises(UsageError, match=r"model\.words: pooling cls takes no mean"):
+    with pytest.raises(UsageError, match=r"model\.token_vectors: pooling cls takes no mean"):
         begin_with_words(fresh(start, "small", pooling="cls"), str(start), ROWS)
     with pytest.raises(UsageError, match="pooling mean_max"):
         begin_with_words(fresh(start, "small", pooling="mean_max"), str(start), ROWS)
