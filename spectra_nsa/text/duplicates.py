@@ -1,13 +1,14 @@
 """Exact and near-duplicate texts. Near duplicates are found by the Jaccard similarity of word shingles.
 
-J(a, b) = |A ∩ B| / |A ∪ B| over the sets of shingles, each of `size` consecutive words. The search is exact, not
-sampled: two sets with J ≥ t share an element among the |A| - ⌈t|A|⌉ + 1 rarest of A and likewise of B, so only texts
-that share a rare shingle are compared (prefix filtering, Chaudhuri et al. 2006). Everything runs on numpy arrays.
+Texts are compared without regard to case, white space and the composition of accents (`core.strings.comparable`).
+J(a, b) = |A ∩ B| / |A ∪ B| over the sets of shingles, each of `size` consecutive words (`core.strings.words`). The
+search is exact, not sampled: two sets with J ≥ t share an element among the |A| - ⌈t|A|⌉ + 1 rarest of A and likewise
+of B, so only texts that share a rare shingle are compared (prefix filtering, Chaudhuri et al. 2006). Everything runs on
+numpy arrays.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,21 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.strings import comparable, words
 from spectra_nsa.text.rows import RetrievalSet, TextSet
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-_WORD = re.compile(r"\w+|[^\w\s]")
 _CHUNK = 2_000_000  # elements of the temporary arrays
 
 
-def normalised(text: str) -> str:
-    """Returns the form under which texts count as exact duplicates: whitespace collapsed, case folded."""
-    return " ".join(text.casefold().split())
-
-
 def exact_duplicates(texts_a: Sequence[str], texts_b: Sequence[str] | None = None) -> Bools:
-    """Marks the texts of `texts_a` that are also in `texts_b`, ignoring whitespace and case.
+    """Marks the texts of `texts_a` that are also in `texts_b`, as `comparable` compares them.
 
     Args:
         texts_a: N texts.
@@ -39,11 +35,11 @@ def exact_duplicates(texts_a: Sequence[str], texts_b: Sequence[str] | None = Non
         (N,) bool.
     """
     if texts_b is not None:
-        known = {normalised(text) for text in texts_b}
-        return np.array([normalised(text) in known for text in texts_a], dtype=bool)
+        known = {comparable(text) for text in texts_b}
+        return np.array([comparable(text) in known for text in texts_a], dtype=bool)
     seen: set[str] = set()
     marks = []
-    for key in map(normalised, texts_a):
+    for key in map(comparable, texts_a):
         marks.append(key in seen)
         seen.add(key)
     return np.array(marks, dtype=bool)
@@ -72,8 +68,8 @@ def near_duplicates(
     exact = exact_duplicates(texts_a, texts_b)
     if texts_b is None:
         return exact if len(exact) < 2 else exact | _similar(_shingles(texts_a, size), len(texts_a), threshold, True)
-    keys_b = list(dict.fromkeys(map(normalised, texts_b)))
-    keys_a = [normalised(text) for text in texts_a]
+    keys_b = list(dict.fromkeys(map(comparable, texts_b)))
+    keys_a = [comparable(text) for text in texts_a]
     rest_a = list(dict.fromkeys(key for key, done in zip(keys_a, exact, strict=True) if not done))
     if not rest_a or not keys_b:
         return exact
@@ -92,7 +88,7 @@ def alike(texts: Sequence[str], a: Ints, b: Ints, threshold: float = 0.8, *, siz
     Returns:
         (N,) bool.
     """
-    keys = [normalised(text) for text in texts]
+    keys = [comparable(text) for text in texts]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     distinct = np.array([numbers[key] for key in keys], dtype=np.int64)
     a, b = distinct[a], distinct[b]
@@ -125,14 +121,14 @@ class _Sets(NamedTuple):
 def _shingles(texts: Sequence[str], size: int) -> _Sets:
     """Returns the set of shingles of each text. The number of a shingle is its rank by rarity over all texts."""
     vocabulary: dict[str, int] = {}
-    words: list[int] = []
+    numbers: list[int] = []
     counts = []
     for text in texts:
-        parts = _WORD.findall(text) or [""]
+        parts = words(text, punctuation=True) or [""]
         parts += ["\0"] * (size - len(parts))
-        words += [vocabulary.setdefault(word, len(vocabulary)) for word in parts]
+        numbers += [vocabulary.setdefault(word, len(vocabulary)) for word in parts]
         counts.append(len(parts))
-    array, lengths = np.array(words, dtype=np.uint64), np.array(counts, dtype=np.int64)
+    array, lengths = np.array(numbers, dtype=np.uint64), np.array(counts, dtype=np.int64)
     mixed = _mix(array)
     hashes = np.zeros(len(array) - size + 1, dtype=np.uint64)
     for i in range(size):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from spectra_nsa.core.strings import words
 from spectra_nsa.tokens.kinds import BYTES
 
-_WORD = re.compile(r"\w+")
 _ROUNDS = 3
 
 
@@ -23,11 +22,11 @@ def measure_tokenizer(tokenizer: Any, texts: Sequence[str]) -> dict[str, float]:
         texts: at least one.
 
     Returns:
-        `pieces`: size of the vocabulary. `fertility`: pieces per word (Rust et al. 2021); words are runs of letters,
-        digits and underscores, each tokenized alone. `whole_words`: share of the words that are one known piece.
-        `characters_per_piece`: of whole texts, before normalization. `unknown`: share of the pieces that are the
-        unknown piece. `bytes`: share of the pieces that are single bytes of a character outside the alphabet.
-        `round_trip`: share of the texts for which decoding returns the normalized text.
+        `pieces`: size of the vocabulary. `fertility`: pieces per word (Rust et al. 2021), each word tokenized alone; in
+        a script without spaces, each character counts as a word (`core.strings.words`). `whole_words`: share of the
+        words that are one known piece. `characters_per_piece`: of whole texts, before normalization. `unknown`: share
+        of the pieces that are the unknown piece. `bytes`: share of the pieces that are single bytes of a character
+        outside the alphabet. `round_trip`: share of the texts for which decoding returns the normalized text.
         `million_characters_per_second`: the median of three runs over all texts.
     """
     pieces = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
@@ -50,7 +49,7 @@ def measure_tokenizer(tokenizer: Any, texts: Sequence[str]) -> dict[str, float]:
 
 
 def _words(tokenizer: Any, texts: Sequence[str]) -> tuple[float, float]:
-    counts = Counter(word for text in texts for word in _WORD.findall(text))
+    counts = Counter(word for text in texts for word in words(text, size=1))
     if not counts:
         return 0.0, 0.0
     rows = tokenizer(list(counts), add_special_tokens=False)["input_ids"]

@@ -74,3 +74,13 @@ def test_alike_agrees_with_the_definition(some, seed, threshold):
     sets = [shingles(text) for text in some]
     expected = [len(sets[i] & sets[j]) >= threshold * len(sets[i] | sets[j]) - 1e-9 for i, j in zip(a, b, strict=True)]
     assert alike(some, a, b, threshold).tolist() == expected
+
+
+def test_composed_and_decomposed_spellings_are_duplicates() -> None:
+    assert exact_duplicates(["cafe\u0301 au lait"], ["Café  au lait"]).tolist() == [True]
+    assert exact_duplicates(["café", "cafe\u0301", "cafe"]).tolist() == [False, True, False]
+
+
+def test_near_duplicates_in_a_script_without_spaces() -> None:
+    first, second = "机器学习是人工智能的一个重要分支", "机器学习是人工智能的一个重要分支吧"
+    assert near_duplicates([first, "今天天气很好我们去公园散步"], [second]).tolist() == [True, False]

@@ -26,6 +26,11 @@ def test_figures_by_hand(tiny_tokenizer: Any) -> None:
     assert measure_tokenizer(tiny_tokenizer, ["Open a file", "xy"])["round_trip"] == 1.0
 
 
+def test_words_of_other_scripts(tiny_tokenizer: Any) -> None:
+    found = measure_tokenizer(tiny_tokenizer, ["हिन्दी भाषा", "日本"])  # two words, and two characters
+    assert found["fertility"] == 1.0, "each is one unknown piece"
+
+
 def test_bytes_are_counted_and_nothing_is_cut() -> None:
     tokenizer = train_tokenizer(["aaa bbb"] * 9, TokenizerSpec(vocab_size=400, max_length=4))
     found = measure_tokenizer(tokenizer, ["日"])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.text.duplicates import normalised
+from spectra_nsa.core.strings import comparable
 from spectra_nsa.text.rows import TextSet
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ _COLUMN = {"pairs": "positive", "triplets": "positive", "texts": "text", "labell
 class DistinctTexts:
     """The distinct texts of one or more datasets, in order of first appearance.
 
-    Texts that differ only in whitespace and case count as the same; the first one is used.
+    Texts that differ only in case, white space or the composition of accents count as one (`core.strings.comparable`);
+    the first one is used.
 
     Args:
         columns: the datasets, each with the column of its texts.
@@ -76,7 +77,7 @@ class DistinctTexts:
         rows, name = self.columns[index]
         numbers = np.empty(len(rows), dtype=np.int64)
         for i, text in enumerate(_column(rows, name)):
-            key = hashlib.blake2b(normalised(text).encode(), digest_size=16).digest()
+            key = hashlib.blake2b(comparable(text).encode(), digest_size=16).digest()
             number = self._known.setdefault(key, len(self._row_numbers))
             if number == len(self._row_numbers):
                 self._row_numbers.append(start + i)

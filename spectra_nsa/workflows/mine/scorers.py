@@ -100,7 +100,10 @@ def find_scorer(name: str, *, judge: bool = False) -> Scorer:
     if name == "bm25":
         from importlib.metadata import version
 
-        return Scorer(name, "bm25", hashlib.sha256(f"bm25 {version('bm25s')}".encode()).hexdigest())
+        from spectra_nsa.evaluation.bm25 import SPLIT_RULES
+
+        stamp = hashlib.sha256(f"bm25 {version('bm25s')} {SPLIT_RULES}".encode()).hexdigest()
+        return Scorer(name, "bm25", stamp)
     from spectra_nsa.models.open import DENSE, find_model
 
     files = find_model(name, accept=(*DENSE, "sparse", "cross"))

@@ -108,6 +108,14 @@ def test_near_duplicates_of_a_positive_or_the_anchor_are_no_negatives(pairs: Wri
     assert facts["counts"]["dropped"]["duplicate"] == 2
 
 
+def test_another_spelling_of_a_positive_is_no_negative(pairs: Write, tmp_path: Path) -> None:
+    corpus = pairs([{"text": "cafe\u0301 noir"}, {"text": "noir film"}], "c.jsonl")
+    source = pairs([{"anchor": "what is noir", "positive": "Café noir"}])
+    facts = sp.mine(source, "bm25", tmp_path / "mined.jsonl", corpus=corpus)
+    assert [row["negative"] for row in read(tmp_path / "mined.jsonl")] == ["noir film"]
+    assert facts["counts"]["documents"] == 2
+
+
 def test_mining_agrees_with_sentence_transformers(
     pairs: Write, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
