@@ -34,7 +34,7 @@ def recipe_reference() -> str:
 
 
 def cli_reference() -> str:
-    """Returns every verb with its usage, arguments and options, as `--help` describes them."""
+    """Returns every command with its usage, arguments and options, as `--help` describes them."""
     parts = []
     for name, command in _commands(typer.main.get_command(app), "spectra"):
         words = " ".join(_metavar(parameter) for parameter in command.params if _is_argument(parameter))

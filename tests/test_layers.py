@@ -40,7 +40,7 @@ def test_there_is_no_import_cycle() -> None:
 
 
 def test_folders_are_small() -> None:
-    """Allows 16 modules per folder, except for `cli`, which has one per verb."""
+    """Allows 16 modules per folder, except for `cli`, which has one per command."""
     package = ROOT / "spectra_nsa"
     folders = [path.parent for path in package.rglob("__init__.py")]
     modules = {folder: [path for path in folder.glob("*.py") if path.name != "__init__.py"] for folder in folders}

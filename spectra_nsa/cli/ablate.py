@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectra_nsa.cli.options import DryRun, JsonAtEnd, RecipeWords
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,8 +117,9 @@ def _plan(plan: AblationPlan, as_json: bool) -> None:
     for note in facts["notes"]:
         print(f"Note: {note}.")
     print(
-        f"{len(facts['cells'])} cells × {len(facts['seeds'])} seeds = {facts['runs']} runs of {facts['steps']:,} steps "
-        f"on {facts['rows']:,} rows, {facts['done']} done; measured on {', '.join(facts['tasks'])}; folder "
+        f"{counted(len(facts['cells']), 'cell')} × {counted(len(facts['seeds']), 'seed')} = "
+        f"{counted(facts['runs'], 'run')} of {counted(facts['steps'], 'step')} "
+        f"on {counted(facts['rows'], 'row')}, {facts['done']} done; measured on {', '.join(facts['tasks'])}; folder "
         f"{facts['folder']}. Nothing was trained."
     )
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spectra_nsa.core.counts import counted
+
 if TYPE_CHECKING:
     from spectra_nsa.text.rows import RetrievalSet, TextSet
 
@@ -31,10 +33,10 @@ def preview_command(
     against: Annotated[
         str | None, typer.Option(help="An evaluation source or BEIR folder to check for overlap.")
     ] = None,
-    quarantine: Annotated[Path | None, typer.Option(help="A folder for the refused rows.")] = None,
+    quarantine: Annotated[Path | None, typer.Option(help="A folder for the quarantined rows.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the rows, lengths, duplicates and refused rows of a source, and its overlap with an evaluation set.
+    """Show the rows, lengths, duplicates and quarantined rows of a source, and its overlap with an evaluation set.
 
     Example: spectra data preview pairs.csv --columns anchor=title,positive=body --against beir/
     """
@@ -79,7 +81,7 @@ def _show(source: str, facts: dict[str, Any], limit: int) -> None:
 
     out = console()
     more = " (the limit; raise --limit to read more)" if facts["rows"] == limit else ""
-    out.print(f"[bold]{escape(source)}[/bold]: {facts['kind']}, {facts['rows']:,} rows{more}")
+    out.print(f"[bold]{escape(source)}[/bold]: {facts['kind']}, {counted(facts['rows'], 'row')}{more}")
     for note in facts["notes"]:
         out.print(f"note: {escape(note)}")
     _show_lengths(facts)
@@ -119,7 +121,7 @@ def _show_problems(facts: dict[str, Any]) -> None:
         return
     path = facts["quarantine_file"]
     saved = f", written to {escape(path)}" if path else " (write them to a file with --quarantine DIR)"
-    console().print(f"[yellow]{facts['quarantined']:,} refused[/yellow]{saved}. The first:")
+    console().print(f"[yellow]{facts['quarantined']:,} quarantined[/yellow]{saved}. The first:")
     for problem in facts["problems"]:
         column = f", column {problem['column']}" if problem["column"] else ""
         console().print(f"  {escape(problem['file'])}:{problem['line']}{escape(column)}: {escape(problem['reason'])}")
@@ -130,7 +132,7 @@ def _show_overlap(overlap: dict[str, Any]) -> None:
 
     from spectra_nsa.core.console import console
 
-    affected = f"{overlap['rows_affected']:,} of {overlap['rows']:,} rows"
+    affected = f"{overlap['rows_affected']:,} of {counted(overlap['rows'], 'row')}"
     console().print(f"overlap with {escape(overlap['against'])} (similarity ≥ {overlap['threshold']}): {affected}")
     for column, counts in overlap["columns"].items():
         example = f", for example: {escape(_short(counts['example'], 80))}" if counts["example"] else ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectra_nsa.cli.options import MaxSteps
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -146,26 +147,26 @@ def _say(line: str) -> None:
 
 
 def _student_plan(plan: dict[str, Any]) -> str:
-    sets = [(teacher, "texts") for teacher in plan["teachers"]]
+    sets = [(teacher, "text") for teacher in plan["teachers"]]
     if plan["words"]:
-        sets.append((plan["words"], "vocabulary pieces"))
+        sets.append((plan["words"], "vocabulary piece"))
     lines = [
-        f"{teacher['teacher']}: {teacher['texts']:,} {kind}, {teacher['to_encode']:,} of them to encode; "
+        f"{teacher['teacher']}: {counted(teacher['texts'], kind)}, {teacher['to_encode']:,} of them to encode; "
         f"{teacher['width']} dimensions each, {teacher['bytes'] / 1e6:.1f} MB in the cache"
         for teacher, kind in sets
     ]
-    shape = f"of {plan['layers']} layers" if plan["layers"] else "of a different shape"
+    shape = f"of {counted(plan['layers'], 'layer')}" if plan["layers"] else "of a different shape"
     lines.append(
         f"student {shape}: {plan['parameters'] / 1e6:.1f} M parameters; "
-        f"{_rows(plan)}, {plan['steps']:,} steps; "
+        f"{_rows(plan)}, {counted(plan['steps'], 'step')}; "
         f"loss: {', '.join(plan['terms'])}. Nothing was encoded or trained."
     )
     return "\n".join(lines)
 
 
 def _rows(plan: dict[str, Any]) -> str:
-    broken = f", {plan['quarantined']:,} invalid rows skipped" if plan["quarantined"] else ""
-    return f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows{broken}"
+    quarantined = f", {plan['quarantined']:,} quarantined" if plan["quarantined"] else ""
+    return f"{counted(plan['rows'], 'training row')}, {counted(plan['dev_rows'], 'dev row')}{quarantined}"
 
 
 def _static_plan(plan: dict[str, Any]) -> str:
@@ -179,7 +180,7 @@ def _static_plan(plan: dict[str, Any]) -> str:
 def _summary(teacher: str, facts: dict[str, Any]) -> str:
     before, after = (facts["parameters"][name] / 1e6 for name in ("teacher", "student"))
     kind = "held-out" if facts["held_out"] else "training"
-    lines = [f"{facts['steps']} steps in {facts['seconds']:.0f} s"] if "steps" in facts else []
+    lines = [f"{counted(facts['steps'], 'step')} in {facts['seconds']:.0f} s"] if "steps" in facts else []
     if facts.get("layers"):
         lines.append(f"layers      {', '.join(map(str, facts['layers']))} of {teacher}")
     lines += [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectra_nsa.cli.options import Columns, Precision, say_loading, shared_columns
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def read_named_texts(source: str, columns: SharedColumns | None = None) -> tuple
 
     loaded = (columns or SharedColumns(None)).load(source)
     if loaded.quarantined:
-        print(f"spectra: warning: {loaded.quarantined} invalid rows of {source} were skipped.", file=sys.stderr)
+        print(f"spectra: warning: {counted(loaded.quarantined, 'row')} of {source} quarantined.", file=sys.stderr)
     roles = {"pairs": ["positive"], "triplets": ["positive"], "scored": ["sentence1", "sentence2"]}
     texts = [text for name in roles.get(loaded.kind, ["text"]) for text in loaded.dataset[name]]
     named = "name" in loaded.dataset.column_names and len(texts) == len(loaded.dataset)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from spectra_nsa.cli.options import Columns, say_loading, shared_columns
+from spectra_nsa.core.counts import counted
 
 codes_app = typer.Typer(help="Fit a model's short binary codes.", no_args_is_help=True)
 anomaly_app = typer.Typer(help="Fit a model's out-of-distribution score.", no_args_is_help=True)
@@ -59,7 +60,10 @@ def fit_codes_command(
     if as_json:
         print(json.dumps({"schema": 1, "model": facts.pop("folder"), **facts}))
         return
-    print(f"{facts['texts']:,} texts; {facts['queries']} held-out queries: recall of their 10 nearest in the first 100")
+    print(
+        f"{counted(facts['texts'], 'text')}; {counted(facts['queries'], 'held-out query')}: "
+        "recall of their 10 nearest in the first 100"
+    )
     print("bits   Hamming          float query × bits   (before → after)")
     for width, after in facts["after"].items():
         before = facts["before"][width]
@@ -101,8 +105,10 @@ def fit_anomaly_command(
         print(json.dumps({"schema": 1, "model": facts.pop("folder"), **facts}))
         return
     how = "and their covariances" if facts["method"] == "prototypes" else "as a density"
-    print(f"fitted on {facts['texts']:,} texts by {facts['prototypes']:,} prototypes {how}")
-    print(f"calibrated on {facts['calibration']:,} held-out texts")
+    print(f"fitted on {counted(facts['texts'], 'text')} by {counted(facts['prototypes'], 'prototype')} {how}")
+    print(f"calibrated on {counted(facts['calibration'], 'held-out text')}")
     measured, target = 100 * facts["false_alarms"], 100 * facts["level"]
-    print(f"false alarms: {measured:.1f} % of {facts['checked']:,} other held-out texts; target: {target:.3g} %")
+    print(
+        f"false alarms: {measured:.1f} % of {counted(facts['checked'], 'other held-out text')}; target: {target:.3g} %"
+    )
     print(f"model: {facts['folder']}")

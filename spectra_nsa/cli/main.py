@@ -1,4 +1,4 @@
-"""The `spectra` command: its verbs, exit status and error messages."""
+"""The `spectra` command: its commands, exit status and error messages."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _spectra(
         typer.Option("--version", callback=_show_versions, is_eager=True, help="Show the versions in use and exit."),
     ] = False,
 ) -> None:
-    """Reads the options that precede the verb."""
+    """Reads the options that precede the command."""
 
 
 app.command("quickstart")(quickstart_command)

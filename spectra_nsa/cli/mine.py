@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from spectra_nsa.core.counts import counted
+
 
 def mine_command(
     source: Annotated[str, typer.Argument(help="Pairs: a file, a Hub dataset, a BEIR folder, or python:installed.")],
@@ -69,21 +71,20 @@ def mine_command(
 def _show(facts: dict[str, Any]) -> None:
     counts, rules = facts["counts"], facts["rules"]
     if facts.get("dry_run"):
-        judge = f", at most {facts['pairs_to_judge']:,} pairs to judge" if "pairs_to_judge" in facts else ""
-        print(
-            f"{facts['blocks_to_search']} of {facts['blocks']} blocks of anchors to search{judge}. No file was written."
-        )
+        judge = f", at most {counted(facts['pairs_to_judge'], 'pair')} to judge" if "pairs_to_judge" in facts else ""
+        blocks = counted(facts["blocks"], "block")
+        print(f"{facts['blocks_to_search']} of {blocks} of anchors to search{judge}. No file was written.")
         return
-    print(f"{counts['written']:,} rows with {rules['negatives']} negatives → {facts['output']}")
+    print(f"{counted(counts['written'], 'row')} with {counted(rules['negatives'], 'negative')} → {facts['output']}")
     if counts["incomplete"] or counts["without"]:
         which = "they" if facts["incomplete"] == "drop" else "the latter"
         file = f"; {which} are in {facts['set_aside']}" if facts["set_aside"] else ""
-        print(f"{counts['incomplete']:,} rows have fewer negatives, {counts['without']:,} have none{file}")
+        print(f"{counted(counts['incomplete'], 'row')} with fewer negatives, {counts['without']:,} with none{file}")
         if counts["incomplete"] and facts["incomplete"] == "keep":
             print("rows with fewer repeat the negatives that they have")
         elif rules["range_max"] < counts["documents"]:
             print("a larger --range-max may find more")
     if counts["dropped"]:
         dropped = ", ".join(f"{name} {count:,}" for name, count in counts["dropped"].items())
-        print(f"of {counts['candidates']:,} candidates, the rules dropped: {dropped}")
+        print(f"of {counted(counts['candidates'], 'candidate')}, the rules dropped: {dropped}")
     print(f"{facts['seconds']:.0f} s, {facts['peak_memory_gb']:.1f} GB of memory at the peak; {facts['meta']}")

@@ -30,6 +30,7 @@ from spectra_nsa.cli.runs import (
     resume_sentence,
     show_plan,
 )
+from spectra_nsa.core.counts import counted
 
 if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
@@ -119,9 +120,10 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
 def _plan_text(plan: dict[str, Any]) -> str:
     left_out = f"{plan['left_out']:,} left out (equal to a held-out text), " if plan["left_out"] else ""
     return changed_keys(plan) + (
-        f"{plan['texts']:,} texts, {plan['dev_texts']:,} held out, {left_out}{plan['quarantined']} quarantined; "
-        f"{plan['tokens']:,} tokens in {plan['sequences']:,} sequences of at most {plan['length']}; "
-        f"{plan['steps']:,} steps of {plan['batch']} in {plan['precision']}; "
+        f"{counted(plan['texts'], 'text')}, {plan['dev_texts']:,} held out, {left_out}"
+        f"{plan['quarantined']:,} quarantined; "
+        f"{counted(plan['tokens'], 'token')} in {counted(plan['sequences'], 'sequence')} of at most {plan['length']}; "
+        f"{counted(plan['steps'], 'step')} of {plan['batch']} in {plan['precision']}; "
         f"{plan['parameters'] / 1e6:.1f} M parameters. {resume_sentence(plan)}Nothing was trained."
     )
 

@@ -1,4 +1,4 @@
-"""Helpers of the verbs that start runs: reading and checking recipes, and reporting how a run ended."""
+"""Helpers of the commands that start runs: reading and checking recipes, and reporting how a run ended."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,25 +22,25 @@ if TYPE_CHECKING:
 ALREADY_ENDED = "the run already ended at step {}; raise train.epochs or train.max_steps to train longer"
 
 
-def recipe_to_run(verb: str, words: list[str], flags: dict[str, Any], resume: Path | None) -> Recipe:
+def recipe_to_run(command: str, words: list[str], flags: dict[str, Any], resume: Path | None) -> Recipe:
     """Returns the recipe of a run, after every check that needs no heavy library.
 
     Args:
-        verb: "train" or "pretrain".
+        command: "train" or "pretrain".
         words: the command's recipe file and ``key=value`` overrides.
         flags: recipe keys set by flags; ``None`` for flags that are not set.
         resume: the run or checkpoint to resume; ``None`` for a new run.
 
     Raises:
-        UsageError: the recipe contradicts itself, or is for another verb.
+        UsageError: the recipe contradicts itself, or is for another command.
         SpectraError: a source or model that it names does not exist.
     """
     from spectra_nsa.training.checks import check_names
-    from spectra_nsa.training.jobs import check_verb, checked_recipe
+    from spectra_nsa.training.jobs import check_command, checked_recipe
 
     if resume is not None:
-        check_verb(resume, verb)
-    recipe = checked_recipe(read_recipe(words, flags, resume), verb)
+        check_command(resume, command)
+    recipe = checked_recipe(read_recipe(words, flags, resume), command)
     check_names(recipe)
     return recipe
 
@@ -134,7 +135,7 @@ def changed_keys(plan: Mapping[str, Any]) -> str:
     return text
 
 
-def exit_if_interrupted(result: RunResult, verb: str) -> None:
+def exit_if_interrupted(result: RunResult, command: str) -> None:
     """Exits with status 130 if Ctrl-C stopped the run, and prints how to resume it.
 
     Raises:
@@ -145,7 +146,7 @@ def exit_if_interrupted(result: RunResult, verb: str) -> None:
     if not result.interrupted:
         return
     if is_first():
-        line = f"stopped at step {result.steps}. Resume it with: spectra {verb} --resume {result.folder}"
+        line = f"stopped at step {result.steps}. Resume it with: spectra {command} --resume {result.folder}"
         print(line, file=sys.stderr)
     raise typer.Exit(130)
 
@@ -173,7 +174,7 @@ def duration(result: RunResult) -> str:
     if result.steps == result.first_step:
         return ALREADY_ENDED.format(result.steps)
     early = "; stopped early (train.patience)" if result.ended == "stopped early" else ""
-    return f"{result.steps - result.first_step} steps in {result.seconds:.0f} s{early}"
+    return f"{counted(result.steps - result.first_step, 'step')} in {result.seconds:.0f} s{early}"
 
 
 def best_figures(result: RunResult, digits: int) -> str:

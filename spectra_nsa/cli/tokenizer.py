@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectra_nsa.cli.options import Columns
+from spectra_nsa.core.counts import counted
 
 if TYPE_CHECKING:
     from spectra_nsa.core.results import Result
@@ -70,7 +71,7 @@ def train_command(
         _print_json(results, time.perf_counter() - start, **facts)
         return
     fewer = f" of {facts['asked']:,} requested (the texts support no more)" if facts["pieces"] < facts["asked"] else ""
-    print(f"{facts['folder']}: {kind}, {facts['pieces']:,} pieces{fewer}; {facts['training_seconds']:.1f} s")
+    print(f"{facts['folder']}: {kind}, {counted(facts['pieces'], 'piece')}{fewer}; {facts['training_seconds']:.1f} s")
     print("decoding restores every normalized text" if facts["lossless"] else "decoding does not restore every text")
     if not results:
         print("too few texts to hold any out; measure on other texts with spectra tokenizer report")

@@ -31,6 +31,7 @@ from spectra_nsa.cli.runs import (
     show_plan,
     warn_if_not_better,
 )
+from spectra_nsa.core.counts import counted
 
 if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
@@ -143,8 +144,9 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
 def _plan_text(plan: dict[str, Any]) -> str:
     left_out = f"{plan['left_out']} left out (they share a text with a dev row), " if plan["left_out"] else ""
     return changed_keys(plan) + (
-        f"{plan['rows']:,} training rows, {plan['dev_rows']} dev rows, {left_out}{plan['quarantined']} quarantined; "
-        f"{plan['steps']:,} steps in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
+        f"{counted(plan['rows'], 'training row')}, {counted(plan['dev_rows'], 'dev row')}, {left_out}"
+        f"{plan['quarantined']:,} quarantined; "
+        f"{counted(plan['steps'], 'step')} in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
         f"about {plan['memory_gb']} GB; loss: {', '.join(plan['terms'])}. {resume_sentence(plan)}Nothing was trained."
     )
 
@@ -174,4 +176,4 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     print(f"report: {result.folder / 'report.html'}")
     if result.backup is not None:
         lost = f", not copied: {', '.join(result.backup.lost)}" if result.backup.lost else ""
-        print(f"backup: {recipe.backup.to}, {result.backup.failures} failed attempts{lost}")
+        print(f"backup: {recipe.backup.to}, {counted(result.backup.failures, 'failed attempt')}{lost}")

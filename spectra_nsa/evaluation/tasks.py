@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.evaluation.knn import KNNTask
 from spectra_nsa.evaluation.pairs import PairsTask
@@ -89,7 +90,7 @@ def _load(source: str, kinds: tuple[str, ...], task: str, read: Read, notes: lis
     if data.kind not in kinds:
         raise SpectraError(f"{task}={source}: {task} needs {' or '.join(kinds)}, but the rows are {data.kind}.")
     if data.quarantined:
-        notes.append(f"{source}: {data.quarantined} broken rows were skipped (spectra data preview shows them)")
+        notes.append(f"{source}: {counted(data.quarantined, 'row')} quarantined (spectra data preview shows them)")
     notes.extend(f"{source}: {note}" for note in data.notes)
     return data
 

@@ -62,7 +62,7 @@ def check_fit(texts: int, prototypes: int | None, level: float) -> None:
         UsageError: there are too few for the number of prototypes.
     """
     if texts < MIN_TEXTS:
-        raise SpectraError(f"{texts} texts are too few to fit an anomaly score to; give at least {MIN_TEXTS}.")
+        raise SpectraError(f"too few texts to fit an anomaly score to ({texts:,}); give at least {MIN_TEXTS}.")
     calibration = _split_size(texts)
     if 1 / (calibration + 1) > level:
         needed = 10 * math.ceil(1 / level - 1)

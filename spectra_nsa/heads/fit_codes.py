@@ -105,7 +105,7 @@ def check_text_count(texts: int) -> None:
         SpectraError: there are too few.
     """
     if texts < MIN_TEXTS:
-        raise SpectraError(f"{texts} texts are too few to fit codes of {BITS} bits to; give at least {MIN_TEXTS}.")
+        raise SpectraError(f"too few texts to fit codes of {BITS} bits to ({texts:,}); give at least {MIN_TEXTS}.")
 
 
 @torch.no_grad()

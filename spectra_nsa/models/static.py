@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from spectra_nsa.core.console import progress
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def token_vectors(teacher: Teacher, words: Sequence[int]) -> NDArray[np.float64]
     real = [position for position, special in enumerate(pattern["special_tokens_mask"]) if not special]
     before, after = pattern["input_ids"][: real[0]], pattern["input_ids"][real[-1] + 1 :]
     vectors = []
-    for start in progress(range(0, len(words), _BATCH), label=f"{teacher.name}: {len(words):,} tokens"):
+    for start in progress(range(0, len(words), _BATCH), label=f"{teacher.name}: {counted(len(words), 'token')}"):
         ids_BT = torch.tensor([[*before, word, *after] for word in words[start : start + _BATCH]])
         features = {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)}
         features = {name: value.to(model.device) for name, value in features.items()}

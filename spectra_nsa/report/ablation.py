@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spectra_nsa.core.counts import counted
 from spectra_nsa.report.html import Report
 from spectra_nsa.report.svg import Estimate
 
@@ -57,7 +58,7 @@ def reading_notes(document: Document) -> list[str]:
     seeds, count = len(document["seeds"]), sum(len(part["effects"]) for part in document["parts"])
     holm = f"p < 0.05 after Holm's correction for {count} comparison{'s' if count != 1 else ''}"
     notes = [
-        f"An effect is the metric with the part minus the metric without it, as the mean of {_seeds(seeds)}. "
+        f"An effect is the metric with the part minus the metric without it, as the mean of {counted(seeds, 'seed')}. "
         "Time × is the time of a training step with the part divided by the time without it."
     ]
     if seeds > 1:
@@ -148,11 +149,8 @@ _COSTS = {
 
 def _heading(document: Document) -> str:
     cut = f", measured at {document['dim']} dimensions" if document["dim"] else ""
-    return f"{_seeds(len(document['seeds']))} × {document['steps']:,} steps on {document['rows']:,} rows{cut}"
-
-
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
+    seeds, steps = counted(len(document["seeds"]), "seed"), counted(document["steps"], "step")
+    return f"{seeds} × {steps} on {counted(document['rows'], 'row')}{cut}"
 
 
 def _title(metric: Mapping[str, Any]) -> str:

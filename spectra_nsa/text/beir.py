@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.text.quarantine import Quarantine, file_name
 from spectra_nsa.text.readers.lines import line_problem, read_lines
@@ -33,7 +34,7 @@ def load_beir(folder: str | Path, split: str | None = None, *, quarantine: Path 
         folder: contains `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`) and `qrels/SPLIT.tsv`
             (query id, document id, score; a header is optional).
         split: the split of the judgments; ``None`` reads test, otherwise dev, otherwise the only split.
-        quarantine: a folder for the broken lines; ``None`` only counts them.
+        quarantine: a folder for the quarantined lines; ``None`` only counts them.
 
     Raises:
         SpectraError: a file is missing, or no judgment names a known query with a relevant document.
@@ -57,7 +58,7 @@ def load_beir(folder: str | Path, split: str | None = None, *, quarantine: Path 
             "unknown id). The ids must match the _id values of corpus.jsonl and queries.jsonl."
         )
     empty = sum(not text for text in corpus.values())
-    notes += (f"{empty:,} documents of the corpus are empty",) if empty else ()
+    notes += (f"{counted(empty, 'empty document')} in the corpus",) if empty else ()
     return RetrievalSet(
         name=folder.resolve().name, corpus=corpus, queries={query: queries[query] for query in qrels}, qrels=qrels,
         split=split, missing=missing, quarantined=refused.count, problems=tuple(refused.first), notes=notes,
@@ -74,7 +75,7 @@ def judged_pairs(
         split: the split of the judgments; ``None`` reads train if it exists, otherwise the default of `load_beir`. A
             note names the split.
         limit: the maximum number of pairs; ``None`` for all.
-        quarantine: a folder for the broken lines; ``None`` only counts them.
+        quarantine: a folder for the quarantined lines; ``None`` only counts them.
 
     Raises:
         SpectraError: as `load_beir`, or every relevant document is empty.
@@ -106,7 +107,7 @@ def judged_pairs(
 
 
 def _quarantine_name(folder: str | Path, split: str) -> str:
-    """Returns the source name that gives the file of broken lines its name."""
+    """Returns the source name that gives the file of quarantined lines its name."""
     return str(Path(folder) / f"beir-{split}")
 
 
@@ -184,4 +185,4 @@ def _answerable(qrels: dict[str, dict[str, int]]) -> tuple[dict[str, dict[str, i
     """Returns the queries with a relevant document, and a note on the dropped ones."""
     kept = {query: judged for query, judged in qrels.items() if any(score > 0 for score in judged.values())}
     dropped = len(qrels) - len(kept)
-    return kept, (f"{dropped:,} queries without a relevant document were dropped",) if dropped else ()
+    return kept, (f"{counted(dropped, 'query')} without a relevant document dropped",) if dropped else ()

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.text.quarantine import SHOWN_PROBLEMS
 from spectra_nsa.text.readers.lines import Line, read_lines, text_record
@@ -35,9 +36,9 @@ class Corpus:
             A `SharedColumns` may be shared with other corpora; then the caller calls its `check`.
 
     Attributes:
-        left_out: the number of refused rows and lines.
-        problems: the first few refused rows of each source.
-        notes: one line for each source with refused rows: how many, and where and what the first problem is.
+        left_out: the number of quarantined rows and lines.
+        problems: the first few quarantined rows of each source.
+        notes: one line for each source with quarantined rows: how many, and where and what the first problem is.
 
     Raises:
         SpectraError: a source cannot be read or has no text, or `columns` matches no source.
@@ -84,7 +85,9 @@ class Corpus:
             else:
                 good += bool(item.values["text"])
         if not good:
-            reason = f"none of its {refused:,} lines is UTF-8 text of at most 1 MB" if refused else "it is empty"
+            reason = (
+                f"none of its {counted(refused, 'line')} is UTF-8 text of at most 1 MB" if refused else "it is empty"
+            )
             raise SpectraError(f"{path} contains no text: {reason}. A plain text file has one text per line.")
         self._report(path, refused, first)
         return path
@@ -98,9 +101,8 @@ class Corpus:
         if count:
             self.left_out += count
             self.problems += first
-            self.notes.append(
-                f"{source}: {count:,} broken rows or lines were dropped; the first is {_location(first[0])}"
-            )
+            unit = "line" if is_plain_text(source) else "row"
+            self.notes.append(f"{source}: {counted(count, unit)} quarantined; the first is {_location(first[0])}")
 
     def __iter__(self) -> Iterator[str]:
         for part in self._parts:

@@ -62,10 +62,10 @@ def _role_columns(path: Path, columns: Mapping[str, str] | None) -> list[str]:
 
 
 def _mismatch(path: Path, head: Sequence[Record | Problem], needed: Sequence[str]) -> str | None:
-    """Returns why a file does not belong to the dataset; ``None`` if it does, or if all its rows are broken."""
+    """Returns why a file does not belong to the dataset; ``None`` if it does, or if all its rows are quarantined."""
     keys = _keys(head)
     if not keys:
-        indented = ".json" in path.suffixes and bool(head)  # one object over many lines: each line is a broken row
+        indented = ".json" in path.suffixes and bool(head)  # one object over many lines: each line is a bad row
         return "it has no rows (one object per line, or an array of objects)" if indented else None
     missing = [name for name in needed if name not in keys]
     return f"it has no column {missing[0]!r}" if missing else None

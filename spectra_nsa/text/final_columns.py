@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.text.row_store import EXTRA, PLAIN_TYPES, TableSummary
 
@@ -99,9 +100,9 @@ def _negative_names(counts: Counter[int], notes: list[str]) -> list[str]:
     k = max(counts, key=lambda size: (counts[size], size))
     fewer, more = sum(n for size, n in counts.items() if size < k), sum(n for size, n in counts.items() if size > k)
     if fewer:
-        notes.append(f"{fewer:,} rows have fewer than {k} negatives and repeat them")
+        notes.append(f"{counted(fewer, 'row')} with fewer than {counted(k, 'negative')}, repeated to make {k}")
     if more:
-        notes.append(f"{more:,} rows have more than {k} negatives; the first {k} are used")
+        notes.append(f"{counted(more, 'row')} with more than {counted(k, 'negative')}; the first {k} used")
     return ["negative", *(f"negative_{i}" for i in range(2, k + 1))]
 
 

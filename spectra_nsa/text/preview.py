@@ -13,7 +13,7 @@ from spectra_nsa.text.rows import RetrievalSet, TextSet
 
 
 def preview(source: TextSet, *, rows: int = 5, against: TextSet | RetrievalSet | None = None) -> dict[str, Any]:
-    """Computes counts, lengths, duplicates, refused rows, and the overlap with an evaluation set.
+    """Computes counts, lengths, duplicates, quarantined rows, and the overlap with an evaluation set.
 
     Args:
         source: the rows.

@@ -1,4 +1,4 @@
-"""Refused rows: all are counted, the first few are kept, and on request all are written to a file."""
+"""Quarantined rows: all are counted, the first few are kept, and on request all are written to a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RAW_CHARACTERS = 2_000
 
 
 def printable(raw: object) -> str:
-    """Returns the first 2,000 characters of a broken row, as text that can be written as UTF-8."""
+    """Returns the first 2,000 characters of a quarantined row, as text that can be written as UTF-8."""
     if isinstance(raw, bytes):
         return raw[: 4 * RAW_CHARACTERS].decode("utf-8", "backslashreplace")[:RAW_CHARACTERS]
     if not isinstance(raw, str):
@@ -33,12 +33,12 @@ def file_name(source: str) -> str:
 
 
 class Quarantine:
-    """A context that collects refused rows. The file appears when the block ends, even if it ends in an error.
+    """A context that collects quarantined rows. The file appears when the block ends, even if it ends in an error.
 
     Args:
         source: the source being read; it gives the file its name.
         folder: the folder of the file; ``None`` only counts.
-        copy: an open file that also receives every refused row; ``None`` for no copy.
+        copy: an open file that also receives every quarantined row; ``None`` for no copy.
     """
 
     def __init__(self, source: str, folder: Path | None, copy: IO[str] | None = None) -> None:
@@ -51,11 +51,11 @@ class Quarantine:
 
     @property
     def path(self) -> Path | None:
-        """The file with the refused rows; ``None`` if there is none."""
+        """The file with the quarantined rows; ``None`` if there is none."""
         return self._path if self.count else None
 
     def add(self, problem: Problem) -> None:
-        """Counts one refused row and writes it."""
+        """Counts one quarantined row and writes it."""
         self.count += 1
         if len(self.first) < SHOWN_PROBLEMS:
             self.first.append(problem)
@@ -74,6 +74,6 @@ class Quarantine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()  # not told of the error: after a failed load the refused rows matter most
+        self._stack.close()  # not told of the error: after a failed load the quarantined rows matter most
         if self._path is not None and not self.count:
-            self._path.unlink(missing_ok=True)  # left by an earlier run; the source has no broken rows now
+            self._path.unlink(missing_ok=True)  # left by an earlier run; the source has none now

@@ -1,8 +1,8 @@
 """The cache of checked rows: a large source is read and checked once, and memory-mapped afterwards.
 
 A cache entry belongs to a source and the options it is read with (paths, columns, limit). It is valid while the files
-of the source are unchanged: the same size, times and inode, or else the same SHA-256. It holds the rows, the refused
-rows and the facts about both.
+of the source are unchanged: the same size, times and inode, or else the same SHA-256. It holds the rows, the
+quarantined rows and the facts about both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RULES = 5  # part of the key; increase it when a row is processed differently
 ROWS = Cache("rows", keep=8)
 _REFUSED = "refused.jsonl"
-_SPOOL = 1_000_000  # characters of refused rows that stay in memory
+_SPOOL = 1_000_000  # characters of quarantined rows that stay in memory
 _MISSING = [0, 0, 0, 0]
 
 
@@ -41,7 +41,7 @@ class RowCacheEntry:
         files: the files of the source. If they are unknown (empty), the entry is never reused.
 
     Attributes:
-        refused: an open file for the refused rows.
+        refused: an open file for the quarantined rows.
     """
 
     def __init__(self, key: Sequence[Any], files: Sequence[Path]) -> None:
@@ -101,7 +101,7 @@ class RowCacheEntry:
         """Returns the cached rows and the facts passed to `commit`; ``None`` if there is no valid entry.
 
         Args:
-            quarantine: receives the rows that were refused when the source was read.
+            quarantine: receives the rows that were quarantined when the source was read.
         """
         facts = self.entry.read()
         try:

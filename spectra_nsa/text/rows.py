@@ -1,4 +1,4 @@
-"""The results of reading a source: records and refused rows, tables of texts, retrieval tasks."""
+"""The results of reading a source: records and quarantined rows, tables of texts, retrieval tasks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One refused row.
+    """One quarantined row.
 
     Attributes:
         file: the file or dataset it comes from.
@@ -62,9 +62,9 @@ class TextSet:
         name: a short name for reports.
         kind: the key of `REQUIRED` whose columns `dataset` starts with.
         dataset: the rows. The required columns come first, then `negative_2` …, then the other columns of the source.
-        quarantined: the number of refused rows. A row with a list of positives counts once.
-        quarantine_file: the file with the refused rows; ``None`` if none was requested or no row was refused.
-        problems: the first few refused rows.
+        quarantined: how many rows are quarantined. A row with a list of positives counts once.
+        quarantine_file: the file with the quarantined rows; ``None`` if none was requested or no row was quarantined.
+        problems: the first few quarantined rows.
         notes: what was done to the data that the user should know, such as rescaled scores.
         digest: SHA-256 of the rows if they are on disk; ``None`` if they are in memory.
     """
@@ -101,8 +101,8 @@ class RetrievalSet:
         qrels: query id → document id → relevance (0 = judged not relevant).
         split: the split of the judgments, such as ``"test"``.
         missing: the number of judgments dropped because their query or document id is unknown.
-        quarantined: the number of broken lines in the three files.
-        problems: the first few broken lines.
+        quarantined: the number of quarantined lines in the three files.
+        problems: the first few quarantined lines.
         notes: what else was dropped, in words.
     """
 

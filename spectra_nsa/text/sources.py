@@ -49,7 +49,7 @@ def load_source(
         columns: role → column, such as ``{"anchor": "title"}``; missing roles are detected. ``None`` detects all.
         split: the split of a folder or dataset; ``None`` reads train if there is one.
         limit: the number of good rows to read, where each item of a list of positives is a row; ``None`` reads all.
-        quarantine: a folder for the refused rows; ``None`` counts them and keeps the first few.
+        quarantine: a folder for the quarantined rows; ``None`` counts them and keeps the first few.
 
     Raises:
         SpectraError: the source does not exist, is damaged or has no usable row, or the roles of its columns cannot be

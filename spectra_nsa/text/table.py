@@ -1,4 +1,4 @@
-"""A checked table of texts from records. Each row is either kept in full or refused with a reason."""
+"""A checked table of texts from records. Each row is either kept in full or quarantined with a reason."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, missing_extra
 from spectra_nsa.text.columns import MAX_NEGATIVES, Layout, find_layout
 from spectra_nsa.text.file_set import HEAD_ROWS
@@ -35,12 +36,12 @@ def build_table(
     """Checks records and collects them in a table.
 
     Args:
-        records: rows and rows already refused, in order.
+        records: rows and rows already quarantined, in order.
         name: the name of the table.
-        file: the source being read, for errors and refused rows.
+        file: the source being read, for errors and quarantined rows.
         columns: role → column, chosen by the user; ``None`` detects the roles.
         limit: how many rows to keep; ``None`` keeps all.
-        quarantine: receives the refused rows.
+        quarantine: receives the quarantined rows.
         entry: the cache entry that receives the rows if they do not fit in memory.
         label_names: column → the names of its numbered labels.
         notes: notes that are known beforehand.
@@ -74,7 +75,7 @@ def build_table(
         raise _no_rows(file, quarantine)
     if expanded:
         total = store.summary.rows
-        notes += (f"{expanded:,} rows have several positives; each positive became a row, {total:,} in total",)
+        notes += (f"{counted(expanded, 'row')} with several positives; each positive became a row, {total:,} in total",)
     dataset, digest, all_notes = _finished(store, layout, notes, entry)
     return TextSet(
         name=name, kind=layout.kind, dataset=dataset, quarantined=quarantine.count, quarantine_file=quarantine.path,
@@ -83,7 +84,7 @@ def build_table(
 
 
 def bad_value_problem(record: Record, bad: BadValue) -> Problem:
-    """Returns the refused row of a record with a bad field."""
+    """Returns the quarantined row of a record with a bad field."""
     raw = printable(record.values)
     return Problem(file=record.file, line=record.line, column=bad.column, reason=str(bad), raw=raw)
 
@@ -117,10 +118,11 @@ def _no_rows(file: str, quarantine: Quarantine) -> SpectraError:
         )
     first = quarantine.first[0]
     column = f", column {first.column!r}" if first.column else ""
-    saved = f" All refused rows are in {quarantine.path}." if quarantine.path else ""
+    saved = f" All quarantined rows are in {quarantine.path}." if quarantine.path else ""
     return SpectraError(
-        f"{first.file}: none of the {quarantine.count:,} rows can be used. The first, line {first.line}{column}: "
-        f"{first.reason}. Fix the rows, or choose other columns with --columns ROLE=COLUMN (data.columns).{saved}"
+        f"{first.file}: none of its {counted(quarantine.count, 'row')} can be used. The first, "
+        f"line {first.line}{column}: {first.reason}. Fix the rows, or "
+        f"choose other columns with --columns ROLE=COLUMN (data.columns).{saved}"
     )
 
 

@@ -16,7 +16,7 @@ from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder, atomic_write
 from spectra_nsa.core.seeds import set_seed
-from spectra_nsa.training.jobs import check_verb, checked_recipe, job_for
+from spectra_nsa.training.jobs import check_command, checked_recipe, job_for
 from spectra_nsa.training.jobs.job import Job
 from spectra_nsa.training.runs.checkpoints import ResumePoint, find_resume_point, prepare_resume
 from spectra_nsa.training.runs.claim import claim_folder, deleted_on_error, locked_by_first
@@ -101,16 +101,16 @@ def pretrain(
 
 
 def _run(
-    verb: str, recipe: Recipe | None, resume: str | Path | None, data: TrainingData | None, deadline: float | None
+    command: str, recipe: Recipe | None, resume: str | Path | None, data: TrainingData | None, deadline: float | None
 ) -> RunResult:
     """Connects the processes, locates the run, and drives its job from the rows to the saved model."""
     launched_sharded = processes.connect()  # by `accelerate launch --use_fsdp`
-    recipe, point = processes.run_on_first(functools.partial(_locate, verb, recipe, resume))
+    recipe, point = processes.run_on_first(functools.partial(_locate, command, recipe, resume))
     kind = job_for(recipe)
     with locked_by_first(point.folder):
         if launched_sharded:
             if not kind.shards:
-                raise UsageError(f"spectra {verb} does not shard the model. Launch it without --use_fsdp.")
+                raise UsageError(f"spectra {command} does not shard the model. Launch it without --use_fsdp.")
             recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"shard": True})})
         if recipe.train.shard and processes.count() == 1:
             print("spectra: train.shard does nothing in a single process", file=sys.stderr, flush=True)
@@ -128,11 +128,11 @@ def _run(
         return _train(job, point, backup, deadline)
 
 
-def _locate(verb: str, recipe: Recipe | None, resume: str | Path | None) -> tuple[Recipe, ResumePoint]:
+def _locate(command: str, recipe: Recipe | None, resume: str | Path | None) -> tuple[Recipe, ResumePoint]:
     """Checks the recipe; then finds the run to resume, or claims the folder of a new one."""
     point = None
     if resume is not None:
-        check_verb(resume, verb)
+        check_command(resume, command)
         point = find_resume_point(resume)
         before = load_recipe(point.folder / "recipe.yaml")
         recipe = recipe or before
@@ -141,7 +141,7 @@ def _locate(verb: str, recipe: Recipe | None, resume: str | Path | None) -> tupl
         if point.checkpoint is not None:
             print(f"resuming from {point.checkpoint}", file=sys.stderr, flush=True)
     assert recipe is not None, "a recipe or a run to resume"
-    recipe = checked_recipe(recipe, verb)
+    recipe = checked_recipe(recipe, command)
     if point is None:
         name = recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         point = ResumePoint(claim_folder(Path(recipe.output) / name), None)

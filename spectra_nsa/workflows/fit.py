@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder, check_replaceable
 
@@ -59,13 +60,13 @@ def fit_codes_on(
     check_text_count(len(documents))
     documents = generator.sample(documents, MAX_TEXTS) if len(documents) > MAX_TEXTS else documents
     encoder = open_model(model)
-    say(f"encoding {len(documents):,} texts")
+    say(f"encoding {counted(len(documents), 'text')}")
     corpus = hash_inputs(encoder, documents, "document", "auto")
     query_texts = _distinct(queries) if queries is not None else excerpts(documents, generator)
     has_queries = len(query_texts) >= 4
     if has_queries:
         query_texts = generator.sample(query_texts, min(len(query_texts), MAX_TEXTS))
-        say(f"encoding {len(query_texts):,} queries")
+        say(f"encoding {counted(len(query_texts), 'query')}")
         inputs = hash_inputs(encoder, query_texts, "query", "auto")
     else:  # the texts are too short for excerpts: they serve as queries themselves
         rows = torch.tensor(generator.sample(range(len(documents)), len(documents)))
@@ -125,7 +126,7 @@ def fit_anomaly_on(
     normal = _distinct(texts)
     check_fit(len(normal), prototypes, level)
     encoder = open_model(model)
-    say(f"encoding {len(normal):,} texts")
+    say(f"encoding {counted(len(normal), 'text')}")
     semantic = torch.from_numpy(
         encode_role(encoder, normal, "document", precision="auto", outputs=["semantic"])["semantic"]
     )

@@ -49,7 +49,7 @@ def test_readable_output(run, pairs):
     code, out, _ = run(pairs, "--rows", "1")
     assert code == 0
     out = " ".join(out.split())  # a long path breaks the line
-    for text in ("pairs, 2 rows", "1 refused", "characters", "the [bold]body", "repeated"):
+    for text in ("pairs, 2 rows", "1 quarantined", "characters", "the [bold]body", "repeated"):
         assert text in out
     assert "row 2" not in out
 

@@ -99,10 +99,10 @@ def test_resume_refuses_a_different_recipe_file_and_names_what_differs(run: Path
 
 def test_a_run_is_resumed_by_the_verb_that_started_it(run: Path) -> None:
     recipe = read_recipe([], {}, run)
-    for verb, other in (("train", "pretrain"), ("pretrain", "train")):
+    for command, other in (("train", "pretrain"), ("pretrain", "train")):
         (run / "recipe.yaml").write_text(checked_recipe(recipe, other).to_yaml())
         for more in ([], ["--dry-run"], ["train.epochs=2"]):
-            found = CliRunner().invoke(app, [verb, "--resume", str(run), *more]).exception
+            found = CliRunner().invoke(app, [command, "--resume", str(run), *more]).exception
             assert isinstance(found, UsageError), found
             remedy = f"Resume it with: spectra {other} --resume {run}"
             assert str(found) == f"{run} is a run of spectra {other}. {remedy}"

@@ -1,4 +1,4 @@
-"""The examples of the pages: commands use verbs, options and recipe keys that exist, Python code existing names."""
+"""The examples of the pages: existing commands, options and recipe keys, existing names in Python code."""
 
 from __future__ import annotations
 

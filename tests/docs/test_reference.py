@@ -1,4 +1,4 @@
-"""The generated reference: every key, every verb and every public name is in it."""
+"""The generated reference: every key, every command and every public name is in it."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def test_defaults_are_written_as_yaml_reads_them() -> None:
 def test_every_verb_and_every_flag_is_listed() -> None:
     blocks = dict(re.findall(r"^## spectra (.+?)\n(.*?)(?=^## |\Z)", CLI, re.MULTILINE | re.DOTALL))
     assert set(blocks) == set(FLAGS)
-    for verb, flags in FLAGS.items():
+    for command, flags in FLAGS.items():
         for flag in flags.split():
             if flag.startswith("--"):
-                assert f"`{flag}" in blocks[verb], f"{verb} {flag}"
+                assert f"`{flag}" in blocks[command], f"{command} {flag}"
 
 
 def test_every_public_name_is_listed() -> None:

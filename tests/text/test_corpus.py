@@ -65,8 +65,8 @@ def test_refused_rows_are_noted_for_each_source(tmp_path: Path) -> None:
     corpus = Corpus([tmp_path / name for name in ("a.txt", "b.csv", "c.txt")])
     a, b = tmp_path / "a.txt", tmp_path / "b.csv"
     assert corpus.notes == [
-        f"{a}: 1 broken rows or lines were dropped; the first is {a}:2: not UTF-8 at byte 1 of the line",
-        f"{b}: 2 broken rows or lines were dropped; the first is {b}:3, column 'text': empty",
+        f"{a}: 1 line quarantined; the first is {a}:2: not UTF-8 at byte 1 of the line",
+        f"{b}: 2 rows quarantined; the first is {b}:3, column 'text': empty",
     ]
     assert corpus.left_out == len(corpus.problems) == 3
 

@@ -73,7 +73,7 @@ def test_empty_file(write, name):
 
 def test_only_bad_rows(write, tmp_path):
     path = write("a.jsonl", "{\n}\n")
-    with pytest.raises(SpectraError, match=r"a\.jsonl: none of the 2 rows can be used. The first, line 1: not JSON"):
+    with pytest.raises(SpectraError, match=r"a\.jsonl: none of its 2 rows can be used. The first, line 1: not JSON"):
         load_source(path, quarantine=tmp_path / "q")
     assert list((tmp_path / "q").iterdir())
 
@@ -127,7 +127,7 @@ def test_lists_of_positives(write):
     assert [(problem.line, problem.column, problem.reason) for problem in found.problems] == [
         (2, "pos", "an empty list"), (3, "pos", "empty"), (4, "pos", "missing"), (5, "pos", "expected text, got int")
     ]  # fmt: skip
-    assert "1 rows have several positives; each positive became a row, 3 in total" in found.notes
+    assert "1 row with several positives; each positive became a row, 3 in total" in found.notes
     assert list(load_source(path, limit=1).dataset["positive"]) == ["p1"]
     pairs = load_source(write("b.jsonl", [{"q": "q", "p": ["1", "2"]}]), columns={"anchor": "q", "positive": "p"})
     assert pairs.kind == "pairs" and list(pairs.dataset["positive"]) == ["1", "2"]

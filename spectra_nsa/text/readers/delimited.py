@@ -1,8 +1,8 @@
 """CSV and TSV files through the `csv` module, one record at a time. A broken record does not affect the others.
 
-A quote that is never closed would swallow the rest of the file. Instead, the line on which it opens is refused, and
-reading resumes at the next line. In a TSV file, where a quote is usually a literal character, such a line is split at
-its tabs.
+A quote that is never closed would swallow the rest of the file. Instead, the line on which it opens is quarantined,
+and reading resumes at the next line. In a TSV file, where a quote is usually a literal character, such a line is split
+at its tabs.
 """
 
 from __future__ import annotations

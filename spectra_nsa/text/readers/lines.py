@@ -131,5 +131,5 @@ def text_record(path: Path, line: Line) -> Record | Problem:
 
 
 def line_problem(path: Path, line: Line, reason: str) -> Problem:
-    """Returns the refused row of one line."""
+    """Returns the quarantined row of one line."""
     return Problem(file=str(path), line=line.number, column=None, reason=reason, raw=printable(line.data))

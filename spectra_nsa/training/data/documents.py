@@ -39,7 +39,7 @@ class PretrainingTexts:
     Attributes:
         train: the training texts.
         dev: held-out texts; empty for no dev metric.
-        quarantined: number of broken rows, which are skipped.
+        quarantined: number of rows that were quarantined.
         left_out: number of texts dropped because they equal a held-out text.
         digest: SHA-256 of the training texts.
     """
@@ -85,7 +85,7 @@ def load_texts(recipe: Recipe, *, quarantine: Path | None) -> PretrainingTexts:
 
     Args:
         recipe: `data`, `pretrain` and `train.seed` are used.
-        quarantine: the folder for broken rows; ``None`` counts them only.
+        quarantine: the folder for quarantined rows; ``None`` counts them only.
 
     Raises:
         UsageError: no source is given.

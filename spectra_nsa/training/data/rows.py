@@ -48,7 +48,7 @@ class TrainingData:
         train: columns anchor, positive and any negatives; or sentence1, sentence2 and score.
         dev: pairs or scored pairs; ``None`` for no dev metric.
         dev_kind: ``"pairs"``, ``"scored"`` or ``None``.
-        quarantined: number of broken rows, which are skipped.
+        quarantined: number of rows that were quarantined.
         left_out: number of rows dropped because they share a text with a held-out row.
         groups: the group of each training row, from which batches are filled; ``None`` mixes all rows.
         stored: the rows on disk; ``None`` if the rows are in memory.
@@ -89,7 +89,7 @@ def load_training_data(
         section: the recipe's `data`.
         distill: the recipe's `distill`; with teachers, single texts can be trained on. ``None`` for no distillation.
         seed: decides which rows are held out.
-        quarantine: the folder for broken rows; ``None`` only counts them.
+        quarantine: the folder for quarantined rows; ``None`` only counts them.
 
     Raises:
         UsageError: the section names no source.

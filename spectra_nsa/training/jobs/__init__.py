@@ -20,33 +20,33 @@ def job_for(recipe: Recipe) -> type[Job]:
     return next(job for job in JOBS if job.applies_to(recipe))
 
 
-def checked_recipe(recipe: Recipe, verb: str) -> Recipe:
+def checked_recipe(recipe: Recipe, command: str) -> Recipe:
     """Checks a recipe before anything loads; for `pretrain` it is returned with a section `pretrain`.
 
     Raises:
         UsageError: it is for another command, contradicts itself, or asks for what its kind of run does not do.
         SpectraError: something that it names is not installed.
     """
-    if verb == MaskedLMJob.verb and recipe.pretrain is None:
+    if command == MaskedLMJob.command and recipe.pretrain is None:
         recipe = recipe.model_copy(update={"pretrain": PretrainSection()})
     kind = job_for(recipe)
-    if kind.verb != verb:
+    if kind.command != command:
         raise UsageError(
-            f"the recipe has a section {kind.verb}, so it is for spectra {kind.verb}. Leave the section out."
+            f"the recipe has a section {kind.command}, so it is for spectra {kind.command}. Leave the section out."
         )
     kind.check_recipe(recipe)
     return recipe
 
 
-def check_verb(run_or_checkpoint: str | Path, verb: str) -> None:
-    """Checks that the run to resume was started by `verb`, such as "train".
+def check_command(run_or_checkpoint: str | Path, command: str) -> None:
+    """Checks that the run to resume was started by `command`, such as "train".
 
     Raises:
         UsageError: it was started by another command.
         SpectraError: there is no such run.
     """
-    started_by = job_for(load_recipe(run_of(run_or_checkpoint) / "recipe.yaml")).verb
-    if started_by != verb:
+    started_by = job_for(load_recipe(run_of(run_or_checkpoint) / "recipe.yaml")).command
+    if started_by != command:
         raise UsageError(
             f"{run_or_checkpoint} is a run of spectra {started_by}. Resume it with: spectra {started_by} --resume "
             f"{run_or_checkpoint}"

@@ -24,13 +24,13 @@ class Job(ABC):
         data: rows already loaded, for jobs on rows of texts; ``None`` loads the recipe's.
 
     Attributes:
-        verb: the command that starts and resumes such runs.
+        command: the command that starts and resumes such runs.
         shards: whether processes can shard the model.
         has_pairs: whether its rows are pairs, so that `pairs_per_second` says something.
         model: what is trained, after `open_model`.
     """
 
-    verb: ClassVar[str]
+    command: ClassVar[str]
     shards: ClassVar[bool] = False
     has_pairs: ClassVar[bool] = False
     model: nn.Module
@@ -58,7 +58,7 @@ class Job(ABC):
         """Loads what the run learns from.
 
         Args:
-            quarantine: the folder for broken rows; ``None`` only counts them.
+            quarantine: the folder for quarantined rows; ``None`` only counts them.
         """
 
     @property

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.training.checks import check_reporters
 from spectra_nsa.training.jobs.job import Job
@@ -41,7 +42,7 @@ class MaskedLMJob(Job):
         length: the most tokens of a sequence.
     """
 
-    verb = "pretrain"
+    command = "pretrain"
     texts: PretrainingTexts
     sentence_model: SpectraSentenceTransformer
     model: SpectraForMaskedLM
@@ -89,7 +90,7 @@ class MaskedLMJob(Job):
     def check_checkpoint(self, checkpoint: Path) -> None:
         from spectra_nsa.training.runs.resume import check_resumable
 
-        check_resumable(checkpoint, self.model.config, self.sentence_model.tokenizer, self.facts, self.verb)
+        check_resumable(checkpoint, self.model.config, self.sentence_model.tokenizer, self.facts, self.command)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -156,7 +157,7 @@ class MaskedLMJob(Job):
         from spectra_nsa.training.runs.start_line import start_line
 
         texts = self.texts
-        counts = [f"{len(texts.train):,} texts"]
+        counts = [f"{counted(len(texts.train), 'text')}"]
         if texts.dev:
             counts.append(f"{len(texts.dev):,} held out")
         if texts.left_out:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.training.checks import check_data, check_recipe
 from spectra_nsa.training.jobs.job import Job
@@ -33,7 +34,7 @@ class PairsJob(Job):
         data: what it learns from, after `load_rows`.
     """
 
-    verb = "train"
+    command = "train"
     shards = True
     has_pairs = True
     data: TrainingData
@@ -76,7 +77,7 @@ class PairsJob(Job):
         from spectra_nsa.training.runs.resume import check_resumable, row_facts
 
         facts = row_facts(self.recipe, self.data)
-        check_resumable(checkpoint, self.model.spectra.config, self.model.tokenizer, facts, self.verb)
+        check_resumable(checkpoint, self.model.spectra.config, self.model.tokenizer, facts, self.command)
 
     def prepare(self, *, resumed: bool) -> None:
         from spectra_nsa.training.init.interpolation import start_weights
@@ -104,7 +105,7 @@ class PairsJob(Job):
         from spectra_nsa.training.runs.start_line import start_line
 
         data = self.data
-        counts = [f"{len(data.train):,} rows"]
+        counts = [f"{counted(len(data.train), 'row')}"]
         if data.dev is not None:
             counts.append(f"{len(data.dev):,} held out")
         if data.left_out:

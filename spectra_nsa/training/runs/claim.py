@@ -17,7 +17,7 @@ from spectra_nsa.training.jobs import job_for
 
 def resume_command(folder: Path) -> str:
     """Returns the command that resumes the run of a folder."""
-    return f"spectra {job_for(load_recipe(folder / 'recipe.yaml')).verb} --resume {folder}"
+    return f"spectra {job_for(load_recipe(folder / 'recipe.yaml')).command} --resume {folder}"
 
 
 def check_free(folder: Path) -> None:

@@ -49,7 +49,7 @@ def row_facts(recipe: Recipe, data: TrainingData) -> dict[str, Any]:
 
 
 def check_resumable(
-    checkpoint: Path, config: SpectraConfig, tokenizer: Any, facts: Mapping[str, Any], verb: str
+    checkpoint: Path, config: SpectraConfig, tokenizer: Any, facts: Mapping[str, Any], command: str
 ) -> None:
     """Checks that a checkpoint is of the same model and data as the run that resumes from it.
 
@@ -58,7 +58,7 @@ def check_resumable(
         config: of the recipe's model.
         tokenizer: of the recipe's model.
         facts: what decides which rows a step reads.
-        verb: the command that starts a new run from a checkpoint's weights.
+        command: the command that starts a new run from a checkpoint's weights.
 
     Raises:
         UsageError: the message names what differs.
@@ -82,7 +82,7 @@ def check_resumable(
     if changed:
         raise UsageError(
             f"cannot resume from {checkpoint}: {'; '.join(changed.values())}. The position in the data would not be "
-            f"the same. Set it back, or start a new run from its weights: spectra {verb} --model {checkpoint}"
+            f"the same. Set it back, or start a new run from its weights: spectra {command} --model {checkpoint}"
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from spectra_nsa.core.counts import counted
+
 
 def start_line(folder: Path, steps: int, counts: Sequence[str], quarantined: int, first_step: int = 0) -> str:
     """Says how many steps a run takes, on what, and how to watch it; or that it takes none.
@@ -13,13 +15,14 @@ def start_line(folder: Path, steps: int, counts: Sequence[str], quarantined: int
         folder: `runs/NAME`.
         steps: of the whole run.
         counts: what was read and what became of it, such as "96 rows".
-        quarantined: the number of broken rows, which are in the folder's `quarantine/`.
+        quarantined: the number of quarantined rows, which are in the folder's `quarantine/`.
         first_step: the step that it resumes from; 0 for a new run.
     """
     if first_step >= steps:
         return f"{folder}: {resume_phrase(steps, first_step)}; model/ is written from its checkpoints"
-    broken = [f"{quarantined:,} broken rows set aside in {folder / 'quarantine'}"] if quarantined else []
-    return f"{folder}: {steps:,} steps on {', '.join([*counts, *broken])}. To watch it: spectra monitor {folder}"
+    set_aside = [f"{counted(quarantined, 'row')} quarantined in {folder / 'quarantine'}"] if quarantined else []
+    rows = ", ".join([*counts, *set_aside])
+    return f"{folder}: {counted(steps, 'step')} on {rows}. To watch it: spectra monitor {folder}"
 
 
 def resume_phrase(steps: int, first_step: int) -> str:

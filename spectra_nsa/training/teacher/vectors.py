@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from spectra_nsa.core.cache import Cache, Entry, cannot_keep
 from spectra_nsa.core.console import progress
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.precision import resolve_precision
@@ -222,7 +223,7 @@ def _file_name(texts: DistinctTexts, part: NDArray[np.int64]) -> str:
 def _write(entry: Entry, teacher: Teacher, texts: DistinctTexts, rows: Dataset, columns: list[str]) -> None:
     reusable, parts = _reusable(teacher, texts), entry.parts
     todo = _parts(texts, reusable)
-    for part in progress(todo, label=f"{teacher.name}: {sum(map(len, todo)):,} texts"):
+    for part in progress(todo, label=f"{teacher.name}: {counted(sum(map(len, todo)), 'text')}"):
         if not (parts / _file_name(texts, part)).is_file():
             encoded_PE = _encode(teacher, texts, part, rows, columns)
             try:

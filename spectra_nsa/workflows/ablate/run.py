@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.files import atomic_write, locked_folder, write_json
 from spectra_nsa.workflows.ablate.cells import Figures, clear_run, read_figures, run_baselines, run_cell
 from spectra_nsa.workflows.ablate.effects import ablation_document
@@ -41,7 +42,7 @@ def _run(plan: AblationPlan, keep_models: bool, say: Callable[[str], None]) -> d
     runs = [(cell, seed) for seed in plan.seeds for cell in plan.cells]
     done = {(cell.name, seed): measured for cell, seed in runs if (measured := _measured(plan, cell, seed)) is not None}
     if done:
-        say(f"{len(done)} of {len(runs)} runs are done already")
+        say(f"{len(done)} of {counted(len(runs), 'run')} done already")
     baselines = run_baselines(plan)
     clock = _Clock([one.facts["seconds"] for one in done.values()])
     for number, (cell, seed) in enumerate(runs, 1):

@@ -26,7 +26,7 @@ def load_rows(recipe: Recipe, quarantine: Path | None = None) -> TrainingData:
 
     Args:
         recipe: the run.
-        quarantine: the folder for broken rows; ``None`` writes none.
+        quarantine: the folder for quarantined rows; ``None`` writes none.
     """
     from spectra_nsa.training.data.rows import load_training_data
 

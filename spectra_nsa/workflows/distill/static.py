@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.workflows.distill.compare import compare_with_teacher
 from spectra_nsa.workflows.distill.rows import load_rows, run_folder, text_batches
@@ -87,7 +88,7 @@ def make_static_student(recipe: Recipe, *, width: int, say: Callable[[str], None
     folder = claim_folder(run_folder(recipe))
     data = load_rows(recipe, folder / "quarantine")
     if data.quarantined:
-        say(f"{data.quarantined:,} broken rows quarantined in {folder / 'quarantine'}")
+        say(f"{counted(data.quarantined, 'row')} quarantined in {folder / 'quarantine'}")
     (name,) = recipe.distill.teachers
     teacher = open_teacher(name)
     began = time.monotonic()

@@ -107,7 +107,7 @@ def plan_student(recipe: Recipe) -> dict[str, Any]:
     """Returns what a run by the recipe would do; opens the teachers, encodes and trains nothing.
 
     Returns:
-        layers (how many; ``None`` for all, or a shape of its own), rows, quarantined (broken ones), steps, terms, for
+        layers (how many; ``None`` for all, or a shape of its own), rows, quarantined (rows), steps, terms, for
         each teacher its texts, those still to encode, and their bytes, and the same of the words that it starts with.
 
     Raises:

@@ -53,7 +53,7 @@ class MiningRequest:
 
     @property
     def quarantine(self) -> Path:
-        """The folder for the broken rows of the sources."""
+        """The folder for the quarantined rows of the sources."""
         return self.output.with_name(f"{self.output.stem}.quarantine")
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.workflows.mine.output import check_keep, incomplete_path, meta_path, write_rows
 from spectra_nsa.workflows.mine.request import MiningRequest, rules_from
@@ -105,8 +106,9 @@ def _prepare(request: MiningRequest, say: Callable[[str], None], *, dry_run: boo
     pool, counts, notes = load_sources(request, quarantine=None if dry_run else request.quarantine)
     check_keep(pool, request.keep)
     say(
-        f"{counts['rows']:,} rows: {counts['anchors']:,} anchors, {counts['documents']:,} documents, "
-        f"{rules.depth - rules.range_min} candidates per anchor"
+        f"{counted(counts['rows'], 'row')}: {counted(counts['anchors'], 'anchor')}, "
+        f"{counted(counts['documents'], 'document')}, "
+        f"{counted(rules.depth - rules.range_min, 'candidate')} per anchor"
     )
     for note in notes:
         say(f"note: {note}")
@@ -162,8 +164,9 @@ def _check_any(negatives: Negatives, rules: Rules, incomplete: str) -> None:
             "no candidates: every document found is a positive of its anchor. Add a --corpus. Nothing was written."
         )
     dropped = ", ".join(f"{name} {count:,}" for name, count in negatives.dropped.items()) or "none"
+    candidates = counted(negatives.candidates, "candidate")
     raise SpectraError(
-        f"no anchor has {needed} negatives; the most is {most}. Of {negatives.candidates:,} candidates, the rules "
+        f"no anchor has {counted(needed, 'negative')}; the most is {most}. Of {candidates}, the rules "
         f"dropped: {dropped}. Loosen those rules, raise --range-max, add a --corpus or ask for fewer --negatives. "
         "Nothing was written."
     )

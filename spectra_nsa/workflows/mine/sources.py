@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from spectra_nsa.core.counts import counted
 from spectra_nsa.workflows.mine.request import MiningRequest
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def load_sources(request: MiningRequest, *, quarantine: Path | None) -> MiningSo
 
     Args:
         request: names the sources.
-        quarantine: a folder for broken rows; ``None`` writes none.
+        quarantine: a folder for quarantined rows; ``None`` writes none.
 
     Raises:
         SpectraError: the source does not hold pairs, or there is only one document.
@@ -55,7 +56,7 @@ def load_sources(request: MiningRequest, *, quarantine: Path | None) -> MiningSo
     if pairs.kind == "triplets":
         notes.append("the source's own negatives are not used")
     if repeated:
-        notes.append(f"{repeated:,} rows repeat the pair of an earlier row and were skipped")
+        notes.append(f"skipped {counted(repeated, 'row')} with the pair of an earlier row")
     counts = {
         "rows": len(pool.rows), "repeated": repeated, "quarantined": pairs.quarantined,
         "anchors": len(pool.queries), "documents": len(pool.documents),
@@ -68,5 +69,5 @@ def _notes(texts: TextSet) -> list[str]:
         return [*texts.notes]
     first = texts.problems[0]
     copies = f"all are in {texts.quarantine_file}" if texts.quarantine_file else "no copy was written"
-    skipped = f"{texts.quarantined:,} broken rows of {texts.name} were skipped"
+    skipped = f"{counted(texts.quarantined, 'row')} of {texts.name} quarantined"
     return [*texts.notes, f"{skipped}, the first on line {first.line}: {first.reason}; {copies}"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import write_json
 from spectra_nsa.core.memory import peak_memory_gb, release_memory
@@ -177,7 +178,7 @@ def _train(recipe: Recipe, data: TrainingData, deadline: float, say: Callable[[s
     if result.interrupted:
         say(f"stopped at step {result.steps}: a quickstart cannot be resumed, start it again")
         raise KeyboardInterrupt
-    say(f"trained    {result.steps} steps in {result.seconds:.0f} s, {result.pairs_per_second:.0f} pairs/s")
+    say(f"trained    {counted(result.steps, 'step')} in {result.seconds:.0f} s, {result.pairs_per_second:.0f} pairs/s")
     return result
 
 

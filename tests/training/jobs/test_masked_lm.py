@@ -229,7 +229,7 @@ def test_what_cannot_be_pretrained_is_refused(recipe: Callable[..., Recipe], tmp
     with pytest.raises(UsageError, match=r"train\.patience waits"):
         pretrain(recipe("name=patient", "train.patience=2", "data.dev_rows=0"))
     (tmp_path / "one.jsonl").write_text('{"text": "  "}\n')
-    with pytest.raises(SpectraError, match="none of the 1 rows"):
+    with pytest.raises(SpectraError, match="none of its 1 row"):
         pretrain(recipe("name=empty", f"data.train={tmp_path}/one.jsonl"))
 
 
@@ -261,12 +261,12 @@ def test_a_run_says_what_it_left_out(
     result = pretrain(recipe("name=counted", f"data.train={tmp_path}/twice.jsonl", "train.max_steps=1"))
     told, folder = capsys.readouterr().err, result.folder
     found = re.search(
-        rf"{folder}: 1 steps on (\d+) texts, (\d+) held out, (\d+) left out \(equal to a held-out text", told
+        rf"{folder}: 1 step on (\d+) texts, (\d+) held out, (\d+) left out \(equal to a held-out text", told
     )
     assert found is not None, told
     trained, watched, left_out = map(int, found.groups())
     assert trained + 20 + left_out == 400 and 0 < watched <= 20 and left_out >= 2 * watched - 20
-    assert f", 2 broken rows set aside in {folder}/quarantine. To watch it: spectra monitor {folder}\n" in told
+    assert f", 2 rows quarantined in {folder}/quarantine. To watch it: spectra monitor {folder}\n" in told
     plan = _plan(checked_recipe(recipe(f"data.train={tmp_path}/twice.jsonl"), "pretrain"))
     assert (plan["texts"], plan["left_out"], plan["quarantined"]) == (trained, left_out, 2)
     assert f"{left_out} left out (equal to a held-out text), 2 quarantined" in _plan_text(plan)

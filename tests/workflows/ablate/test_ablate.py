@@ -141,7 +141,7 @@ def test_again_nothing_runs_and_more_seeds_come_to_it(
     measures = MeasureOptions(tasks=[f"sts={home / 'dev.jsonl'}", f"pairs={home / 'pairs.jsonl'}"])
     said: list[str] = []
     again = ablate(plan_of(home, folder, measures=measures), say=said.append)
-    assert said == ["6 of 6 runs are done already"]
+    assert said == ["6 of 6 runs done already"]
     assert again["parts"] == done[1]["parts"] and again["metrics"] == done[1]["metrics"]
     plan = plan_of(home, folder, measures=measures, seeds=3, parts=["anchor"])
     assert plan_document(plan)["done"] == 4

@@ -185,10 +185,7 @@ def test_broken_rows_are_quarantined_and_counted(teacher: Path, pairs: Path, tmp
     pairs.write_text(pairs.read_text() + '\n{"anchor": "open"\n{"anchor": "open", "positive": null}\n')
     words = ["distill", teacher, pairs, "--output", tmp_path / "run", *(["--static", "--dim", "8"] if static else [])]
     assert spectra(*words, "--dry-run")["quarantined"] == 2
-    assert (
-        "2 invalid rows skipped"
-        in CliRunner().invoke(app, [*map(str, words), "--dry-run"], catch_exceptions=False).stdout
-    )
+    assert "2 quarantined" in CliRunner().invoke(app, [*map(str, words), "--dry-run"], catch_exceptions=False).stdout
     assert spectra(*words, *([] if static else ["--max-steps", "2"]))["quarantined"] == 2
     (file,) = (tmp_path / "run" / "quarantine").iterdir()
     assert len(file.read_text().splitlines()) == 2

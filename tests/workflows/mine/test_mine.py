@@ -449,7 +449,7 @@ def test_repeated_rows_are_counted_and_triplets_noted(pairs: Write, tmp_path: Pa
     rows = [row | {"negative": "none"} for row in [*ROWS, ROWS[0], ROWS[1]]]
     facts = sp.mine(pairs(rows), "bm25", tmp_path / "m.jsonl", say=lines.append)
     assert facts["counts"]["repeated"] == 2 and facts["counts"]["written"] == 3
-    assert any("2 rows repeat" in line for line in lines) and any("not used" in line for line in lines)
+    assert any("skipped 2 rows" in line for line in lines) and any("not used" in line for line in lines)
 
 
 def test_broken_rows_are_quarantined_with_line_and_reason(pairs: Write, tmp_path: Path) -> None:
