@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectra_nsa.cli.options import DryRun, JsonAtEnd, RecipeWords
+from spectra_nsa.cli.options import DryRun, JsonAtEnd, RecipeColumns, RecipeWords, recipe_columns
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 
@@ -34,6 +34,7 @@ def ablate_command(
         str | None, typer.Option("--model", "-m", help="Model to start from: a folder or a Hub name.")
     ] = None,
     data: Annotated[str | None, typer.Option("--data", "-d", help="Source of training rows.")] = None,
+    columns: RecipeColumns = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the ablation; an existing one is resumed.")
     ] = Path("ablation"),
@@ -62,8 +63,9 @@ def ablate_command(
     from spectra_nsa.cli.runs import read_recipe
     from spectra_nsa.workflows.ablate.plan import MeasureOptions, make_plan
 
+    flags = {"model.start": start, "data.train": data, "data.columns": recipe_columns(columns, words or [])}
     plan = make_plan(
-        read_recipe(words or [], {"model.start": start, "data.train": data}),
+        read_recipe(words or [], flags),
         folder=output,
         parts=[name for name in (parts or "").replace(" ", "").split(",") if name],
         custom=part or [],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectra_nsa.cli.options import MaxSteps
+from spectra_nsa.cli.options import MaxSteps, RecipeColumns, recipe_columns
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 
@@ -37,20 +37,20 @@ def distill_command(
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the student's recipe (with --static: data.* only)."),
     ] = None,
+    columns: RecipeColumns = None,
     layers: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="Number of teacher layers to start from (default: half; none with model.size=SIZE).",
-        ),
+        typer.Option(min=1, help="Number of teacher layers to start from (default: half; none with model.size=SIZE)."),
     ] = None,
     static: Annotated[
         bool, typer.Option("--static", help="Make a student without layers: one vector per token, no training.")
-    ] = (False),
+    ] = False,
     dim: Annotated[int | None, typer.Option(min=1, help="Width of a --static student (default: 256).")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the rows.")] = None,
     max_steps: MaxSteps = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The run's folder.")] = Path("runs/student"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The run's folder (default: runs/student).")
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Resume an interrupted run. Excludes every other option but --json.")
     ] = None,
@@ -67,7 +67,7 @@ def distill_command(
     Example: spectra distill sentence-transformers/all-MiniLM-L6-v2 pairs.jsonl --layers 3 --output runs/student
     """
     if resume is not None:
-        if any((teacher, layers, static, dim, epochs, max_steps, dry_run)):
+        if any((teacher, columns, layers, static, dim, epochs, max_steps, output, dry_run)):
             raise UsageError(RESUME_EXCLUDES)
         _resume(resume, as_json)
         return
@@ -77,8 +77,9 @@ def distill_command(
         raise UsageError("--static makes a student without layers: leave out --layers.")
     if dim is not None and not static:
         raise UsageError("--dim is the width of a --static student; a student with layers has its teacher's width.")
-    values = [f"train.{key}={value}" for key, value in (("epochs", epochs), ("max_steps", max_steps)) if value]
-    values += words or []
+    flags = {"train.epochs": epochs, "train.max_steps": max_steps, "data.columns": recipe_columns(columns, words or [])}
+    values = [f"{key}={json.dumps(value)}" for key, value in flags.items() if value is not None] + (words or [])
+    output = output or Path("runs/student")
     if static:
         _make_static(teacher, source, values, output, dim or STATIC_WIDTH, dry_run, as_json)
     else:

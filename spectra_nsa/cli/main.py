@@ -19,6 +19,7 @@ from spectra_nsa.cli.fit import anomaly_app, codes_app
 from spectra_nsa.cli.inspect import inspect_command
 from spectra_nsa.cli.mine import mine_command
 from spectra_nsa.cli.monitor import monitor_command
+from spectra_nsa.cli.options import RecipeCommand
 from spectra_nsa.cli.pretrain import pretrain_command
 from spectra_nsa.cli.quickstart import quickstart_command
 from spectra_nsa.cli.search import search_command
@@ -58,13 +59,13 @@ def _spectra(
 
 
 app.command("quickstart")(quickstart_command)
-app.command("train")(train_command)
-app.command("pretrain")(pretrain_command)
-app.command("distill")(distill_command)
+app.command("train", cls=RecipeCommand)(train_command)
+app.command("pretrain", cls=RecipeCommand)(pretrain_command)
+app.command("distill", cls=RecipeCommand)(distill_command)
 app.command("monitor")(monitor_command)
 app.command("compare")(compare_command)
 app.command("eval")(evaluate_command)
-app.command("ablate")(ablate_command)
+app.command("ablate", cls=RecipeCommand)(ablate_command)
 app.command("encode")(encode_command)
 app.command("similarity")(similarity_command)
 app.command("search")(search_command)

@@ -14,10 +14,12 @@ from spectra_nsa.cli.options import (
     JsonAtEnd,
     MaxSteps,
     Name,
+    RecipeColumns,
     RecipeWords,
     Resume,
     Seed,
     Size,
+    recipe_columns,
 )
 from spectra_nsa.cli.runs import (
     best_figures,
@@ -44,6 +46,7 @@ def pretrain_command(
         str | None, typer.Option("--model", "-m", help="Model to start from: a folder or a Hub name.")
     ] = None,
     data: Annotated[list[str] | None, typer.Option("--data", "-d", help="A source of texts. Repeatable.")] = None,
+    columns: RecipeColumns = None,
     epochs: Annotated[float | None, typer.Option(min=0.001, help="Passes over the texts.")] = None,
     max_steps: MaxSteps = None,
     batch: Annotated[int | None, typer.Option(min=2, help="Packed sequences per step.")] = None,
@@ -68,6 +71,7 @@ def pretrain_command(
         "model.size": size,
         "model.start": start,
         "data.train": data[0] if data else None,
+        "data.columns": recipe_columns(columns, words or []),
         "pretrain.extra_sources": data[1:] if data and len(data) > 1 else None,
         "train.epochs": epochs,
         "train.max_steps": max_steps,

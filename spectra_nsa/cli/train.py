@@ -14,10 +14,12 @@ from spectra_nsa.cli.options import (
     JsonAtEnd,
     MaxSteps,
     Name,
+    RecipeColumns,
     RecipeWords,
     Resume,
     Seed,
     Size,
+    recipe_columns,
 )
 from spectra_nsa.cli.runs import (
     best_figures,
@@ -44,6 +46,7 @@ def train_command(
         str | None, typer.Option("--model", "-m", help="Model to start from: a folder or a Hub name.")
     ] = None,
     data: Annotated[str | None, typer.Option("--data", "-d", help="Source of training rows.")] = None,
+    columns: RecipeColumns = None,
     epochs: Annotated[float | None, typer.Option(min=0.001, help="Passes over the data.")] = None,
     max_steps: MaxSteps = None,
     batch: Annotated[int | None, typer.Option(min=2, help="Pairs per step.")] = None,
@@ -68,7 +71,7 @@ def train_command(
     dry_run: DryRun = False,
     as_json: JsonAtEnd = False,
 ) -> None:
-    """Train a model on pairs, triplets or scored pairs; docs/reference/recipe.md lists every KEY.
+    """Train a model on pairs, triplets or scored pairs; every KEY is in the documentation, under Recipe keys.
 
     Example: spectra train --model sentence-transformers/all-MiniLM-L6-v2 --data pairs.jsonl train.lr=5e-5
     """
@@ -76,6 +79,7 @@ def train_command(
         "model.size": size,
         "model.start": start,
         "data.train": data,
+        "data.columns": recipe_columns(columns, words or []),
         "train.epochs": epochs,
         "train.max_steps": max_steps,
         "train.batch": batch,

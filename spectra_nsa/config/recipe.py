@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -140,24 +141,64 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
     path = [str(part) for part in problem["loc"]]
     dotted = ".".join(path)
     if problem["type"] == "extra_forbidden":
-        schema: type[BaseModel] = root
-        for part in path[:-1]:
-            schema = _section(schema, part)
-        prefix = ".".join([*path[:-1], ""])
-        valid = [prefix + name for name in schema.model_fields]
-        synonyms = {prefix + other: prefix + ours for other, ours in _SYNONYMS.items() if prefix + ours in valid}
-        homes = _homes(root)
-        if schema is root:  # a key without its section
-            synonyms = homes
-        elif path[-1] in homes:  # a key in the wrong section
-            synonyms = {dotted: homes[path[-1]]} | synonyms
-        return UsageError(f"{where}: {unknown_name('recipe key', dotted, valid, synonyms)}")
+        return UsageError(f"{where}: {_unknown_key(path, problem.get('input'), root)}")
     if problem["type"] == "model_type":
         return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: it has to be a section of keys and values.")
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return UsageError(f"{where}: {dotted}: {message}.")
     return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: {message[:1].lower()}{message[1:]}.")
+
+
+def recipe_key(name: str) -> str | None:
+    """Returns the key whose last part is a name of ours or of another tool; ``None`` if there is none.
+
+    For example ``lr`` and ``learning_rate`` give ``train.lr``.
+    """
+    return _homes(Recipe).get(name)
+
+
+def _unknown_key(path: list[str], value: Any, root: type[BaseModel]) -> UsageError:
+    """Returns the error for a key that does not exist; a misspelled section is matched apart from the key in it.
+
+    Args:
+        path: the parts of the key, of which the last is unknown.
+        value: its value; a mapping if the unknown part is a section.
+        root: the schema of the whole recipe.
+    """
+    schema = root
+    for part in path[:-1]:
+        schema = _section(schema, part)
+    prefix = ".".join([*path[:-1], ""])
+    valid = [prefix + name for name in schema.model_fields]
+    homes = _homes(root)
+    if isinstance(value, dict) and value:  # a section, with the first of its keys
+        key = str(next(iter(value)))
+        near, dotted = _nearest_key(schema, path[-1], key), f"{prefix}{path[-1]}.{key}"
+        meant = homes.get(key) if near is None else prefix + near
+        return unknown_name("recipe key", dotted, valid, {} if meant is None else {dotted: meant})
+    dotted = prefix + path[-1]
+    synonyms = {prefix + other: prefix + ours for other, ours in _SYNONYMS.items() if prefix + ours in valid}
+    if schema is root:  # a key without its section
+        synonyms = homes
+    elif path[-1] in homes:  # a key in the wrong section
+        synonyms = {dotted: homes[path[-1]]} | synonyms
+    return unknown_name("recipe key", dotted, valid, synonyms)
+
+
+def _nearest_key(schema: type[BaseModel], section: str, key: str) -> str | None:
+    """Returns the key that a misspelled section and a key in it mean; ``None`` if no section has such a name."""
+    near = _nearest(section, [name for name in schema.model_fields if _section_types(schema, name)])
+    if near is None:
+        return None
+    inner = _nearest(key, list(_section(schema, near).model_fields))
+    return near if inner is None else f"{near}.{inner}"
+
+
+def _nearest(name: str, valid: Sequence[str]) -> str | None:
+    names = {valid_name: valid_name for valid_name in valid}
+    names |= {other: ours for other, ours in _SYNONYMS.items() if ours in names}
+    return next((names[near] for near in difflib.get_close_matches(name, names, n=1, cutoff=0.5)), None)
 
 
 def _homes(root: type[BaseModel]) -> dict[str, str]:
@@ -167,6 +208,10 @@ def _homes(root: type[BaseModel]) -> dict[str, str]:
 
 
 def _section(schema: type[BaseModel], name: str) -> type[BaseModel]:
+    return _section_types(schema, name)[0]
+
+
+def _section_types(schema: type[BaseModel], name: str) -> list[type[BaseModel]]:
     annotation = schema.model_fields[name].annotation
     candidates = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
-    return next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from spectra_nsa.config.section import Section
 from spectra_nsa.config.shape_options import ShapeOption, shape_options
@@ -106,6 +106,17 @@ class DataSection(Section):
     dev_rows: int = Field(
         200, ge=0, description="rows of the dev set, at most a quarter of the data if held out; 0 for no dev metric"
     )
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _mapping(cls, columns: Any) -> Any:
+        if isinstance(columns, str):
+            roles = ", ".join(": ".join(part.split("=", 1)) for part in columns.split(",")) or "anchor: title"
+            raise ValueError(
+                f"give a mapping of roles to columns, data.columns='{{{roles}}}', or use the option --columns "
+                "anchor=title,positive=body"
+            )
+        return columns
 
     @property
     def source(self) -> str:

@@ -23,22 +23,23 @@ Spectra = Callable[..., subprocess.CompletedProcess[str]]
 FLAGS = {
     "quickstart": "--dir --minutes --from-scratch --json",
     "train": (
-        "words --size --model -m --data -d --epochs --max-steps --batch --max-length --name --seed --resume "
-        "--gradient-checkpointing --no-matryoshka --no-spectral --no-depth-mix --no-entity --no-anchor --no-bridge "
-        "--no-ranking --no-anomaly --dry-run --json"
+        "words --size --model -m --data -d --columns --epochs --max-steps --batch --max-length --name --seed "
+        "--resume --gradient-checkpointing --no-matryoshka --no-spectral --no-depth-mix --no-entity --no-anchor "
+        "--no-bridge --no-ranking --no-anomaly --dry-run --json"
     ),
     "pretrain": (
-        "words --size --model -m --data -d --epochs --max-steps --batch --max-length --name --seed --resume "
-        "--gradient-checkpointing --dry-run --json"
+        "words --size --model -m --data -d --columns --epochs --max-steps --batch --max-length --name --seed "
+        "--resume --gradient-checkpointing --dry-run --json"
     ),
     "distill": (
-        "teacher source words --layers --static --dim --epochs --max-steps --output -o --resume --dry-run --json"
+        "teacher source words --columns --layers --static --dim --epochs --max-steps --output -o --resume --dry-run "
+        "--json"
     ),
     "monitor": "run --once --every --json",
     "compare": "first second --html --json",
     "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit --columns --precision",
     "ablate": (
-        "words --parts --part --task -t --seeds --model -m --data -d --output -o --markdown --dim --limit "
+        "words --parts --part --task -t --seeds --model -m --data -d --columns --output -o --markdown --dim --limit "
         "--keep-models --list-parts --dry-run --json"
     ),
     "encode": "model more --texts -t --input -i --columns --output -o --outputs --dim --batch --precision --json",
@@ -123,6 +124,13 @@ def test_help_of_the_command_names_every_verb() -> None:
         (["recipe", "copy", "m456", "mine"], 2, "must end in .yaml"),
         (["train", "one.yaml", "two.yaml"], 2, "one recipe at a time"),
         (["train", "train.bacth=4"], 2, "Did you mean 'train.batch'"),
+        (["train", "--lr", "1e-4"], 2, "Recipe keys are given without dashes: train.lr=1e-4"),
+        (["pretrain", "--learning-rate=1e-4"], 2, "Recipe keys are given without dashes: train.lr=1e-4"),
+        (["distill", "a", "b", "--batch", "32"], 2, "Recipe keys are given without dashes: train.batch=32"),
+        (["ablate", "--accumulation"], 2, "Recipe keys are given without dashes: train.accumulation=VALUE"),
+        (["train", "--columns", "anchor=a", "data.columns={}"], 2, "give only one of them"),
+        (["train", "--columns", "anchro=a"], 2, "Did you mean 'anchor'"),
+        (["distill", "--resume", "gone", "--output", "there"], 2, "takes no other option"),
         (["train", "--size", "mini", "--dry-run"], 2, "--data SOURCE"),
         (["train", "--resume", "gone"], 1, "neither a run"),
         (["pretrain", "--resume", "gone"], 1, "neither a run"),

@@ -48,7 +48,7 @@ def test_people_read_what_was_written_and_what_was_not() -> None:
 
 def test_a_dry_run_writes_nothing() -> None:
     run = CliRunner().invoke(app, [*BASE, "--dry-run"])
-    assert "1 of 1 blocks of anchors to search. No file was written." in run.stdout
+    assert "1 of 1 block of anchors to search. No file was written." in run.stdout
     assert not list(Path().glob("mined*"))
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spectra_nsa.config.loss_sections import DistillSection, LossSection
-from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.recipe import Recipe, load_recipe, recipe_key
 from spectra_nsa.config.section import Section
 from spectra_nsa.config.sections import (
     BackupSection,
@@ -129,6 +129,31 @@ def test_a_misspelled_key_offers_the_nearest(override: str, nearest: str) -> Non
     fields = SECTIONS[section].model_fields if section else Recipe.model_fields
     for name in fields:
         assert (f"{section}.{name}" if section else name) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [
+        ("trian.batch=3", "train.batch"),
+        ("trian.bacth=3", "train.batch"),
+        ("trian.learning_rate=3", "train.lr"),
+        ("optim.learning_rate=3", "train.lr"),
+        ("loss.tems.semantic.weight=1", "loss.terms.semantic"),
+    ],
+)
+def test_a_misspelled_section_is_matched_apart_from_its_key(override: str, nearest: str) -> None:
+    with pytest.raises(UsageError, match=f"Did you mean '{nearest}'"):
+        load_recipe(None, [override])
+
+
+def test_columns_as_text_say_the_form() -> None:
+    with pytest.raises(UsageError, match=r"data\.columns='\{anchor: frage\}', or use the option --columns"):
+        load_recipe(None, ["data.columns=anchor=frage"])
+
+
+def test_the_key_of_a_name_without_its_section() -> None:
+    assert recipe_key("lr") == recipe_key("learning_rate") == "train.lr"
+    assert recipe_key("bogus") is None
 
 
 def test_a_misspelled_key_in_a_file_names_the_file(tmp_path: Path) -> None:
@@ -259,7 +284,7 @@ def test_a_key_without_its_section_or_in_another_names_its_section(key: str, hom
     [("multiple_negatives_ranking", "semantic"), ("mnrl", "semantic"), ("cosine_similarity", "cosine")],
 )
 def test_the_textbook_name_of_a_loss_offers_ours(name: str, ours: str) -> None:
-    with pytest.raises(UsageError, match=f"Did you mean 'loss.terms.{ours}'"):
+    with pytest.raises(UsageError, match=f"Did you mean 'loss.terms.{ours}.weight'"):
         load_recipe(None, [f"loss.terms.{name}.weight=1"])
 
 

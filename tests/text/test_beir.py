@@ -28,7 +28,7 @@ def test_load_beir(folder):
     assert found.qrels == {"q1": {"d1": 2, "2": 0}}
     assert (found.name, found.split, found.missing, found.quarantined) == ("b", "test", 2, 1)
     assert found.problems[0].line == 7
-    assert "1 queries without a relevant document" in found.notes[0]
+    assert "1 query without a relevant document" in found.notes[0]
 
 
 def test_splits(folder, write):

@@ -110,7 +110,7 @@ def test_lists_of_negatives(write):
     assert found.roles == ("anchor", "positive", "negative", "negative_2")
     assert list(found.dataset["negative_2"]) == ["n2", "n1", "n2", "n2"]
     assert found.quarantined == 3
-    assert any("repeat them" in note for note in found.notes)
+    assert any("repeated to make 2" in note for note in found.notes)
     many = [{"query": "q", "document": "d", "negatives": [str(i) for i in range(20)]}]
     assert load_source(write("b.jsonl", many)).dataset.column_names[-1] == "negative_8"
 

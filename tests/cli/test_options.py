@@ -1,0 +1,29 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from spectra_nsa.cli.main import app
+
+
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [
+        (["train", "--size", "small", "--data"], "rows"),
+        (["pretrain", "--size", "small", "--data"], "texts"),
+    ],
+)
+def test_columns_map_the_training_data(words: list[str], rows: str, tmp_path: Path) -> None:
+    lines = "".join(f"reset item {i},open settings {i},{i}\n" for i in range(40))
+    (tmp_path / "odd.csv").write_text(f"frage,antwort,nr\n{lines}")
+    mapping = ["--columns", "anchor=frage,positive=antwort"]
+    run = CliRunner().invoke(app, [*words, str(tmp_path / "odd.csv"), *mapping, "--dry-run", "--json"])
+    assert run.exit_code == 0, run.exception
+    plan: dict[str, Any] = json.loads(run.stdout)
+    assert plan["recipe"]["data"]["columns"] == {"anchor": "frage", "positive": "antwort"} and plan[rows] > 0
