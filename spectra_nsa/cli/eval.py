@@ -34,12 +34,16 @@ def evaluate_command(
     limit: Annotated[
         int | None, typer.Option(help="Read at most this many rows per source (ignored for retrieval).", min=1)
     ] = None,
+    show_all: Annotated[
+        bool, typer.Option("--all", help="Print every metric. The files always hold every metric.")
+    ] = False,
     columns: Columns = None,
     precision: Precision = "fp32",
 ) -> None:
     """Measure a model on your data, and compare it with other models and BM25.
 
-    Every figure has a 95 % interval. With a baseline, differences have paired intervals over the same queries.
+    Figures have 95 % intervals, except those of statistics. The model is compared with each baseline on the same
+    queries, so the intervals of the differences are paired.
 
     Example: spectra eval runs/first/model --task sts=dev.jsonl --task retrieval=beir/scifact --baseline bm25
     """
@@ -58,7 +62,7 @@ def evaluate_command(
         jsonlib.dump(document, sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
     else:
-        _show(evaluation)
+        _show(evaluation, show_all)
     _write_files(evaluation, document, None if json == "-" else json, markdown, html)
 
 
@@ -82,15 +86,20 @@ def _systems(model: str, baselines: list[str], dim: int | None, precision: str) 
     return systems
 
 
-def _show(evaluation: Evaluation) -> None:
+def _show(evaluation: Evaluation, show_all: bool) -> None:
     from spectra_nsa.core.console import console
+    from spectra_nsa.report.tables import main_metrics
     from spectra_nsa.report.terminal import difference_lines, terminal_tables
 
     out = console()
-    for table in terminal_tables(evaluation.results):
+    shown = evaluation.results if show_all else main_metrics(evaluation.results)
+    for table in terminal_tables(shown, width=out.width):
         out.print(table)
     for line in difference_lines([vars(difference) for difference in evaluation.differences]):
         out.print(line, markup=False, soft_wrap=True)
+    hidden = list(dict.fromkeys(result.metric for result in evaluation.results if result not in shown))
+    if hidden:
+        out.print(f"Not shown: {', '.join(hidden)} (--all).", markup=False, style="dim", soft_wrap=True)
     for note in evaluation.notes:
         out.print(f"Note: {note}.", markup=False, style="dim", soft_wrap=True)
 
@@ -109,7 +118,7 @@ def _write_files(
         from spectra_nsa.report.markdown import results_table
 
         with atomic_write(markdown) as file:
-            file.write(results_table(evaluation.results))
+            file.write(results_table(evaluation.results, document["differences"]))
         written.append(markdown)
     if html is not None:
         written.append(_page(evaluation, document, html))

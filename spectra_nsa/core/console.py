@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sized
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
+LINE_EVERY = 30.0  # seconds between lines of progress without a terminal
 
 
 @cache
@@ -22,7 +24,7 @@ def console(stderr: bool = False) -> Console:
 
 
 def progress(items: Iterable[T], *, label: str, total: int | None = None) -> Iterator[T]:
-    """Yields `items` and shows a progress bar on standard error, if that is a terminal.
+    """Yields `items` and shows a progress bar on standard error; without a terminal, a line every half minute.
 
     Args:
         items: what to iterate over.
@@ -30,8 +32,20 @@ def progress(items: Iterable[T], *, label: str, total: int | None = None) -> Ite
         total: how many there are; ``None`` for `len(items)`, if it has one.
     """
     if not sys.stderr.isatty():
-        yield from items
+        yield from _with_lines(items, label, total)
         return
     from rich.progress import track
 
     yield from track(items, description=label, total=total, console=console(stderr=True), transient=True)
+
+
+def _with_lines(items: Iterable[T], label: str, total: int | None) -> Iterator[T]:
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    of = "" if total is None else f" of {total:,}"
+    printed = time.monotonic()
+    for count, item in enumerate(items):
+        if time.monotonic() - printed >= LINE_EVERY:
+            printed = time.monotonic()
+            print(f"  {label}: {count:,}{of}", file=sys.stderr, flush=True)
+        yield item

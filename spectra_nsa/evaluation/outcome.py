@@ -53,6 +53,8 @@ class TaskOutcome:
         results: the figures.
         per_unit: metric → (n,) values whose mean is the figure: one per query, pair or text, in the task's order.
             For scored pairs: ``cosine`` and ``gold``.
+        draws: metric → (resamples,) its value in each bootstrap draw, for figures that are not means over units. The
+            draws of two systems are of the same units.
         queries: for tasks with retrieval, one entry per judged query.
         distributions: name → values for a histogram, such as the cosines of positives and negatives.
         notes: remarks for the reader, such as why a figure is undefined, or how many texts were skipped.
@@ -60,6 +62,7 @@ class TaskOutcome:
 
     results: list[Result]
     per_unit: Mapping[str, np.ndarray] = field(default_factory=dict)
+    draws: Mapping[str, np.ndarray] = field(default_factory=dict)
     queries: Sequence[RankedQuery] = ()
     distributions: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -109,6 +112,17 @@ def mean_differences(a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
 
     shared = [metric for metric in a.per_unit if metric in b.per_unit]
     return {metric: paired_difference(a.per_unit[metric], b.per_unit[metric]) for metric in shared}
+
+
+def draws_difference(metric: str, a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
+    """Returns the paired difference of a metric with bootstrap draws; empty if an outcome lacks it."""
+    from spectra_nsa.metrics.bootstrap import difference_of
+
+    if metric not in a.draws or metric not in b.draws:
+        return {}
+    first, second = (next(r for r in outcome.results if r.metric == metric) for outcome in (a, b))
+    draws = a.draws[metric] - b.draws[metric]
+    return {metric: difference_of(first.value - second.value, draws, 0.95, first.n)}
 
 
 def split_undefined(results: Sequence[Result]) -> tuple[list[Result], list[str]]:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.results import Result
-from spectra_nsa.evaluation.outcome import TaskOutcome, mean_differences, mean_result
+from spectra_nsa.evaluation.outcome import TaskOutcome, draws_difference, mean_differences, mean_result
 from spectra_nsa.evaluation.ranked import DEPTH, ranked_queries, ranking_figures, ranking_results
 from spectra_nsa.evaluation.systems import DenseSystem, Ranking, nearest
+from spectra_nsa.metrics.bootstrap import interval_of
+from spectra_nsa.metrics.detection import auroc_draws
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,8 +61,8 @@ class PairsTask:
         return self._outcome(system.name, ranking, check)
 
     def compare(self, a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
-        """Compares ranking metrics, paired over anchors, and cosines, paired over pairs."""
-        return mean_differences(a, b)
+        """Compares ranking metrics, paired over anchors, and cosines and AUROC, paired over pairs."""
+        return mean_differences(a, b) | draws_difference("auroc", a, b)
 
     def _check(self, queries: np.ndarray, documents: np.ndarray) -> PairCheck:
         import numpy as np
@@ -80,6 +82,7 @@ class PairsTask:
         values = ranking_figures(ranking, list(queries), list(documents), qrels)
         results = ranking_results(values, kind=self.kind, name=self.name, system=system)
         distributions: dict[str, np.ndarray] = {}
+        draws: dict[str, np.ndarray] = {}
         if check is not None:
             cosines = {"positive_cosine": check.positive, "negative_cosine": check.negative}
             extra = {"pair_accuracy": check.closer, **cosines}
@@ -87,12 +90,13 @@ class PairsTask:
                 mean_result(kind=self.kind, name=self.name, system=system, metric=metric, values=array)
                 for metric, array in extra.items()
             ]
-            results.append(self._auroc(system, check))
+            draws = {"auroc": auroc_draws(check.positive, check.negative)}
+            results.append(self._auroc(system, check, draws["auroc"]))
             values |= extra
             distributions = cosines
         examples = ranked_queries(ranking, queries, documents, qrels)
-        return TaskOutcome(results=results, per_unit=values, queries=examples, distributions=distributions)
+        return TaskOutcome(results=results, per_unit=values, draws=draws, queries=examples, distributions=distributions)
 
-    def _auroc(self, system: str, check: PairCheck) -> Result:
-        n = len(check.positive)
-        return Result(task=self.kind, name=self.name, system=system, metric="auroc", value=check.auroc, n=n)
+    def _auroc(self, system: str, check: PairCheck, draws: np.ndarray) -> Result:
+        ci, n = interval_of(draws), len(check.positive)
+        return Result(task=self.kind, name=self.name, system=system, metric="auroc", value=check.auroc, ci=ci, n=n)

@@ -1,4 +1,4 @@
-"""`evaluate`: measures every system on every task, with paired differences to a baseline."""
+"""`evaluate`: measures every system on every task, with paired differences to each baseline."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Evaluation:
 
     Attributes:
         results: all figures, by task and then by system.
-        differences: the differences of the other systems to the baseline, by task.
+        differences: by task, those of the model to each baseline, then those of the other baselines to the first one.
         outcomes: (task kind, dataset, system) → the outcome, with values per unit, queries and distributions.
         notes: what was skipped, and why.
         seconds: the duration of the evaluation.
@@ -76,8 +76,8 @@ def evaluate(
     """Measures every system on every task.
 
     Args:
-        systems: the model, then its baselines. On each task, all systems are compared with the first baseline that
-            supports the task.
+        systems: the model, then its baselines. On each task, the model is compared with every baseline that supports
+            the task, and the baselines with the first of them.
         tasks: the tasks, from `tasks_from` or from the task classes.
         progress: whether to print to standard error what is being measured.
         notes: remarks to include, such as those of `tasks_from`.
@@ -148,16 +148,15 @@ def _check_unique(kind: str, names: Sequence[str]) -> None:
 def _differences(
     task: Task, systems: Sequence[str], outcomes: Mapping[OutcomeKey, TaskOutcome]
 ) -> list[SystemDifference]:
-    """Returns each system's differences to the first baseline that did the task; empty if there is no baseline."""
+    """Returns the model's differences to each baseline that did the task, and those of the baselines to the first."""
     done = {name: outcomes[key] for name in systems if (key := (task.kind, task.name, name)) in outcomes}
-    baseline = next((name for name in systems[1:] if name in done), None)
-    if baseline is None:
-        return []
+    baselines = [name for name in systems[1:] if name in done]
+    comparisons = [(systems[0], baseline) for baseline in baselines if systems[0] in done]
+    comparisons += [(other, baselines[0]) for other in baselines[1:]]
     return [
         SystemDifference(
             task=task.kind, name=task.name, system=system, baseline=baseline, metric=metric, **vars(difference)
         )
-        for system, outcome in done.items()
-        if system != baseline
-        for metric, difference in task.compare(outcome, done[baseline]).items()
+        for system, baseline in comparisons
+        for metric, difference in task.compare(done[system], done[baseline]).items()
     ]

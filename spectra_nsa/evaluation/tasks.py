@@ -77,12 +77,15 @@ def check_tasks(specifications: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def source_name(source: str) -> str:
-    """Returns a short name for a source: a folder's name, or FOLDER/FILE without suffixes."""
-    path = Path(source).expanduser()
-    if not path.exists():
+    """Returns a short name for a source: a folder's name, or a file's without suffixes, after its folder if written."""
+    path = Path(source)
+    if not path.expanduser().exists():
         return source
-    path = path.resolve()
-    return path.name if path.is_dir() else f"{path.parent.name}/{path.name.split('.')[0]}"
+    if path.expanduser().is_dir():
+        return path.expanduser().resolve().name
+    folder = path.resolve().parent.name if path.parent.name == ".." else path.parent.name
+    name = path.name.split(".")[0]
+    return name if folder in ("", "~") else f"{folder}/{name}"
 
 
 def _load(source: str, kinds: tuple[str, ...], task: str, read: Read, notes: list[str]) -> TextSet:

@@ -38,7 +38,7 @@ def mean_interval(
     values: np.ndarray, *, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
     """Computes the interval of the mean of (N,) values; ``(nan, nan)`` if N = 0."""
-    return _quantiles(mean_draws(values, resamples=resamples, seed=seed), level)
+    return interval_of(mean_draws(values, resamples=resamples, seed=seed), level)
 
 
 def correlation_interval(
@@ -66,7 +66,7 @@ def correlation_interval(
     Raises:
         ValueError: `method` is unknown.
     """
-    return _quantiles(correlation_draws(x, y, method=method, resamples=resamples, seed=seed), level)
+    return interval_of(correlation_draws(x, y, method=method, resamples=resamples, seed=seed), level)
 
 
 def mean_draws(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
@@ -74,7 +74,7 @@ def mean_draws(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0)
     import numpy as np
 
     values = np.asarray(values, dtype=np.float64)
-    return _resampled(len(values), lambda rows: values[rows].mean(axis=1), resamples, seed)
+    return statistic_draws(len(values), lambda rows: values[rows].mean(axis=1), resamples, seed)
 
 
 def correlation_draws(
@@ -84,7 +84,7 @@ def correlation_draws(
     import numpy as np
 
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    return _resampled(len(x), lambda rows: _correlations(x[rows], y[rows], method), resamples, seed)
+    return statistic_draws(len(x), lambda rows: _correlations(x[rows], y[rows], method), resamples, seed)
 
 
 def paired_difference(
@@ -94,7 +94,7 @@ def paired_difference(
     import numpy as np
 
     gap = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    draws = _resampled(len(gap), lambda rows: gap[rows].mean(axis=1), resamples, seed)
+    draws = statistic_draws(len(gap), lambda rows: gap[rows].mean(axis=1), resamples, seed)
     return difference_of(float(gap.mean()) if len(gap) else float("nan"), draws, level, len(gap))
 
 
@@ -117,10 +117,12 @@ def paired_correlation_difference(
         return _correlations(a[rows], gold[rows], method) - _correlations(b[rows], gold[rows], method)
 
     value = float(gap(np.arange(len(gold))[None])[0]) if len(gold) > 1 else float("nan")
-    return difference_of(value, _resampled(len(gold), gap, resamples, seed), level, len(gold))
+    return difference_of(value, statistic_draws(len(gold), gap, resamples, seed), level, len(gold))
 
 
-def _resampled(n: int, statistic: Callable[[np.ndarray], np.ndarray], resamples: int, seed: int) -> np.ndarray:
+def statistic_draws(
+    n: int, statistic: Callable[[np.ndarray], np.ndarray], resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray:
     """Returns `statistic`, which maps (B, n) row numbers to (B,), for all resamples; empty if n = 0."""
     import numpy as np
 
@@ -147,7 +149,8 @@ def _correlations(x: np.ndarray, y: np.ndarray, method: str) -> np.ndarray:
     return np.divide(product, scale, out=np.full_like(product, np.nan), where=scale > 0)
 
 
-def _quantiles(draws: np.ndarray, level: float) -> tuple[float, float]:
+def interval_of(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Returns the interval of draws, ignoring those that are not finite; ``(nan, nan)`` if none is finite."""
     import numpy as np
 
     draws = draws[np.isfinite(draws)]
@@ -163,4 +166,4 @@ def difference_of(value: float, draws: np.ndarray, level: float, n: int) -> Diff
 
     finite = draws[np.isfinite(draws)]
     share = float((finite <= 0).mean()) if len(finite) else float("nan")
-    return Difference(value=value, ci=_quantiles(draws, level), share_not_above=share, n=n)
+    return Difference(value=value, ci=interval_of(draws, level), share_not_above=share, n=n)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.metrics.bootstrap import RESAMPLES, Difference, difference_of
+from spectra_nsa.metrics.bootstrap import RESAMPLES, Difference, difference_of, statistic_draws
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,6 +99,29 @@ def paired_auroc_difference(
         drawn_a, drawn_b = (_auroc_of_ranks(rank[drawn[0]], rank[drawn[1]]) for rank in ranks)
         draws[draw] = drawn_a - drawn_b
     return difference_of(first - second, draws, level, len(positive))
+
+
+def auroc_draws(positive: np.ndarray, negative: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Returns the AUROC in each bootstrap draw of the units: (resamples,).
+
+    A unit is a positive score and its negative score, so both are drawn together. The same N and seed draw the same
+    units, so the draws of two systems can be subtracted.
+
+    Args:
+        positive: (N,) scores that should be large.
+        negative: (N,) scores that should be small.
+        resamples: the number of draws.
+        seed: the seed of the draws.
+    """
+    import numpy as np
+
+    ranks = np.unique(np.concatenate([positive, negative]), return_inverse=True)[1]
+    above, below = np.split(ranks, 2)
+
+    def statistic(rows: np.ndarray) -> np.ndarray:
+        return np.array([_auroc_of_ranks(above[row], below[row]) for row in rows])
+
+    return statistic_draws(len(above), statistic, resamples, seed)
 
 
 def _auroc_of_ranks(positive: np.ndarray, negative: np.ndarray) -> float:

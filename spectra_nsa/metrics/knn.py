@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.metrics.bootstrap import RESAMPLES, statistic_draws
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,12 +22,14 @@ class KNNScores:
         macro_f1: F1 averaged over the labels that occur in the test set or among the predictions.
         correct: (N_test,) float64, 1 if the label is correct.
         predicted: (N_test,) labels.
+        wanted: (N_test,) the correct labels, as text.
     """
 
     accuracy: float
     macro_f1: float
     correct: np.ndarray
     predicted: np.ndarray
+    wanted: np.ndarray
 
 
 def knn_classification(
@@ -62,4 +65,34 @@ def knn_classification(
     predicted = classifier.fit(train, known).predict(test)
     correct = (predicted == wanted).astype(np.float64)
     macro = float(f1_score(wanted, predicted, average="macro", zero_division=0))
-    return KNNScores(accuracy=float(correct.mean()), macro_f1=macro, correct=correct, predicted=predicted)
+    return KNNScores(
+        accuracy=float(correct.mean()), macro_f1=macro, correct=correct, predicted=predicted, wanted=wanted
+    )
+
+
+def macro_f1_draws(
+    wanted: np.ndarray, predicted: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray:
+    """Returns the macro F1 in each bootstrap draw of the test rows: (resamples,).
+
+    F1 of a label = 2 · correct / (wanted + predicted). As in `knn_classification`, a draw averages over the labels that
+    occur in it.
+
+    Args:
+        wanted: (N,) labels.
+        predicted: (N,) labels.
+        resamples: the number of draws.
+        seed: the seed of the draws. The same N and seed draw the same rows.
+    """
+    import numpy as np
+
+    labels, codes = np.unique(np.concatenate([wanted, predicted]), return_inverse=True)
+    truth, guess = np.split(codes, 2)
+
+    def macro_f1(rows: np.ndarray) -> float:
+        t, g = truth[rows], guess[rows]
+        total = np.bincount(t, minlength=len(labels)) + np.bincount(g, minlength=len(labels))
+        hits = np.bincount(t[t == g], minlength=len(labels))
+        return float((2 * hits[total > 0] / total[total > 0]).mean())
+
+    return statistic_draws(len(truth), lambda rows: np.array([macro_f1(row) for row in rows]), resamples, seed)

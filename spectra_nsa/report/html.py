@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from spectra_nsa.core.results import Result
 from spectra_nsa.report.examples import Example, RankedQueryLike, select_examples
 from spectra_nsa.report.format import number
 from spectra_nsa.report.svg import Estimate, Point, forest, histogram, line_chart
-from spectra_nsa.report.tables import result_tables
+from spectra_nsa.report.tables import difference_columns, result_tables
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -55,15 +54,14 @@ class Report:
 
         Args:
             results: the figures.
-            differences: entries of ``differences`` in a results document. Each becomes a column ``system − baseline``,
-                marked if its interval excludes 0.
+            differences: entries of ``differences`` in a results document. Those of the first system become columns
+                ``system − baseline``, marked if the interval excludes 0.
             title: the section's heading.
         """
         if not results:
             return self
         blocks = [
-            {"table": table, "differences": _difference_cells(table.title, differences)}
-            for table in result_tables(results)
+            {"table": table, "differences": difference_columns(table, differences)} for table in result_tables(results)
         ]
         return self._add("tables", title, blocks=blocks)
 
@@ -182,36 +180,6 @@ class Report:
     def _add(self, kind: str, title: str, **content: Any) -> Self:
         self._sections.append({"kind": kind, "title": title, **content})
         return self
-
-
-@dataclass(frozen=True, kw_only=True)
-class _DifferenceCell:
-    """One cell of a difference column.
-
-    Attributes:
-        text: the difference.
-        interval: its interval.
-        verdict: ``"up"`` if the interval is above 0, ``"down"`` if it is below, else ``""``.
-    """
-
-    text: str
-    interval: str
-    verdict: str
-
-
-def _difference_cells(
-    table_title: str, differences: Sequence[Mapping[str, Any]]
-) -> dict[str, dict[str, _DifferenceCell]]:
-    """Returns ``system − baseline`` → metric → cell for the differences that belong to a table."""
-    columns: dict[str, dict[str, _DifferenceCell]] = {}
-    for entry in differences:
-        if f"{entry['task']} · {entry['name']}" != table_title:
-            continue
-        low, high = entry["ci"]
-        verdict = "up" if low > 0 else "down" if high < 0 else ""
-        cell = _DifferenceCell(text=f"{entry['value']:+.3f}", interval=f"{low:+.3f} to {high:+.3f}", verdict=verdict)
-        columns.setdefault(f"{entry['system']} − {entry['baseline']}", {})[entry["metric"]] = cell
-    return columns
 
 
 def _shown(example: Example) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from spectra_nsa.core.results import Result
 from spectra_nsa.report.format import number
@@ -11,6 +12,8 @@ from spectra_nsa.report.format import number
 # Metrics without a better or worse: no best value is marked.
 _DESCRIPTIVE = {"positive_cosine", "negative_cosine"}
 _LOWER_IS_BETTER = {"fpr95", "loss"}
+# Metrics that say little beside the others of their task.
+_SECONDARY = {"mrr@10", "recall@5", "precision@1", "precision@10", "pair_accuracy", *_DESCRIPTIVE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,55 @@ def result_tables(results: Sequence[Result]) -> list[ResultTable]:
     for result in results:
         groups.setdefault((result.task, result.name), []).append(result)
     return [_table(group) for group in groups.values()]
+
+
+def main_metrics(results: Sequence[Result]) -> list[Result]:
+    """Returns the results without those of metrics that say little beside the others of their task."""
+    return [result for result in results if result.metric not in _SECONDARY]
+
+
+def model_differences(differences: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Returns the differences of the first system on each dataset: the model's, without those between baselines.
+
+    Args:
+        differences: entries of ``differences`` in a results document.
+    """
+    first: dict[tuple[str, str], str] = {}
+    return [
+        entry
+        for entry in differences
+        if entry["system"] == first.setdefault((entry["task"], entry["name"]), entry["system"])
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferenceCell:
+    """One cell of a difference column.
+
+    Attributes:
+        text: the difference.
+        interval: its interval.
+        verdict: ``"up"`` if the interval is above 0, ``"down"`` if it is below, else ``""``.
+    """
+
+    text: str
+    interval: str
+    verdict: str
+
+
+def difference_columns(
+    table: ResultTable, differences: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, DifferenceCell]]:
+    """Returns ``system − baseline`` → metric → cell for the model's differences that belong to a table."""
+    columns: dict[str, dict[str, DifferenceCell]] = {}
+    for entry in model_differences(differences):
+        if f"{entry['task']} · {entry['name']}" != table.title:
+            continue
+        low, high = entry["ci"]
+        verdict = "up" if low > 0 else "down" if high < 0 else ""
+        cell = DifferenceCell(text=f"{entry['value']:+.3f}", interval=f"{low:+.3f} to {high:+.3f}", verdict=verdict)
+        columns.setdefault(f"{entry['system']} − {entry['baseline']}", {})[entry["metric"]] = cell
+    return columns
 
 
 def _table(group: Sequence[Result]) -> ResultTable:

@@ -37,7 +37,7 @@ FLAGS = {
     ),
     "monitor": "run --once --every --json",
     "compare": "first second --html --json",
-    "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit --columns --precision",
+    "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit --all --columns --precision",
     "ablate": (
         "words --parts --part --task -t --seeds --model -m --data -d --columns --output -o --markdown --dim --limit "
         "--keep-models --list-parts --dry-run --json"

@@ -17,7 +17,7 @@ from spectra_nsa.evaluation.retrieval import RetrievalTask
 from spectra_nsa.evaluation.statistics import StatisticsTask
 from spectra_nsa.evaluation.sts import STSTask
 from spectra_nsa.evaluation.systems import DenseSystem
-from spectra_nsa.evaluation.tasks import tasks_from
+from spectra_nsa.evaluation.tasks import source_name, tasks_from
 from spectra_nsa.text.rows import RetrievalSet
 
 WORDS = ["apple", "river", "stone", "cloud", "train", "music", "paper", "glass", "horse", "light", "sugar", "wheel"]
@@ -88,6 +88,9 @@ def test_pairs_with_repeated_anchors_and_positives(dense: DenseSystem) -> None:
     labels = [1] * len(cosines["positive_cosine"]) + [0] * len(cosines["negative_cosine"])
     joined = np.concatenate([cosines["positive_cosine"], cosines["negative_cosine"]])
     assert got["auroc"] == pytest.approx(roc_auc_score(labels, joined))
+    (auroc,) = (result for result in outcome.results if result.metric == "auroc")
+    assert auroc.ci is not None and auroc.ci[0] <= auroc.value <= auroc.ci[1]
+    assert task.compare(outcome, outcome)["auroc"].ci == (0, 0)
     lexical = values(PairsTask("toy", anchors, positives).run(BM25System()))
     assert "auroc" not in lexical and lexical["recall@10"] == 1
 
@@ -102,6 +105,7 @@ def test_knn_accuracy(dense: DenseSystem) -> None:
     task = KNNTask("toy", train, (["apple cloud", "train glass"], ["x", "y"]), k=2)
     outcome = task.run(dense)
     assert values(outcome) == {"accuracy": 1.0, "macro_f1": 1.0}
+    assert all(result.ci == (1, 1) for result in outcome.results)
     assert task.compare(outcome, outcome)["accuracy"].value == 0
 
 
@@ -177,3 +181,17 @@ def test_malformed_specifications(bad: str) -> None:
 def test_unknown_task_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="'retrieval'"):
         tasks_from(["retreival=x"])
+
+
+def test_a_file_is_named_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sets").mkdir()
+    for name in ("test.csv", "sets/dev.jsonl.gz"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert [source_name(name) for name in ("test.csv", "./test.csv", "sets/dev.jsonl.gz")] == [
+        "test",
+        "test",
+        "sets/dev",
+    ]
+    monkeypatch.chdir(tmp_path / "sets")
+    assert [source_name(name) for name in ("../test.csv", ".")] == [f"{tmp_path.name}/test", "sets"]

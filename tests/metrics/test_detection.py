@@ -9,6 +9,7 @@ from scipy import stats
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.metrics.detection import (
     auroc,
+    auroc_draws,
     average_precision,
     false_positive_rate,
     paired_auroc_difference,
@@ -77,3 +78,11 @@ def test_paired_difference_of_a_system_with_itself_is_zero() -> None:
     a = np.random.default_rng(1).normal(size=60)
     found = paired_auroc_difference(a, 3 * a + 1, np.arange(60) < 20, resamples=50)
     assert found.value == 0 and found.ci == (0, 0) and found.share_not_above == 1
+
+
+def test_auroc_draws_agree_with_scikit_learn() -> None:
+    rng = np.random.default_rng(2)
+    positive, negative = rng.integers(0, 9, 40) + 2, rng.integers(0, 9, 40)
+    rows = np.random.default_rng(0).integers(0, 40, size=(5, 40))
+    expected = [auroc(positive[row], negative[row]) for row in rows]
+    assert auroc_draws(positive, negative, resamples=5) == pytest.approx(expected)

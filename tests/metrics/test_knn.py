@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.metrics.knn import knn_classification
+from spectra_nsa.metrics.knn import knn_classification, macro_f1_draws
 
 TRAIN = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
 LABELS = ["x", "x", "y", "y"]
@@ -35,3 +36,11 @@ def test_refusals() -> None:
         knn_classification(TRAIN, LABELS, TRAIN[:0], [])
     with pytest.raises(SpectraError, match="one label"):
         knn_classification(TRAIN, LABELS[:2], TRAIN, LABELS)
+
+
+def test_macro_f1_draws_agree_with_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    wanted, predicted = rng.choice(list("abcd"), 30), rng.choice(list("abce"), 30)
+    rows = np.random.default_rng(0).integers(0, 30, size=(5, 30))
+    expected = [f1_score(wanted[row], predicted[row], average="macro", zero_division=0) for row in rows]
+    assert macro_f1_draws(wanted, predicted, resamples=5) == pytest.approx(expected)

