@@ -99,7 +99,7 @@ def _show(evaluation: Evaluation, show_all: bool) -> None:
         out.print(line, markup=False, soft_wrap=True)
     hidden = list(dict.fromkeys(result.metric for result in evaluation.results if result not in shown))
     if hidden:
-        out.print(f"Not shown: {', '.join(hidden)} (--all).", markup=False, style="dim", soft_wrap=True)
+        out.print(f"Not shown without --all: {', '.join(hidden)}.", markup=False, style="dim", soft_wrap=True)
     for note in evaluation.notes:
         out.print(f"Note: {note}.", markup=False, style="dim", soft_wrap=True)
 

@@ -11,9 +11,10 @@ import typer
 def inspect_command(
     model: Annotated[str, typer.Argument(metavar="PRESET|MODEL", help="A size preset, a model folder or a Hub name.")],
     gpu: Annotated[str, typer.Option(help="The GPU for the estimate of hours.")] = "A100",
-    rows: Annotated[int, typer.Option(min=1, help="Training triplets, for the estimate.")] = 98_000,
+    rows: Annotated[int, typer.Option(min=1, help="Training rows, for the estimate.")] = 98_000,
     epochs: Annotated[float, typer.Option(min=0.01, help="Epochs, for the estimate.")] = 3,
-    batch: Annotated[int, typer.Option(min=1, help="Triplets in memory at a time, for the estimate.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Rows in memory at a time, for the estimate.")] = 8,
+    texts: Annotated[int, typer.Option(min=1, help="Texts per row: 3 for triplets, 2 for pairs.")] = 3,
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Recompute activations in the backward pass.")
     ] = False,
@@ -21,11 +22,15 @@ def inspect_command(
 ) -> None:
     """Show a model's parts, parameters, FLOPs, memory and training hours, without loading it.
 
+    spectra train --dry-run computes the memory in the same way, with the batch and the texts of its recipe.
+
     Example: spectra inspect M456 --gpu H100
     """
     from spectra_nsa.models.size import Workload, inspect_model, spec_of
 
-    workload = Workload(rows=rows, epochs=epochs, batch=batch, gpu=gpu, checkpointing=gradient_checkpointing)
+    workload = Workload(
+        rows=rows, epochs=epochs, batch=batch, texts=texts, gpu=gpu, checkpointing=gradient_checkpointing
+    )
     facts = inspect_model(spec_of(model), workload)
     if as_json:
         print(json.dumps(facts, indent=2))
@@ -33,20 +38,29 @@ def inspect_command(
     from rich.table import Table
 
     from spectra_nsa.core.console import console
+    from spectra_nsa.report.labels import label
 
-    table = Table(title=f"{model}: {facts['parameters'] / 1e6:,.1f} M parameters", title_justify="left")
+    out = console()
+    out.print(f"{model}: {facts['parameters'] / 1e6:,.1f} M parameters", style="italic", markup=False, soft_wrap=True)
+    table = Table()
     table.add_column("part")
     table.add_column("parameters", justify="right")
     table.add_column("share", justify="right")
     for name, number in facts["parts"].items():
-        table.add_row(name, f"{number:,}", f"{number / facts['parameters']:.1%}")
-    out = console()
+        table.add_row(label(f"parts.{name}"), f"{number:,}", f"{number / facts['parameters']:.1%}")
     out.print(table)
-    shape = ", ".join(f"{name} {value}" for name, value in facts["shape"].items())
-    out.print(f"shape      {shape}")
+    shape = ", ".join(f"{label(f'shape.{name}')} {_shown(value)}" for name, value in facts["shape"].items())
+    out.print(f"shape      {shape}", markup=False)
     out.print(f"compute    {facts['flops_per_token'] / 1e6:,.1f} MFLOP per token, forward pass")
     memory = facts["memory_gb"]
-    out.print(f"memory     {memory['inference']} GB for inference, {memory['training']} GB for training")
+    out.print(f"memory     {memory['inference']} GB for inference")
+    out.print(f"           {memory['training']} GB for training with {batch} × {texts} texts in memory")
     out.print(f"training   {facts['hours_estimate']} h on one {facts['gpu']}")
     for line in facts["how"]:
         out.print(f"  [dim]{line}[/dim]")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ⊃ ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -20,9 +20,10 @@ def monitor_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, such as runs/first.")],
     once: Annotated[bool, typer.Option("--once", help="Print the current state once and exit.")] = False,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between updates.")] = 2.0,
+    show_all: Annotated[bool, typer.Option("--all", help="Show every loss term, rate and health figure too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the current state as JSON and exit.")] = False,
 ) -> None:
-    """Watch a run: losses, speed, health, dev metric, warnings. Exits when the run ends.
+    """Watch a run: dev metric, loss, speed, health, warnings. Exits when the run ends.
 
     Example: spectra monitor runs/first
     """
@@ -36,13 +37,13 @@ def monitor_command(
     if once:
         from spectra_nsa.core.console import console
 
-        console().print(_panel(run, tail.read(), console().width))
+        console().print(_panel(run, tail.read(), console().width, show_all))
         return
     with contextlib.suppress(KeyboardInterrupt):  # this ends the command, not the run
-        _follow(run, tail, every)
+        _follow(run, tail, every, show_all)
 
 
-def _follow(run: Path, tail: Any, every: float) -> None:
+def _follow(run: Path, tail: Any, every: float, show_all: bool) -> None:
     from rich.live import Live
 
     from spectra_nsa.core.console import console
@@ -51,7 +52,7 @@ def _follow(run: Path, tail: Any, every: float) -> None:
     with Live(console=out, auto_refresh=False) as live:
         while True:
             rows = tail.read()
-            live.update(_panel(run, rows, out.width), refresh=True)
+            live.update(_panel(run, rows, out.width, show_all), refresh=True)
             if rows and _run_state(rows)["status"] not in ("running", "starting"):
                 return
             time.sleep(every)
@@ -83,8 +84,12 @@ def _is_dead(started: dict[str, Any]) -> bool:
     return False
 
 
-def _panel(run: Path, rows: Sequence[MetricsRow], width: int) -> Any:
+def _panel(run: Path, rows: Sequence[MetricsRow], width: int, show_all: bool) -> Any:
+    from rich.console import Group
+
     from spectra_nsa.report.run_view import WIDE, run_view
 
     status = _run_state(rows)["status"] if rows else None
-    return run_view(rows, name=run.name, now=time.time(), status=status, wide=width >= WIDE)
+    view = run_view(rows, name=run.name, now=time.time(), status=status, details=show_all, wide=width >= WIDE)
+    remedy = f"Its process ended without finishing the run. Resume it: spectra train --resume {run}"
+    return Group(view, "", remedy) if status == "lost" else view

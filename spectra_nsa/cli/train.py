@@ -140,6 +140,7 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
         "first_step": first_step,
         "parameters": facts["parameters"],
         "memory_gb": facts["memory_gb"]["training"],
+        "memory_for": {"batch": batch, "texts": texts, "length": length},
         "terms": live_terms(recipe, data.train.column_names),
         "precision": resolve_precision(recipe.train.precision),
     }
@@ -147,11 +148,14 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
 
 def _plan_text(plan: dict[str, Any]) -> str:
     left_out = f"{plan['left_out']} left out (they share a text with a dev row), " if plan["left_out"] else ""
+    memory = plan["memory_for"]
+    texts = f"{memory['batch']} × {memory['texts']} texts of {memory['length']} tokens"
     return changed_keys(plan) + (
         f"{counted(plan['rows'], 'training row')}, {counted(plan['dev_rows'], 'dev row')}, {left_out}"
         f"{plan['quarantined']:,} quarantined; "
         f"{counted(plan['steps'], 'step')} in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
-        f"about {plan['memory_gb']} GB; loss: {', '.join(plan['terms'])}. {resume_sentence(plan)}Nothing was trained."
+        f"about {plan['memory_gb']} GB for {texts}; loss: {', '.join(plan['terms'])}. "
+        f"{resume_sentence(plan)}Nothing was trained."
     )
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from spectra_nsa.heads.spec import ModelSpec
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+# Pooling modes of sentence-transformers → our pooling.
+POOLING = {("mean",): "mean", ("cls",): "cls", ("max",): "max", ("mean", "max"): "mean_max"}
 # Fields with the same name and meaning in both configurations, with the defaults of transformers' `BertConfig`.
 _BERT_DEFAULTS: dict[str, Any] = {
     "vocab_size": 30522,

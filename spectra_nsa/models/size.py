@@ -12,10 +12,15 @@ from spectra_nsa.core.errors import unknown_name
 from spectra_nsa.core.files import read_json
 from spectra_nsa.encoder.kinds import Weights, encoder_weights, layer_activations
 from spectra_nsa.heads.kinds import head_weights
-from spectra_nsa.heads.spec import ModelSpec
+from spectra_nsa.heads.spec import ModelSpec, default_dims
 
 # Peak dense bf16 (T4: fp16) TFLOP/s from the manufacturer's data sheets.
 GPUS: Mapping[str, float] = {"T4": 65, "L4": 121, "A10": 125, "RTX4090": 165, "A100": 312, "H100": 989, "H200": 989}
+_POOLING_KEYS = {
+    "mean": "pooling_mode_mean_tokens",
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+}
 UTILIZATION = 0.40  # fraction of the peak that a well-tuned training run reaches
 
 
@@ -53,13 +58,56 @@ def spec_of(preset_or_model: str) -> ModelSpec:
         return ModelSpec(**load_preset(preset_or_model).model)
     if not Path(preset_or_model).exists() and "/" not in preset_or_model:
         raise unknown_name("size preset or model", preset_or_model, NAMES)
-    from spectra_nsa.models.bert_adapter import config_from_bert
     from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder
 
     folder = resolve_folder(preset_or_model)
-    kind = check_folder(folder)
+    if check_folder(folder) == "bert":
+        return _warm_started(folder)
     values = read_json(transformer_folder(folder) / "config.json")
-    return ModelSpec(**config_from_bert(values)) if kind == "bert" else ModelSpec.from_config(values)
+    return ModelSpec.from_config(values | {"max_length": _max_length(folder) or values.get("max_length")})
+
+
+def _warm_started(folder: Path) -> ModelSpec:
+    """Reads the shape that a warm start gives a BERT, from the files of its transformer and of the modules after it."""
+    from spectra_nsa.models.bert_adapter import POOLING, config_from_bert
+    from spectra_nsa.models.checks import transformer_folder
+
+    fields = config_from_bert(read_json(transformer_folder(folder) / "config.json"))
+    length = _max_length(folder) or fields["max_position_embeddings"]
+    fields |= {"max_length": min(length, fields["max_position_embeddings"]), "normalize": False}
+    for module in _json(folder / "modules.json", []):
+        kind, facts = module["type"].rpartition(".")[2], _json(folder / module["path"] / "config.json", {})
+        if kind == "Pooling":
+            fields["pooling"] = POOLING.get(_pooling_modes(facts), "mean")
+            fields["pooling_skips_prompt"] = not facts.get("include_prompt", True)
+        elif kind == "Normalize":
+            fields["normalize"] = True
+        elif kind == "Dense":
+            dims = default_dims(facts["out_features"])
+            fields |= {"semantic_projection": True, "semantic_bias": facts.get("bias", True), "semantic_dims": dims}
+    return ModelSpec(**fields)
+
+
+def _max_length(folder: Path) -> int | None:
+    """Returns the longest text in tokens that a model's files set, as sentence-transformers reads them."""
+    from spectra_nsa.models.checks import transformer_folder
+
+    inner = transformer_folder(folder)
+    length = _json(inner / "sentence_bert_config.json", {}).get("max_seq_length")
+    length = length or _json(inner / "tokenizer_config.json", {}).get("model_max_length")
+    return int(length) if length and length < 1e9 else None  # transformers writes 1e30 for no limit
+
+
+def _pooling_modes(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the modes of a pooling module; before version 6 each had a key of its own."""
+    modes = facts.get("pooling_mode")
+    if modes is None:
+        modes = [mode for mode in ("mean", "cls", "max") if facts.get(_POOLING_KEYS[mode])]
+    return (modes,) if isinstance(modes, str) else tuple(modes)
+
+
+def _json(path: Path, default: Any) -> Any:
+    return read_json(path) if path.is_file() else default
 
 
 def inspect_model(spec: ModelSpec, workload: Workload | None = None) -> dict[str, Any]:
@@ -102,8 +150,8 @@ def inspect_model(spec: ModelSpec, workload: Workload | None = None) -> dict[str
         "how": [
             f"FLOPs: 2 per weight of every matrix and 4·T·D per layer for attention, at T = {length} tokens.",
             "Inference memory: bf16 weights and the activations of one layer for 32 texts of full length.",
-            f"Training memory: 16 bytes a parameter (fp32 weights, gradients, AdamW) and bf16 activations of "
-            f"{workload.batch} × {workload.texts} texts"
+            f"Training memory: 16 bytes per parameter (fp32 weights, gradients, AdamW) and bf16 activations of "
+            f"{workload.batch} × {workload.texts} texts of {length} tokens"
             f"{', recomputed in the backward pass' if workload.checkpointing else ''}.",
             f"Hours: {workload.rows:,} rows × {workload.epochs:g} epochs × {workload.texts} texts × {length} tokens × "
             f"{factor} × forward FLOPs, at {UTILIZATION:.0%} of the {workload.gpu}'s {GPUS[workload.gpu]:g} TFLOP/s. "

@@ -15,7 +15,7 @@ from spectra_nsa.config.sections import SHAPE_OPTIONS
 from spectra_nsa.config.shape_options import shape_fields
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.heads.spec import default_dims
-from spectra_nsa.models.bert_adapter import config_from_bert, encoder_from_bert, load_bert_weights
+from spectra_nsa.models.bert_adapter import POOLING, config_from_bert, encoder_from_bert, load_bert_weights
 from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder, weight_shapes
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel
@@ -31,7 +31,6 @@ OPTIONS = (
     "max_seq_length",
     "revision",
 )
-_POOLING = {("mean",): "mean", ("cls",): "cls", ("max",): "max", ("mean", "max"): "mean_max"}
 
 
 def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransformer:
@@ -115,10 +114,10 @@ def _is_linear(module: Dense) -> bool:
 def _read_pooling(module: Pooling, checkpoint: str) -> dict[str, Any]:
     """Returns the config fields that a pooling module sets."""
     modes = (module.pooling_mode,) if isinstance(module.pooling_mode, str) else tuple(module.pooling_mode)
-    if modes not in _POOLING:
-        supported = ", ".join("+".join(names) for names in _POOLING)
+    if modes not in POOLING:
+        supported = ", ".join("+".join(names) for names in POOLING)
         raise SpectraError(f"{checkpoint} pools by {'+'.join(modes)}, which is not supported. Supported: {supported}.")
-    return {"pooling": _POOLING[modes], "pooling_skips_prompt": not module.include_prompt}
+    return {"pooling": POOLING[modes], "pooling_skips_prompt": not module.include_prompt}
 
 
 def _check_complete(folder: Path, bert: torch.nn.Module) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from spectra_nsa.report.format import duration, figure
 from spectra_nsa.report.html import Report
+from spectra_nsa.report.labels import label
 from spectra_nsa.report.run_log import RunLog, series_of
-from spectra_nsa.report.run_page import chart_groups
+from spectra_nsa.report.run_page import MAIN_CHARTS, chart_groups
 from spectra_nsa.report.run_status import run_status
 
 
@@ -68,8 +69,12 @@ def comparison_rows(facts: Mapping[str, Any]) -> tuple[list[tuple[str, ...]], li
     for key, (left, right) in facts["outcomes"].items():
         both = all(isinstance(value, int | float) for value in (left, right))
         shown = [duration(v) if key == "seconds" and v is not None else _shown(v) for v in (left, right)]
-        outcomes.append((key, *shown, f"{right - left:+.4g}" if both else ""))
+        outcomes.append((label(key), *shown, _gap(right - left) if both else ""))
     return settings, outcomes
+
+
+def _gap(value: float) -> str:
+    return f"{value:+,}" if isinstance(value, int) else f"{value:+.4g}"
 
 
 def _shown(value: Any) -> str:
@@ -99,8 +104,8 @@ def comparison_page(first: RunLog, second: RunLog) -> Report:
     )
     for title, keys in chart_groups([first, second]).items():
         charts = {
-            key: {name: series_of(run.rows, key) for name, run in zip(names, (first, second), strict=True)}
+            label(key): {name: series_of(run.rows, key) for name, run in zip(names, (first, second), strict=True)}
             for key in keys
         }
-        report.add_lines(charts, title=title)
+        report.add_lines(charts, title=title, collapsed=title not in MAIN_CHARTS)
     return report

@@ -41,8 +41,8 @@ def duration(seconds: float) -> str:
 
 
 def step_label(step: int) -> str:
-    """Formats a step; step 0 is named as the start."""
-    return f"step {step:,}" if step else "start (step 0)"
+    """Formats a step; step 0 is the model before training."""
+    return f"step {step:,}" if step else "step 0 (before training)"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

@@ -93,6 +93,7 @@ class Report:
         x_label: str = "step",
         log_x: bool = False,
         single_points: bool = False,
+        collapsed: bool = False,
     ) -> Self:
         """Adds one chart per entry.
 
@@ -102,6 +103,7 @@ class Report:
             x_label: the label of the horizontal axis.
             log_x: whether the horizontal axis is logarithmic.
             single_points: whether a line with one point is drawn as a dot; otherwise it is skipped.
+            collapsed: whether the reader must open the section.
         """
         shown = []
         for name, lines in charts.items():
@@ -109,7 +111,7 @@ class Report:
             svg = line_chart(drawn, x_label=x_label, y_label=name, log_x=log_x)
             if svg:
                 shown.append({"title": name, "svg": svg, "names": list(drawn) if len(lines) > 1 else []})
-        return self._add("charts", title, charts=shown) if shown else self
+        return self._add("charts", title, charts=shown, collapsed=collapsed) if shown else self
 
     def add_grid(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str) -> Self:
         """Adds a plain table of texts."""

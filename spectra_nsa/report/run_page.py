@@ -8,7 +8,7 @@ from typing import Any
 
 from spectra_nsa.report.format import duration, figure, step_label
 from spectra_nsa.report.html import Report
-from spectra_nsa.report.references import CAUTION, references_for
+from spectra_nsa.report.labels import label
 from spectra_nsa.report.run_log import (
     DEV,
     HEALTH,
@@ -21,6 +21,8 @@ from spectra_nsa.report.run_log import (
 )
 from spectra_nsa.report.run_status import run_status
 
+MAIN_CHARTS = ("Dev metric", "Loss")  # the others are collapsed
+
 
 def run_page(run: RunLog) -> Report:
     """Returns the page of a run, from what it has logged so far."""
@@ -31,12 +33,8 @@ def run_page(run: RunLog) -> Report:
     warnings = [(f"{row['step']:,}", row["kind"], row["message"], row["remedy"]) for row in state["warnings"]]
     report.add_grid(("step", "warning", "what happened", "what to do"), warnings, title="Warnings")
     for title, names in chart_groups([run]).items():
-        report.add_lines({name: {name: series_of(run.rows, name)} for name in names}, title=title)
-    known = references_for(state["dev"].get("metric"))
-    rows = [(entry.model, entry.data, f"{entry.value:.4g}", entry.source) for entry in known]
-    report.add_grid(("model", "data", state["dev"].get("metric", ""), "source"), rows, title="Known models")
-    if known:
-        report.add_text(f"Measured {CAUTION}.")
+        charts = {label(name): {label(name): series_of(run.rows, name)} for name in names}
+        report.add_lines(charts, title=title, collapsed=title not in MAIN_CHARTS)
     report.add_settings(run.recipe, title="Recipe")
     return report.add_settings(state["started"].get("environment", {}), title="Environment")
 
@@ -48,11 +46,12 @@ def chart_groups(runs: Sequence[RunLog]) -> dict[str, list[str]]:
     terms = [name for name in names if any(name in terms_of(row) for row in rows if "loss" in row)]
     groups: dict[str, list[str]] = {
         "Dev metric": [name for name in names if name.startswith(DEV)],
-        "Loss": [name for name in ("loss", *terms) if name in names],
+        "Loss": [name for name in ("loss",) if name in names],
+        "Loss terms": terms,
         "Optimizer": [name for name in ("learning_rate", "temperature", "grad_norm") if name in names],
-        "Gradient norms at the model's outputs": [name for name in names if name.startswith("grad_norm_")],
+        "Gradient norm of each loss term": [name for name in names if name.startswith("grad_norm_")],
         "Speed and memory": [name for name in (*THROUGHPUT, *MEMORY) if name in names],
-        "Health": [name for name in names if name.startswith(HEALTH)],
+        "Health of the vectors": [name for name in names if name.startswith(HEALTH)],
     }
     return {title: keys for title, keys in groups.items() if keys}
 
@@ -74,15 +73,10 @@ def _facts(run: RunLog, state: Mapping[str, Any]) -> dict[str, object]:
         facts["loss"] = f"{figure(train[0]['loss'])} → {figure(train[-1]['loss'])}"
     if state["dev"]:
         facts[f"best {state['dev']['metric']}"] = f"{state['dev']['best']:.4f}"
-        facts["best step"] = f"{state['dev']['best_step']:,}"
+        facts["best step"] = step_label(state["dev"]["best_step"])
         if state["dev"]["kept_step"] is not None:
-            facts["kept in model/"] = step_label(state["dev"]["kept_step"])
-    for key, label in (
-        ("pairs_per_second", "pairs/s"),
-        ("padding_waste", "padding"),
-        ("matmul_share", "of matmul peak"),
-    ):
-        if key in state["throughput"]:
-            facts[label] = figure(state["throughput"][key], share=key != "pairs_per_second")
+            facts["step of model/"] = step_label(state["dev"]["kept_step"])
+    if "pairs_per_second" in state["throughput"]:
+        facts[label("pairs_per_second")] = figure(state["throughput"]["pairs_per_second"])
     facts["warnings"] = str(len(state["warnings"]))
     return facts

@@ -35,7 +35,7 @@ FLAGS = {
         "teacher source words --columns --layers --static --dim --epochs --max-steps --output -o --resume --dry-run "
         "--json"
     ),
-    "monitor": "run --once --every --json",
+    "monitor": "run --once --every --all --json",
     "compare": "first second --html --json",
     "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit --all --columns --precision",
     "ablate": (
@@ -50,7 +50,7 @@ FLAGS = {
         "--percentage-to-positive --max-score --min-score --sampling --seed --judge --judge-ratio --incomplete "
         "--scores --keep --columns --split --limit --dry-run --json"
     ),
-    "inspect": "model --gpu --rows --epochs --batch --gradient-checkpointing --json",
+    "inspect": "model --gpu --rows --epochs --batch --texts --gradient-checkpointing --json",
     "codes fit": "model --corpus -c --queries -q --columns --output -o --seed --json",
     "anomaly fit": "model --texts -t --columns --output -o --prototypes --level --seed --json",
     "tokenizer train": (
@@ -252,7 +252,7 @@ def test_inspect_json() -> None:
     assert facts["parameters"] == sum(facts["parts"].values())
     assert facts["gpu"] == "H100"
     readable = CliRunner().invoke(app, ["inspect", "M456"], env={"COLUMNS": "200"}, catch_exceptions=False)
-    assert "458.1 M parameters" in readable.stdout
+    assert "458.1 M parameters" in readable.stdout and "hidden size" in readable.stdout
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_one_frame_and_its_json(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "first")
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 41, "lo')  # the trainer is in the middle of a line
-    text = output("monitor", str(folder), "--once")
+    text = output("monitor", str(folder), "--once", "--all")
     assert "first  finished  step 40 of 100" in text and "semantic_32" in text and "Lower train.lr" in text
     state = json.loads(output("monitor", str(folder), "--json"))
     assert state["schema"] == 1 and state["status"] == "finished" and state["dev"]["best"] == 0.88
@@ -50,7 +50,7 @@ def test_what_cannot_be_watched(tmp_path: Path) -> None:
         output("monitor", str(run_folder(tmp_path / "empty", [])), "--once")
 
 
-def test_a_run_whose_process_is_gone_is_lost(tmp_path: Path) -> None:
+def test_a_run_whose_process_is_gone_does_not_respond(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     rows = rows_of(ended=None)
@@ -63,7 +63,8 @@ def test_a_run_whose_process_is_gone_is_lost(tmp_path: Path) -> None:
         folder = run_folder(tmp_path / f"{pid}-{host}", rows)
         assert json.loads(output("monitor", str(folder), "--json"))["status"] == status
     rows[0]["started"] |= {"pid": child.pid, "host": socket.gethostname()}
-    assert "lost" in output("monitor", str(run_folder(tmp_path / "followed", rows))), "and following it ends"
+    text = output("monitor", str(run_folder(tmp_path / "followed", rows)))  # following it ends
+    assert "not responding" in text and "spectra train --resume" in text
 
 
 def test_following_ends_with_the_run(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_comparing_models(tmp_path: Path) -> None:
     facts = json.loads(output("compare", "small", "mini", "--json"))
     assert facts["models"] == ["small", "mini"] and facts["differences"]["shape.layers"] == [4, 6]
     assert "shape.norm" not in facts["differences"]
-    assert "flops_per_token" in output("compare", "small", "mini")
+    assert "FLOPs per token" in output("compare", "small", "mini")
     assert "no difference in shape" in output("compare", "small", "small")
 
 

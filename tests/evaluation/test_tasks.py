@@ -80,7 +80,8 @@ def test_retrieval_without_judgments_is_refused() -> None:
 def test_pairs_with_repeated_anchors_and_positives(dense: DenseSystem) -> None:
     anchors = ["apple river", "apple river", "stone", "glass horse"]
     positives = ["apple", "river", "stone cloud", "horse glass"]
-    outcome = PairsTask("toy", anchors, positives).run(dense)
+    task = PairsTask("toy", anchors, positives)
+    outcome = task.run(dense)
     got = values(outcome)
     assert got["recall@5"] == 1 and got["pair_accuracy"] == 1
     assert got["map"] == 1  # both positives of the first anchor rank first

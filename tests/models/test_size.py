@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from spectra_nsa.encoder.spec import POSITIONS
 from spectra_nsa.heads.kinds import POOLINGS
 from spectra_nsa.heads.outputs import NamedOutputs
 from spectra_nsa.heads.spec import ModelSpec
-from spectra_nsa.models.size import flops_per_token, inspect_model
+from spectra_nsa.models.size import flops_per_token, inspect_model, spec_of
+from spectra_nsa.models.warm_start import warm_start
+from tests.builders import bert_folder
 
 SMALL: dict[str, Any] = {"vocab_size": 90, "hidden_size": 48, "num_hidden_layers": 5, "num_attention_heads": 4}
 CHANGES: list[dict[str, Any]] = [
@@ -84,6 +87,25 @@ def test_the_parameters_of_each_preset_match_the_built_model(name: str) -> None:
     spec = ModelSpec(**load_preset(name).model)
     assert inspect_model(spec)["parameters"] == count(built(spec))
     assert layer_activations(spec.encoder_spec()) > 9 * spec.hidden_size
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"pooling": "cls", "normalize": False}, {"pooling": ("mean", "max")}, {"dense": 24}], ids=str
+)
+def test_a_checkpoint_has_the_shape_of_its_warm_start(tmp_path: Path, changes: dict[str, Any]) -> None:
+    activation = {"activation": nn.Identity()} if "dense" in changes else {}
+    folder = bert_folder(tmp_path, **changes, **activation)
+    started = warm_start(folder)
+    assert spec_of(str(folder)) == ModelSpec.from_config(started.spec.to_dict())
+    assert started.spec.max_length == 48
+    started.save(str(tmp_path / "saved"))
+    assert inspect_model(spec_of(str(folder))) == inspect_model(spec_of(str(tmp_path / "saved")))
+
+
+def test_old_pooling_files_name_a_mode_by_a_key_of_its_own(tmp_path: Path) -> None:
+    folder = bert_folder(tmp_path, pooling="cls")
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    assert spec_of(str(folder)).pooling == "cls"
 
 
 def test_inspecting_a_preset_loads_neither_torch_nor_transformers() -> None:

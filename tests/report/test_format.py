@@ -11,7 +11,7 @@ def test_sparkline() -> None:
 
 def test_duration_and_step() -> None:
     assert (duration(5), duration(65), duration(3700)) == ("5 s", "1 min 05 s", "1 h 01 min")
-    assert (step_label(0), step_label(1200)) == ("start (step 0)", "step 1,200")
+    assert (step_label(0), step_label(1200)) == ("step 0 (before training)", "step 1,200")
 
 
 def test_numbers() -> None:

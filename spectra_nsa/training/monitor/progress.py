@@ -59,10 +59,9 @@ class Progress(TrainerCallback):
 
     def draw(self, step: int) -> None:
         """Redraws the panel."""
-        from spectra_nsa.report.run_view import WIDE, run_view
+        from spectra_nsa.report.run_view import run_view
 
-        wide = self.live.console.width >= WIDE
-        self.live.update(run_view(self.rows(), name=self.name, now=time.time(), step=step, wide=wide), refresh=True)
+        self.live.update(run_view(self.rows(), name=self.name, now=time.time(), step=step), refresh=True)
 
     def on_log(
         self,
