@@ -120,8 +120,8 @@ def _details(rows: Sequence[MetricsRow], state: Mapping[str, Any], wide: bool) -
         (label(f"{HEALTH}{name}"), figure(value), f"first {figure(first[name])}" if name in first else "")
         for name, value in state["health"].items()
     ]
-    left = [_table("Loss terms", terms), "", _table("Optimizer", optimizer)]
-    right = [_table("Speed and memory", speed), "", _table("Health of the vectors", health)]
+    left: list[RenderableType] = [_table("Loss terms", terms), "", _table("Optimizer", optimizer)]
+    right: list[RenderableType] = [_table("Speed and memory", speed), "", _table("Health of the vectors", health)]
     if not wide:
         return Group(*left, "", *right)
     body = Table.grid(padding=(0, 4))

@@ -68,7 +68,7 @@ def test_what_a_watched_run_logs(tmp_path: Path, start: Path, pairs: Path) -> No
         assert row["pairs_per_second"] > 0 and row["tokens_per_second"] > row["pairs_per_second"]
         assert 0 <= row["padding_waste"] < 5 and 0 < row["matmul_share"] < 1.5 and row["memory_gb"] > 0
     page = (result.folder / "report.html").read_text()
-    assert "Finished at step 8 of 8" in page and "health_rank" in page and "tokens_per_second" in page
+    assert "Finished at step 8 of 8" in page and "effective rank" in page and "tokens/s" in page
 
 
 def test_no_rows_no_measures(tmp_path: Path, start: Path, pairs: Path) -> None:
@@ -250,5 +250,5 @@ def test_the_panel_in_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     progress.on_train_begin(None, state, TrainerControl())  # type: ignore[arg-type]
     progress.on_step_end(None, state, TrainerControl())  # type: ignore[arg-type]
     progress.on_train_end(None, state, TrainerControl())  # type: ignore[arg-type]
-    assert "step 41 of 100" in terminal.getvalue() and "semantic_32" in terminal.getvalue()
+    assert "step 41 of 100" in terminal.getvalue() and "best 0.8800" in terminal.getvalue()
     assert progress.live is None
