@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +30,12 @@ def test_that_skips_itself():
 def test_without_data():
     pytest.skip("for another reason")
 """
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process may use all cores")
+def test_a_worker_computes_on_one_thread() -> None:
+    """Two threads in each of two workers on two cores make small models ten times slower."""
+    assert torch.get_num_threads() == 1
 
 
 def test_connections_to_other_machines_are_refused() -> None:
