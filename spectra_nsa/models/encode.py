@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.precision import autocast, resolve_precision
+from spectra_nsa.models.prompts import role_prompt
 
 SHORTENED = ("embedding", "semantic")  # outputs whose prefixes are valid vectors
 
@@ -98,11 +99,12 @@ def encode_role(model: Any, texts: Sequence[str], role: str, *, precision: str =
     Args:
         model: any sentence-transformers model.
         texts: the texts to encode.
-        role: ``"query"`` or ``"document"``, which selects prompt and route; ``""`` for neither.
+        role: ``"query"`` or ``"document"``, which selects prompt (`role_prompt`) and route.
         precision: see `resolve_precision`.
         **options: arguments of the model's `encode`, such as `batch_size` or `outputs`.
     """
-    encode = getattr(model, f"encode_{role}") if role else model.encode
+    encode = getattr(model, f"encode_{role}")
+    prompt = role_prompt(model.prompts, model.default_prompt_name, role)
     chosen = resolve_precision(precision)
     with contextlib.nullcontext() if chosen == "fp32" else autocast(model.device.type, chosen):
-        return encode(list(texts), **({"show_progress_bar": False} | options))
+        return encode(list(texts), **({"show_progress_bar": False, "prompt": prompt} | options))

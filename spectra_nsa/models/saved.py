@@ -22,6 +22,7 @@ from spectra_nsa.heads.outputs import OUTPUTS, NamedOutputs, empty_outputs, load
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import weight_shapes
 from spectra_nsa.models.encode import encode_texts, shorten
+from spectra_nsa.models.prompts import with_roles
 
 # The settings written by `sentence.build` that decide how texts are encoded.
 _MODULE = "sentence_transformers.base.modules.transformer.Transformer"
@@ -78,12 +79,12 @@ class SavedModel:
         model: NamedOutputs,
         tokenizer: TextTokenizer,
         *,
-        prompts: Mapping[str, str],
+        prompts: Mapping[str, str | None],
         default_prompt_name: str | None,
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.spec = model.spec
-        self.prompts, self.default_prompt_name = dict(prompts), default_prompt_name
+        self.prompts, self.default_prompt_name = with_roles(prompts, default_prompt_name), default_prompt_name
         self.max_seq_length = tokenizer.max_length
         self._model, self._tokenizer = model.to(self.device), tokenizer
 
@@ -93,6 +94,7 @@ class SavedModel:
         *,
         outputs: Sequence[str] | None = None,
         prompt_name: str | None = None,
+        prompt: str | None = None,
         batch_size: int = 32,
         truncate_dim: int | None = None,
         normalize_embeddings: bool = False,
@@ -103,7 +105,8 @@ class SavedModel:
             if name not in OUTPUTS:
                 raise unknown_name("output", name, OUTPUTS)
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
-        prompt = self.prompts.get(prompt_name or self.default_prompt_name or "")
+        if prompt is None:
+            prompt = self._named_prompt(prompt_name)
         names = ("embedding",) if outputs is None else tuple(outputs)
         normalize = normalize_embeddings or (truncate_dim is not None and self.spec.normalize)
 
@@ -124,12 +127,17 @@ class SavedModel:
 
     def encode_query(self, inputs: str | Sequence[str], **options: Any) -> Any:
         """Encodes with the prompt of queries, if there is one."""
-        return self.encode(inputs, prompt_name="query" if "query" in self.prompts else None, **options)
+        return self.encode(inputs, **({"prompt_name": "query"} | options))
 
     def encode_document(self, inputs: str | Sequence[str], **options: Any) -> Any:
-        """Encodes with the first prompt of documents, if there is one."""
-        names = (name for name in ("document", "passage", "corpus") if name in self.prompts)
-        return self.encode(inputs, prompt_name=next(names, None), **options)
+        """Encodes with the prompt of documents, if there is one."""
+        return self.encode(inputs, **({"prompt_name": "document"} | options))
+
+    def _named_prompt(self, name: str | None) -> str | None:
+        name = self.default_prompt_name if name is None else name
+        if name is not None and name not in self.prompts:
+            raise unknown_name("prompt", name, tuple(self.prompts))
+        return None if name is None else self.prompts[name]
 
     def _forward(self, texts: list[str], outputs: Sequence[str], prompt: str | None) -> dict[str, torch.Tensor]:
         features = self._tokenizer([prompt + text for text in texts] if prompt else texts)
@@ -163,8 +171,8 @@ def open_saved(folder: Path) -> SavedModel | None:
     if (weight_shapes(folder) or {}).keys() != empty_outputs(spec).state_dict().keys():  # a masked LM's folder
         return None
     model = load_outputs(spec, folder / "model.safetensors")
-    prompts = {"query": "", "document": ""} | {name: text or "" for name, text in library.get("prompts", {}).items()}
-    return SavedModel(model, tokenizer, prompts=prompts, default_prompt_name=library.get("default_prompt_name"))
+    prompts, default = library.get("prompts", {}), library.get("default_prompt_name")
+    return SavedModel(model, tokenizer, prompts=prompts, default_prompt_name=default)
 
 
 def _open_tokenizer(folder: Path, positions: int) -> TextTokenizer | None:

@@ -22,6 +22,7 @@ from spectra_nsa.models.checks import check_folder, resolve_folder
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.encode import encode_texts, shorten
 from spectra_nsa.models.model import SpectraModel, register
+from spectra_nsa.models.prompts import with_roles
 from spectra_nsa.models.saved import TEXT_MODALITY
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
@@ -39,6 +40,10 @@ _IGNORED = ("show_progress_bar", "task", "normalize_embeddings")
 
 class SpectraSentenceTransformer(SentenceTransformer):
     """A `SentenceTransformer` whose only module is a Spectra model, and whose `encode` can return named outputs."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.prompts.update(with_roles(self.prompts, self.default_prompt_name))
 
     @property
     def spec(self) -> ModelSpec:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectra_nsa.models.open import DENSE, find_model, open_model
+from spectra_nsa.models.prompts import column_role, role_prompt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,10 +40,8 @@ class Teacher:
     def encoding_key(self, column: str) -> str:
         """Returns a string for how a column is encoded; columns with the same string give a text the same vector."""
         role = column_role(column)
-        prompts = self.model.prompts
-        default = prompts.get(self.model.default_prompt_name or "", "")
         route = role if type(self.model[0]).__name__ == "Router" else ""
-        return json.dumps([route, prompts.get(role) or default])
+        return json.dumps([route, role_prompt(self.model.prompts, self.model.default_prompt_name, role)])
 
     def encode(self, texts: Sequence[str], column: str, precision: str = "fp32") -> np.ndarray:
         """Returns (N, E) float32 unit vectors of a column's texts, with the prompt of their role."""
@@ -54,11 +53,6 @@ class Teacher:
             self.model, texts, column_role(column), precision=precision, normalize_embeddings=True, batch_size=64
         )
         return np.asarray(vectors, dtype=np.float32)
-
-
-def column_role(column: str) -> str:
-    """Returns ``"query"`` or ``"document"``, or ``""`` for a column that is neither."""
-    return "query" if column == "anchor" else "" if column.startswith("sentence") else "document"
 
 
 def open_teacher(name: str | Path) -> Teacher:

@@ -55,12 +55,14 @@ def similar_texts(
     Raises:
         SpectraError: there are no candidates, or k is not positive.
     """
+    from spectra_nsa.models.encode import encode_role
+
     texts = list(candidates)
     if not texts or k < 1:
         raise SpectraError("there is nothing to search: give at least one candidate, and k of at least 1.")
     queries = [query] if isinstance(query, str) else list(query)
-    documents = model.encode_document(texts, normalize_embeddings=True, show_progress_bar=False)
-    query_vectors = model.encode_query(queries, normalize_embeddings=True, show_progress_bar=False)
+    documents = encode_role(model, texts, "document", normalize_embeddings=True)
+    query_vectors = encode_role(model, queries, "query", normalize_embeddings=True)
     hits = [top_hits(row, texts, k) for row in query_vectors @ documents.T]
     return hits[0] if isinstance(query, str) else hits
 
@@ -155,7 +157,7 @@ def _cached(
         rules=RULES,
         output=output,
         model=model_checksum(folder),
-        prompts=[model.prompts.get("document"), model.prompts.get(model.default_prompt_name or "")],
+        prompt=model.prompts["document"],
         max_seq_length=model.max_seq_length,
         precision=resolve_precision("auto"),
         device=model.device.type,

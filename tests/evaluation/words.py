@@ -10,7 +10,10 @@ import numpy as np
 class WordModel:
     """A stand-in for a SentenceTransformer: a text's vector is the sum of its words' fixed random vectors."""
 
+    default_prompt_name = None
+
     def __init__(self, width: int = 64, *, noise: float = 0.0) -> None:
+        self.prompts: dict[str, str] = {}
         self.width, self.noise = width, noise
         self.encoded: list[str] = []
 

@@ -47,10 +47,10 @@ def best_layers(model: SpectraSentenceTransformer, layers: int, texts: Sequence[
     cosines: list[float] = []
     try:
         model.max_seq_length = min(length or MAX_TOKENS, MAX_TOKENS)
-        full_ND = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        full_ND = model.encode_document(list(texts), normalize_embeddings=True, show_progress_bar=False)
         for size, index in progress(attempts, label=f"which {layers} of {len(all_layers)} layers"):
             encoder.layers = nn.ModuleList(all_layers[number] for number in kept if number != kept[index])
-            reduced_ND = model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+            reduced_ND = model.encode_document(list(texts), normalize_embeddings=True, show_progress_bar=False)
             cosines.append(float(np.mean(np.sum(full_ND * reduced_ND, axis=1))))
             if len(cosines) == size:
                 cosine = max(cosines)

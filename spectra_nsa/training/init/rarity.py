@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from spectra_nsa.models.encode import batches, shortest_first
+from spectra_nsa.models.prompts import column_prompts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,13 +25,15 @@ def fit_rarity(model: SpectraSentenceTransformer, rows: Dataset) -> None:
 
     Args:
         model: changed in place.
-        rows: columns of texts.
+        rows: columns of texts, which are read with the prompts that the model is trained with.
     """
     prior = model.spectra.entity.prior
     if bool(prior.idf.any()):
         return
     counts_V = torch.zeros(len(prior.idf))
-    texts = [text for texts in zip(*rows[:SAMPLE].values(), strict=True) for text in texts]
+    prompts = column_prompts(model.prompts, rows.column_names)
+    columns = [[prompts.get(name, "") + text for text in column] for name, column in rows[:SAMPLE].items()]
+    texts = [text for row in zip(*columns, strict=True) for text in row]
     for start in range(0, len(texts), 1_000):
         for ids in model.tokenizer(texts[start : start + 1_000], truncation=True)["input_ids"]:
             counts_V[torch.tensor(sorted(set(ids)))] += 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,6 +237,7 @@ def _batches(
     """
     from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
+    from spectra_nsa.models.prompts import column_prompts
     from spectra_nsa.training.data.token_cache import token_rows
     from spectra_nsa.training.loop.arguments import sees_every_row
     from spectra_nsa.training.teacher.lookup import DistillationCollator, open_distillation
@@ -262,13 +262,3 @@ def shards_weights(recipe: Recipe, precision: str) -> bool:
     if precision == "fp16":
         raise UsageError("train.shard does not work in fp16. Set train.precision=bf16 or fp32.")
     return True
-
-
-def column_prompts(prompts: Mapping[str, str | None], columns: Sequence[str]) -> dict[str, str]:
-    """Returns the prompt of each column: the query prompt for anchors, the document prompt for their matches.
-
-    A model that is used with prompts must be trained with them. Scored pairs have none, as neither side is a query.
-    """
-    matches = [name for name in columns if not name.startswith("sentence")]
-    by_column = {name: prompts.get("query" if name == "anchor" else "document") for name in matches}
-    return {name: prompt for name, prompt in by_column.items() if prompt}

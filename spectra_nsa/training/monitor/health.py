@@ -16,6 +16,7 @@ from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core.precision import autocast
 from spectra_nsa.metrics.health import anchor_health, bit_health, embedding_health
 from spectra_nsa.models.encode import encode_texts, shortest_first
+from spectra_nsa.models.prompts import column_prompts
 from spectra_nsa.training.data.rows import TrainingData
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class HealthSample:
 
     def __init__(self, data: TrainingData, rows: int, *, seed: int, precision: str) -> None:
         source = data.dev if data.dev is not None and data.scored == (data.dev_kind == "scored") else data.train
-        self.anchors, self.positives = _distinct_pairs(source, rows, seed)
+        self.columns = _pair_columns(source)
+        self.anchors, self.positives = _distinct_pairs(source, self.columns, rows, seed)
         self.precision = precision
 
     def measure(self, model: SpectraSentenceTransformer) -> dict[str, float]:
@@ -93,8 +95,9 @@ class HealthSample:
             name → figure; names begin with `health_`, and undefined figures are left out.
         """
         with _eval_mode(model), autocast(model.device.type, self.precision):
-            anchors, entropies = self._outputs(model, self.anchors, "query")
-            positives, _ = self._outputs(model, self.positives, "document")
+            prompts = column_prompts(model.prompts, self.columns)
+            anchors, entropies = self._outputs(model, self.anchors, prompts.get(self.columns[0]))
+            positives, _ = self._outputs(model, self.positives, prompts.get(self.columns[1]))
         figures = embedding_health(anchors["embedding"], positives["embedding"])
         if self.anchors == self.positives:  # single texts
             figures.pop("alignment", None)
@@ -104,7 +107,7 @@ class HealthSample:
         return {f"health_{name}": round(value, 5) + 0.0 for name, value in figures.items() if math.isfinite(value)}
 
     def _outputs(
-        self, model: SpectraSentenceTransformer, texts: list[str], prompt: str
+        self, model: SpectraSentenceTransformer, texts: list[str], prompt: str | None
     ) -> tuple[dict[str, np.ndarray], dict[int, float]]:
         """Returns named outputs, rows in the order of the texts, and the mean entropy by layer, counted from 1."""
         sums: dict[int, float] = {}
@@ -112,7 +115,7 @@ class HealthSample:
 
         def compute(batch: list[str]) -> dict[str, torch.Tensor]:
             nonlocal tokens
-            features = batch_to_device(model.preprocess(batch, prompt=model.prompts.get(prompt) or None), model.device)
+            features = batch_to_device(model.preprocess(batch, prompt=prompt), model.device)
             inputs = {name: features[name] for name in _INPUTS if name in features}
             out = model.spectra(**inputs, outputs=_OUTPUTS, output_hidden_states=True)
             mask_BT = inputs["attention_mask"].bool()
@@ -126,14 +129,17 @@ class HealthSample:
         return arrays, {layer: total / tokens for layer, total in sums.items()}
 
 
-def _distinct_pairs(source: Dataset, rows: int, seed: int) -> tuple[list[str], list[str]]:
+def _pair_columns(source: Dataset) -> tuple[str, str]:
+    if "text" in source.column_names:  # a text is its own match
+        return "text", "text"
+    return ("sentence1", "sentence2") if SCORE_COLUMN in source.column_names else ("anchor", "positive")
+
+
+def _distinct_pairs(source: Dataset, columns: tuple[str, str], rows: int, seed: int) -> tuple[list[str], list[str]]:
     """Draws up to `rows` pairs with distinct anchors; of scored pairs those with the highest scores."""
     drawn = source.select(sorted(np.random.default_rng(seed).permutation(len(source))[: 4 * rows].tolist()))
     scored = SCORE_COLUMN in source.column_names
-    if "text" in source.column_names:  # a text is its own match
-        first = second = "text"
-    else:
-        first, second = ("sentence1", "sentence2") if scored else ("anchor", "positive")
+    first, second = columns
     pairs: dict[str, str] = {}
     for row in sorted(drawn, key=lambda row: -row[SCORE_COLUMN]) if scored else drawn:
         if len(pairs) < rows:

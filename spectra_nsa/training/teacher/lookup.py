@@ -15,6 +15,8 @@ from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.terms import MARGIN_SCORES, TARGET_VECTORS, TEACHER_VECTORS
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.models.encode import encode_role
+from spectra_nsa.models.prompts import column_role
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.training.teacher.vectors import TeacherVectors, digests_of, positions_of, teacher_vectors
 
@@ -143,13 +145,14 @@ def fit_map(
     then brings the targets nearest to the student's vectors (Schönemann 1966), so a student with copied layers keeps
     its own axes. The map is not learned, and the same start gives the same map.
     """
-    sample = _sample(data.all_rows, data.columns[-1], SAMPLE)
-    x_NE = source.vectors(sample, data.columns[-1]).astype(np.float64)
+    column = data.columns[-1]
+    sample = _sample(data.all_rows, column, SAMPLE)
+    x_NE = source.vectors(sample, column).astype(np.float64)
     basis_EK = np.eye(x_NE.shape[1])
     if x_NE.shape[1] > width:
         basis_EK = np.linalg.eigh(x_NE.T @ x_NE)[1][:, ::-1][:, :width]
     aligned = sample[:: max(1, len(sample) // ALIGNED)]
-    y_ND = np.asarray(model.encode_document(aligned, normalize_embeddings=True, show_progress_bar=False), np.float64)
+    y_ND = np.asarray(encode_role(model, aligned, column_role(column), normalize_embeddings=True), np.float64)
     own_NK = x_NE[:: max(1, len(sample) // ALIGNED)] @ basis_EK
     left, _, right = np.linalg.svd(own_NK.T @ y_ND, full_matrices=False)
     return (basis_EK @ left @ right).astype(np.float32)

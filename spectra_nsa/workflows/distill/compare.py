@@ -42,6 +42,7 @@ def compare_vectors(teacher: Teacher, student: Any, data: TrainingData) -> dict[
     import numpy as np
 
     from spectra_nsa.metrics.similarity import spearman
+    from spectra_nsa.models.encode import encode_role
 
     models = {"teacher": teacher.model, "student": student}
     texts, cosines = _sample(data), {}
@@ -49,9 +50,11 @@ def compare_vectors(teacher: Teacher, student: Any, data: TrainingData) -> dict[
     for _ in range(ROUNDS):
         for name, model in models.items():
             began = time.perf_counter()
-            vectors = model.encode(texts, batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+            options: dict[str, Any] = {"batch_size": 64, "normalize_embeddings": True}
+            parts = [encode_role(model, part, role, **options) for role, part in texts.items()]
             seconds[name].append(time.perf_counter() - began)
-            cosines[name] = (vectors @ vectors.T)[np.triu_indices(len(texts), 1)]
+            vectors = np.concatenate(parts)
+            cosines[name] = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
     ratios = [slow / fast for slow, fast in zip(seconds["teacher"], seconds["student"], strict=True)]
     return {
         "agreement": round(spearman(cosines["teacher"], cosines["student"]), 4),
@@ -61,12 +64,22 @@ def compare_vectors(teacher: Teacher, student: Any, data: TrainingData) -> dict[
     }
 
 
-def _sample(data: TrainingData) -> list[str]:
-    """Returns distinct held-out texts; training texts if none are held out."""
+def _sample(data: TrainingData) -> dict[str, list[str]]:
+    """Returns distinct held-out texts by their role; training texts if none are held out."""
+    from spectra_nsa.models.prompts import column_role
+
     rows = data.train if data.dev is None else data.dev
     columns = [name for name in rows.column_names if name not in (SCORE_COLUMN, "label")]
     first = rows.select(range(min(TEXTS, len(rows))))
-    return list(dict.fromkeys(text for name in columns for text in first[name] if isinstance(text, str)))[:TEXTS]
+    roles: dict[str, str] = {}
+    for name in columns:
+        for text in first[name]:
+            if isinstance(text, str):
+                roles.setdefault(text, column_role(name))
+    texts: dict[str, list[str]] = {}
+    for text, role in list(roles.items())[:TEXTS]:
+        texts.setdefault(role, []).append(text)
+    return texts
 
 
 def _dev_metrics(data: TrainingData, models: dict[str, Any], precision: str) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ScorerKind = Literal["dense", "sparse", "bm25", "cross"]
 VECTORS = Cache("mining-vectors", keep=6)  # two per model
-_VERSION = 1  # part of the cache key: raise it if the vectors of the same texts change
+_VERSION = 2  # part of the cache key: raise it if the vectors of the same texts change
 
 
 @dataclass(frozen=True)

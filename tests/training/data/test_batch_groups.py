@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectra_nsa.training.data.batch_groups import GroupedBatchSampler
-from spectra_nsa.training.jobs.pairs import column_prompts
 
 
 @settings(max_examples=50, deadline=None)
@@ -30,11 +29,3 @@ def test_the_order_depends_on_seed_and_epoch() -> None:
     assert first == list(GroupedBatchSampler(groups, 4, True, seed=1, groups=groups))
     sampler.set_epoch(1)
     assert list(sampler) != first
-
-
-def test_prompts_follow_the_columns() -> None:
-    prompts = {"query": "query: ", "document": "passage: ", "other": "x"}
-    assert column_prompts(prompts, ["anchor", "positive", "negative"]) == {
-        "anchor": "query: ", "positive": "passage: ", "negative": "passage: ",
-    }  # fmt: skip
-    assert column_prompts({"query": "", "document": ""}, ["anchor", "positive"]) == {}
