@@ -54,6 +54,46 @@ def preview_command(
         _show(source, facts, limit)
 
 
+@app.command("nli")
+def nli_command(
+    source: Annotated[str, typer.Argument(help="Rows of premise, hypothesis and class: a file or a Hub dataset.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Write the triplets here: .jsonl.")],
+    columns: Annotated[
+        str | None, typer.Option(help="The roles of columns: sentence1=premise,sentence2=hypothesis,label=class.")
+    ] = None,
+    entailment: Annotated[str | None, typer.Option(help="The class of entailment, by default entailment or 0.")] = None,
+    contradiction: Annotated[
+        str | None, typer.Option(help="The class of contradiction, by default contradiction or 2.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="The split of a folder or Hugging Face dataset.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The maximum number of rows to read.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Make triplets of natural language inference: entailed sentences, with contradictions as hard negatives.
+
+    Example: spectra data nli snli.jsonl --output triplets.jsonl
+    """
+    from spectra_nsa.text.columns import parse_columns
+    from spectra_nsa.workflows.nli import nli_triplets
+
+    facts = nli_triplets(
+        source, output, columns=None if columns is None else parse_columns(columns), split=split, limit=limit,
+        entailment=entailment, contradiction=contradiction,
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps({"schema": 1, "source": source, **facts}, ensure_ascii=False))
+        return
+    print(f"{counted(facts['triplets'], 'triplet')} from {counted(facts['rows'], 'row')} → {facts['output']}")
+    classes = f"{facts['entailment']} is entailment, {facts['contradiction']} is contradiction"
+    print(f"column {facts['column']!r}: {classes} (--entailment and --contradiction choose others)")
+    if facts["quarantined"]:
+        print(f"{counted(facts['quarantined'], 'row')} quarantined: spectra data preview shows the first")
+    if facts["premises_left_out"]:
+        print(f"{counted(facts['premises_left_out'], 'premise')} left out: without an entailed or a contradicted sentence")
+    for role, text in facts["example"].items():
+        print(f"  {role}: {_short(text, 100)}")
+
+
 def _evaluation_set(source: str) -> TextSet | RetrievalSet:
     from spectra_nsa.text.beir import is_beir, load_beir
     from spectra_nsa.text.sources import load_source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spectra_nsa.core.errors import unknown_name
+from spectra_nsa.core.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +56,7 @@ def ranking_metrics(
         A query without a relevant document is skipped, because its metrics are undefined.
 
     Raises:
-        UsageError: a metric is unknown.
+        UsageError: a metric is unknown, or a grade is not a whole number.
     """
     import ir_measures
     import numpy as np
@@ -70,11 +70,17 @@ def ranking_metrics(
     values = {name: np.zeros(len(queries)) for name in metrics}
     if not queries:
         return values
-    judged = {query: {document: int(grade) for document, grade in qrels[query].items()} for query in queries}
+    judged = {query: {document: _whole(grade) for document, grade in qrels[query].items()} for query in queries}
     ranked = {query: _strict_order(run[query]) for query in queries if run.get(query)}
     for value in ir_measures.iter_calc(list(measures), judged, ranked):
         values[measures[value.measure]][row[value.query_id]] = value.value
     return values
+
+
+def _whole(grade: float) -> int:
+    if grade != int(grade):
+        raise UsageError(f"the grade {grade} is not a whole number: scale the grades, such as by 10, or round them.")
+    return int(grade)
 
 
 def _strict_order(scores: Mapping[str, float]) -> dict[str, float]:

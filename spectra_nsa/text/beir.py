@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.text.quarantine import Quarantine, file_name
-from spectra_nsa.text.readers.lines import line_problem, read_lines
+from spectra_nsa.text.readers.lines import Line, line_problem, read_lines, text_record
 from spectra_nsa.text.readers.records import read_records
-from spectra_nsa.text.rows import Problem, Record, RetrievalSet, TextSet
+from spectra_nsa.text.rows import Problem, RetrievalSet, TextSet
 from spectra_nsa.text.table import bad_value_problem
-from spectra_nsa.text.values import BadValue, document_text, text_value
+from spectra_nsa.text.values import BadValue, document_text, grade_value, has_unusable_title, id_value, text_value
 
 _COMPRESSIONS = ("", ".gz", ".zst")
 
@@ -32,7 +32,8 @@ def load_beir(folder: str | Path, split: str | None = None, *, quarantine: Path 
 
     Args:
         folder: contains `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`) and `qrels/SPLIT.tsv`
-            (query id, document id, score; a header is optional).
+            (query id, document id, grade; a header is optional). Grades are whole numbers; other lines are quarantined,
+            as is a judgment that contradicts an earlier one.
         split: the split of the judgments; ``None`` reads test, otherwise dev, otherwise the only split.
         quarantine: a folder for the quarantined lines; ``None`` only counts them.
 
@@ -42,23 +43,15 @@ def load_beir(folder: str | Path, split: str | None = None, *, quarantine: Path 
     folder = Path(folder)
     split, judgments = _split(folder, split)
     with Quarantine(_quarantine_name(folder, split), quarantine) as refused:
-        corpus = _texts(_required(folder, "corpus.jsonl"), refused, title=True)
-        queries = _texts(_required(folder, "queries.jsonl"), refused, title=False)
-        qrels: dict[str, dict[str, int]] = {}
-        missing = 0
-        for query, document, relevance in _judgments(judgments, refused):
-            if query in queries and document in corpus:
-                qrels.setdefault(query, {})[document] = relevance
-            else:
-                missing += 1
-    qrels, notes = _answerable(qrels)
+        corpus, bad_titles = _texts(_required(folder, "corpus.jsonl"), refused, title=True)
+        queries, _ = _texts(_required(folder, "queries.jsonl"), refused, title=False)
+        given, missing, first_refused = _judgments(judgments, queries, corpus, refused)
+    qrels, notes = _answerable(given)
     if not qrels:
-        raise SpectraError(
-            f"{judgments}: no judgment pairs a known query with a relevant document ({missing:,} judgments name an "
-            "unknown id). The ids must match the _id values of corpus.jsonl and queries.jsonl."
-        )
+        raise _nothing_relevant(judgments, missing, first_refused)
     empty = sum(not text for text in corpus.values())
     notes += (f"{counted(empty, 'empty document')} in the corpus",) if empty else ()
+    notes += (f"{counted(bad_titles, 'title')} left out: not text (NaN, for example)",) if bad_titles else ()
     return RetrievalSet(
         name=folder.resolve().name, corpus=corpus, queries={query: queries[query] for query in qrels}, qrels=qrels,
         split=split, missing=missing, quarantined=refused.count, problems=tuple(refused.first), notes=notes,
@@ -139,46 +132,85 @@ def _split(folder: Path, split: str | None) -> tuple[str, Path]:
     return split, files[split]
 
 
-def _texts(path: Path, refused: Quarantine, *, title: bool) -> dict[str, str]:
-    """Returns id → text. A document may be empty, a query may not."""
+def _texts(path: Path, refused: Quarantine, *, title: bool) -> tuple[dict[str, str], int]:
+    """Returns id → text, and the number of titles left out. A document may be empty, a query may not."""
     texts: dict[str, str] = {}
+    bad_titles = 0
     for item in read_records(path):
         if isinstance(item, Problem):
             refused.add(item)
             continue
         try:
-            key = _id(item)
+            key = id_value(item.values.get("_id", item.values.get("id")), "_id")
             if key in texts:
                 raise BadValue("_id", f"duplicate id {key!r}")
             texts[key] = document_text(item.values) if title else text_value(item.values.get("text"), "text")
         except BadValue as bad:
             refused.add(bad_value_problem(item, bad))
-    return texts
+            continue
+        bad_titles += title and has_unusable_title(item.values)
+    return texts, bad_titles
 
 
-def _id(record: Record) -> str:
-    value = record.values.get("_id", record.values.get("id"))
-    return str(value) if isinstance(value, int) else text_value(value, "_id")
+def _judgments(
+    path: Path, queries: Container[str], corpus: Container[str], refused: Quarantine
+) -> tuple[dict[str, dict[str, int]], int, Problem | None]:
+    """Returns the judgments of known ids, the number of those with an unknown one, and the first refused line."""
+    qrels: dict[str, dict[str, int]] = {}
+    missing, first_refused = 0, None
+    for item in _judgment_lines(path):
+        if isinstance(item, Problem):
+            problem = item
+        else:
+            line, query, document, grade = item
+            if query not in queries or document not in corpus:
+                missing += 1
+                continue
+            if (earlier := qrels.setdefault(query, {}).setdefault(document, grade)) == grade:
+                continue
+            reason = f"{document} was judged {earlier} for {query} before, and {grade} here; the first is used"
+            problem = line_problem(path, line, reason)
+        refused.add(problem)
+        first_refused = first_refused or problem
+    return qrels, missing, first_refused
 
 
-def _judgments(path: Path, refused: Quarantine) -> Iterator[tuple[str, str, int]]:
-    """Yields (query id, document id, relevance) from a file of three columns, or of four as in TREC."""
+def _judgment_lines(path: Path) -> Iterator[tuple[Line, str, str, int] | Problem]:
+    """Yields line, query id, document id and grade from a file of three columns, or of four as in TREC."""
     for line in read_lines(path):
-        parts = line.data.decode("utf-8", "replace").strip("\r\n").split("\t")
-        parts = parts if len(parts) > 1 else parts[0].split()
-        if not parts:
+        item = text_record(path, line)
+        if isinstance(item, Problem):
+            yield item
+            continue
+        text = item.values["text"]
+        parts = text.split("\t") if "\t" in text else text.split()
+        if not parts or (line.number == 1 and not _is_number(parts[-1])):  # an empty line; the header
             continue
         if len(parts) not in (3, 4):
-            reason = f"{len(parts)} fields; expected query id, document id and score"
-        else:
-            try:
-                yield parts[0], parts[-2], int(float(parts[-1]))
-                continue
-            except (ValueError, OverflowError):
-                reason = "the score is not a number"
-            if line.number == 1:
-                continue  # the header
-        refused.add(line_problem(path, line, reason))
+            yield line_problem(path, line, f"{len(parts)} fields; expected query id, document id and grade")
+            continue
+        try:
+            yield line, parts[0], parts[-2], grade_value(parts[-1], "grade")
+        except BadValue as bad:
+            yield line_problem(path, line, str(bad))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _nothing_relevant(judgments: Path, missing: int, first_refused: Problem | None) -> SpectraError:
+    refused = ""
+    if first_refused is not None:
+        refused = f" Lines were quarantined; the first is line {first_refused.line}: {first_refused.reason}."
+    return SpectraError(
+        f"{judgments}: no judgment pairs a known query with a relevant document "
+        f"({counted(missing, 'judgment')} with an unknown id). The ids must match the _id values of corpus.jsonl and queries.jsonl.{refused}"
+    )
 
 
 def _answerable(qrels: dict[str, dict[str, int]]) -> tuple[dict[str, dict[str, int]], tuple[str, ...]]:

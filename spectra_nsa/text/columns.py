@@ -14,7 +14,7 @@ MAX_NEGATIVES = 8
 ROLES = ("anchor", "positive", "negative", "sentence1", "sentence2", "score", "text", "label")
 
 # Both tables are in order of preference; names are compared case-insensitively.
-_SENTENCE_PAIRS = (
+SENTENCE_PAIRS = (
     ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("sentence_a", "sentence_b"), ("text1", "text2"),
     ("text_1", "text_2"), ("text_a", "text_b"),
 )  # fmt: skip
@@ -28,6 +28,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "text": ("text", "sentence", "content", "document", "passage", "body"),
     "label": ("label", "labels", "label_text", "class", "category", "intent"),
 }  # fmt: skip
+_CLASS_NAMES = ("label", "labels", "gold_label", "gold_labels", "label_text", "class")
 
 
 class UnclearColumns(SpectraError):
@@ -47,11 +48,14 @@ class Layout:
         columns: role → column, the required roles first. `negative`, `negative_2` … name one column each, or
             `negative` alone names a column of texts or of lists. `positive` may name a column of lists too.
         notes: what the user should know about the choice.
+        classes: the column that may hold classes of the pairs instead of scores; ``None`` if there is none, or if the
+            user chose the roles.
     """
 
     kind: Kind
     columns: dict[str, str]
     notes: tuple[str, ...] = ()
+    classes: str | None = None
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -117,6 +121,8 @@ def _unclear_message(source: str, available: Sequence[str], reason: str) -> str:
     first, second = [*likely, *["title", "body"][len(likely) :]][:2]
     semicolons = len(available) == 1 and ";" in first
     hint = " The file seems to use ';' as its separator: save it with commas." if semicolons else ""
+    if {"premise", "hypothesis"} <= {name.lower() for name in available}:
+        hint += f" Triplets of inference data are made by: spectra data nli {source} --output triplets.jsonl."
     return (
         f"{source}: {reason}. Columns of the source: {existing}.{hint} Roles by kind of data: {kinds}. "
         f"Map them with --columns ROLE=COLUMN,… (data.columns={{ROLE: COLUMN}} in training), "
@@ -151,6 +157,8 @@ def _mapped_layout(mapping: dict[str, str], free: list[str]) -> Layout | None:
         mapping = {renamed.get(role, role): column for role, column in mapping.items()}
     kind = _kind_of(mapping)
     detected = {role: _known_name(role, free) or (role if role in free else None) for role in REQUIRED[kind]}
+    if kind == "scored" and (pair := _sentence_pair(free)) is not None:
+        detected |= dict(zip(("sentence1", "sentence2"), pair, strict=True))
     complete = {role: column for role, column in detected.items() if column} | mapping
     if kind == "scored" and "score" not in complete and {"sentence1", "sentence2"} <= set(complete):
         return _pairs(complete["sentence1"], complete["sentence2"], {}, ("no score column: rows are read as pairs",))
@@ -163,7 +171,9 @@ def _mapped_layout(mapping: dict[str, str], free: list[str]) -> Layout | None:
             f"the column role {stray[0]!r} cannot be combined with {', '.join(REQUIRED[kind])}. Leave it out."
         )
     if kind != "pairs":
-        return Layout(kind=kind, columns={role: complete[role] for role in REQUIRED[kind]})
+        classes = complete["score"] if kind == "scored" and "score" not in mapping else None
+        columns = {role: complete[role] for role in REQUIRED[kind]}
+        return Layout(kind=kind, columns=columns, classes=classes if _may_be_class(classes) else None)
     negatives = negatives or _negatives(name for name in free if name not in complete.values())
     renumbered = dict(zip(_negative_roles(len(negatives)), negatives.values(), strict=True))
     return _pairs(complete["anchor"], complete["positive"], renumbered)
@@ -182,21 +192,34 @@ def _negative_roles(count: int) -> list[str]:
     return ["negative", *(f"negative_{i}" for i in range(2, count + 1))][:count]
 
 
-def _pairs(anchor: str, positive: str, negatives: dict[str, str], notes: tuple[str, ...] = ()) -> Layout:
+def _pairs(
+    anchor: str, positive: str, negatives: dict[str, str], notes: tuple[str, ...] = (), classes: str | None = None
+) -> Layout:
     columns = {"anchor": anchor, "positive": positive, **negatives}
-    return Layout(kind="triplets" if negatives else "pairs", columns=columns, notes=notes)
+    return Layout(kind="triplets" if negatives else "pairs", columns=columns, notes=notes, classes=classes)
+
+
+def _sentence_pair(names: Iterable[str]) -> tuple[str, str] | None:
+    """Returns the first known pair of sentence columns; ``None`` if there is none."""
+    lower = {name.lower(): name for name in names}
+    known = ((first, second) for first, second in SENTENCE_PAIRS if first in lower and second in lower)
+    return next(((lower[first], lower[second]) for first, second in known), None)
+
+
+def _may_be_class(column: str | None) -> bool:
+    """Returns whether a column of sentence pairs may hold classes by its name, such as those of inference (NLI)."""
+    return column is not None and column.lower() in _CLASS_NAMES
 
 
 def _detected_layout(names: list[str]) -> Layout | None:
     """Returns the layout by names alone. Tries scored sentence pairs, pairs and triplets, labelled texts, texts."""
     lower = {name.lower(): name for name in names}
-    for first, second in _SENTENCE_PAIRS:
-        if first in lower and second in lower:
-            score = _known_name("score", names)
-            if score:
-                columns = {"sentence1": lower[first], "sentence2": lower[second], "score": score}
-                return Layout(kind="scored", columns=columns)
-            return _pairs(lower[first], lower[second], {}, ("no score column: rows are read as pairs",))
+    if (pair := _sentence_pair(names)) is not None:
+        if score := _known_name("score", names):
+            columns = dict(zip(REQUIRED["scored"], (*pair, score), strict=True))
+            return Layout(kind="scored", columns=columns, classes=score if _may_be_class(score) else None)
+        classes = next(filter(_may_be_class, names), None)
+        return _pairs(*pair, {}, ("no score column: rows are read as pairs",), classes)
     anchor, positive = _known_name("anchor", names), _known_name("positive", names)
     if anchor and positive and not ({"_id", "title", "text"} <= set(lower)):
         graded = next((lower[name] for name in ("score", "similarity", "label") if name in lower), None)

@@ -14,7 +14,8 @@ from spectra_nsa.text.row_store import EXTRA, PLAIN_TYPES, TableSummary
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SCALES = (5.0, 10.0, 100.0)
+_SCALES = (1.0, 5.0, 10.0, 100.0)
+_TOLERANCE = 1e-3  # of the scale; the rounding errors of cosines in float16 are smaller
 
 
 class FinalColumns:
@@ -34,6 +35,7 @@ class FinalColumns:
 
         self.roles = [role for role in roles if role != "negative"]
         self.shift, self.scale = _score_scaling(summary.low, summary.high, notes) if "score" in roles else (0.0, 1.0)
+        self.rescales = (self.shift, self.scale) != (0.0, 1.0) or summary.low < 0 or summary.high > 1
         self.negatives = _negative_names(summary.negatives, notes) if "negative" in roles else []
         self.extra_types = _extra_types(summary, {*self.roles, *self.negatives}, notes)
         types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -50,7 +52,7 @@ class FinalColumns:
     @property
     def changes_batches(self) -> bool:
         """True unless selecting columns is enough to convert a batch."""
-        return bool(self.negatives or self.extra_types or (self.shift, self.scale) != (0.0, 1.0))
+        return bool(self.negatives or self.extra_types or self.rescales)
 
     def convert(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Returns a batch with the final columns."""
@@ -59,7 +61,7 @@ class FinalColumns:
         columns: list[Any] = [batch.column(role) for role in self.roles]
         if "score" in self.roles:
             scores = batch.column("score").to_numpy()
-            columns[self.roles.index("score")] = pa.array((scores + self.shift) / self.scale)
+            columns[self.roles.index("score")] = pa.array(((scores + self.shift) / self.scale).clip(0.0, 1.0))
         if self.negatives:
             lists = batch.column("negative").to_pylist()
             columns += [[texts[i % len(texts)] for texts in lists] for i in range(len(self.negatives))]
@@ -78,20 +80,23 @@ class FinalColumns:
 def _score_scaling(low: float, high: float, notes: list[str]) -> tuple[float, float]:
     """Returns what to add to the scores, and what to divide the sum by, so that they run from 0 to 1.
 
-    The scale is recognized by the largest score.
+    One scale holds for all scores: the smallest that reaches the largest score. Scores beyond an end by a rounding
+    error are clipped to it.
     """
-    if low >= 0 and high <= 1:
-        return 0.0, 1.0
-    if low >= -1 and high <= 1:
-        notes.append("scores from -1 to 1 were rescaled to 0–1: (score + 1) / 2")
-        return 1.0, 2.0
-    scale = next((scale for scale in _SCALES if high <= scale), None)
-    if low < 0 or scale is None:
+    scale = next((scale for scale in _SCALES if high <= scale * (1 + _TOLERANCE)), None)
+    signed = low < -_TOLERANCE * (scale or 1.0)
+    if scale is None or (signed and (scale > 1 or low < -1 - _TOLERANCE)):
         raise SpectraError(
             f"the scores range from {low:g} to {high:g}, which is no known scale. Rescale them to 0–1 "
             "(-1–1, 0–5, 0–10 and 0–100 are rescaled automatically)."
         )
-    notes.append(f"scores were divided by {scale:g} (the largest is {high:g})")
+    if high > scale or (low < -1 if signed else low < 0):
+        notes.append(f"scores just beyond the scale were clipped to it ({low:.7g} to {high:.7g})")
+    if signed:
+        notes.append("scores from -1 to 1 were rescaled to 0–1: (score + 1) / 2")
+        return 1.0, 2.0
+    if scale > 1:
+        notes.append(f"scores were divided by {scale:g} (the largest is {high:g})")
     return 0.0, scale
 
 

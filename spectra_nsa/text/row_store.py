@@ -30,6 +30,7 @@ class TableSummary:
     Attributes:
         rows: the number of rows.
         low, high: the range of the scores.
+        whole: whether all scores are whole numbers.
         negatives: number of negatives → number of rows with that many.
         extra_types: column without a role → the types of its values.
         large: columns with an integer that does not fit in 64 bits.
@@ -38,6 +39,7 @@ class TableSummary:
     rows: int = 0
     low: float = float("inf")
     high: float = float("-inf")
+    whole: bool = True
     negatives: Counter[int] = field(default_factory=Counter)
     extra_types: dict[str, set[type]] = field(default_factory=dict)
     large: set[str] = field(default_factory=set)
@@ -47,6 +49,7 @@ class TableSummary:
         self.rows += 1
         if (score := row.get("score")) is not None:
             self.low, self.high = min(self.low, score), max(self.high, score)
+            self.whole = self.whole and float(score).is_integer()
         if (negatives := row.get("negative")) is not None:
             self.negatives[len(negatives)] += 1
         for name, value in extra.items():

@@ -197,7 +197,7 @@ def _with_titles(records: Iterable[Record | Problem]) -> Iterator[Record | Probl
         try:
             text: object = document_text(item.values)
         except BadValue:
-            text = item.values["text"] if not isinstance(item.values["text"], str) else None
+            text = item.values["text"]  # the table refuses it with the reason
         rest = {key: value for key, value in item.values.items() if key not in ("title", "text")}
         yield Record(item.line, {"text": text, **rest}, item.file)
 

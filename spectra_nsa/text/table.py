@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, missing_extra
+from spectra_nsa.text.classes import check_classes, classes_error
 from spectra_nsa.text.columns import MAX_NEGATIVES, Layout, find_layout
 from spectra_nsa.text.file_set import HEAD_ROWS
 from spectra_nsa.text.final_columns import FinalColumns
@@ -51,8 +52,9 @@ def build_table(
     """
     stream = iter(records)
     head = list(itertools.islice(stream, HEAD_ROWS))
-    available = list(dict.fromkeys(key for item in head if isinstance(item, Record) for key in item.values))
-    layout = find_layout(available, columns, source=file) if available else None
+    first_records = [item for item in head if isinstance(item, Record)]
+    names = label_names or {}
+    layout: Layout | None = None
     store: RowStore | None = None
     expanded = 0
     for item in itertools.chain(head, stream):
@@ -61,10 +63,12 @@ def build_table(
         if isinstance(item, Problem):
             quarantine.add(item)
             continue
-        layout = layout or find_layout(list(item.values), columns, source=file)
+        if layout is None:
+            layout, more_notes = _checked_layout(first_records or [item], columns, names, file)
+            notes += more_notes
         store = store or RowStore(_stored_roles(layout), entry.draft_folder)
         try:
-            rows, extra = _checked_rows(item.values, layout, label_names or {})
+            rows, extra = _checked_rows(item.values, layout, names)
         except BadValue as bad:
             quarantine.add(bad_value_problem(item, bad))
             continue
@@ -73,14 +77,20 @@ def build_table(
             store.add(row, extra)
     if store is None or layout is None or not store.summary.rows:
         raise _no_rows(file, quarantine)
-    if expanded:
-        total = store.summary.rows
-        notes += (f"{counted(expanded, 'row')} with several positives; each positive became a row, {total:,} in total",)
-    dataset, digest, all_notes = _finished(store, layout, notes, entry)
+    dataset, digest, all_notes = _finished(store, layout, (*notes, *_expansion(expanded, store)), entry, file)
     return TextSet(
         name=name, kind=layout.kind, dataset=dataset, quarantined=quarantine.count, quarantine_file=quarantine.path,
         problems=tuple(quarantine.first), notes=all_notes, digest=digest,
     )  # fmt: skip
+
+
+def _checked_layout(
+    records: Sequence[Record], columns: Mapping[str, str] | None, names: Mapping[str, list[str]], file: str
+) -> tuple[Layout, tuple[str, ...]]:
+    """Returns the roles of the columns, and notes on classes without a role."""
+    available = list(dict.fromkeys(key for record in records for key in record.values))
+    layout = find_layout(available, columns, source=file)
+    return layout, check_classes(records, layout, names, chosen=bool(columns), source=file)
 
 
 def bad_value_problem(record: Record, bad: BadValue) -> Problem:
@@ -95,7 +105,7 @@ def _stored_roles(layout: Layout) -> list[str]:
 
 
 def _finished(
-    store: RowStore, layout: Layout, notes: tuple[str, ...], entry: RowCacheEntry
+    store: RowStore, layout: Layout, notes: tuple[str, ...], entry: RowCacheEntry, file: str
 ) -> tuple[Dataset, str | None, tuple[str, ...]]:
     """Returns the rows in their final columns, their SHA-256 (``None`` in memory), and all notes."""
     try:
@@ -103,12 +113,33 @@ def _finished(
     except ImportError as error:
         raise missing_extra("datasets", "data") from error
     all_notes = [*notes, *layout.notes]
+    if layout.kind == "scored" and layout.classes is not None and store.summary.whole:
+        all_notes += _whole_number_notes(layout.classes, store.summary.high, file)
     final = FinalColumns(store.roles, store.summary, all_notes)
     table = store.finish(final.schema, final.convert if final.changes_batches else None)
     if table is not None:
         return Dataset(table.select(final.columns).combine_chunks()), None, tuple(all_notes)
     facts = {"kind": layout.kind, "rows": store.summary.rows, "columns": final.columns, "notes": all_notes}
     return *entry.commit(facts), tuple(all_notes)
+
+
+def _expansion(expanded: int, store: RowStore) -> list[str]:
+    """Returns a note on the rows whose lists of positives became several rows."""
+    total = store.summary.rows
+    note = f"{counted(expanded, 'row')} with several positives; each positive became a row, {total:,} in total"
+    return [note] if expanded else []
+
+
+def _whole_number_notes(column: str, high: float, file: str) -> list[str]:
+    """Returns a note on a column of whole numbers that became the score by its name, such as `label`.
+
+    Raises:
+        SpectraError: the numbers look like classes: they go beyond 1.
+    """
+    if high >= 2:
+        problem = f"the column {column!r} holds only whole numbers up to {high:g}, which may be classes"
+        raise classes_error(file, problem, column)
+    return [f"the column {column!r} holds only whole numbers and is read as the score: the largest is the best match"]
 
 
 def _no_rows(file: str, quarantine: Quarantine) -> SpectraError:
@@ -124,6 +155,16 @@ def _no_rows(file: str, quarantine: Quarantine) -> SpectraError:
         f"line {first.line}{column}: {first.reason}. Fix the rows, or "
         f"choose other columns with --columns ROLE=COLUMN (data.columns).{saved}"
     )
+
+
+def _label(value: object, column: str, names: Sequence[str] | None) -> str:
+    """Returns the name of a label. In a column with numbered names, -1 stands for no label, as in Hub datasets."""
+    number = value if names is not None and type(value) is int else None
+    if names is not None and number == -1:
+        raise BadValue(column, "no label (-1)")
+    if names is not None and number is not None and 0 <= number < len(names):
+        return names[number]
+    return label_value(value, column)
 
 
 def _checked_rows(
@@ -145,9 +186,7 @@ def _checked_rows(
         if role == "score":
             row[role] = score_value(value, column)
         elif role == "label":
-            names = label_names.get(column, [])
-            named = isinstance(value, int) and 0 <= value < len(names)
-            row[role] = names[int(value or 0)] if named else label_value(value, column)
+            row[role] = _label(value, column, label_names.get(column))
         elif role.startswith("negative"):
             negatives += passage_values(value, column, MAX_NEGATIVES)
         elif role == "positive":

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 from collections.abc import Mapping
+from decimal import Decimal
+
+from spectra_nsa.core.strings import is_blank
+
+_TRUTH = {"true": True, "false": False}
 
 
 class BadValue(Exception):
@@ -22,15 +29,15 @@ def text_value(value: object, column: str) -> str:
     """Returns the value as text.
 
     Raises:
-        BadValue: it is missing, blank, not a string, or cannot be encoded as UTF-8.
+        BadValue: it is missing (null or NaN), blank (see `is_blank`), not a string, or cannot be encoded as UTF-8.
     """
-    if value is None:
+    if value is None or _is_nan(value):
         raise BadValue(column, "missing")
     if isinstance(value, bytes):
         raise BadValue(column, "not UTF-8")
     if not isinstance(value, str):
         raise BadValue(column, f"expected text, got {'a list' if isinstance(value, list) else type(value).__name__}")
-    if not value.strip():
+    if is_blank(value):
         raise BadValue(column, "empty")
     if not value.isascii():
         try:
@@ -41,25 +48,43 @@ def text_value(value: object, column: str) -> str:
 
 
 def document_text(values: Mapping[str, object]) -> str:
-    """Returns title and text, joined by a space if both are present.
+    """Returns title and text, joined by a space if both are present. A title that is not text is left out.
 
     Raises:
-        BadValue: one of them is not text.
+        BadValue: the text is neither text nor missing.
     """
-    parts = [(name, values.get(name)) for name in ("title", "text")]
-    return " ".join(text_value(part, name) for name, part in parts if part is not None and str(part).strip())
+    title, text = values.get("title"), values.get("text")
+    parts: list[str] = []
+    with contextlib.suppress(BadValue):
+        parts.append(text_value(title, "title"))
+    if not _is_missing(text):
+        parts.append(text_value(text, "text"))
+    return " ".join(parts)
+
+
+def has_unusable_title(values: Mapping[str, object]) -> bool:
+    """Returns whether `document_text` leaves out a title that is neither null nor blank, such as NaN or a number."""
+    title = values.get("title")
+    if title is None or (isinstance(title, str) and is_blank(title)):
+        return False
+    try:
+        text_value(title, "title")
+    except BadValue:
+        return True
+    return False
 
 
 def score_value(value: object, column: str) -> float:
-    """Returns the value as a finite number. A string of digits is accepted.
+    """Returns the value as a finite number. Digits as text are accepted, and so are truth values (1 and 0).
 
     Raises:
         BadValue: it is missing or not a finite number.
     """
     if value is None or value == "":
         raise BadValue(column, "missing")
+    value = _TRUTH.get(value.strip().lower(), value) if isinstance(value, str) else value
     try:
-        number = float(value) if isinstance(value, (int, float, str)) else math.nan
+        number = float(value) if isinstance(value, (int, float, str, Decimal)) else math.nan
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
@@ -68,12 +93,60 @@ def score_value(value: object, column: str) -> float:
 
 
 def label_value(value: object, column: str) -> str:
-    """Returns the value as the name of a label. A number becomes its digits.
+    """Returns the value as the name of a label, the same name for each spelling of a number or truth value.
+
+    1, 1.0, ``"1"`` and ``"1.0"`` are ``"1"``; true and ``"True"`` are ``"true"``. Other texts keep their spelling, so
+    ``"001"`` is not ``"1"``.
 
     Raises:
         BadValue: it is neither a number nor usable text.
     """
-    return str(value) if isinstance(value, (bool, int, float)) else text_value(value, column)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float, Decimal)) and math.isfinite(value):
+        return _digits(value) or str(value)
+    text = text_value(value, column)
+    if text.strip().lower() in _TRUTH:
+        return text.strip().lower()
+    return text.split(".")[0] if re.fullmatch(r"-?(0|[1-9]\d*)\.0+", text) else text
+
+
+def id_value(value: object, column: str) -> str:
+    """Returns the value as an id. A whole number becomes its digits, also if it is stored as a float; text stays.
+
+    Raises:
+        BadValue: it is neither a whole number nor usable text.
+    """
+    return _digits(value) or text_value(value, column)
+
+
+def grade_value(text: str, column: str) -> int:
+    """Returns a relevance grade.
+
+    Raises:
+        BadValue: it is not a whole number; 2.0 is one.
+    """
+    number = score_value(text, column)
+    if number != int(number):
+        raise BadValue(
+            column, f"the grade {text} is not a whole number; scale the grades, such as by 10, or round them"
+        )
+    return int(number)
+
+
+def _digits(value: object) -> str | None:
+    """Returns the digits of a whole number; ``None`` for anything else, truth values included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not math.isfinite(value):
+        return None
+    return str(int(value)) if value == int(value) else None
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or _is_nan(value) or (isinstance(value, str) and is_blank(value))
 
 
 def passage_value(value: object, column: str) -> str:

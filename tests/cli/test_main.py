@@ -64,6 +64,7 @@ FLAGS = {
     "backup list": "url --json",
     "backup restore": "url --to --json",
     "data preview": "source --columns --split --limit --rows --against --quarantine --json",
+    "data nli": "source --output -o --columns --entailment --contradiction --split --limit --json",
 }
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "datasets", "pandas", "scipy", "sklearn", "pyarrow")

@@ -17,6 +17,11 @@ RUN = {"q1": {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}, "q2": {"b": 1.0, "a": 0.5
 QRELS = {"q1": {"b": 1, "d": 1, "a": 0}, "q2": {"b": 1}, "q3": {"a": 1}, "unjudged": {"a": 0}}
 
 
+def test_a_fraction_is_no_grade() -> None:
+    with pytest.raises(UsageError, match=r"the grade 0\.9 is not a whole number"):
+        ranking_metrics({"q": {"a": 1.0}}, {"q": {"a": 0.9, "b": 2}})
+
+
 def test_worked_example() -> None:
     got = ranking_metrics(RUN, QRELS)
     assert judged_queries(QRELS) == ["q1", "q2", "q3"]

@@ -6,6 +6,7 @@ import pytest
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.text.beir import load_beir
+from spectra_nsa.text.sources import load_source
 
 
 @pytest.fixture
@@ -47,11 +48,53 @@ def test_broken_corpus_lines(folder, write):
     assert (found.corpus, found.quarantined) == ({"d1": "x"}, 4)
 
 
+def test_grades_are_whole_numbers(folder, write):
+    lines = ["q1\td1\t1.0", "q1\t2\t-1", "q2\td1\t0.9", "q2\t2\t0.4", "q3\td1\tnan", "q3\t2\t2"]
+    write("b/qrels/test.tsv", "\n".join(lines))
+    found = load_beir(folder)
+    assert found.qrels == {"q1": {"d1": 1, "2": -1}, "q3": {"2": 2}}
+    assert [problem.line for problem in found.problems] == [3, 4, 5]
+    assert "the grade 0.9 is not a whole number" in found.problems[0].reason
+    write("b/qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t0.9\n")
+    with pytest.raises(SpectraError, match=r"Lines were quarantined; the first is line 2: the grade 0\.9 is not a whole"):
+        load_beir(folder)
+
+
+def test_a_judgment_that_contradicts_an_earlier_one_is_refused(folder, write):
+    write("b/qrels/test.tsv", "q1\td1\t2\nq1\td1\t2\nq1\td1\t0\n")
+    found = load_beir(folder)
+    assert found.qrels == {"q1": {"d1": 2}}
+    assert [(problem.line, problem.reason) for problem in found.problems] == [
+        (3, "d1 was judged 2 for q1 before, and 0 here; the first is used")
+    ]
+
+
+def test_ids_are_text(folder, write):
+    corpus = [{"_id": "000123", "text": "x"}, {"_id": 123, "text": "y"}, {"_id": 7.0, "text": "z"}]
+    write("b/corpus.jsonl.gz", [*corpus, {"_id": True, "text": "t"}, {"_id": 1.5, "text": "f"}])
+    write("b/qrels/test.tsv", b"q1\t000123\t1\nq2 0 7 1\nq3\t\xff\t1\n")
+    found = load_beir(folder)
+    assert found.corpus == {"000123": "x", "123": "y", "7": "z"}
+    assert found.qrels == {"q1": {"000123": 1}, "q2": {"7": 1}}
+    assert [problem.reason for problem in found.problems[2:]] == ["not UTF-8 at byte 4 of the line"]
+
+
+def test_a_title_that_is_not_text_costs_the_title(folder, write):
+    rows = '{"_id": "d1", "title": NaN, "text": "x"}\n{"_id": "d2", "title": 5, "text": "y"}\n'
+    write(
+        "b/corpus.jsonl.gz", rows + '{"_id": "d3", "title": "T", "text": NaN}\n{"_id": "d4", "title": "", "text": "w"}'
+    )
+    found = load_beir(folder)
+    assert (found.corpus, found.quarantined) == ({"d1": "x", "d2": "y", "d3": "T", "d4": "w"}, 1)
+    assert "2 titles left out: not text (NaN, for example)" in found.notes
+    assert list(load_source(folder).dataset["text"]) == ["x", "y", "T", "w"]
+
+
 def test_errors(folder, tmp_path, write):
     with pytest.raises(SpectraError, match="does not exist"):
         load_beir(tmp_path / "none")
     write("b/qrels/test.tsv", "q1\tnone\t1\n")
-    with pytest.raises(SpectraError, match="1 judgments name an unknown id"):
+    with pytest.raises(SpectraError, match="1 judgment with an unknown id"):
         load_beir(folder)
     (folder / "queries.jsonl").unlink()
     with pytest.raises(SpectraError, match=r"has no queries\.jsonl"):

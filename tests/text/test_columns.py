@@ -48,6 +48,8 @@ def test_a_mapping_takes_precedence_over_known_names():
     assert roles(["q", "answer"], {"anchor": "q"}) == ("pairs", {"anchor": "q", "positive": "answer"})
     assert roles(["q", "d", "s"], {"anchor": "q", "positive": "d", "score": "s"})[0] == "scored"
     assert roles(["body", "class"], {"text": "body"}) == ("texts", {"text": "body"})
+    scored = {"sentence1": "Text_A", "sentence2": "Text_B", "score": "label"}
+    assert roles(["Text_A", "Text_B", "label"], {"score": "label"}) == ("scored", scored)
     assert roles(["q", "a", "n"], {"anchor": "q", "positive": "a", "negative": "n"})[0] == "triplets"
 
 
@@ -73,6 +75,8 @@ def test_errors_name_the_columns_and_the_remedy():
         roles(["a", "b"], {"anchor": "x"})
     with pytest.raises(SpectraError, match="use ';' as its separator"):
         roles(["a;b"])
+    with pytest.raises(SpectraError, match=r"spectra data nli here.csv --output"):
+        roles(["premise", "hypothesis", "label"])
     with pytest.raises(UsageError, match="Did you mean 'anchor'"):
         roles(["a"], {"ancor": "a"})
     with pytest.raises(UsageError, match="cannot be combined"):

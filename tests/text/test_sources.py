@@ -97,6 +97,99 @@ def test_scores(write):
         load_source(write("c.jsonl", [{**rows[0], "score": -3}]))
 
 
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([1.0000001192, 0.31, 0.0], [1, 0.31, 0]),
+        ([-1.0000001192, 0, 1.0000001192], [0, 0.5, 1]),
+        ([5.0000005, 2.5, -1e-7], [1, 0.5, 0]),
+        ([100.00001, 31], [1, 0.31]),
+    ],
+)
+def test_a_score_just_beyond_the_scale_is_clipped(write, scores, expected):
+    found = load_source(write("a.jsonl", [{"sentence1": "a", "sentence2": "b", "score": score} for score in scores]))
+    assert list(found.dataset["score"]) == pytest.approx(expected)
+    assert min(found.dataset["score"]) >= 0 and max(found.dataset["score"]) <= 1
+    assert any("were clipped to it" in note for note in found.notes)
+
+
+def sentence_pairs(write, labels, column="label"):
+    return write("a.jsonl", [{"sentence1": "a", "sentence2": "b", column: label} for label in labels])
+
+
+@pytest.mark.parametrize("columns", [None, {"sentence1": "sentence1"}])
+@pytest.mark.parametrize("labels", [[0, 1, 2], ["2", "0"], [0.0, 3.0], ["entailment", "neutral", "-"], ["yes", "no"]])
+def test_classes_are_not_scores(write, labels, columns):
+    with pytest.raises(SpectraError, match=r"'label'.* class.*spectra data nli .*score=label"):
+        load_source(sentence_pairs(write, labels), columns=columns)
+
+
+def test_whole_numbers_are_scores_if_the_user_or_the_name_says_so(write):
+    path = sentence_pairs(write, [0, 1, 2, 5])
+    assert list(load_source(path, columns={"score": "label"}).dataset["score"]) == [0, 0.2, 0.4, 1]
+    assert list(load_source(sentence_pairs(write, [0, 5, 3], "score")).dataset["score"]) == [0, 1, 0.6]
+    found = load_source(sentence_pairs(write, [0, 1, 1]))
+    assert list(found.dataset["score"]) == [0, 1, 1] and "read as the score" in found.notes[0]
+    assert load_source(sentence_pairs(write, [0.5, 2])).notes == ("scores were divided by 5 (the largest is 2)",)
+
+
+@pytest.mark.parametrize(
+    ("column", "labels"), [("gold_label", [0, 2]), ("gold_label", ["x"]), ("relation", ["Contradiction", "neutral"])]
+)
+def test_pairs_with_classes_are_not_all_matches(write, column, labels):
+    path = sentence_pairs(write, labels, column)
+    with pytest.raises(SpectraError, match=rf"'{column}'.* holds classes of the pairs.*spectra data nli"):
+        load_source(path)
+
+
+def test_classes_beside_chosen_pairs_are_mentioned(write):
+    path = sentence_pairs(write, ["entailment", "contradiction"], "gold_label")
+    found = load_source(path, columns={"anchor": "sentence1", "positive": "sentence2"})
+    assert "'gold_label' (contradiction, entailment) holds classes and is not used" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"), [(["entailment", "not_entailment"], True), (["different", "equivalent"], False)]
+)
+def test_names_of_numbered_classes_decide(monkeypatch, names, refused):
+    import datasets
+
+    features = {"sentence1": datasets.Value("string"), "sentence2": datasets.Value("string")}
+    features["label"] = datasets.ClassLabel(names=names)
+    columns = {"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": [1, 0]}
+    rows = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *a: ["train"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **o: rows)
+    if refused:
+        with pytest.raises(SpectraError, match=r"'label' \(entailment, not_entailment\) holds classes"):
+            load_source("org/name")
+    else:
+        assert list(load_source("org/name").dataset["score"]) == [1, 0]
+
+
+def test_scores_of_other_types(write, tmp_path):
+    import decimal
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values = [True, "false", "True", 0, "0.25"]
+    found = load_source(write("a.jsonl", [{"sentence1": "a", "sentence2": "b", "score": value} for value in values]))
+    assert (list(found.dataset["score"]), found.quarantined) == ([1, 0, 1, 0, 0.25], 0)
+    scores = pa.array([decimal.Decimal("0.90"), decimal.Decimal("0.40")])
+    pq.write_table(
+        pa.table({"sentence1": ["a", "b"], "sentence2": ["c", "d"], "score": scores}), tmp_path / "a.parquet"
+    )
+    assert list(load_source(tmp_path / "a.parquet").dataset["score"]) == [0.9, 0.4]
+
+
+def test_one_label_in_several_spellings_is_one_label(write):
+    labels = [1, 1.0, "1", "1.0", True, "true", "True", "000123", "1.5", "v1.0", 1.5]
+    found = load_source(write("a.jsonl", [{"text": "a", "label": label} for label in labels]))
+    expected = ["1", "1", "1", "1", "true", "true", "true", "000123", "1.5", "v1.0", "1.5"]
+    assert list(found.dataset["label"]) == expected
+
+
 def test_labels_become_text(write):
     rows = [{"text": "a", "label": 3}, {"text": "b", "label": "x"}, {"text": "c", "label": ""}]
     found = load_source(write("a.jsonl", rows))
@@ -315,11 +408,12 @@ def test_numbered_labels_get_their_names(monkeypatch):
     import datasets
 
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
-    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
+    rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *a: ["test", "train"])
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **o: rows)
     found = load_source("org/name")
     assert (list(found.dataset["label"]), found.notes) == (["yes", "no"], ("split train",))
+    assert found.problems[0].reason == "no label (-1)"
 
 
 @pytest.mark.data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.text.quarantine import printable
@@ -12,6 +13,18 @@ from spectra_nsa.text.readers.lines import Line, line_problem, read_lines, text_
 from spectra_nsa.text.rows import Problem, Record
 
 _WHOLE_FILE = 1 << 40  # bytes of a line: no limit
+
+
+class _RepeatedKey(str):
+    """Stands for an object that has this key twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _RepeatedKey:
+    values = dict(pairs)
+    if len(values) == len(pairs):
+        return values
+    names = [name for name, _ in pairs]
+    return _RepeatedKey(next(name for name in names if names.count(name) > 1))
 
 
 def read_json(path: Path) -> Iterator[Record | Problem]:
@@ -39,7 +52,7 @@ def _record(path: Path, line: Line) -> Record | Problem:
     if isinstance(text, Problem):
         return text
     try:
-        value = json.loads(text.values["text"])
+        value = json.loads(text.values["text"], object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         return line_problem(path, line, f"not JSON at character {error.pos + 1} of the line: {error.msg}")
     except (RecursionError, ValueError) as error:  # nested too deep; a number with too many digits
@@ -50,6 +63,8 @@ def _record(path: Path, line: Line) -> Record | Problem:
 
 
 def _not_an_object(value: object) -> str:
+    if isinstance(value, _RepeatedKey):
+        return f"the key {str(value)!r} appears twice"
     names = {list: "a list", str: "a string", bool: "true or false", int: "a number", float: "a number"}
     return f"expected a JSON object, got {names.get(type(value), 'null')}"
 
@@ -69,7 +84,9 @@ def _is_array(path: Path) -> bool:
 def _read_array(path: Path) -> Iterator[Record | Problem]:
     """Yields the objects of one array. The whole file is in memory."""
     try:
-        rows = json.loads(b"".join(line.data for line in read_lines(path, _WHOLE_FILE)).decode("utf-8"))
+        rows = json.loads(
+            b"".join(line.data for line in read_lines(path, _WHOLE_FILE)).decode("utf-8"), object_pairs_hook=_object
+        )
     except (ValueError, RecursionError) as error:
         raise SpectraError(
             f"{path}: not JSON ({error}). Fix the file, or write one object per line (JSON Lines)."

@@ -70,6 +70,7 @@ def test_content_that_does_not_match_the_extension(tmp_path, name):
         (b'["a list"]', "expected a JSON object, got a list"),
         (b"3", "a number"),
         (b'{"text": "\xff"}', "not UTF-8 at byte 11"),
+        (b'{"text": "a", "text": "b"}', "the key 'text' appears twice"),
         (b"[" * 100_000, "cannot be read|not JSON"),
     ],
 )
@@ -98,6 +99,10 @@ def test_json_array(write):
     good, bad = split(write("a.json", '[\n {"text": "a"},\n 3,\n {"text": "b"}\n]'))
     assert [record.line for record in good] == [1, 3]
     assert [problem.line for problem in bad] == [2]
+    assert (
+        split(write("a.json", '[{"a": 1, "a": 2}, {"a": {"b": 1, "b": 2}}]'))[1][0].reason
+        == "the key 'a' appears twice"
+    )
     assert split(write("b.json", '{"text": "a"}\n{"text": "b"}\n'))[0][1].line == 2
     with pytest.raises(SpectraError, match="not JSON"):
         list(read_records(write("c.json", '[{"text": ')))
