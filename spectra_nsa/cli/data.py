@@ -89,7 +89,9 @@ def nli_command(
     if facts["quarantined"]:
         print(f"{counted(facts['quarantined'], 'row')} quarantined: spectra data preview shows the first")
     if facts["premises_left_out"]:
-        print(f"{counted(facts['premises_left_out'], 'premise')} left out: without an entailed or a contradicted sentence")
+        print(
+            f"{counted(facts['premises_left_out'], 'premise')} left out: without an entailed or a contradicted sentence"
+        )
     for role, text in facts["example"].items():
         print(f"  {role}: {_short(text, 100)}")
 

@@ -209,7 +209,8 @@ def _nothing_relevant(judgments: Path, missing: int, first_refused: Problem | No
         refused = f" Lines were quarantined; the first is line {first_refused.line}: {first_refused.reason}."
     return SpectraError(
         f"{judgments}: no judgment pairs a known query with a relevant document "
-        f"({counted(missing, 'judgment')} with an unknown id). The ids must match the _id values of corpus.jsonl and queries.jsonl.{refused}"
+        f"({counted(missing, 'judgment')} with an unknown id). The ids must match "
+        f"the _id values of corpus.jsonl and queries.jsonl.{refused}"
     )
 
 

@@ -109,7 +109,7 @@ def _load(source: str, columns: dict[str, str], split: str | None, limit: int | 
             break
     names = [] if rows is None else rows.dataset.column_names
     label = columns.get("label") or next((name for name in _LABELS if name in names), None)
-    if rows is None or label not in names:
+    if rows is None or label is None or label not in names:
         raise SpectraError(
             f"{source}: cannot find premise, hypothesis and class. Name them with --columns "
             "sentence1=PREMISE,sentence2=HYPOTHESIS,label=CLASS; spectra data preview shows the columns."

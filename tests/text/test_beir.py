@@ -56,7 +56,9 @@ def test_grades_are_whole_numbers(folder, write):
     assert [problem.line for problem in found.problems] == [3, 4, 5]
     assert "the grade 0.9 is not a whole number" in found.problems[0].reason
     write("b/qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t0.9\n")
-    with pytest.raises(SpectraError, match=r"Lines were quarantined; the first is line 2: the grade 0\.9 is not a whole"):
+    with pytest.raises(
+        SpectraError, match=r"Lines were quarantined; the first is line 2: the grade 0\.9 is not a whole"
+    ):
         load_beir(folder)
 
 
