@@ -37,7 +37,7 @@ def check_classes(
     """
     if layout.kind not in ("pairs", "triplets", "scored"):
         return ()
-    free = dict.fromkeys(key for record in head for key in record.values if key not in layout.columns.values())
+    free = dict.fromkeys(key for record in head for key in record.values if key and key not in layout.columns.values())
     if layout.kind == "scored":
         candidates = [layout.classes] if layout.classes is not None else []
     else:

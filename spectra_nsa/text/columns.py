@@ -98,6 +98,7 @@ def find_layout(available: Sequence[str], columns: Mapping[str, str] | None, *, 
         UnclearColumns: no known set of roles is complete.
         UsageError: `columns` names an unknown role.
     """
+    available = [name for name in available if name]
     mapping = {_checked_role(role): column for role, column in (columns or {}).items()}
     for role, column in mapping.items():
         if column not in available:

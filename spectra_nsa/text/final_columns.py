@@ -119,7 +119,9 @@ def _extra_types(summary: TableSummary, reserved: Iterable[str], notes: list[str
     kept: dict[str, type] = {}
     dropped = []
     for name, types in summary.extra_types.items():
-        if name in reserved or not name or not types or not (types <= set(PLAIN_TYPES) or types == {list}):
+        if not name:
+            notes.append("columns without a name were dropped")
+        elif name in reserved or not types or not (types <= set(PLAIN_TYPES) or types == {list}):
             dropped.append(name)
         elif len(types) == 1 and name not in summary.large:
             (kept[name],) = types

@@ -78,6 +78,14 @@ def test_only_bad_rows(write, tmp_path):
     assert list((tmp_path / "q").iterdir())
 
 
+def test_columns_without_a_name_are_dropped_with_a_note(write):
+    found = load_source(write("a.csv", ",question,answer,,\n0,q,a,,\n1,r,b,x,\n"))
+    assert found.dataset.column_names == ["anchor", "positive"] and found.quarantined == 0
+    assert found.notes == ("columns without a name were dropped",)
+    with pytest.raises(SpectraError, match=r"Columns of the source: x, y\. "):
+        load_source(write("b.csv", "x,,y,\n1,2,3,\n"))
+
+
 def test_missing_columns(write):
     with pytest.raises(SpectraError, match=r"Columns of the source: x, y.*--columns"):
         load_source(write("a.csv", "x,y\n1,2\n"))

@@ -11,7 +11,9 @@ import csv
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.text.quarantine import printable
 from spectra_nsa.text.readers.lines import MAX_LINE, Line, read_lines
@@ -51,56 +53,80 @@ class _LineBuffer:
         self._returned.popleft()
 
 
+class _Header(NamedTuple):
+    """The names of the columns, up to the last one that has a name, and the number of fields including the others."""
+
+    names: list[str]
+    width: int
+
+    def record(self, fields: list[str]) -> dict[str, str | None] | None:
+        """Returns column → field, or ``None`` if there are too few or too many fields.
+
+        Fields beyond the named columns may be missing, and any number of empty ones may follow: a spreadsheet writes as
+        many as its widest row has. All columns without a name share the key ``""`` and have no value.
+        """
+        while len(fields) > self.width and not fields[-1].strip():
+            fields.pop()
+        if not len(self.names) <= len(fields) <= self.width:
+            return None
+        values: dict[str, str | None] = dict(zip(self.names, fields, strict=False))
+        if "" in values or self.width > len(self.names):
+            values[""] = None
+        return values
+
+
 def read_delimited(path: Path, delimiter: str) -> Iterator[Record | Problem]:
-    """Yields the records of a file whose first record names the columns.
+    """Yields the records of a file whose first record names the columns. Rows without any field are skipped.
 
     Raises:
         SpectraError: the file cannot be read, or the header is broken or names a column twice.
     """
     csv.field_size_limit(max(csv.field_size_limit(), 4 * MAX_LINE))
     source = _LineBuffer(read_lines(path))
-    header: list[str] | None = None
+    header: _Header | None = None
     while (line := source.peek()) is not None:
         if line.too_long:
             source.skip()
             yield _problem(path, [line], f"the line is longer than {MAX_LINE:,} bytes")
             continue
-        if not line.data.strip(b"\r\n"):
+        if not line.data.strip(b"\r\n " + delimiter.encode()):
             source.skip()
             continue
-        fields, reason = _record(source, delimiter, None if header is None else len(header))
+        fields, reason = _fields(source, delimiter)
         if header is None:
             header = _header(path, fields, reason)
-        elif reason:
-            yield _problem(path, source.consumed, reason)
+            continue
+        values = None if reason else header.record(fields)
+        if values is None and delimiter == "\t":  # quotes are usually literal characters
+            values = header.record(_plain_fields(source, delimiter))
+            if values is not None:
+                source.put_back()
+        if values is None:
+            reason = reason or f"{counted(len(fields), 'field')}, but the header has {len(header.names)}"
+        elif not all(_is_utf8(value) for value in values.values() if value is not None):
+            reason = "not UTF-8"
         else:
-            yield Record(line.number, dict(zip(header, fields, strict=True)), str(path))
+            yield Record(line.number, values, str(path))
+            continue
+        yield _problem(path, source.consumed, reason)
 
 
-def _record(source: _LineBuffer, delimiter: str, width: int | None) -> tuple[list[str], str | None]:
-    """Returns the fields of the next record, and the reason if it is refused.
-
-    Args:
-        source: the lines.
-        delimiter: the separator of fields.
-        width: the number of fields it must have; ``None`` for the header.
-    """
-    fields: list[str] = []
-    reason = None
+def _fields(source: _LineBuffer, delimiter: str) -> tuple[list[str], str | None]:
+    """Returns the fields of the next record, and the reason if it is not valid CSV."""
     try:
-        fields = next(csv.reader(source.record_lines(), delimiter=delimiter, strict=True))
+        return next(csv.reader(source.record_lines(), delimiter=delimiter, strict=True)), None
     except csv.Error as error:
         unclosed = "end of data" in str(error)
         reason = "a quote is never closed" if unclosed else f"invalid CSV: {error}"
         source.put_back()
-    if not reason and width is not None and len(fields) != width:
-        reason = f"{len(fields)} fields, but the header has {width}"
-    if reason and delimiter == "\t":
-        plain = source.consumed[0].data.decode("utf-8", "surrogateescape").rstrip("\r\n").split(delimiter)
-        if len(plain) == width:
-            source.put_back()
-            fields, reason = plain, None
-    return fields, reason or (None if all(map(_is_utf8, fields)) else "not UTF-8")
+    if b'\\"' in source.consumed[0].data:
+        reason += '; a quote inside a field is written twice (""), not with a backslash (\\")'
+    return [], reason
+
+
+def _plain_fields(source: _LineBuffer, delimiter: str) -> list[str]:
+    """Returns the fields of the first line of the record, with quotes as literal characters."""
+    return source.consumed[0].data.decode("utf-8", "surrogateescape").rstrip("\r\n").split(delimiter)
 
 
 def _is_utf8(field: str) -> bool:
@@ -112,14 +138,17 @@ def _is_utf8(field: str) -> bool:
     return True
 
 
-def _header(path: Path, fields: list[str], reason: str | None) -> list[str]:
+def _header(path: Path, fields: list[str], reason: str | None) -> _Header:
+    reason = reason or (None if all(map(_is_utf8, fields)) else "not UTF-8")
     if reason or not fields:
         raise SpectraError(f"{path}, line 1: cannot read the header ({reason}). It must name the columns, in UTF-8.")
     names = [field.strip() for field in fields]
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted({name for name in names if name and names.count(name) > 1})
     if repeated:
         raise SpectraError(f"{path}, line 1: the header names {repeated[0]!r} twice. Column names must be unique.")
-    return names
+    while not names[-1]:
+        names.pop()
+    return _Header(names, len(fields))
 
 
 def _problem(path: Path, lines: list[Line], reason: str) -> Problem:

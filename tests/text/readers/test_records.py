@@ -114,6 +114,34 @@ def test_quoted_line_breaks_keep_the_line_numbers(write):
     assert [(p.line, p.reason) for p in bad] == [(4, "3 fields, but the header has 2")]
 
 
+def test_trailing_separators_of_a_spreadsheet(write):
+    good, bad = split(write("a.csv", "question,answer,,\nq1,a1,,\nq2,a2\n,,,\nq3,a3,,remark,,\nq4\nq5,a5,,,x\n"))
+    named = [{name: value for name, value in record.values.items() if name} for record in good]
+    assert named == [{"question": f"q{i}", "answer": f"a{i}"} for i in (1, 2, 3)]
+    assert [(problem.line, problem.reason) for problem in bad] == [
+        (6, "1 field, but the header has 2"),
+        (7, "5 fields, but the header has 2"),
+    ]
+    good, bad = split(write("b.csv", "question,answer\r\nq1,a1,,\r\n,,,\r\n"))
+    assert [record.values for record in good] == [{"question": "q1", "answer": "a1"}] and not bad
+    good, bad = split(write("c.tsv", 'a\tb\t\n"x\ty\t\n'))
+    assert [record.values for record in good] == [{"a": '"x', "b": "y", "": None}] and not bad
+
+
+def test_quotes_escaped_by_a_backslash_are_named(write):
+    good, bad = split(write("a.csv", 'a,b\n"say \\"hi\\" there",x\n"end\\"",y\nfine,z\n'))
+    assert [record.values["a"] for record in good] == ["fine"]
+    assert all('is written twice (""), not with a backslash' in problem.reason for problem in bad) and len(bad) == 2
+
+
+def test_byte_order_mark_and_line_ends_of_windows(write):
+    good, bad = split(write("a.csv", b'\xef\xbb\xbfquestion,answer\r\n"q, 1",a1\r\n\r\n000123,a2\r\n'))
+    assert [tuple(record.values.items()) for record in good] == [
+        (("question", "q, 1"), ("answer", "a1")), (("question", "000123"), ("answer", "a2"))
+    ]  # fmt: skip
+    assert not bad
+
+
 def test_an_open_quote_does_not_swallow_the_file(write):
     good, bad = split(write("a.csv", 'a,b\n1,2\n"open,3\n4,5\n6,7\n'))
     assert [record.line for record in good] == [2, 4, 5]
