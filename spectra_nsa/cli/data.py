@@ -47,7 +47,7 @@ def preview_command(
     start = time.perf_counter()
     mapping = None if columns is None else parse_columns(columns)
     texts = load_source(source, columns=mapping, split=split, limit=limit, quarantine=quarantine)
-    facts = preview(texts, rows=rows, against=None if against is None else _evaluation_set(against))
+    facts = preview(texts, rows=rows, against=None if against is None else _evaluation_set(against, mapping))
     if as_json:
         print(json.dumps(_document(source, facts, time.perf_counter() - start), ensure_ascii=False))
     else:
@@ -96,11 +96,11 @@ def nli_command(
         print(f"  {role}: {_short(text, 100)}")
 
 
-def _evaluation_set(source: str) -> TextSet | RetrievalSet:
+def _evaluation_set(source: str, columns: dict[str, str] | None) -> TextSet | RetrievalSet:
     from spectra_nsa.text.beir import is_beir, load_beir
-    from spectra_nsa.text.sources import load_source
+    from spectra_nsa.text.shared_columns import SharedColumns
 
-    return load_beir(source) if is_beir(source) else load_source(source)
+    return load_beir(source) if is_beir(source) else SharedColumns(columns).load(source)
 
 
 def _document(source: str, facts: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -176,6 +176,10 @@ def _show_overlap(overlap: dict[str, Any]) -> None:
 
     affected = f"{overlap['rows_affected']:,} of {counted(overlap['rows'], 'row')}"
     console().print(f"overlap with {escape(overlap['against'])} (similarity ≥ {overlap['threshold']}): {affected}")
+    if overlap["quarantined"]:
+        console().print(f"  {counted(overlap['quarantined'], 'row')} of it quarantined")
+    for note in overlap["notes"]:
+        console().print(f"  note: {escape(note)}")
     for column, counts in overlap["columns"].items():
         example = f", for example: {escape(_short(counts['example'], 80))}" if counts["example"] else ""
         console().print(f"  {escape(column)}: {counts['exact']:,} exact, {counts['near']:,} exact or near{example}")

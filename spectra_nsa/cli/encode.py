@@ -11,7 +11,8 @@ import typer
 
 from spectra_nsa.cli.options import Columns, Precision, say_loading, shared_columns
 from spectra_nsa.core.counts import counted
-from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.strings import is_blank
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,7 @@ def encode_command(
     """
     names = [name.strip() for name in outputs.split(",") if name.strip()]
     rows = [*(texts or []), *(more or [])]
+    check_not_blank(*rows)
     mapping = shared_columns(columns)
     if source is not None:
         rows += read_texts(source, mapping)
@@ -113,6 +115,7 @@ def similarity_command(
 
     Example: spectra similarity runs/quickstart/model "open a file" "read the contents of a path"
     """
+    check_not_blank(first, second)
     say_loading(model)
     from spectra_nsa.models.open import open_encoder
 
@@ -124,6 +127,17 @@ def similarity_command(
         print(json.dumps({"schema": 1, "model": model, "texts": [first, second], "similarity": value}))
     else:
         print(f"{value:.4f}")
+
+
+def check_not_blank(*texts: str) -> None:
+    """Checks that each text has something visible.
+
+    Raises:
+        UsageError: one has not.
+    """
+    for number, text in enumerate(texts, start=1):
+        if is_blank(text):
+            raise UsageError(f"text {number} is empty: it has no visible character.")
 
 
 def check_dim(spec: ModelSpec, dim: int | None) -> None:
@@ -145,17 +159,12 @@ def check_dim(spec: ModelSpec, dim: int | None) -> None:
 
 
 def read_texts(source: str, columns: SharedColumns | None = None) -> list[str]:
-    """Returns a source's texts: its `text` column, the lines of a .txt file, or the distinct positives of pairs."""
+    """Returns a source's texts: its `text` column, its lines if it is plain text, or the distinct positives."""
     return read_named_texts(source, columns)[0]
 
 
 def read_named_texts(source: str, columns: SharedColumns | None = None) -> tuple[list[str], dict[str, str]]:
     """Returns the texts of `read_texts`, and the name of each text if the source has a `name` column."""
-    if source.endswith(".txt"):
-        try:
-            return [line for line in Path(source).read_text(encoding="utf-8").splitlines() if line.strip()], {}
-        except (OSError, UnicodeDecodeError) as error:
-            raise SpectraError(f"{source} cannot be read as UTF-8 text: {error}") from error
     from spectra_nsa.text.shared_columns import SharedColumns
 
     loaded = (columns or SharedColumns(None)).load(source)
@@ -164,5 +173,7 @@ def read_named_texts(source: str, columns: SharedColumns | None = None) -> tuple
     roles = {"pairs": ["positive"], "triplets": ["positive"], "scored": ["sentence1", "sentence2"]}
     texts = [text for name in roles.get(loaded.kind, ["text"]) for text in loaded.dataset[name]]
     named = "name" in loaded.dataset.column_names and len(texts) == len(loaded.dataset)
-    names = dict(zip(texts, loaded.dataset["name"], strict=True)) if named else {}
+    names: dict[str, str] = {}
+    for text, name in zip(texts, loaded.dataset["name"], strict=True) if named else ():
+        names.setdefault(text, name)
     return (list(dict.fromkeys(texts)) if loaded.kind != "texts" else texts), names

@@ -36,7 +36,9 @@ def mine_command(
     ] = "drop",
     scores: Annotated[bool, typer.Option("--scores", help="Write the scores of judge or model as a list.")] = False,
     keep: Annotated[str | None, typer.Option(help="Further columns to write, separated by commas.")] = None,
-    columns: Annotated[str | None, typer.Option(help="ROLE=COLUMN, separated by commas.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Comma-separated ROLE=COLUMN; text=COLUMN is for --corpus.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="The split of a folder or dataset.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The largest number of rows to read.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read the data and print the plan only.")] = False,

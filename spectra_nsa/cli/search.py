@@ -11,6 +11,7 @@ import typer
 
 from spectra_nsa.cli.options import Columns, say_loading, shared_columns
 from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.strings import is_blank
 
 if TYPE_CHECKING:
     from spectra_nsa.index.cascade import Scoring
@@ -44,7 +45,7 @@ def search_command(
         raise UsageError('too many words: put the query in quotes, as in spectra search "open a file" --corpus FILE.')
     model = words[0] if len(words) == 2 else last_model()
     query = words[-1]
-    if not query.strip():
+    if is_blank(query):
         raise UsageError("the query is empty.")
     say_loading(model)
     from spectra_nsa.cli.encode import read_named_texts

@@ -32,7 +32,15 @@ _CLASS_NAMES = ("label", "labels", "gold_label", "gold_labels", "label_text", "c
 
 
 class UnclearColumns(SpectraError):
-    """The roles of a source's columns cannot be detected."""
+    """The roles of a source's columns cannot be detected.
+
+    Attributes:
+        available: the columns of the source.
+    """
+
+    def __init__(self, message: str, available: Sequence[str]) -> None:
+        super().__init__(message)
+        self.available = available
 
 
 class NoSuchColumn(UnclearColumns):
@@ -102,7 +110,8 @@ def find_layout(available: Sequence[str], columns: Mapping[str, str] | None, *, 
     mapping = {_checked_role(role): column for role, column in (columns or {}).items()}
     for role, column in mapping.items():
         if column not in available:
-            raise NoSuchColumn(_unclear_message(source, available, f"no column {column!r} (mapped to {role})"))
+            message = _unclear_message(source, available, f"no column {column!r} (mapped to {role})")
+            raise NoSuchColumn(message, available)
     free = [name for name in available if name not in mapping.values()]
     layout = _mapped_layout(mapping, free) if mapping else _detected_layout(free)
     if layout is None:
@@ -111,7 +120,7 @@ def find_layout(available: Sequence[str], columns: Mapping[str, str] | None, *, 
             if mapping
             else "cannot detect the roles of the columns"
         )
-        raise UnclearColumns(_unclear_message(source, available, reason))
+        raise UnclearColumns(_unclear_message(source, available, reason), available)
     return layout
 
 

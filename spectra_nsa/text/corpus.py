@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.text.quarantine import SHOWN_PROBLEMS
-from spectra_nsa.text.readers.lines import Line, read_lines, text_record
+from spectra_nsa.text.readers.lines import read_text_records
 from spectra_nsa.text.readers.records import is_plain_text
-from spectra_nsa.text.rows import Problem
+from spectra_nsa.text.rows import Problem, Record
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -77,13 +77,12 @@ class Corpus:
             raise SpectraError(f"{path} does not exist or is not a file.")
         good = refused = 0
         first: list[Problem] = []
-        for line in islice(read_lines(path), self.limit):
-            item = text_record(path, line)
+        for item in islice(read_text_records(path), self.limit):
             if isinstance(item, Problem):
                 refused += 1
                 first += [item] if len(first) < SHOWN_PROBLEMS else []
             else:
-                good += bool(item.values["text"])
+                good += 1
         if not good:
             reason = (
                 f"none of its {counted(refused, 'line')} is UTF-8 text of at most 1 MB" if refused else "it is empty"
@@ -107,7 +106,8 @@ class Corpus:
     def __iter__(self) -> Iterator[str]:
         for part in self._parts:
             if isinstance(part, Path):
-                yield from filter(None, map(_decoded_text, islice(read_lines(part), self.limit)))
+                records = islice(read_text_records(part), self.limit)
+                yield from (item.values["text"] for item in records if isinstance(item, Record))
             else:
                 yield from _table_texts(*part)
 
@@ -117,16 +117,6 @@ def _location(problem: Problem) -> str:
     position = f"{problem.file}:{problem.line}" if problem.line else problem.file
     column = f", column {problem.column!r}" if problem.column else ""
     return f"{position}{column}: {problem.reason}"
-
-
-def _decoded_text(line: Line) -> str | None:
-    """Returns the text of a line, ``""`` if it is blank; ``None`` if it is too long or not UTF-8."""
-    if line.too_long:
-        return None
-    try:
-        return line.data.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        return None
 
 
 def _table_texts(table: Dataset, columns: tuple[str, ...]) -> Iterator[str]:

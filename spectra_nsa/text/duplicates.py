@@ -234,6 +234,7 @@ def overlap(train: TextSet, evaluation: TextSet | RetrievalSet, *, threshold: fl
     Returns:
         ``{"against", "threshold", "rows", "rows_affected", "columns": {column: {"exact", "near", "example"}}}``:
         counts of rows. `near` includes `exact`. `example` is one of the duplicated training texts, or ``None``.
+        Also `quarantined` and `notes`, those of `evaluation`.
     """
     known = texts_of(evaluation)
     affected = np.zeros(len(train.dataset), dtype=bool)
@@ -246,5 +247,6 @@ def overlap(train: TextSet, evaluation: TextSet | RetrievalSet, *, threshold: fl
         affected |= near
     return {
         "against": evaluation.name, "threshold": threshold, "rows": len(affected),
-        "rows_affected": int(affected.sum()), "columns": columns,
+        "rows_affected": int(affected.sum()), "columns": columns, "quarantined": evaluation.quarantined,
+        "notes": list(evaluation.notes),
     }  # fmt: skip

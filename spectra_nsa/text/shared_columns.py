@@ -23,7 +23,9 @@ class SharedColumns:
         self._applied = not self.columns
         self._mismatch: NoSuchColumn | None = None  # of the first source that lacks a mapped column
 
-    def load(self, source: str | Path, *, limit: int | None = None) -> TextSet:
+    def load(
+        self, source: str | Path, *, split: str | None = None, limit: int | None = None, quarantine: Path | None = None
+    ) -> TextSet:
         """Reads a source as `load_source` does.
 
         Raises:
@@ -31,9 +33,9 @@ class SharedColumns:
                 names, the error is about the missing column.
         """
         if not self.columns or str(source).startswith("python:"):  # its columns are fixed
-            return load_source(source, limit=limit)
+            return load_source(source, split=split, limit=limit, quarantine=quarantine)
         try:
-            rows = load_source(source, columns=self.columns, limit=limit)
+            rows = load_source(source, columns=self.columns, split=split, limit=limit, quarantine=quarantine)
         except NoSuchColumn as error:
             missing = error
         else:
@@ -41,7 +43,7 @@ class SharedColumns:
             return rows
         self._mismatch = self._mismatch or missing
         try:
-            return load_source(source, limit=limit)
+            return load_source(source, split=split, limit=limit, quarantine=quarantine)
         except UnclearColumns:
             raise missing from None
 

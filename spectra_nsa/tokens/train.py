@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.core.files import atomic_folder, check_replaceable
+from spectra_nsa.core.strings import is_blank
 from spectra_nsa.tokens.kinds import BYTES, DEFAULT_MIN_FREQUENCY, KINDS, SPECIAL, UNKNOWN, basic_alphabet
 
 COVERAGE = 0.9995  # share of the characters in unigram's alphabet, as in SentencePiece; others become bytes
@@ -80,20 +81,20 @@ def train_tokenizer(texts: Iterable[str], spec: TokenizerSpec) -> PreTrainedToke
 
 
 class _CheckedTexts:
-    """An iterable of texts that records whether any has more than white space."""
+    """An iterable of texts that records whether any is not blank (`is_blank`)."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts, self.has_text = texts, False
 
     def __iter__(self) -> Iterator[str]:
         for text in self.texts:
-            self.has_text = self.has_text or bool(text.strip())
+            self.has_text = self.has_text or not is_blank(text)
             yield text
 
     def check(self) -> None:
-        """Raises `SpectraError` if no text has more than white space."""
+        """Raises `SpectraError` if all texts are blank."""
         if not self.has_text:
-            raise SpectraError("there are no texts to train a tokenizer on: every text is empty or white space.")
+            raise SpectraError("there are no texts to train a tokenizer on: every text is blank.")
 
 
 def _too_few(spec: TokenizerSpec, needed: int) -> SpectraError:
@@ -107,11 +108,11 @@ def _train_unigram(texts: Iterable[str], spec: TokenizerSpec) -> Tokenizer:
     tokenizer = KINDS["unigram"].blank(spec.lowercase)
     normalize = tokenizer.normalizer.normalize_str
     counts: Counter[str] = Counter()
-    for text in texts:
+    checked = _CheckedTexts(texts)
+    for text in checked:
         counts.update(normalize(text))
+    checked.check()
     counts.pop(" ", None)
-    if not counts:
-        raise SpectraError("there are no texts to train a tokenizer on: every text is empty or white space.")
     basic = basic_alphabet(spec.lowercase)
     alphabet = _covering_alphabet(counts, basic)
     needed = len(SPECIAL) + len(BYTES) + len(alphabet) + 1  # + 1: the mark of a space

@@ -12,6 +12,7 @@ import torch
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder, check_replaceable
+from spectra_nsa.core.strings import is_blank
 
 if TYPE_CHECKING:
     from spectra_nsa.heads.bridge import HashBridge
@@ -186,7 +187,7 @@ def _target(model: str, output: str | Path | None) -> Path:
 
 
 def _distinct(texts: Sequence[str]) -> list[str]:
-    distinct = list(dict.fromkeys(text for text in texts if text.strip()))
+    distinct = list(dict.fromkeys(text for text in texts if not is_blank(text)))
     if not distinct:
         raise SpectraError("there are no texts to fit to.")
     return distinct

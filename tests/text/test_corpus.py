@@ -12,6 +12,7 @@ import pytest
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.text.corpus import Corpus, sample_texts
 from spectra_nsa.text.readers.records import is_plain_text
+from spectra_nsa.text.sources import load_source
 
 
 def test_lines_and_every_text_column_in_order_any_number_of_times(tmp_path: Path) -> None:
@@ -56,6 +57,25 @@ def test_a_broken_line_does_not_affect_the_others(tmp_path: Path) -> None:
     assert [(problem.line, problem.reason.split(" at ")[0]) for problem in corpus.problems] == [
         (2, "not UTF-8"), (3, "the line is longer than 1,000,000 bytes")
     ]  # fmt: skip
+
+
+def test_plain_text_has_one_reader(tmp_path: Path) -> None:
+    from spectra_nsa.cli.encode import read_texts
+
+    path = tmp_path / "a.txt"
+    lines = [
+        b"\xef\xbb\xbffirst",
+        "one\u2028line".encode(),
+        b"form\x0cfeed",
+        b"\xff",
+        "\u200b".encode(),
+        b" ",
+        b"last\r",
+    ]
+    path.write_bytes(b"\n".join(lines))
+    expected = ["first", "one\u2028line", "form\x0cfeed", "last"]
+    assert list(Corpus([path])) == read_texts(str(path)) == list(load_source(path).dataset["text"]) == expected
+    assert Corpus([path]).left_out == load_source(path).quarantined == 1
 
 
 def test_refused_rows_are_noted_for_each_source(tmp_path: Path) -> None:

@@ -17,6 +17,14 @@ def test_it_applies_to_sources_with_all_its_columns_and_the_others_are_detected(
     shared.check()
 
 
+def test_options_of_the_reader_are_passed_on(write, tmp_path):
+    write("set/dev.csv", "headline,story\nh,s\nbad,\n")
+    write("set/train.csv", "headline,story\nx,y\n")
+    shared = SharedColumns({"anchor": "headline", "positive": "story"})
+    rows = shared.load(tmp_path / "set", split="dev", quarantine=tmp_path / "q")
+    assert list(rows.dataset["anchor"]) == ["h"] and rows.quarantine_file is not None
+
+
 def test_a_mapping_that_matches_no_source_is_refused(write):
     known = write("known.jsonl", [{"query": "q", "answer": "a"}])
     shared = SharedColumns({"anchor": "headline"})

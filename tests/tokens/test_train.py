@@ -123,7 +123,7 @@ def test_a_vocabulary_below_its_alphabet_is_refused_with_the_number(kind: str, l
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("texts", [[], ["", " \n"]])
+@pytest.mark.parametrize("texts", [[], ["", " \n"], ["\u200b", "\0"]])
 def test_no_texts(kind: str, texts: list[str]) -> None:
     with pytest.raises(SpectraError, match="no texts"):
         train_tokenizer(texts, TokenizerSpec(kind=kind, vocab_size=400))

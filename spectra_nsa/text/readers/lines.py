@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from spectra_nsa.core.errors import SpectraError, missing_extra
+from spectra_nsa.core.strings import is_blank
 from spectra_nsa.text.quarantine import printable
 from spectra_nsa.text.rows import Problem, Record
 
@@ -110,14 +111,15 @@ def read_lines(path: str | Path, max_bytes: int = MAX_LINE) -> Iterator[Line]:
 
 
 def read_text_records(path: Path) -> Iterator[Record | Problem]:
-    """Yields each line of a plain text file as a record with the column `text`. Blank lines are skipped.
+    """Yields each line of a plain text file as a record with the column `text`. Blank lines (`is_blank`) are skipped.
 
     Raises:
         SpectraError: the file cannot be read.
     """
     for line in read_lines(path):
-        if line.data.strip():
-            yield text_record(path, line)
+        item = text_record(path, line)
+        if isinstance(item, Problem) or not is_blank(item.values["text"]):
+            yield item
 
 
 def text_record(path: Path, line: Line) -> Record | Problem:

@@ -21,6 +21,8 @@ from spectra_nsa.core.cache import Cache
 from spectra_nsa.core.checksums import texts_sha256
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.text.rows import TextSet
+from spectra_nsa.text.shared_columns import SharedColumns
 from spectra_nsa.text.sources import load_source
 from spectra_nsa.training.data.token_cache import read_tokens, write_tokens
 
@@ -92,13 +94,17 @@ def load_texts(recipe: Recipe, *, quarantine: Path | None) -> PretrainingTexts:
         SpectraError: a source cannot be read, or leaves nothing to train on.
     """
     section = recipe.data
-    rows, quarantined = _rows(section.source, section.columns, section.split, section.limit, quarantine)
+    columns = SharedColumns(section.columns)
+    loaded = load_source(
+        section.source, columns=section.columns, split=section.split, limit=section.limit, quarantine=quarantine
+    )
+    rows, quarantined = _rows(loaded)
     for source in recipe.pretrain.extra_sources if recipe.pretrain is not None else []:
-        more, refused = _rows(source, None, None, section.limit, quarantine)
+        more, refused = _rows(columns.load(source, limit=section.limit, quarantine=quarantine))
         rows, quarantined = rows + more, quarantined + refused
     held_out: list[tuple[str, ...]] = []
     if section.dev_rows and section.dev is not None:
-        held_out, refused = _rows(section.dev, None, None, section.dev_rows, quarantine)
+        held_out, refused = _rows(columns.load(section.dev, limit=section.dev_rows, quarantine=quarantine))
         quarantined += refused
     elif section.dev_rows and len(rows) >= 4:
         order = np.random.default_rng(recipe.train.seed).permutation(len(rows))
@@ -117,10 +123,8 @@ def load_texts(recipe: Recipe, *, quarantine: Path | None) -> PretrainingTexts:
     )
 
 
-def _rows(
-    source: str, columns: dict[str, str] | None, split: str | None, limit: int | None, quarantine: Path | None
-) -> tuple[list[tuple[str, ...]], int]:
-    loaded = load_source(source, columns=columns, split=split, limit=limit, quarantine=quarantine)
+def _rows(loaded: TextSet) -> tuple[list[tuple[str, ...]], int]:
+    """Returns the texts of each row, and the number of quarantined rows."""
     texts = [loaded.dataset[name][:] for name in loaded.text_columns]
     return list(zip(*texts, strict=True)), loaded.quarantined
 

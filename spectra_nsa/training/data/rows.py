@@ -14,6 +14,7 @@ from spectra_nsa.config.loss_sections import DistillSection
 from spectra_nsa.config.sections import DataSection
 from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core.errors import SpectraError, unknown_name
+from spectra_nsa.text.shared_columns import SharedColumns
 from spectra_nsa.text.sources import load_source
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def load_training_data(
     all_rows, positions = rows, None
     dev, dev_kind, quarantined, left_out = None, None, source.quarantined, 0
     if section.dev_rows and section.dev is not None:
-        dev_source = load_source(section.dev, limit=section.dev_rows, quarantine=quarantine)
+        columns = SharedColumns(section.columns)
+        dev_source = columns.load(section.dev, limit=section.dev_rows, quarantine=quarantine)
         if dev_source.kind not in TRAINABLE:
             raise SpectraError(
                 f"data.dev: {section.dev} holds {dev_source.kind}; a dev set needs pairs or scored pairs."

@@ -59,7 +59,8 @@ def mine(
             positive's score first. A cross-encoder's scores are from 0 to 1, by a sigmoid.
         keep: further columns of the source to write, such as the column of `data.group`. The default is none, because
             other libraries take every column of a training file for a text.
-        columns: role → column of the source, see `load_source`.
+        columns: role → column of the source, see `load_source`; the role `text` is that of the corpus. Without it, the
+            mapping holds for the corpus too if it has all of these columns.
         split: the split of the source, or of a BEIR folder's judgments.
         limit: maximum number of rows of the source; ``None`` reads all.
         dry_run: whether to read the data and return what would be done, without doing it.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from spectra_nsa.core.counts import counted
+from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.workflows.mine.request import MiningRequest
 
 if TYPE_CHECKING:
@@ -41,15 +42,16 @@ def load_sources(request: MiningRequest, *, quarantine: Path | None) -> MiningSo
     from spectra_nsa.text.sources import load_source
     from spectra_nsa.workflows.mine.pool import build_pool
 
-    corpus = request.corpus
-    if request.columns is None and is_beir(folder := Path(request.source).expanduser()):
+    corpus, columns = request.corpus, dict(request.columns or {})
+    text_column = columns.pop("text", None) if corpus is not None else None
+    if not columns and is_beir(folder := Path(request.source).expanduser()):
         pairs = judged_pairs(folder, request.split, limit=request.limit, quarantine=quarantine)
         corpus = request.source if corpus is None else corpus
     else:
         pairs = load_source(
-            request.source, columns=request.columns, split=request.split, limit=request.limit, quarantine=quarantine
+            request.source, columns=columns, split=request.split, limit=request.limit, quarantine=quarantine
         )
-    further = load_source(corpus, quarantine=quarantine) if corpus is not None else None
+    further = None if corpus is None else _load_corpus(corpus, columns, text_column, quarantine)
     pool = build_pool(pairs, further)
     repeated = int((~pool.first_R).sum())
     notes = [note for texts in (pairs, further) if texts is not None for note in _notes(texts)]
@@ -62,6 +64,23 @@ def load_sources(request: MiningRequest, *, quarantine: Path | None) -> MiningSo
         "anchors": len(pool.queries), "documents": len(pool.documents),
     }  # fmt: skip
     return MiningSources(pool, counts, notes)
+
+
+def _load_corpus(
+    corpus: str | Path, columns: dict[str, str], text_column: str | None, quarantine: Path | None
+) -> TextSet:
+    """Reads the corpus: its `text` column by the mapping, or by the mapping of the pairs if it has their columns."""
+    from spectra_nsa.text.columns import UnclearColumns
+    from spectra_nsa.text.shared_columns import SharedColumns
+
+    mapping = SharedColumns(columns if text_column is None else {"text": text_column})
+    try:
+        return mapping.load(corpus, quarantine=quarantine)
+    except UnclearColumns as error:
+        raise SpectraError(
+            f"--corpus {corpus}: the column of its texts is unclear. Columns: {', '.join(error.available)}. Add "
+            "text=COLUMN to --columns."
+        ) from error
 
 
 def _notes(texts: TextSet) -> list[str]:

@@ -46,3 +46,15 @@ def test_scored_pairs_can_watch_a_run(tmp_path: Path) -> None:
     data = load_training_data(section, seed=0, quarantine=None)
     assert data.dev_kind == "scored" and len(data.train) == 9
     assert data.dev is not None and len(data.dev) == pytest.approx(5)
+
+
+def test_data_columns_apply_to_the_dev_set(tmp_path: Path) -> None:
+    for name, rows in (("train", 8), ("dev", 3)):
+        lines = [json.dumps({"headline": f"{name} h{i}", "story": f"{name} s{i}"}) for i in range(rows)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    section = DataSection(
+        train=str(tmp_path / "train.jsonl"), dev=str(tmp_path / "dev.jsonl"),
+        columns={"anchor": "headline", "positive": "story"},
+    )  # fmt: skip
+    data = load_training_data(section, seed=3, quarantine=None)
+    assert data.dev is not None and list(data.dev["anchor"]) == ["dev h0", "dev h1", "dev h2"]

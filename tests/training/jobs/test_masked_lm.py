@@ -253,6 +253,17 @@ def test_sources_and_columns_add_up(recipe: Callable[..., Recipe], texts: Path, 
     assert set(held.train) | set(held.dev) == every and not set(held.train) & set(held.dev)
 
 
+def test_columns_apply_to_every_source_that_has_them(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    from spectra_nsa.training.data.documents import load_texts
+
+    for name in ("train", "more", "dev"):
+        (tmp_path / f"{name}.csv").write_text(f"story\n{name} 1\n{name} 2\n")
+    files = {name: tmp_path / f"{name}.csv" for name in ("train", "more", "dev")}
+    told = [f"data.train={files['train']}", f"pretrain.extra_sources=[{files['more']}]", f"data.dev={files['dev']}"]
+    held = load_texts(recipe(*told, "data.columns={text: story}"), quarantine=None)
+    assert (held.train, held.dev) == (["train 1", "train 2", "more 1", "more 2"], ["dev 1", "dev 2"])
+
+
 def test_a_run_says_what_it_left_out(
     recipe: Callable[..., Recipe], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

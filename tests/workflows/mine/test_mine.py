@@ -283,6 +283,21 @@ def test_a_corpus_adds_candidates(pairs: Write, tmp_path: Path) -> None:
     assert mined["blue bird seed"] == "blue bird seed of another kind" and mined["green frog pond"] == "frog"
 
 
+@pytest.mark.parametrize("more", [{"text": "story"}, {}])
+def test_the_mapping_reaches_the_corpus(pairs: Write, tmp_path: Path, more: dict[str, str]) -> None:
+    source = pairs([{"q": "red cat food", "a": "red cat food for cats"}, {"q": "blue bird", "a": "a blue bird"}])
+    names = ("story",) if more else ("q", "a")  # of pairs, the positives are the documents
+    corpus = pairs([dict.fromkeys(names, "red cat")], "corpus.jsonl")
+    sp.mine(source, "bm25", tmp_path / "mined.jsonl", corpus=corpus, columns={"anchor": "q", "positive": "a"} | more)
+    assert read(tmp_path / "mined.jsonl")[0]["negative"] == "red cat"
+
+
+def test_a_corpus_of_unclear_columns_is_explained(pairs: Write, tmp_path: Path) -> None:
+    corpus = pairs([{"story": "red cat"}], "corpus.jsonl")
+    with pytest.raises(SpectraError, match=r"--corpus .*is unclear. Columns: story\. Add text=COLUMN to --columns"):
+        sp.mine(pairs(), "bm25", tmp_path / "mined.jsonl", corpus=corpus)
+
+
 def test_a_sparse_encoder_mines_by_inner_product(pairs: Write, tmp_path: Path) -> None:
     from sentence_transformers import SparseEncoder
 
