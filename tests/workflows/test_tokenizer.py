@@ -69,7 +69,7 @@ def test_skipped_rows_are_reported_and_returned(corpus: Path, tmp_path: Path) ->
     assert (facts["quarantined"], report["quarantined"]) == (2, 1)
     assert [(one["file"], one["line"]) for one in facts["problems"]] == [(str(broken), 2), (str(odd), 3)]
     notes = [*facts["notes"], *report["notes"]]
-    assert len(notes) == 3 and [f"note: {note}" for note in notes] == [line for line in said if "broken" in line]
+    assert len(notes) == 3 and [f"note: {note}" for note in notes] == [line for line in said if "quarantined" in line]
     assert f"the first is {odd}:3, column 'text': empty" in report["notes"][0]
 
 
