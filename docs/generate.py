@@ -121,17 +121,27 @@ def _type(annotation: Any) -> str:
     if annotation is NoneType:
         return "null"
     if origin in (Union, UnionType):
-        return ", ".join(_type(kind) for kind in inside)
+        return _alternatives([_type(kind) for kind in inside])
     if origin is Literal:
-        return ", ".join(f"`{value}`" for value in inside)
+        return _alternatives([f"`{value}`" for value in inside])
     if origin is Annotated:
         return _type(inside[0])
     if origin is list:
-        return f"list of {_type(inside[0])}"
+        return f"list of {_plural(_type(inside[0]))}"
     if origin is dict:
-        return f"{_type(inside[0])}: {_type(inside[1])}"
-    names = {"str": "text", "int": "integer", "float": "number", "bool": "true, false"}
+        return f"mapping of {_plural(_type(inside[0]))} to {_plural(_type(inside[1]))}"
+    names = {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}
     return names.get(annotation.__name__, annotation.__name__)
+
+
+def _alternatives(kinds: Sequence[str]) -> str:
+    """Joins kinds as in "a, b or c"."""
+    *first, last = [part for kind in kinds for part in kind.split(" or ")]
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _plural(kind: str) -> str:
+    return f"{kind}s" if kind in ("text", "integer", "number") else kind
 
 
 def _value(value: Any) -> str:

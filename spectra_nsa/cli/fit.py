@@ -12,13 +12,13 @@ import typer
 from spectra_nsa.cli.options import Columns, say_loading, shared_columns
 from spectra_nsa.core.counts import counted
 
-codes_app = typer.Typer(help="Fit a model's short binary codes.", no_args_is_help=True)
+codes_app = typer.Typer(help="Fit a model's binary codes.", no_args_is_help=True)
 anomaly_app = typer.Typer(help="Fit a model's out-of-distribution score.", no_args_is_help=True)
 
 
 @codes_app.callback()
 def codes() -> None:
-    """Fit a model's short binary codes."""
+    """Fit a model's binary codes."""
 
 
 @anomaly_app.callback()
@@ -44,7 +44,7 @@ def fit_codes_command(
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Fit the codes to the corpus that they will encode, so that similar texts get similar codes.
+    """Fit the binary codes to the corpus that they will encode, so that similar texts get similar codes.
 
     Example: spectra codes fit runs/quickstart/model --corpus python:stdlib --output coded
     """

@@ -52,9 +52,7 @@ def pretrain_command(
     batch: Annotated[int | None, typer.Option(min=2, help="Packed sequences per step.")] = None,
     max_length: Annotated[
         int | None,
-        typer.Option(
-            min=3, help="Sequence length in tokens, also in the saved model (train.max_length limits training only)."
-        ),
+        typer.Option(min=3, help="Tokens per sequence, in training and in the saved model."),
     ] = None,
     name: Name = None,
     seed: Seed = None,

@@ -52,9 +52,7 @@ def train_command(
     batch: Annotated[int | None, typer.Option(min=2, help="Pairs per step.")] = None,
     max_length: Annotated[
         int | None,
-        typer.Option(
-            min=3, help="Longest text in tokens, also in the saved model (train.max_length limits training only)."
-        ),
+        typer.Option(min=3, help="Cut texts after this many tokens, in training and in the saved model."),
     ] = None,
     name: Name = None,
     seed: Seed = None,
@@ -64,8 +62,10 @@ def train_command(
     no_spectral: Annotated[bool, typer.Option("--no-spectral", help="Use plain attention.")] = False,
     no_depth_mix: Annotated[bool, typer.Option("--no-depth-mix", help="Use the last layer only.")] = False,
     no_entity: Annotated[bool, typer.Option("--no-entity", help="Leave out the entity vector.")] = False,
-    no_anchor: Annotated[bool, typer.Option("--no-anchor", help="Do not train the anchors.")] = False,
-    no_bridge: Annotated[bool, typer.Option("--no-bridge", help="Do not train the hash.")] = False,
+    no_anchor: Annotated[
+        bool, typer.Option("--no-anchor", help="Do not train the spectral anchors (anchor64).")
+    ] = False,
+    no_bridge: Annotated[bool, typer.Option("--no-bridge", help="Do not train the binary codes (fast).")] = False,
     no_ranking: Annotated[bool, typer.Option("--no-ranking", help="Do not train the ranking vector.")] = False,
     no_anomaly: Annotated[bool, typer.Option("--no-anomaly", help="Do not train the anomaly head.")] = False,
     dry_run: DryRun = False,

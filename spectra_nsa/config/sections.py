@@ -38,7 +38,7 @@ class ModelSection(Section):
     max_length: int | None = Field(
         None,
         gt=2,
-        description="longest text in tokens, longer ones are cut; null keeps the checkpoint's or the preset's",
+        description="tokens after which texts are cut, in training and in the saved model; null keeps the limit of the checkpoint or preset",
     )
     pooling: Annotated[Literal["mean", "cls", "max", "mean_max", "attention", "entropy"] | None, ShapeOption()] = Field(
         None, description="how token states become one vector; null keeps the checkpoint's or the preset's"
@@ -76,8 +76,8 @@ class ModelSection(Section):
         ),
     )
     matryoshka: bool = Field(True, description="train the smaller sizes of `model.semantic_dims` too")
-    anchor: bool = Field(True, description="train the anchors")
-    bridge: bool = Field(True, description="train the hash")
+    anchor: bool = Field(True, description="train the spectral anchors (output anchor64)")
+    bridge: bool = Field(True, description="train the binary codes (output fast)")
     ranking: bool = Field(True, description="train the ranking vector; needs rows with hard negatives")
     anomaly: bool = Field(True, description="train the prototypes of the anomaly head")
     dropout: float | None = Field(
@@ -143,10 +143,10 @@ class TrainSection(Section):
         description="pairs in a batch, over all processes: an anchor's negatives are the other pairs' positives",
     )
     max_length: int | None = Field(
-        None, gt=2, description="cut texts to this many tokens in training only; null cuts them at the model's length"
+        None, gt=2, description="tokens after which texts are cut in training only; null takes model.max_length"
     )
     accumulation: int = Field(
-        1, gt=0, description="batches in a step; they do not see each other, so this adds no negatives"
+        1, gt=0, description="batches per step; they do not see each other, so this adds no negatives"
     )
     lr: float = Field(1e-4, gt=0, description="peak learning rate (AdamW)")
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = Field(
@@ -197,7 +197,7 @@ class TrainSection(Section):
     fit_heads: int = Field(
         4000,
         ge=0,
-        description="training texts that hash and anchors are fitted to at the end; 0 leaves them as trained",
+        description="training texts that binary codes and spectral anchors are fitted to at the end; 0 leaves them as trained",
     )
     report_to: list[Literal["tensorboard", "wandb"]] = Field([], description="other places to log to")
 

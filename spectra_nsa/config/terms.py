@@ -122,7 +122,7 @@ _BUILT_IN = (
     ),
     TermFacts(
         name="anchor",
-        about="spectral contrastive loss of the anchor coordinates",
+        about="spectral contrastive loss of the spectral anchors",
         rows=_MATCHING,
         weight=1.0,
         train_encoder=False,
@@ -131,7 +131,7 @@ _BUILT_IN = (
     ),
     TermFacts(
         name="fast",
-        about="matches the codes' similarities to the embedding's cosines",
+        about="matches the similarities of binary codes to the cosines of the embedding",
         rows=_ALL,
         weight=0.1,
         train_encoder=False,

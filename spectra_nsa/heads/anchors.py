@@ -1,4 +1,4 @@
-"""Neural spectral anchoring: 64 cosines to learned anchors (docs/model.md, section 5)."""
+"""Spectral anchors: 64 cosines to learned directions (docs/model.md, section 5)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spectra_nsa.heads.kinds import ANCHORS
 
 
 class AnchorHead(nn.Module):
-    """Cosines of z to the anchors: (B, D) to (B, 64).
+    """Cosines of z to the spectral anchors: (B, D) to (B, 64).
 
     Args:
         size: D.

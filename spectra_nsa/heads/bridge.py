@@ -1,4 +1,4 @@
-"""The residual hashing bridge: nested bits and their decoder (docs/model.md, section 5)."""
+"""Binary codes: nested bits and their decoder (docs/model.md, section 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closed-form fit of the anchors: the minimum of their loss over all pairs (docs/model.md, section 5)."""
+"""Closed-form fit of the spectral anchors: the minimum of their loss over all pairs (docs/model.md, section 5)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RIDGE = 1.0  # ridge added to the covariance, as a multiple of its mean eigenval
 
 @torch.no_grad()
 def fit_anchors(head: AnchorHead, anchors_ND: Tensor, positives_ND: Tensor) -> None:
-    """Sets the anchors to the linear map that minimizes the spectral contrastive loss (HaoChen et al. 2021).
+    """Sets the spectral anchors to the linear map that minimizes the spectral contrastive loss (HaoChen et al. 2021).
 
     For f(x) = W x and centered texts the loss is −2 tr(W M Wᵀ) + tr((W S Wᵀ)²). S is the covariance of the texts, and
     M their cross-covariance with the matching texts. With A = S^−½ M S^−½, the minimum is W ∝ Qᵀ S^−½, where Q holds

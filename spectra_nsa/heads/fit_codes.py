@@ -1,4 +1,4 @@
-"""Fitting the hash to a corpus: a rotation for each block of bits, then distillation (docs/model.md, section 5)."""
+"""Fitting binary codes to a corpus: a rotation for each block of bits, then distillation (docs/model.md, section 5)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEMPERATURE = 0.03  # of the similarity distributions
 MAX_STEEPNESS = 20.0  # factor inside the tanh at the last step
 CANDIDATES = 512  # documents per step that queries are compared with; 4,096 gave slightly worse codes
 
-Pair = tuple[Tensor, Tensor]  # the hash's input (N, X), and the vectors whose cosines it approximates (N, D)
+Pair = tuple[Tensor, Tensor]  # the codes' input (N, X), and the vectors whose cosines it approximates (N, D)
 
 
 def fit_codes(
@@ -39,7 +39,7 @@ def fit_codes(
 
     Args:
         bridge: changed in place.
-        documents: the hash's input (N, X), whose X may omit the entity part, and the vectors whose cosines it
+        documents: the codes' input (N, X), whose X may omit the entity part, and the vectors whose cosines it
             approximates (N, D).
         queries: the same for typical queries; ``None`` if there are only documents.
         steps: distillation steps.
@@ -83,16 +83,16 @@ def fit_codes(
 
 
 def _centered(pair: Pair, mean_X: Tensor) -> Pair:
-    """Returns the centered input of the hash, and unit vectors."""
+    """Returns the centered input of the codes, and unit vectors."""
     return pair[0].float() - mean_X, F.normalize(pair[1].float(), dim=-1)
 
 
 def hashed_pair(vectors: Mapping[str, np.ndarray], *, entity: bool) -> Pair:
-    """Returns the hash's input and the vectors whose cosines it approximates, from a model's outputs.
+    """Returns the codes' input and the vectors whose cosines it approximates, from a model's outputs.
 
     Args:
-        vectors: `semantic` and `embedding`, (N, D), and `entity` if it is hashed.
-        entity: whether `entity` is hashed along with `semantic`, as set in the model's config.
+        vectors: `semantic` and `embedding`, (N, D), and `entity` if it is part of the input.
+        entity: whether `entity` is part of the input beside `semantic`, as set in the model's config.
     """
     parts = [vectors["semantic"], vectors["entity"]] if entity else [vectors["semantic"]]
     return torch.from_numpy(np.concatenate(parts, axis=1)), torch.from_numpy(vectors["embedding"])

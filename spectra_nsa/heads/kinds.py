@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ANCHORS = 64
 BITS = 256
-WIDTHS = (64, 128, 256)  # of the hash: each a prefix of the next, and a code of its own
+WIDTHS = (64, 128, 256)  # bits of the codes: each a prefix of the next, and a code of its own
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,12 +22,12 @@ class ModelSpec:
         norm, position, ffn, attention, mixer: the kind of each part.
         spectral_dim, spectral_modes, entropy_every, depth_mix: see `EncoderSpec`.
         pooling: ``"mean"``, ``"cls"``, ``"max"``, ``"mean_max"``, ``"attention"`` or ``"entropy"``.
-        entity: whether `embedding`, and with it the hash, includes the entity vector.
+        entity: whether `embedding`, and with it the input of the binary codes, includes the entity vector.
         anomaly_method: how the anomaly head was fitted; ``"none"`` before a fit.
         anomaly_prototypes: K.
         anomaly_calibration: number of held-out scores that a p-value is computed from.
         anomaly_level: the false-alarm rate at which `is_ood` is true.
-        codes_fitted: whether the hash was fitted on a corpus.
+        codes_fitted: whether the binary codes were fitted to a corpus.
         pooling_skips_prompt: whether pooling skips the tokens of a prompt, as some checkpoints ask for.
         normalize: whether `embedding` has unit length.
         semantic_dims: the Matryoshka sizes, largest first; the first is the width D of `embedding`. ``None`` for the

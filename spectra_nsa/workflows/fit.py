@@ -1,4 +1,4 @@
-"""Fitting of a saved model's hash or anomaly head to texts."""
+"""Fitting of a saved model's binary codes or anomaly head to texts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fit_codes_on(
     seed: int = 0,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Fits the hash to a corpus and saves the model.
+    """Fits the binary codes to a corpus and saves the model.
 
     Args:
         model: a saved model's folder, or a BERT checkpoint (which requires `output`).

@@ -1,4 +1,4 @@
-"""The hash before anything has been fitted."""
+"""Binary codes before anything has been fitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Terms of the heads: anchors, codes (fast and bridge), entity vector, anomaly prototypes."""
+"""Terms of the heads: spectral anchors, binary codes (fast and bridge), entity vector, anomaly prototypes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hash and anchors of a trained model, fitted again when training ends (docs/model.md, section 5)."""
+"""Binary codes and spectral anchors of a trained model, fitted again when training ends (docs/model.md, section 5)."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def fit_heads_to_rows(
     model: SpectraSentenceTransformer, rows: Dataset, texts: int, *, bridge: bool, anchors: bool, seed: int,
     precision: str,
 ) -> bool:  # fmt: skip
-    """Fits hash and anchors to a sample of training texts, in place; the same model and rows give the same heads.
+    """Fits binary codes and spectral anchors to a sample of training texts, in place; the same model and rows give the same heads.
 
     In training they follow an encoder that changes, and see only the neighbors within a batch. This fit sees the final
-    encoder and the whole sample. For the hash, anchors are queries and their matches documents; the spectral anchors
+    encoder and the whole sample. For the codes, anchors are queries and their matches documents; the spectral anchors
     are fitted if there are such pairs.
 
     Args:
         model: the trained model.
         rows: columns of texts, with or without a score.
         texts: approximate number, all columns together.
-        bridge: whether to fit the hash.
+        bridge: whether to fit the binary codes.
         anchors: whether to fit the spectral anchors.
         seed: of the sample and of the fit.
         precision: of the encoding.
@@ -50,7 +50,7 @@ def fit_heads_to_rows(
     matches = [name for name in columns if name != "anchor"]
     documents = _distinct([text for name in matches for text in sample[name]])
     if len(documents) < MIN_TEXTS:
-        few = f"spectra: codes and anchors are left as trained: {len(documents)} training texts are too few"
+        few = f"spectra: binary codes and spectral anchors are left as trained: {len(documents)} training texts are too few"
         remedy = "Train on more, fit them to a corpus (spectra codes fit), or set train.fit_heads=0 to skip this"
         print(f"{few} to fit {BITS} bits to ({MIN_TEXTS} at least). {remedy}.", file=sys.stderr, flush=True)
         return False
@@ -63,7 +63,7 @@ def fit_heads_to_rows(
     if anchors and queries is not None:
         left, right = ({text: index for index, text in enumerate(side)} for side in (anchor_texts, documents))
         pairs = [(a, b) for a, b in zip(sample["anchor"], sample["positive"], strict=True) if a in left and b in right]
-        D = model.spectra.anchors.anchors.in_features  # without the entity part of the hash input
+        D = model.spectra.anchors.anchors.in_features  # without the entity part of the codes' input
         fit_anchors(
             model.spectra.anchors,
             queries[0][[left[a] for a, _ in pairs], :D],
@@ -77,7 +77,7 @@ def _distinct(texts: list[str]) -> list[str]:
 
 
 def hash_inputs(model: SpectraSentenceTransformer, texts: list[str], role: str, precision: str) -> Pair:
-    """Returns what the hash of texts is computed from, and the vectors whose cosine counts; see `hashed_pair`."""
+    """Returns what the codes of texts are computed from, and the vectors whose cosine counts; see `hashed_pair`."""
     entity = model.spectra.config.entity
     names = ["semantic", "embedding", *(["entity"] if entity else [])]
     return hashed_pair(encode_role(model, texts, role, precision=precision, outputs=names), entity=entity)

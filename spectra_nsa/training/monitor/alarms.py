@@ -19,7 +19,7 @@ LOST_RANK = 0.5  # share of the highest rank so far
 CONE = 0.9  # mean cosine of distinct texts
 TWINS = 0.1  # share of texts with another at cosine 0.999
 DEAD_BITS = 0.1
-BIT_STEPS = 100  # the hash starts from random directions and learns slowly
+BIT_STEPS = 100  # the codes start from random directions and learn slowly
 IDLE_ANCHORS = 0.3  # entropy of their use
 SPIKE = 10.0  # times the median gradient norm
 SLOW = 0.5  # of the median speed
@@ -69,13 +69,13 @@ def _health_alarms(measures: Sequence[Mapping[str, float]], terms: Collection[st
     if "fast" in terms and step >= BIT_STEPS and last.get("bits_dead", MISSING) > DEAD_BITS:
         yield Alarm(
             "dead bits",
-            f"{last['bits_dead']:.0%} of the `fast` bits are the same for 99 % of the texts.",
-            "Raise loss.terms.fast.weight, or fit the codes after training: spectra codes fit.",
+            f"{last['bits_dead']:.0%} of the bits of the binary codes are the same for 99 % of the texts.",
+            "Raise loss.terms.fast.weight, or fit the binary codes after training: spectra codes fit.",
         )
     if "anchor" in terms and last.get("anchors_entropy", MISSING) < IDLE_ANCHORS:
         yield Alarm(
             "idle anchors",
-            f"only {last.get('anchors_used', MISSING):.0%} of the anchors are the nearest of any text.",
+            f"only {last.get('anchors_used', MISSING):.0%} of the spectral anchors are the nearest of any text.",
             "Raise loss.terms.anchor.weight, or train longer before you judge them.",
         )
 

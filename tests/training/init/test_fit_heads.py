@@ -105,7 +105,7 @@ def test_the_first_anchors_carry_most() -> None:
     assert found(slice(0, 40)) > found(slice(0, 8))
 
 
-def test_without_the_hash_only_the_anchors_are_fitted(tmp_path: Path, start: Path, pairs: Path) -> None:
+def test_without_binary_codes_only_the_spectral_anchors_are_fitted(tmp_path: Path, start: Path, pairs: Path) -> None:
     more = ["model.bridge=false"]
     runs = [train(recipe_of(tmp_path / k, start, pairs, *more, f"train.fit_heads={k}")) for k in ("0", "1200")]
     before, after = (load_file(run.folder / "model" / "model.safetensors") for run in runs)

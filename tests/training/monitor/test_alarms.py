@@ -55,7 +55,7 @@ def test_heads_raise_alarms_only_if_they_are_trained() -> None:
     assert [alarm.kind for alarm in alarms([], [collapsed], TERMS)] == ["collapse"]
 
 
-def test_dead_bits_raise_no_alarm_before_the_hash_has_learned() -> None:
+def test_dead_bits_raise_no_alarm_before_the_codes_have_learned() -> None:
     one = np.full((128, 32), 7, dtype=np.uint8)
     early = measured(SPREAD, codes=one) | {"step": 99}
     assert alarms([], [early], TERMS) == [] and len(alarms([], [early | {"step": 100}], TERMS)) == 1
