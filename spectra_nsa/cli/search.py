@@ -33,8 +33,9 @@ def search_command(
     lines: Annotated[int, typer.Option(min=1, help="Lines to show of each hit.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find the texts of a corpus that are closest in meaning to a query. Without MODEL, use the model that you trained last,
-    in whatever folder.
+    """Find the texts of a corpus that are closest in meaning to a query.
+
+    Without MODEL, the model that you trained last is used, in whatever folder it is.
 
     Example: spectra search "remove a directory and everything in it" --corpus python:stdlib -k 3
     """

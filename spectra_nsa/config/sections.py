@@ -38,7 +38,10 @@ class ModelSection(Section):
     max_length: int | None = Field(
         None,
         gt=2,
-        description="tokens after which texts are cut, in training and in the saved model; null keeps the limit of the checkpoint or preset",
+        description=(
+            "tokens after which texts are cut, in training and in the saved model; null keeps the limit of the "
+            "checkpoint or preset"
+        ),
     )
     pooling: Annotated[Literal["mean", "cls", "max", "mean_max", "attention", "entropy"] | None, ShapeOption()] = Field(
         None, description="how token states become one vector; null keeps the checkpoint's or the preset's"
@@ -197,7 +200,9 @@ class TrainSection(Section):
     fit_heads: int = Field(
         4000,
         ge=0,
-        description="training texts that binary codes and spectral anchors are fitted to at the end; 0 leaves them as trained",
+        description=(
+            "training texts that binary codes and spectral anchors are fitted to at the end; 0 leaves them as trained"
+        ),
     )
     report_to: list[Literal["tensorboard", "wandb"]] = Field([], description="other places to log to")
 
@@ -244,5 +249,5 @@ class PretrainSection(Section):
     mask_rate: float = Field(0.15, gt=0, lt=1, description="share of the words that are masked")
     extra_sources: list[str] = Field([], description="sources beside `data.train`")
     batch_tokens: int | None = Field(
-        None, gt=0, description="tokens in a step, instead of `train.batch`; null counts sequences"
+        None, gt=0, description="tokens per step, instead of `train.batch`; null counts sequences"
     )

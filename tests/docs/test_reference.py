@@ -51,7 +51,8 @@ def test_every_recipe_key_is_described(key: str) -> None:
 
 def test_defaults_are_written_as_yaml_reads_them() -> None:
     assert "| `train.lr` | number | 0.0001 |" in RECIPE
-    assert "| `train.shard` | true, false | false |" in RECIPE
+    assert "| `train.shard` | true or false | false |" in RECIPE
+    assert "| `model.semantic_dims` | list of integers or null | null |" in RECIPE
     assert re.search(r"\| `model.start` \| text, null \| null \|", RECIPE)
 
 

@@ -23,7 +23,9 @@ def fit_heads_to_rows(
     model: SpectraSentenceTransformer, rows: Dataset, texts: int, *, bridge: bool, anchors: bool, seed: int,
     precision: str,
 ) -> bool:  # fmt: skip
-    """Fits binary codes and spectral anchors to a sample of training texts, in place; the same model and rows give the same heads.
+    """Fits binary codes and spectral anchors to a sample of training texts, in place.
+
+    The same model and rows give the same heads.
 
     In training they follow an encoder that changes, and see only the neighbors within a batch. This fit sees the final
     encoder and the whole sample. For the codes, anchors are queries and their matches documents; the spectral anchors
@@ -50,7 +52,8 @@ def fit_heads_to_rows(
     matches = [name for name in columns if name != "anchor"]
     documents = _distinct([text for name in matches for text in sample[name]])
     if len(documents) < MIN_TEXTS:
-        few = f"spectra: binary codes and spectral anchors are left as trained: {len(documents)} training texts are too few"
+        heads = "binary codes and spectral anchors"
+        few = f"spectra: {heads} are left as trained: {len(documents)} training texts are too few"
         remedy = "Train on more, fit them to a corpus (spectra codes fit), or set train.fit_heads=0 to skip this"
         print(f"{few} to fit {BITS} bits to ({MIN_TEXTS} at least). {remedy}.", file=sys.stderr, flush=True)
         return False

@@ -48,16 +48,16 @@ def wordpiece() -> Tokenizer:
     return tokenizer
 
 
-def around(backend: Tokenizer, mask: int | None = 0) -> Any:
+def tokenizer_with(backend: Tokenizer, mask: int | None = 0) -> Any:
     return SimpleNamespace(backend_tokenizer=backend, mask_token_id=mask)
 
 
 @pytest.mark.parametrize("made", [bpe, wordpiece, lambda: unigram(True)], ids=["bpe", "wordpiece", "unigram"])
 def test_words_begin_where_a_blank_or_a_mark_stood(made: Any) -> None:
     backend = made()
-    found = tokenize_documents(TEXTS, around(backend), 512)
+    documents = tokenize_documents(TEXTS, tokenizer_with(backend), 512)
     for index, text in enumerate(TEXTS):
-        ids, begins = found[index]
+        ids, begins = documents[index]
         words = pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)
         if backend.pre_tokenizer.__class__.__name__ == "Metaspace":
             words = [(word, None) for word in text.split()]
@@ -66,19 +66,19 @@ def test_words_begin_where_a_blank_or_a_mark_stood(made: Any) -> None:
 
 def test_without_a_pre_tokeniser_a_blank_begins_a_word() -> None:
     plain = unigram(False)
-    found = plain.encode("read the lists")
-    begins = corpus.word_starts(found, "read the lists", plain)
+    encoding = plain.encode("read the lists")
+    begins = corpus.word_starts(encoding, "read the lists", plain)
     text = "read the lists"
-    for (start, _), begun in zip(found.offsets, begins, strict=True):
+    for (start, _), begun in zip(encoding.offsets, begins, strict=True):
         assert begun == (start == 0 or text[start] == " " or text[start - 1] == " ")
     assert 2 <= sum(begins) < len(begins)
 
 
 def test_the_special_tokens_around_a_text() -> None:
-    assert special_ids_around(around(wordpiece())) == ([1], [2])
-    assert special_ids_around(around(bpe())) == ([], [])
+    assert special_ids_around(tokenizer_with(wordpiece())) == ([1], [2])
+    assert special_ids_around(tokenizer_with(bpe())) == ([], [])
     with pytest.raises(SpectraError, match="no mask token"):
-        special_ids_around(around(bpe(), None))
+        special_ids_around(tokenizer_with(bpe(), None))
 
 
 def test_a_long_text_is_cut_between_words() -> None:
@@ -92,23 +92,23 @@ def test_a_long_text_is_cut_between_words() -> None:
 
 
 def test_nothing_is_lost_in_cutting() -> None:
-    words = around(wordpiece())
-    whole, cut = tokenize_documents(TEXTS, words, 512), tokenize_documents(TEXTS, words, 5)
-    assert len(whole) == len(TEXTS) < len(cut) and cut.lengths().max() <= 5
-    assert np.array_equal(whole.ids, cut.ids) and np.array_equal(whole.begins, cut.begins)
+    words = tokenizer_with(wordpiece())
+    uncut, cut = tokenize_documents(TEXTS, words, 512), tokenize_documents(TEXTS, words, 5)
+    assert len(uncut) == len(TEXTS) < len(cut) and cut.lengths().max() <= 5
+    assert np.array_equal(uncut.ids, cut.ids) and np.array_equal(uncut.begins, cut.begins)
 
 
 def test_texts_are_tokenised_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     made: list[int] = []
     real = corpus._batches
-    monkeypatch.setattr(corpus, "_batches", lambda *given: made.append(1) or real(*given))
-    words = around(wordpiece())
+    monkeypatch.setattr(corpus, "_batches", lambda *arguments: made.append(1) or real(*arguments))
+    words = tokenizer_with(wordpiece())
     fresh = tokenize_documents(TEXTS, words, 512)
     first, again = (tokenize_documents(TEXTS, words, longest, "digest") for longest in (512, 5))
     assert len(made) == 2, "once without a digest, once for both lengths"
     assert np.array_equal(fresh.ids, first.ids) and np.array_equal(again.begins, first.begins)
-    tokenize_documents(TEXTS, around(bpe()), 512, "digest")
+    tokenize_documents(TEXTS, tokenizer_with(bpe()), 512, "digest")
     assert len(made) == 3, "another tokenizer"
 
 
@@ -117,4 +117,4 @@ def test_texts_without_a_token_are_refused() -> None:
     empty.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     empty.normalizer = normalizers.Replace(tokenizers.Regex("."), "")
     with pytest.raises(SpectraError, match="none of the texts"):
-        tokenize_documents(["abc"], around(empty), 10)
+        tokenize_documents(["abc"], tokenizer_with(empty), 10)

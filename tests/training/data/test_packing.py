@@ -60,27 +60,27 @@ def test_packed_logits_are_those_of_each_document_alone(position: str, mixer: st
     model = SpectraForMaskedLM(SpectraConfig(**SHAPE, position=position, ffn=ffn, **parts)).eval()
     for gate in model.model.gates():
         torch.nn.init.normal_(gate)
-    found = sequences()
-    rows = list(range(len(found)))
-    passes = found.batch(rows, 0, groups=3)
+    packed = sequences()
+    rows = list(range(len(packed)))
+    passes = packed.batch(rows, 0, groups=3)
     assert 1 < len(passes) <= 3
     together, wanted = masked_logits(model, passes, "cpu")
-    alone = []
-    for one in passes:
-        for place in range(len(one["input_ids"])):
-            length = int(one["attention_mask"][place].sum())
-            ids, labels = one["input_ids"][place, :length], one["labels"][place, :length]
-            alone.append(model(ids[None]).logits[0][labels != IGNORED])
-    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=2e-5)
+    separate = []
+    for batch in passes:
+        for row in range(len(batch["input_ids"])):
+            length = int(batch["attention_mask"][row].sum())
+            ids, labels = batch["input_ids"][row, :length], batch["labels"][row, :length]
+            separate.append(model(ids[None]).logits[0][labels != IGNORED])
+    torch.testing.assert_close(together, torch.cat(separate), rtol=0, atol=2e-5)
     assert len(wanted) == len(together) > 20
 
 
 def test_as_few_passes_as_leave_little_padding() -> None:
     assert len(group_documents([16] * 9)) == 1
     lengths = np.random.default_rng(0).integers(2, 128, size=60).tolist()
-    found = group_documents(lengths)
-    padded = [sum(len(group) * max(lengths[at] for at in group) for group in split) for split in (found, [range(60)])]
-    assert padded[0] < 1.1 * sum(lengths) < padded[1] and 1 < len(found) <= 8
+    groups = group_documents(lengths)
+    padded = [sum(len(group) * max(lengths[at] for at in group) for group in split) for split in (groups, [range(60)])]
+    assert padded[0] < 1.1 * sum(lengths) < padded[1] and 1 < len(groups) <= 8
     assert len(group_documents(lengths, 2)) == 2
 
 
@@ -91,30 +91,30 @@ def test_only_masked_tokens_reach_the_vocabulary() -> None:
     model.lm_head.decoder.register_forward_hook(lambda *args: seen.append(args[2].shape[0]))
     passes = sequences().batch(range(4), 0)
     masked_logits(model, passes, "cpu")
-    assert seen == [sum(int((one["labels"] != IGNORED).sum()) for one in passes)]
+    assert seen == [sum(int((batch["labels"] != IGNORED).sum()) for batch in passes)]
 
 
 def flat(passes: list[dict[str, torch.Tensor]], name: str) -> torch.Tensor:
-    return torch.cat([one[name][one["attention_mask"].bool()] for one in passes])
+    return torch.cat([batch[name][batch["attention_mask"].bool()] for batch in passes])
 
 
 def test_masks_belong_to_seed_epoch_and_sequence() -> None:
-    found = sequences()
-    rows = list(range(len(found)))
-    one, again, later = (found.batch(rows, epoch) for epoch in (0, 0, 1))
-    assert torch.equal(flat(one, "input_ids"), flat(again, "input_ids"))
-    assert not torch.equal(flat(one, "labels"), flat(later, "labels"))
-    assert not torch.equal(flat(one, "labels"), flat(sequences(seed=0).batch(rows[::-1], 1), "labels"))
-    part = found.batch([rows[3]], 0)
-    inside = {tuple(row.tolist()) for row in _documents(one)}
+    packed = sequences()
+    rows = list(range(len(packed)))
+    first, again, later = (packed.batch(rows, epoch) for epoch in (0, 0, 1))
+    assert torch.equal(flat(first, "input_ids"), flat(again, "input_ids"))
+    assert not torch.equal(flat(first, "labels"), flat(later, "labels"))
+    assert not torch.equal(flat(first, "labels"), flat(sequences(seed=0).batch(rows[::-1], 1), "labels"))
+    part = packed.batch([rows[3]], 0)
+    inside = {tuple(row.tolist()) for row in _documents(first)}
     assert {tuple(row.tolist()) for row in _documents(part)} <= inside, "whatever else is in the batch"
 
 
 def _documents(passes: list[dict[str, torch.Tensor]]) -> list[torch.Tensor]:
     return [
         ids[: int(mask.sum())]
-        for one in passes
-        for ids, mask in zip(one["input_ids"], one["attention_mask"], strict=True)
+        for batch in passes
+        for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
     ]
 
 
@@ -124,45 +124,45 @@ def test_whole_words_are_masked_in_the_shares_asked_for() -> None:
     ids = generator.integers(5, VOCABULARY, size=200_000).astype(np.int32)
     begins = generator.random(len(ids)) < 0.5
     begins[0] = True
-    given, labels = masking(ids, begins, np.random.default_rng(1))
+    inputs, labels = masking(ids, begins, np.random.default_rng(1))
     guessed = labels != IGNORED
     inside = ~begins[1:]
     assert (guessed[1:][inside] == guessed[:-1][inside]).all(), "a word is masked whole or not at all"
     assert abs(guessed.mean() - 0.15) < 0.01
-    assert (labels[guessed] == ids[guessed]).all() and (given[~guessed] == ids[~guessed]).all()
-    assert abs((given[guessed] == MASK).mean() - 0.8) < 0.01
-    kept = (given[guessed] == ids[guessed]).mean()
+    assert (labels[guessed] == ids[guessed]).all() and (inputs[~guessed] == ids[~guessed]).all()
+    assert abs((inputs[guessed] == MASK).mean() - 0.8) < 0.01
+    kept = (inputs[guessed] == ids[guessed]).mean()
     assert abs(kept - (0.1 + 0.1 / 45)) < 0.01
 
 
 def test_a_sequence_always_has_something_to_guess() -> None:
-    found = sequences(rate=1e-9)
-    for row in range(len(found)):
-        assert any((one["labels"] != IGNORED).any() for one in found.batch([row], 0))
+    packed = sequences(rate=1e-9)
+    for row in range(len(packed)):
+        assert any((batch["labels"] != IGNORED).any() for batch in packed.batch([row], 0))
 
 
 def test_special_tokens_are_never_masked_and_work_is_counted() -> None:
-    found, work = sequences(rate=0.9), Work()
-    passes = found.batch(range(len(found)), 0, work=work)
-    assert work.texts == 40 and work.tokens == len(found.documents.ids) + 80
-    for one in passes:
-        ends = one["attention_mask"].sum(1) - 1
-        assert (one["input_ids"][:, 0] == 2).all() and (one["labels"][:, 0] == IGNORED).all()
+    packed, work = sequences(rate=0.9), Work()
+    passes = packed.batch(range(len(packed)), 0, work=work)
+    assert work.texts == 40 and work.tokens == len(packed.documents.ids) + 80
+    for batch in passes:
+        ends = batch["attention_mask"].sum(1) - 1
+        assert (batch["input_ids"][:, 0] == 2).all() and (batch["labels"][:, 0] == IGNORED).all()
         rows = torch.arange(len(ends))
-        assert (one["input_ids"][rows, ends] == 3).all() and (one["labels"][rows, ends] == IGNORED).all()
+        assert (batch["input_ids"][rows, ends] == 3).all() and (batch["labels"][rows, ends] == IGNORED).all()
 
 
 def test_the_perplexity_is_that_of_the_masked_tokens() -> None:
     torch.manual_seed(0)
     model = SpectraForMaskedLM(SpectraConfig(**SHAPE)).train()
-    found = sequences()
-    measure = Perplexity(found, "fp32")
+    packed = sequences()
+    measure = Perplexity(packed, "fp32")
     (value,) = measure(model).values()
     assert model.training and measure(model) == {"dev_perplexity": value}
     losses = []
     model.eval().requires_grad_(False)
-    for one in found.batch(range(len(found)), 0):
-        for ids, mask, labels in zip(one["input_ids"], one["attention_mask"], one["labels"], strict=True):
+    for batch in packed.batch(range(len(packed)), 0):
+        for ids, mask, labels in zip(batch["input_ids"], batch["attention_mask"], batch["labels"], strict=True):
             chances = model(ids[None], mask[None]).logits[0].double().log_softmax(-1)
             losses += [-float(chances[at, label]) for at, label in enumerate(labels) if label != IGNORED]
     assert value == pytest.approx(np.exp(np.mean(losses)), rel=1e-4)

@@ -69,7 +69,7 @@ def trained(recipe: Callable[..., Recipe]) -> RunResult:
 
 
 @pytest.fixture
-def whole(trained: RunResult, tmp_path: Path) -> Path:
+def run_copy(trained: RunResult, tmp_path: Path) -> Path:
     shutil.copytree(trained.folder, tmp_path / "run")
     return tmp_path / "run"
 
@@ -104,15 +104,15 @@ def test_it_starts_at_the_frequencies_of_the_tokens(trained: RunResult, start: P
 
 
 @pytest.mark.parametrize("step", [0, 4, 12])
-def test_a_resumed_run_ends_bit_identical(trained: RunResult, whole: Path, step: int) -> None:
-    shutil.rmtree(whole / "model")
-    for checkpoint in (whole / "checkpoints").glob("step-*"):
+def test_a_resumed_run_ends_bit_identical(trained: RunResult, run_copy: Path, step: int) -> None:
+    shutil.rmtree(run_copy / "model")
+    for checkpoint in (run_copy / "checkpoints").glob("step-*"):
         if int(checkpoint.name[5:]) > step:
             shutil.rmtree(checkpoint)
-    resumed = pretrain(None, resume=whole)
+    resumed = pretrain(None, resume=run_copy)
     assert resumed.first_step == step and resumed.steps == 16
-    torch.testing.assert_close(weights(whole), weights(trained.folder), rtol=0, atol=0)
-    assert rows_of(whole) == rows_of(trained.folder)
+    torch.testing.assert_close(weights(run_copy), weights(trained.folder), rtol=0, atol=0)
+    assert rows_of(run_copy) == rows_of(trained.folder)
 
 
 def test_runs_killed_at_any_moment_end_bit_identical(
@@ -123,8 +123,8 @@ def test_runs_killed_at_any_moment_end_bit_identical(
         "train.checkpoint_every=2", "train.evaluate_every=1", "train.log_every=3", "train.precision=fp32",
         "train.accumulation=2", "model.dropout=0.1", "model.max_length=32", f"output={tmp_path}",
     ]  # fmt: skip
-    whole = tmp_path / "whole"
-    command = fork_server.start(*options, "--name", "whole", folder=whole)
+    uninterrupted = tmp_path / "uninterrupted"
+    command = fork_server.start(*options, "--name", "uninterrupted", folder=uninterrupted)
     done = command.wait()
     assert done.returncode == 0, done.stderr
     for share in (0.35, 0.8):
@@ -135,8 +135,8 @@ def test_runs_killed_at_any_moment_end_bit_identical(
         assert not (part / "model").exists()
         resumed = fork_server.run("pretrain", "--resume", str(part))
         assert resumed.returncode == 0, resumed.stderr
-        torch.testing.assert_close(weights(part), weights(whole), rtol=0, atol=0)
-        assert rows_of(part) == rows_of(whole)
+        torch.testing.assert_close(weights(part), weights(uninterrupted), rtol=0, atol=0)
+        assert rows_of(part) == rows_of(uninterrupted)
 
 
 def test_the_saved_model_is_a_masked_lm_and_a_start(trained: RunResult, tmp_path: Path) -> None:
@@ -206,25 +206,25 @@ def test_a_sparse_encoder_is_trained_from_it(trained: RunResult, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("pretrain.mask_rate=0.3", "pretrain.mask_rate was 0.15, is 0.3"),
         ("train.batch=5", "train.batch was 4, is 5"),
         ("data.limit=100", r"rows was \d+, is \d+"),
     ],
 )
-def test_different_data_or_masks_are_refused(whole: Path, change: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said) as caught:
-        pretrain(load_recipe(whole / "recipe.yaml", [change]), resume=whole)
+def test_different_data_or_masks_are_refused(run_copy: Path, change: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        pretrain(load_recipe(run_copy / "recipe.yaml", [change]), resume=run_copy)
     assert "spectra pretrain --model" in str(caught.value)
 
 
 def test_what_cannot_be_pretrained_is_refused(recipe: Callable[..., Recipe], tmp_path: Path, start: Path) -> None:
-    for change, said in (
+    for change, message in (
         ("loss.temperature=0.1", "loss means nothing"),
         ("train.cached_pass_tokens=64", r"train\.cached_pass_tokens means nothing"),
     ):
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             pretrain(recipe("name=refused", change))
     with pytest.raises(UsageError, match=r"train\.patience waits"):
         pretrain(recipe("name=patient", "train.patience=2", "data.dev_rows=0"))
@@ -233,13 +233,13 @@ def test_what_cannot_be_pretrained_is_refused(recipe: Callable[..., Recipe], tmp
         pretrain(recipe("name=empty", f"data.train={tmp_path}/one.jsonl"))
 
 
-def test_a_pretraining_run_is_not_one_of_train(whole: Path) -> None:
-    with pytest.raises(UsageError, match=rf"is a run of spectra pretrain\. .* spectra pretrain --resume {whole}$"):
-        train(None, resume=whole)
-    text = (whole / "recipe.yaml").read_text()
-    (whole / "recipe.yaml").write_text(text[: text.index("pretrain:")])
+def test_a_pretraining_run_is_not_one_of_train(run_copy: Path) -> None:
+    with pytest.raises(UsageError, match=rf"is a run of spectra pretrain\. .* spectra pretrain --resume {run_copy}$"):
+        train(None, resume=run_copy)
+    text = (run_copy / "recipe.yaml").read_text()
+    (run_copy / "recipe.yaml").write_text(text[: text.index("pretrain:")])
     with pytest.raises(UsageError, match="spectra train --resume"):
-        pretrain(None, resume=whole)
+        pretrain(None, resume=run_copy)
 
 
 def test_sources_and_columns_add_up(recipe: Callable[..., Recipe], texts: Path, tmp_path: Path) -> None:
@@ -247,10 +247,10 @@ def test_sources_and_columns_add_up(recipe: Callable[..., Recipe], texts: Path, 
 
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("".join(json.dumps({"anchor": f"a {n}", "positive": f"b {n}"}) + "\n" for n in range(10)))
-    held = load_texts(recipe(f"pretrain.extra_sources=[{pairs}]", "data.dev_rows=30"), quarantine=None)
+    loaded = load_texts(recipe(f"pretrain.extra_sources=[{pairs}]", "data.dev_rows=30"), quarantine=None)
     every = {json.loads(line)["text"] for line in texts.read_text().splitlines()}
     every |= {f"{side} {n}" for side in "ab" for n in range(10)}
-    assert set(held.train) | set(held.dev) == every and not set(held.train) & set(held.dev)
+    assert set(loaded.train) | set(loaded.dev) == every and not set(loaded.train) & set(loaded.dev)
 
 
 def test_columns_apply_to_every_source_that_has_them(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
@@ -270,28 +270,28 @@ def test_a_run_says_what_it_left_out(
     lines = texts.read_text().splitlines()
     (tmp_path / "twice.jsonl").write_text("\n".join([*lines, "not json", *lines, '{"text": ""}']) + "\n")
     result = pretrain(recipe("name=counted", f"data.train={tmp_path}/twice.jsonl", "train.max_steps=1"))
-    told, folder = capsys.readouterr().err, result.folder
-    found = re.search(
-        rf"{folder}: 1 step on (\d+) texts, (\d+) held out, (\d+) left out \(equal to a held-out text", told
+    stderr, folder = capsys.readouterr().err, result.folder
+    counts = re.search(
+        rf"{folder}: 1 step on (\d+) texts, (\d+) held out, (\d+) left out \(equal to a held-out text", stderr
     )
-    assert found is not None, told
-    trained, watched, left_out = map(int, found.groups())
-    assert trained + 20 + left_out == 400 and 0 < watched <= 20 and left_out >= 2 * watched - 20
-    assert f", 2 rows quarantined in {folder}/quarantine. To watch it: spectra monitor {folder}\n" in told
+    assert counts is not None, stderr
+    trained, dev, left_out = map(int, counts.groups())
+    assert trained + 20 + left_out == 400 and 0 < dev <= 20 and left_out >= 2 * dev - 20
+    assert f", 2 rows quarantined in {folder}/quarantine. To watch it: spectra monitor {folder}\n" in stderr
     plan = _plan(checked_recipe(recipe(f"data.train={tmp_path}/twice.jsonl"), "pretrain"))
     assert (plan["texts"], plan["left_out"], plan["quarantined"]) == (trained, left_out, 2)
     assert f"{left_out} left out (equal to a held-out text), 2 quarantined" in _plan_text(plan)
 
 
-def test_a_dry_run_says_where_a_run_would_resume(whole: Path) -> None:
-    plan = _plan(load_recipe(whole / "recipe.yaml"), whole / "checkpoints" / "step-12")
+def test_a_dry_run_says_where_a_run_would_resume(run_copy: Path) -> None:
+    plan = _plan(load_recipe(run_copy / "recipe.yaml"), run_copy / "checkpoints" / "step-12")
     assert plan["first_step"] == 12 and "Resuming from step 12 of 16. Nothing was trained." in _plan_text(plan)
 
 
-def test_a_run_that_has_ended_takes_no_step(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    resumed = pretrain(load_recipe(whole / "recipe.yaml", ["train.max_steps=8"]), resume=whole)
+def test_a_run_that_has_ended_takes_no_step(run_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    resumed = pretrain(load_recipe(run_copy / "recipe.yaml", ["train.max_steps=8"]), resume=run_copy)
     assert resumed.steps == resumed.first_step == 16
-    assert f"{whole}: already at step 16, beyond 8: no step to take" in capsys.readouterr().err
+    assert f"{run_copy}: already at step 16, beyond 8: no step to take" in capsys.readouterr().err
     assert "the run already ended at step 16" in _summary(resumed) and "0 steps" not in _summary(resumed)
 
 
