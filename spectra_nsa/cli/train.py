@@ -62,12 +62,8 @@ def train_command(
     no_spectral: Annotated[bool, typer.Option("--no-spectral", help="Use plain attention.")] = False,
     no_depth_mix: Annotated[bool, typer.Option("--no-depth-mix", help="Use the last layer only.")] = False,
     no_entity: Annotated[bool, typer.Option("--no-entity", help="Leave out the entity vector.")] = False,
-    no_anchor: Annotated[
-        bool, typer.Option("--no-anchor", help="Do not train the spectral anchors (output anchor64).")
-    ] = False,
-    no_bridge: Annotated[
-        bool, typer.Option("--no-bridge", help="Do not train the binary codes (output fast).")
-    ] = False,
+    no_anchor: Annotated[bool, typer.Option("--no-anchor", help="Do not train the spectral anchors.")] = False,
+    no_bridge: Annotated[bool, typer.Option("--no-bridge", help="Do not train the binary codes.")] = False,
     no_ranking: Annotated[bool, typer.Option("--no-ranking", help="Do not train the ranking vector.")] = False,
     no_anomaly: Annotated[bool, typer.Option("--no-anomaly", help="Do not train the anomaly head.")] = False,
     dry_run: DryRun = False,

@@ -53,7 +53,7 @@ def test_defaults_are_written_as_yaml_reads_them() -> None:
     assert "| `train.lr` | number | 0.0001 |" in RECIPE
     assert "| `train.shard` | true or false | false |" in RECIPE
     assert "| `model.semantic_dims` | list of integers or null | null |" in RECIPE
-    assert re.search(r"\| `model.start` \| text, null \| null \|", RECIPE)
+    assert re.search(r"\| `model.start` \| text or null \| null \|", RECIPE)
 
 
 def test_every_verb_and_every_flag_is_listed() -> None:
