@@ -53,7 +53,7 @@ def custom_variant(text: str) -> Variant:
         raise UsageError(f"--part is NAME:key=value[,key=value…], such as hot:loss.temperature=0.1, not {text!r}.")
     if name in PARTS or name == "all":
         raise UsageError(f"--part {name}: the catalogue has a part of that name. Choose another one.")
-    values = dict(read_override(override) for override in re.split(r",(?=[a-z_]+(?:\.[a-z_]+)*=)", rest))
+    values = dict(read_override(override, Recipe) for override in re.split(r",(?=[a-z_]+(?:\.[a-z_]+)*=)", rest))
     for key in values:
         if key in _COMMON or key.startswith("backup."):
             raise UsageError(f"--part {name}: {key} has to be the same in all cells. Leave this part out.")

@@ -23,6 +23,7 @@ from spectra_nsa.config.sections import (
     PretrainSection,
     TrainSection,
 )
+from spectra_nsa.config.yaml_values import parse_yaml
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 
 
@@ -86,7 +87,7 @@ def load_recipe(
         if value is not None:
             set_value(values, current_key(key), value)
     for override in overrides:
-        key, value = read_override(override)
+        key, value = read_override(override, Recipe)
         set_value(values, current_key(key), value)
     values = {key: {} if value is None and key in _SECTIONS else value for key, value in values.items()}
     size = (values.get("model") or {}).get("size") if isinstance(values.get("model"), dict) else None
@@ -122,11 +123,13 @@ def with_values(recipe: Recipe, values: Mapping[str, Any], *, where: str = "the 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"), Recipe)
     except FileNotFoundError as error:
         raise UsageError(f"there is no recipe {path}. `spectra recipe list` names recipes to copy.") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise SpectraError(f"{path} is not readable YAML: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{path}, {error}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
