@@ -1,11 +1,13 @@
-"""Ranking metrics with one value per query, computed by ir_measures."""
+"""Ranking metrics with one value per query, computed by ir_measures, and by `metrics.ties` if scores are equal."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.errors import UsageError, unknown_name
+from spectra_nsa.metrics.ties import expected_value, order_matters, tied_ranking
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +46,8 @@ def ranking_metrics(
     Recall@1 is success at 1); Precision@k = relevant in the first k / k; MAP's per-query value =
     1/R · Σ over relevant documents of Precision at their rank. Documents missing from `run` count as not found.
 
-    Equal scores are ordered by document id, so the figures do not depend on the order of a dictionary.
+    If a relevant document shares its score with a less relevant one, the value is the mean over all orders of the tied
+    documents (`metrics.ties`). So a value depends neither on ids nor on the order of the documents.
 
     Args:
         run: query → document → score, larger = better.
@@ -71,10 +74,33 @@ def ranking_metrics(
     if not queries:
         return values
     judged = {query: {document: _whole(grade) for document, grade in qrels[query].items()} for query in queries}
-    ranked = {query: _strict_order(run[query]) for query in queries if run.get(query)}
+    tied = set(tied_queries(run, judged))
+    ranked = {query: _strict_order(run[query]) for query in queries if run.get(query) and query not in tied}
     for value in ir_measures.iter_calc(list(measures), judged, ranked):
         values[measures[value.measure]][row[value.query_id]] = value.value
+    for query in tied:
+        ranking = tied_ranking(run[query], judged[query])
+        for name in metrics:
+            values[name][row[query]] = expected_value(ranking, name)
     return values
+
+
+def tied_queries(run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Returns the judged queries with a relevant document that shares its score with a less relevant one.
+
+    Args:
+        run: query → document → score.
+        qrels: query → document → grade.
+
+    Raises:
+        UsageError: a score is not finite.
+    """
+    queries = [query for query in judged_queries(qrels) if run.get(query)]
+    for query in queries:
+        bad = next((score for score in run[query].values() if not math.isfinite(score)), None)
+        if bad is not None:
+            raise UsageError(f"query {query!r} has a document with the score {bad}: only finite scores can be ranked.")
+    return [query for query in queries if order_matters(run[query], qrels[query])]
 
 
 def _whole(grade: float) -> int:

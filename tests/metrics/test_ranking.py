@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import itertools
 import math
 import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
@@ -54,11 +55,34 @@ def test_ndcg_agrees_with_sklearn(grades: list[int], random: object) -> None:
     assert got == pytest.approx(ndcg_score([grades], [scores], k=10), abs=1e-6)
 
 
-def test_ties_follow_the_id_in_every_metric() -> None:
-    for order in (["a", "b", "c"], ["c", "b", "a"]):
-        got = ranking_metrics({"q": dict.fromkeys(order, 1.0)}, {"q": {"b": 1}})
-        assert got["mrr"][0] == got["mrr@10"][0] == got["map"][0] == pytest.approx(0.5)
-        assert got["recall@1"][0] == 0
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-1, 2)), min_size=1, max_size=6), st.integers(0, 2))
+def test_ties_give_the_mean_over_all_orders(documents: list[tuple[int, int]], missing: int) -> None:
+    scores = {f"d{i}": float(score) for i, (score, _) in enumerate(documents)}
+    grades = {f"d{i}": grade for i, (_, grade) in enumerate(documents)} | {f"lost{i}": 1 for i in range(missing)}
+    assume(any(grade > 0 for grade in grades.values()))
+    got = ranking_metrics({"q": scores}, {"q": grades})
+    every: dict[str, list[float]] = {name: [] for name in RANKING_METRICS}
+    for order in itertools.permutations(scores):
+        ranked = sorted(order, key=lambda document: -scores[document])
+        strict = {document: float(-rank) for rank, document in enumerate(ranked)}
+        for name, value in ranking_metrics({"q": strict}, {"q": grades}).items():
+            every[name].append(value[0])
+    for name, values in every.items():
+        assert got[name][0] == pytest.approx(np.mean(values), abs=1e-6), name
+
+
+def test_a_constant_system_gets_the_figure_of_chance_whatever_the_ids() -> None:
+    for relevant in ("d1", "d5"):
+        got = ranking_metrics({"q": dict.fromkeys(("d1", "d2", "d3", "d4", "d5"), 0.5)}, {"q": {relevant: 1}})
+        assert got["mrr"][0] == pytest.approx(sum(1 / rank for rank in range(1, 6)) / 5)
+        assert got["recall@1"][0] == pytest.approx(1 / 5)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf])
+def test_scores_that_are_not_finite_are_refused(score: float) -> None:
+    with pytest.raises(UsageError, match=r"query 'q' has a document with the score"):
+        ranking_metrics({"q": {"a": score, "b": 0.1}}, {"q": {"a": 1}})
 
 
 def test_scores_closer_than_single_precision_keep_their_order() -> None:
