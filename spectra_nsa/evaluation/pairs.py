@@ -79,7 +79,7 @@ class PairsTask:
         qrels: dict[str, dict[str, int]] = {query: {} for query in queries}
         for anchor, positive in self._rows:
             qrels[f"a{anchor}"][f"p{positive}"] = 1
-        values = ranking_figures(ranking, list(queries), list(documents), qrels)
+        values, notes = ranking_figures(system, ranking, list(queries), list(documents), qrels)
         results = ranking_results(values, kind=self.kind, name=self.name, system=system)
         distributions: dict[str, np.ndarray] = {}
         draws: dict[str, np.ndarray] = {}
@@ -95,7 +95,14 @@ class PairsTask:
             values |= extra
             distributions = cosines
         examples = ranked_queries(ranking, queries, documents, qrels)
-        return TaskOutcome(results=results, per_unit=values, draws=draws, queries=examples, distributions=distributions)
+        return TaskOutcome(
+            results=results,
+            per_unit=values,
+            draws=draws,
+            queries=examples,
+            distributions=distributions,
+            notes=notes,
+        )
 
     def _auroc(self, system: str, check: PairCheck, draws: np.ndarray) -> Result:
         ci, n = interval_of(draws), len(check.positive)

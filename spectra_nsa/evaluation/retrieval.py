@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.strings import comparable
 from spectra_nsa.evaluation.outcome import TaskOutcome, mean_differences
-from spectra_nsa.evaluation.ranked import DEPTH, ranked_queries, ranking_figures, ranking_results
+from spectra_nsa.evaluation.ranked import DEPTH, ranked_queries, ranking_figures, ranking_results, without_documents
 from spectra_nsa.metrics.ranking import judged_queries
 
 if TYPE_CHECKING:
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class RetrievalTask:
-    """Ranking metrics over the hundred best documents of each judged query, by exact search."""
+    """Ranking metrics over the hundred best documents of each judged query, by exact search.
+
+    A query that is itself a document (as in ArguAna and Quora) does not retrieve itself.
+    """
 
     kind = "retrieval"
 
@@ -32,17 +37,41 @@ class RetrievalTask:
         self._queries = {query: data.queries[query] for query in judged_queries(data.qrels) if query in data.queries}
         if not self._queries or not self._documents:
             raise SpectraError(f"{data.name} has no documents, or its qrels name no relevant document for any query.")
+        position = {document: at for at, document in enumerate(self._documents)}
+        self._own = [position[query] if self._is_document(query) else None for query in self._queries]
+
+    @property
+    def notes(self) -> list[str]:
+        """Remarks on the data, the same for every system."""
+        own = len(self._own) - self._own.count(None)
+        if not own:
+            return []
+        return [f"{self.name}: {counted(own, 'query')} found among the documents, each left out of its own ranking"]
 
     def run(self, system: System) -> TaskOutcome:
         """Ranks the documents and computes the metrics."""
         ids = list(self._documents)
-        ranking = system.search(list(self._queries.values()), list(self._documents.values()), DEPTH)
-        values = ranking_figures(ranking, list(self._queries), ids, self._qrels)
+        depth = DEPTH + any(own is not None for own in self._own)
+        ranking = system.search(list(self._queries.values()), list(self._documents.values()), depth)
+        ranking = without_documents(ranking, self._own, DEPTH)
+        values, notes = ranking_figures(system.name, ranking, list(self._queries), ids, self._qrels)
         return TaskOutcome(
             results=ranking_results(values, kind=self.kind, name=self.name, system=system.name),
             per_unit=values,
             queries=ranked_queries(ranking, self._queries, self._documents, self._qrels),
+            notes=notes,
         )
+
+    def _is_document(self, query: str) -> bool:
+        """Returns whether a query is a document of the same id, whose text contains its own, and no answer to itself.
+
+        BEIR leaves out every document with the query's id. The text is compared too, because queries and documents may
+        be numbered independently.
+        """
+        document = self._documents.get(query)
+        if document is None or self._qrels[query].get(query, 0) > 0:
+            return False
+        return comparable(self._queries[query]) in comparable(document)
 
     def compare(self, a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
         """Compares the metrics, paired over queries."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.metrics.finite import check_finite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,11 +70,15 @@ class DenseSystem:
         self.precision = precision
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns (Q, D) float32 unit rows, with the model's query prompt if it has one."""
+        """Returns (Q, D) float32 unit rows, with the model's query prompt if it has one.
+
+        Raises:
+            SpectraError: vectors are not finite.
+        """
         return self._encode("query", texts)
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns (N, D) float32 unit rows, with the model's document prompt if it has one."""
+        """Returns (N, D) float32 unit rows, with the model's document prompt if it has one. Raises as above."""
         return self._encode("document", texts)
 
     def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
@@ -97,26 +102,50 @@ class DenseSystem:
             truncate_dim=self.dim,
             show_progress_bar=sys.stderr.isatty(),
         )
-        return np.asarray(vectors, dtype=np.float32)
+        array = np.asarray(vectors, dtype=np.float32)
+        check_finite(array, self.name)
+        return array
 
 
 def nearest(queries: np.ndarray, documents: np.ndarray, k: int) -> Ranking:
     """Searches exactly by inner product, in blocks of queries: (Q, D), (N, D) → the min(k, N) best of each query.
 
-    Equal scores are ordered by position. The block bounds the memory for any Q and N.
+    If more documents share the k-th score than fit, they are drawn at random, so that the order of the documents favors
+    none of them. Equal scores within the k are ordered by position. The block bounds the memory for any Q and N.
     """
     import numpy as np
 
     k = min(k, len(documents))
+    generator = np.random.default_rng(0)
     index = np.zeros((len(queries), k), dtype=np.int64)
     scores = np.zeros((len(queries), k), dtype=np.float32)
     step = max(1, _BLOCK // max(1, len(documents)))
     for start in range(0, len(queries) if k else 0, step):
         rows = slice(start, start + step)
         similarity = queries[rows] @ documents.T
-        top = np.sort(np.argpartition(-similarity, k - 1, axis=1)[:, :k], axis=1)
+        top = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+        _redraw_cut_ties(similarity, top, generator)
+        top.sort(axis=1)
         values = np.take_along_axis(similarity, top, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
         index[rows] = np.take_along_axis(top, order, axis=1)
         scores[rows] = np.take_along_axis(values, order, axis=1)
     return Ranking(index=index, scores=scores)
+
+
+def _redraw_cut_ties(similarity: np.ndarray, top: np.ndarray, generator: np.random.Generator) -> None:
+    """Replaces the documents in `top` that share the k-th score with documents beyond it by a random draw of them all.
+
+    Args:
+        similarity: (Q, N).
+        top: (Q, k) positions of the largest entries of each row; changed in place.
+        generator: the source of the draws.
+    """
+    import numpy as np
+
+    chosen = np.take_along_axis(similarity, top, axis=1)
+    last = chosen.min(axis=1, keepdims=True)
+    cut = (similarity == last).sum(axis=1) > (chosen == last).sum(axis=1)
+    for row in np.flatnonzero(cut):
+        tied = chosen[row] == last[row]
+        top[row, tied] = generator.choice(np.flatnonzero(similarity[row] == last[row]), tied.sum(), replace=False)

@@ -110,8 +110,16 @@ def _retrieval(source: str, read: Read, notes: list[str]) -> Task:
     named = bool(colon) and not Path(source).expanduser().is_dir()
     data = load_beir(Path(folder if named else source).expanduser().resolve(), split if named else None)
     if data.missing:
-        notes.append(f"{source}: {data.missing} judgments name a query or document that does not exist")
-    return RetrievalTask(data)
+        missing = counted(data.missing, "judgment")
+        notes.append(f"{source}: {missing} dropped, because the query or document does not exist")
+    if data.quarantined:
+        first = data.problems[0]
+        lines = counted(data.quarantined, "line")
+        notes.append(f"{source}: {lines} quarantined, such as {Path(first.file).name}:{first.line}: {first.reason}")
+    notes.extend(f"{source}: {note}" for note in data.notes)
+    task = RetrievalTask(data)
+    notes.extend(task.notes)
+    return task
 
 
 def _pairs(source: str, read: Read, notes: list[str]) -> Task:

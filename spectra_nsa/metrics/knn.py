@@ -12,6 +12,8 @@ from spectra_nsa.metrics.bootstrap import RESAMPLES, statistic_draws
 if TYPE_CHECKING:
     import numpy as np
 
+_BLOCK = 32_000_000  # similarities in memory at a time
+
 
 @dataclass(frozen=True, kw_only=True)
 class KNNScores:
@@ -20,8 +22,8 @@ class KNNScores:
     Attributes:
         accuracy: the fraction of test texts with the correct label.
         macro_f1: F1 averaged over the labels that occur in the test set or among the predictions.
-        correct: (N_test,) float64, 1 if the label is correct.
-        predicted: (N_test,) labels.
+        correct: (N_test,) float64, 1 if the label is correct; the chance of it if labels are tied.
+        predicted: (N_test,) labels; of tied ones the first in alphabetical order.
         wanted: (N_test,) the correct labels, as text.
     """
 
@@ -37,6 +39,9 @@ def knn_classification(
 ) -> KNNScores:
     """Assigns each test row the label with the largest Σ max(cos, 0) over its k nearest training rows by cosine.
 
+    Every training row that is as near as the k-th counts as a neighbor too, so the order of the rows decides nothing.
+    If m labels share the largest sum, one of them the correct one, the row counts 1/m as correct.
+
     Args:
         train: (N, D).
         train_labels: N labels, compared as text.
@@ -49,25 +54,37 @@ def knn_classification(
     """
     import numpy as np
     from sklearn.metrics import f1_score
-    from sklearn.neighbors import KNeighborsClassifier
 
     if not len(train) or not len(test):
         raise SpectraError("k-NN classification needs at least one training text and one test text.")
     if len(train) != len(train_labels) or len(test) != len(test_labels):
         raise SpectraError("k-NN classification needs one label for each row.")
     known, wanted = np.array([str(x) for x in train_labels]), np.array([str(x) for x in test_labels])
-    classifier = KNeighborsClassifier(
-        n_neighbors=min(k, len(train)),
-        metric="cosine",
-        algorithm="brute",
-        weights=lambda distance: np.maximum(1.0 - distance, 1e-9),
-    )
-    predicted = classifier.fit(train, known).predict(test)
-    correct = (predicted == wanted).astype(np.float64)
+    labels, code = np.unique(known, return_inverse=True)
+    votes = _votes(train, code, test, len(labels), k)
+    best = votes >= votes.max(axis=1, keepdims=True) * (1 - 1e-9)  # equal sums may differ by rounding
+    predicted = labels[best.argmax(axis=1)]
+    correct = (best & (labels == wanted[:, None])).sum(axis=1) / best.sum(axis=1)
     macro = float(f1_score(wanted, predicted, average="macro", zero_division=0))
     return KNNScores(
         accuracy=float(correct.mean()), macro_f1=macro, correct=correct, predicted=predicted, wanted=wanted
     )
+
+
+def _votes(train: np.ndarray, code: np.ndarray, test: np.ndarray, labels: int, k: int) -> np.ndarray:
+    """Returns (M, labels): the sum of max(cos, 1e-9) over the neighbors of each label, computed in blocks of rows."""
+    import numpy as np
+
+    one_hot = np.eye(labels)[code]
+    train, test = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (train, test))
+    step = max(1, _BLOCK // len(train))
+    votes = []
+    for start in range(0, len(test), step):
+        cosine = test[start : start + step] @ train.T
+        kth = np.partition(cosine, -min(k, len(train)), axis=1)[:, -min(k, len(train))]
+        weight = np.where(cosine >= kth[:, None], np.maximum(cosine, 1e-9), 0)
+        votes.append(weight @ one_hot)
+    return np.concatenate(votes)
 
 
 def macro_f1_draws(

@@ -71,8 +71,15 @@ def tied_ranking(scores: Mapping[str, float], grades: Mapping[str, int]) -> Tied
     start_G = np.cumsum(size_G) - size_G + 1
     before_G = np.cumsum(relevant_G) - relevant_G
     ideal = np.sort([float(grade) for grade in grades.values() if grade > 0])[::-1]
-    columns = (start_G, size_G, relevant_G, before_G, mean_gain_G)
-    return TiedRanking(*(column[group_N].astype(np.float64) for column in columns), ideal, len(ideal))
+    return TiedRanking(
+        start_N=start_G[group_N].astype(np.float64),
+        size_N=size_G[group_N].astype(np.float64),
+        relevant_N=relevant_G[group_N],
+        before_N=before_G[group_N],
+        gain_N=mean_gain_G[group_N],
+        ideal=ideal,
+        total=len(ideal),
+    )
 
 
 def expected_value(ranking: TiedRanking, metric: str) -> float:

@@ -32,6 +32,14 @@ def test_nearest_agrees_with_sorting_all_scores(q: int, n: int, k: int, block: i
     assert all(len(set(row)) == min(k, n) for row in got.index.tolist())
 
 
+def test_ties_at_the_last_rank_are_drawn_at_random() -> None:
+    ranking = nearest(np.ones((400, 2), dtype=np.float32), np.ones((10, 2), dtype=np.float32), 3)
+    counts = np.bincount(ranking.index.ravel(), minlength=10)
+    assert counts.sum() == 1200 and counts.min() > 80 and counts.max() < 160
+    best = np.array([[2.0], [1.0], [1.0], [3.0]], dtype=np.float32)
+    assert all({0, 3} < set(row) for row in nearest(np.ones((50, 1), dtype=np.float32), best, 3).index.tolist())
+
+
 def test_dense_system_encodes_unit_rows_and_truncates() -> None:
     system = DenseSystem("m", WordModel(), dim=8)
     rows = system.encode_queries(["a b", "c"])

@@ -20,6 +20,8 @@ from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.evaluation.tasks import source_name, tasks_from
 from spectra_nsa.text.rows import RetrievalSet
 
+from .words import WordModel
+
 WORDS = ["apple", "river", "stone", "cloud", "train", "music", "paper", "glass", "horse", "light", "sugar", "wheel"]
 SETS = RetrievalSet(
     name="toy",
@@ -65,6 +67,56 @@ def test_retrieval_metrics_and_documents(system: str, dense: DenseSystem) -> Non
     assert second.rank == (None if system == "bm25" else second.rank)
     expected = (1 + (1 / second.rank if second.rank else 0)) / 2
     assert got["mrr"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("system", ["dense", "bm25"])
+def test_a_query_that_is_a_document_does_not_retrieve_itself(system: str, dense: DenseSystem) -> None:
+    zoo = "Zoos should be closed because animals suffer in cages."
+    corpus = {
+        "arg-1": f"Zoos {zoo}",
+        "arg-2": "Zoos should stay open because they save species from dying out.",
+        "arg-3": "The price of copper fell for the third week.",
+    }
+    queries, qrels = {"arg-1": zoo, "arg-3": "Zoos"}, {"arg-1": {"arg-2": 1}, "arg-3": {"arg-2": 1}}
+    task = RetrievalTask(RetrievalSet(name="args", corpus=corpus, queries=queries, qrels=qrels))
+    assert task.notes == ["args: 1 query found among the documents, each left out of its own ranking"]
+    outcome = task.run(dense if system == "dense" else BM25System())
+    assert outcome.per_unit["ndcg@10"][0] == 1
+    assert "arg-1" not in [hit.id for hit in outcome.queries[0].retrieved]
+    assert "arg-1" in [hit.id for hit in outcome.queries[1].retrieved]  # only its own query leaves it out
+
+
+def test_a_judged_query_retrieves_itself() -> None:
+    same = RetrievalSet(name="x", corpus={"a": "apple", "b": "river"}, queries={"a": "apple"}, qrels={"a": {"a": 1}})
+    assert RetrievalTask(same).notes == []
+
+
+def test_a_constant_system_gets_the_figure_of_chance_and_a_note() -> None:
+    model = WordModel()
+    model._row = lambda text: np.ones(64)  # type: ignore[method-assign]
+    for ids in ("abcde", "edcba"):
+        corpus = {name: f"text {at}" for at, name in enumerate(ids)}
+        data = RetrievalSet(name="five", corpus=corpus, queries={"q": "x"}, qrels={"q": {ids[0]: 1}})
+        outcome = RetrievalTask(data).run(DenseSystem("constant", model))
+        assert values(outcome)["mrr"] == pytest.approx(sum(1 / rank for rank in range(1, 6)) / 5)
+        assert "constant: in 1 of 1 query" in outcome.notes[0]
+
+
+@pytest.mark.parametrize("kind", ["retrieval", "pairs", "knn", "sts", "statistics"])
+def test_vectors_that_are_not_finite_give_no_figure(kind: str) -> None:
+    model = WordModel()
+    row = model._row
+    model._row = lambda text: row(text) * (np.nan if text == "apple" else 1)  # type: ignore[method-assign]
+    labeled = (["apple", "river"], ["x", "y"])
+    task = {
+        "retrieval": lambda: RetrievalTask(SETS),
+        "pairs": lambda: PairsTask("p", ["apple", "river"], ["stone", "cloud"]),
+        "knn": lambda: KNNTask("k", labeled, labeled),
+        "sts": lambda: STSTask("s", ["apple", "river"], ["stone", "cloud"], [0.1, 0.9]),
+        "statistics": lambda: StatisticsTask("t", ["apple", "river"]),
+    }[kind]()
+    with pytest.raises(SpectraError, match=r"broken: 1 of \d vectors hold NaN or infinity"):
+        task.run(DenseSystem("broken", model))
 
 
 def test_documents_are_encoded_once(dense: DenseSystem) -> None:
@@ -169,8 +221,19 @@ def test_retrieval_specification_with_a_split(tmp_path: Path) -> None:
     (tmp_path / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
     (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
     for specification in (f"retrieval={tmp_path}", f"retrieval={tmp_path}:dev"):
-        tasks, _ = tasks_from([specification])
-        assert tasks[0].name == tmp_path.name
+        tasks, notes = tasks_from([specification])
+        assert tasks[0].name == tmp_path.name and notes == []
+
+
+def test_quarantined_lines_of_a_retrieval_set_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d", "title": NaN, "text": "apple"}\n{"_id": "e"\n{"text": "x"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "apple"}\n')
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\nq\tmissing\t1\n")
+    _, notes = tasks_from([f"retrieval={tmp_path}"])
+    text = "\n".join(notes)
+    assert "1 judgment dropped" in text and "2 lines quarantined, such as corpus.jsonl:2: " in text
+    assert "1 title left out" in text
 
 
 @pytest.mark.parametrize("bad", ["sts", "sts=", "knn=only.csv"])

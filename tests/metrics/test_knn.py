@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
+from sklearn.neighbors import KNeighborsClassifier
 
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.metrics import knn
 from spectra_nsa.metrics.knn import knn_classification, macro_f1_draws
 
 TRAIN = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
@@ -44,3 +46,23 @@ def test_macro_f1_draws_agree_with_scikit_learn() -> None:
     rows = np.random.default_rng(0).integers(0, 30, size=(5, 30))
     expected = [f1_score(wanted[row], predicted[row], average="macro", zero_division=0) for row in rows]
     assert macro_f1_draws(wanted, predicted, resamples=5) == pytest.approx(expected)
+
+
+def test_it_agrees_with_scikit_learn() -> None:
+    rng = np.random.default_rng(1)
+    train, test, labels = rng.normal(size=(60, 5)), rng.normal(size=(40, 5)), rng.choice(list("abc"), 60)
+    weights = lambda distance: np.maximum(1.0 - distance, 1e-9)  # noqa: E731
+    reference = KNeighborsClassifier(7, metric="cosine", weights=weights).fit(train, labels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(knn, "_BLOCK", 200)
+        scores = knn_classification(train, list(labels), test, ["a"] * 40, k=7)
+    np.testing.assert_array_equal(scores.predicted, reference.predict(test))
+
+
+def test_equal_neighbors_all_vote_whatever_their_order() -> None:
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
+        labels = [["x", "x", "y", "z"][at] for at in order]
+        scores = knn_classification(np.ones((4, 2)), labels, np.ones((1, 2)), ["x"], k=1)
+        assert scores.accuracy == 1
+        even = knn_classification(np.ones((2, 2)), [labels[0], "w"], np.ones((1, 2)), ["w"], k=1)
+        assert even.accuracy == pytest.approx(1 / 2)

@@ -56,7 +56,7 @@ def test_ndcg_agrees_with_sklearn(grades: list[int], random: object) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-1, 2)), min_size=1, max_size=6), st.integers(0, 2))
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-1, 2)), min_size=1, max_size=5), st.integers(0, 2))
 def test_ties_give_the_mean_over_all_orders(documents: list[tuple[int, int]], missing: int) -> None:
     scores = {f"d{i}": float(score) for i, (score, _) in enumerate(documents)}
     grades = {f"d{i}": grade for i, (_, grade) in enumerate(documents)} | {f"lost{i}": 1 for i in range(missing)}
