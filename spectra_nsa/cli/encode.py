@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectra_nsa.cli.options import Columns, Precision, say_loading, shared_columns
+from spectra_nsa.cli.options import Columns, Precision, shared_columns
 from spectra_nsa.core.counts import counted
-from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.errors import UsageError, unknown_name
 from spectra_nsa.core.strings import is_blank
 
 if TYPE_CHECKING:
     import numpy as np
 
     from spectra_nsa.heads.spec import ModelSpec
+    from spectra_nsa.models.saved import SavedModel
+    from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.text.shared_columns import SharedColumns
 
 
@@ -46,19 +48,20 @@ def encode_command(
     rows = [*(texts or []), *(more or [])]
     check_not_blank(*rows)
     mapping = shared_columns(columns)
+    if output is not None:
+        _check_output(output, len(names))
+    _check_outputs(names)
     if source is not None:
+        from spectra_nsa.models.checks import local_folder
+
+        local_folder(model)
         rows += read_texts(source, mapping)
     mapping.check()
     if not rows:
         raise UsageError('give texts: --texts "a" "b", or --input FILE.')
-    if output is not None:
-        _check_output(output, len(names))
-    say_loading(model)
+    encoder = open_for(model, dim)
     from spectra_nsa.core.precision import autocast, resolve_precision
-    from spectra_nsa.models.open import open_encoder
 
-    encoder = open_encoder(model)
-    check_dim(encoder.spec, dim)
     with autocast(encoder.device.type, resolve_precision(precision)):
         arrays = encoder.encode(rows, outputs=names, truncate_dim=dim, batch_size=batch)
     if output is not None:
@@ -100,8 +103,41 @@ def _check_output(output: Path, count: int) -> None:
     """Checks that the output is no folder, and that its suffix fits the number of outputs."""
     if output.is_dir():
         raise UsageError(f"{output} is a folder: name a file, such as {output / 'vectors.npz'}.")
-    if output.suffix not in (".npz", ".npy") or (output.suffix == ".npy" and count > 1):
-        raise UsageError(f"{output}: the name must end in .npz, or in .npy for a single output; {count} are requested.")
+    if output.suffix not in (".npz", ".npy"):
+        raise UsageError(f"--output {output}: name a file that ends in .npz (or .npy), such as {output.stem}.npz.")
+    if output.suffix == ".npy" and count > 1:
+        raise UsageError(
+            f"--output {output}: an .npy file holds a single array, and --outputs names {count}. Name a file that ends "
+            f"in .npz, such as {output.with_suffix('.npz')}."
+        )
+
+
+def _check_outputs(names: list[str]) -> None:
+    from spectra_nsa.heads.kinds import OUTPUTS
+
+    if not names:
+        raise UsageError(f"--outputs names no output. Valid: {', '.join(OUTPUTS)}.")
+    for name in names:
+        if name not in OUTPUTS:
+            raise unknown_name("output", name, OUTPUTS)
+
+
+def open_for(model: str, dim: int | None) -> SavedModel | SpectraSentenceTransformer:
+    """Opens a model to encode with; what `dim` asks for is checked before loading, as far as the folder says.
+
+    Raises:
+        UsageError: the prefix is longer than the vector.
+        SpectraError: the model cannot be opened.
+    """
+    from spectra_nsa.models.open import find_model, open_encoder
+
+    files = find_model(model)
+    if files.spec is not None:
+        check_dim(files.spec, dim)
+    encoder = open_encoder(files)
+    if files.spec is None:
+        check_dim(encoder.spec, dim)
+    return encoder
 
 
 def similarity_command(
@@ -116,11 +152,7 @@ def similarity_command(
     Example: spectra similarity runs/quickstart/model "open a file" "read the contents of a path"
     """
     check_not_blank(first, second)
-    say_loading(model)
-    from spectra_nsa.models.open import open_encoder
-
-    encoder = open_encoder(model)
-    check_dim(encoder.spec, dim)
+    encoder = open_for(model, dim)
     vectors = encoder.encode([first, second], truncate_dim=dim, normalize_embeddings=True)
     value = float(vectors[0] @ vectors[1])
     if as_json:

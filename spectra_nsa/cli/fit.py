@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from spectra_nsa.cli.options import Columns, say_loading, shared_columns
+from spectra_nsa.cli.options import Columns, shared_columns
 from spectra_nsa.core.counts import counted
 
 codes_app = typer.Typer(help="Fit a model's binary codes.", no_args_is_help=True)
@@ -48,10 +48,10 @@ def fit_codes_command(
 
     Example: spectra codes fit runs/quickstart/model --corpus python:stdlib --output coded
     """
-    say_loading(model)
     from spectra_nsa.cli.encode import read_texts
-    from spectra_nsa.workflows.fit import fit_codes_on
+    from spectra_nsa.workflows.fit import fit_codes_on, fit_target
 
+    fit_target(model, output)
     mapping = shared_columns(columns)
     query_texts = read_texts(queries, mapping) if queries is not None else None
     texts = read_texts(corpus, mapping)
@@ -93,10 +93,10 @@ def fit_anomaly_command(
 
     Example: spectra anomaly fit runs/quickstart/model --texts python:stdlib --output guarded
     """
-    say_loading(model)
     from spectra_nsa.cli.encode import read_texts
-    from spectra_nsa.workflows.fit import fit_anomaly_on
+    from spectra_nsa.workflows.fit import fit_anomaly_on, fit_target
 
+    fit_target(model, output)
     mapping = shared_columns(columns)
     normal = read_texts(texts, mapping)
     mapping.check()

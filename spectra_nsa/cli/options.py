@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -39,11 +38,6 @@ Precision = Annotated[
     Literal["fp32", "bf16", "fp16", "auto"],
     typer.Option(help="Compute precision; auto uses bf16 if the processor supports it, which is faster."),
 ]
-
-
-def say_loading(name: str) -> None:
-    """Prints to stderr which model is being loaded, because loading takes a second or more."""
-    print(f"spectra: loading {name}", file=sys.stderr, flush=True)
 
 
 class RecipeCommand(TyperCommand):

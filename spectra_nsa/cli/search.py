@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectra_nsa.cli.options import Columns, say_loading, shared_columns
+from spectra_nsa.cli.options import Columns, shared_columns
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.strings import is_blank
 
@@ -39,26 +39,19 @@ def search_command(
 
     Example: spectra search "remove a directory and everything in it" --corpus python:stdlib -k 3
     """
-    from spectra_nsa.workflows.search import last_model
-
-    if len(words) > 2:
-        raise UsageError('too many words: put the query in quotes, as in spectra search "open a file" --corpus FILE.')
-    model = words[0] if len(words) == 2 else last_model()
-    query = words[-1]
-    if is_blank(query):
-        raise UsageError("the query is empty.")
-    say_loading(model)
+    model, query = _model_and_query(words, corpus)
+    _check_codes(bits, symmetric)
     from spectra_nsa.cli.encode import read_named_texts
-    from spectra_nsa.models.checks import resolve_folder
-    from spectra_nsa.models.open import open_encoder
+    from spectra_nsa.models.open import find_model, open_encoder
     from spectra_nsa.workflows.search import cached_documents, code_hits, top_hits
 
     start = time.monotonic()
+    files = find_model(model)
+    folder = files.folder
     mapping = shared_columns(columns)
     texts, names = read_named_texts(corpus, mapping)
     mapping.check()
-    folder = resolve_folder(model)
-    encoder = open_encoder(folder)
+    encoder = open_encoder(files)
     if bits is not None:
         scoring: Scoring = "symmetric" if symmetric else "asymmetric"
         if not encoder.spec.codes_fitted:
@@ -74,6 +67,38 @@ def search_command(
         return
     print(f"model: {model}", file=sys.stderr)
     _show(hits, names, lines)
+
+
+def _model_and_query(words: list[str], corpus: str) -> tuple[str, str]:
+    """Returns the model, that of the last run if none is named, and the query.
+
+    Raises:
+        UsageError: there are too many words, or the query is missing or empty.
+        SpectraError: no model is named, and there is no last run.
+    """
+    from spectra_nsa.models.checks import names_model
+    from spectra_nsa.workflows.search import last_model
+
+    if len(words) > 2:
+        raise UsageError('too many words: put the query in quotes, as in spectra search "open a file" --corpus FILE.')
+    if len(words) == 1 and names_model(words[0]):
+        raise UsageError(
+            f'the query is missing: {words[0]} is a model. Give both: spectra search {words[0]} "QUERY" '
+            f"--corpus {corpus}."
+        )
+    if is_blank(words[-1]):
+        raise UsageError("the query is empty.")
+    return words[0] if len(words) == 2 else last_model(), words[-1]
+
+
+def _check_codes(bits: int | None, symmetric: bool) -> None:
+    """Checks the options of the search by codes before anything is loaded."""
+    from spectra_nsa.index.cascade import check_bits
+
+    if bits is not None:
+        check_bits(bits)
+    elif symmetric:
+        raise UsageError("--symmetric is for the search by codes: add --bits 64, 128 or 256.")
 
 
 def _hit_records(hits: list[Hit], names: dict[str, str]) -> list[dict[str, Any]]:

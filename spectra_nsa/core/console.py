@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sized
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
+from spectra_nsa.core.processes import is_first
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,6 +23,12 @@ def console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, soft_wrap=False)
+
+
+def say_loading(name: str) -> None:
+    """Prints to standard error which model is being loaded, because loading takes a second or more."""
+    if is_first():
+        print(f"spectra: loading {name}", file=sys.stderr, flush=True)
 
 
 def progress(items: Iterable[T], *, label: str, total: int | None = None) -> Iterator[T]:

@@ -1,4 +1,4 @@
-"""The kinds of pooling, and what pooling and the heads cost. Loads no torch."""
+"""The names of the outputs, the kinds of pooling, and what pooling and the heads cost. Loads no torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ from spectra_nsa.encoder.kinds import Kind, Weights, linear, numbers
 if TYPE_CHECKING:
     from spectra_nsa.heads.spec import ModelSpec
 
+OUTPUTS = (
+    "embedding",
+    "semantic",
+    "entity",
+    "ranking",
+    "anchor64",
+    "fast",
+    "fast_logits",
+    "anomaly",
+    "anomaly_p",
+    "is_ood",
+)
 ANCHORS = 64
 BITS = 256
 WIDTHS = (64, 128, 256)  # bits of the codes: each a prefix of the next, and a code of its own

@@ -18,23 +18,11 @@ from spectra_nsa.heads.anchors import AnchorHead
 from spectra_nsa.heads.anomaly import AnomalyHead
 from spectra_nsa.heads.bridge import HashBridge, pack_bits
 from spectra_nsa.heads.entity import EntityFusion, EntityHead
+from spectra_nsa.heads.kinds import OUTPUTS
 from spectra_nsa.heads.pooling import build_pooling
 from spectra_nsa.heads.ranking import RankingHead
 from spectra_nsa.heads.semantic import SemanticHead
 from spectra_nsa.heads.spec import ModelSpec
-
-OUTPUTS = (
-    "embedding",
-    "semantic",
-    "entity",
-    "ranking",
-    "anchor64",
-    "fast",
-    "fast_logits",
-    "anomaly",
-    "anomaly_p",
-    "is_ood",
-)
 
 
 class EncoderWithHeads(nn.Module):

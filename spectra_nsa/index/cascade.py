@@ -86,6 +86,16 @@ def _best(index_QC: np.ndarray, scores_QC: np.ndarray, k: int) -> tuple[np.ndarr
     return np.take_along_axis(index_QC, order_QK, 1), np.take_along_axis(scores_QC, order_QK, 1)
 
 
+def check_bits(bits: int, available: int = 256) -> None:
+    """Checks that codes can be cut to a number of bits.
+
+    Raises:
+        UsageError: they have fewer bits, or it is not a multiple of 8.
+    """
+    if bits <= 0 or bits % 8 or bits > available:
+        raise UsageError(f"cannot cut codes of {available} bits to {bits}: use 64, 128 or 256.")
+
+
 def build_cascade(vectors_ND: np.ndarray, codes_NB: np.ndarray, *, bits: int = 64) -> Cascade:
     """Builds a cascade from the first `bits` of each code: fits the best linear decoder and stores its residuals.
 
@@ -97,8 +107,7 @@ def build_cascade(vectors_ND: np.ndarray, codes_NB: np.ndarray, *, bits: int = 6
     Raises:
         UsageError: the codes have fewer bits, or `bits` is not a multiple of 8.
     """
-    if bits <= 0 or bits % 8 or bits > 8 * codes_NB.shape[1]:
-        raise UsageError(f"cannot cut codes of {8 * codes_NB.shape[1]} bits to {bits}: use 64, 128 or 256.")
+    check_bits(bits, 8 * codes_NB.shape[1])
     codes = np.ascontiguousarray(codes_NB[:, : bits // 8])
     gram, product = np.zeros((bits, bits)), np.zeros((bits, vectors_ND.shape[1]))
     for start in range(0, len(codes), BLOCK):

@@ -73,6 +73,20 @@ def local_folder(folder_or_name: str | Path, key: str | None = None) -> Path | N
     return None
 
 
+def names_model(word: str) -> bool:
+    """Returns whether a word is an existing folder, or the Hub name of a model that is on this machine.
+
+    The Hub is not asked.
+    """
+    if Path(word).expanduser().is_dir() or word == HUB_NAME:
+        return True
+    if not _may_be_hub_name(word) or any(map(str.isspace, word)):
+        return False
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return (Path(HF_HUB_CACHE) / f"models--{word.replace('/', '--')}").is_dir()
+
+
 def check_tokenizer_name(folder_or_name: str, key: str = "tokenizer") -> None:
     """Checks that a tokenizer's folder exists, complete or not, or that the name can only be a Hub name.
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from spectra_nsa.core.console import say_loading
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import read_json
 from spectra_nsa.models.checks import check_folder, model_checksum, resolve_folder, transformer_folder
 
 if TYPE_CHECKING:
+    from spectra_nsa.heads.spec import ModelSpec
     from spectra_nsa.models.saved import SavedModel
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
@@ -49,6 +51,13 @@ class ModelFolder:
     def checksum(self) -> str:
         """The SHA-256 of the files that decide its vectors."""
         return model_checksum(self.folder)
+
+    @property
+    def spec(self) -> ModelSpec | None:
+        """The shape of a Spectra model; ``None`` for other kinds, whose parts have to be opened for it."""
+        from spectra_nsa.heads.spec import ModelSpec
+
+        return ModelSpec.from_config(read_json(self.folder / "config.json")) if self.kind == "spectra" else None
 
 
 def model_kind(folder: Path) -> ModelKind:
@@ -108,7 +117,7 @@ def open_model(
     convert: bool = True,
     device: str | None = None,
 ) -> Any:
-    """Opens a model that a user names.
+    """Opens a model that a user names. A line on standard error says so.
 
     Args:
         name: a folder, a Hub name, or what `find_model` returned.
@@ -125,6 +134,11 @@ def open_model(
         SpectraError: there is no such model, it is damaged or of another kind, or the library cannot open it.
     """
     files = name if isinstance(name, ModelFolder) else find_model(name, accept=accept)
+    say_loading(files.name)
+    return _open(files, convert=convert, device=device)
+
+
+def _open(files: ModelFolder, *, convert: bool = True, device: str | None = None) -> Any:
     if files.kind == "spectra":
         from spectra_nsa.models.sentence import load
 
@@ -137,25 +151,26 @@ def open_model(
     return _open_with_library(files, device)
 
 
-def open_encoder(name: str | Path) -> SavedModel | SpectraSentenceTransformer:
+def open_encoder(name: str | Path | ModelFolder) -> SavedModel | SpectraSentenceTransformer:
     """Opens a model for encoding; a saved Spectra model is opened without transformers if possible.
 
     The vectors are bit-identical either way.
 
     Args:
-        name: a folder or a Hub name.
+        name: a folder, a Hub name, or what `find_model` returned.
 
     Raises:
         SpectraError: see `open_model`.
     """
-    files = find_model(name)
+    files = name if isinstance(name, ModelFolder) else find_model(name)
+    say_loading(files.name)
     if files.kind == "spectra":
         from spectra_nsa.models.saved import open_saved
 
         check_folder(files.folder)
         if (saved := open_saved(files.folder)) is not None:
             return saved
-    return open_model(files)
+    return _open(files)
 
 
 def _open_with_library(files: ModelFolder, device: str | None) -> Any:

@@ -18,7 +18,8 @@ from tokenizers import Tokenizer
 
 from spectra_nsa.core.errors import unknown_name
 from spectra_nsa.core.files import read_json
-from spectra_nsa.heads.outputs import OUTPUTS, NamedOutputs, empty_outputs, load_outputs
+from spectra_nsa.heads.kinds import OUTPUTS
+from spectra_nsa.heads.outputs import NamedOutputs, empty_outputs, load_outputs
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import weight_shapes
 from spectra_nsa.models.encode import encode_texts, shorten

@@ -16,7 +16,7 @@ from sentence_transformers.util import batch_to_device
 from transformers import PreTrainedTokenizerBase
 
 from spectra_nsa.core.errors import SpectraError, unknown_name
-from spectra_nsa.heads.outputs import OUTPUTS
+from spectra_nsa.heads.kinds import OUTPUTS
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import check_folder, resolve_folder
 from spectra_nsa.models.config import SpectraConfig

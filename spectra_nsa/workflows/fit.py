@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder, check_replaceable
 from spectra_nsa.core.strings import is_blank
+from spectra_nsa.models.checks import local_folder
+from spectra_nsa.models.open import find_model, open_model
 
 if TYPE_CHECKING:
     from spectra_nsa.heads.bridge import HashBridge
@@ -51,11 +51,12 @@ def fit_codes_on(
         SpectraError: there are too few texts, or the model cannot be opened.
         UsageError: the model cannot be written to that folder.
     """
+    import torch
+
     from spectra_nsa.heads.fit_codes import check_text_count, fit_codes
-    from spectra_nsa.models.open import open_model
     from spectra_nsa.training.init.fit_heads import hash_inputs
 
-    target = _target(model, output)
+    target = fit_target(model, output)
     generator = random.Random(seed)
     documents = _distinct(texts)
     check_text_count(len(documents))
@@ -119,11 +120,12 @@ def fit_anomaly_on(
         SpectraError: there are too few texts, or the model cannot be opened.
         UsageError: `prototypes` or `level` does not suit the texts, or the model cannot be written to that folder.
     """
+    import torch
+
     from spectra_nsa.heads.fit_anomaly import check_fit, fit_anomaly
     from spectra_nsa.models.encode import encode_role
-    from spectra_nsa.models.open import open_model
 
-    target = _target(model, output)
+    target = fit_target(model, output)
     normal = _distinct(texts)
     check_fit(len(normal), prototypes, level)
     encoder = open_model(model)
@@ -150,16 +152,18 @@ def fit_anomaly_on(
     }
 
 
-@torch.no_grad()
 def code_recall(bridge: HashBridge, documents: Pair, queries: Pair) -> dict[str, dict[str, float]]:
     """Returns the recall of the ten nearest documents among the first 100 by code, for each width and scoring."""
+    import torch
+
     from spectra_nsa.heads.bridge import WIDTHS
     from spectra_nsa.metrics.hashing import candidate_recall
 
     document_ND, query_QD = (torch.nn.functional.normalize(pair[1], dim=-1) for pair in (documents, queries))
     nearest_QK = (query_QD @ document_ND.T).topk(min(10, len(document_ND))).indices.numpy()
-    bits_NB = torch.where(bridge(documents[0]) > 0, 1.0, -1.0)
-    logits_QB = bridge(queries[0])
+    with torch.no_grad():
+        bits_NB = torch.where(bridge(documents[0]) > 0, 1.0, -1.0)
+        logits_QB = bridge(queries[0])
     queries_QB = {"symmetric": torch.where(logits_QB > 0, 1.0, -1.0), "asymmetric": logits_QB}
     recall: dict[str, dict[str, float]] = {}
     for width in WIDTHS:
@@ -171,19 +175,25 @@ def code_recall(bridge: HashBridge, documents: Pair, queries: Pair) -> dict[str,
     return recall
 
 
-def _target(model: str, output: str | Path | None) -> Path:
-    """Returns the folder to write the fitted model to, after checking that it can be replaced."""
+def fit_target(model: str, output: str | Path | None) -> Path:
+    """Returns the folder to write the fitted model to. Loads nothing.
+
+    Args:
+        model, output: as for `fit_codes_on`.
+
+    Raises:
+        UsageError: the folder cannot be replaced, or `model` is no saved model and `output` names no folder.
+        SpectraError: there is no such model.
+    """
     if output is not None:
         check_replaceable(output, "modules.json")
+        local_folder(model)
         return Path(output)
-    from spectra_nsa.models.checks import check_folder, local_folder
-
-    local_folder(model)
-    if not (Path(model) / "config.json").is_file():
-        raise UsageError(f"{model} is not a model folder, so it cannot be written to: name a folder with --output.")
-    if check_folder(Path(model)) == "bert":
+    if local_folder(model) is None:
+        raise UsageError(f"{model} is not a folder, so it cannot be written to: name a folder with --output.")
+    if find_model(model).kind == "bert":
         raise UsageError(f"{model} is a checkpoint, not a saved Spectra model: name a folder with --output.")
-    return Path(model)
+    return Path(model).expanduser()
 
 
 def _distinct(texts: Sequence[str]) -> list[str]:

@@ -35,6 +35,20 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["mine", "gone.jsonl", "--model", "bm25", "--output", "mined.jsonl"], "gone.jsonl does not exist"),
     (["mine", "pairs.jsonl", "--model", "./gone", "--output", "mined.jsonl"], "./gone is not a model folder"),
     (["mine", "pairs.jsonl", "--model", "bm25", "--output", "m.jsonl", "--sampling", "tip"], "Did you mean 'top'"),
+    (["search", "here", "--corpus", "pairs.jsonl"], "the query is missing: here is a model"),
+    (["search", "./gone", "open", "--corpus", "pairs.jsonl"], "./gone is not a model folder"),
+    (["search", "here", "open", "--corpus", "pairs.jsonl", "--bits", "300"], "use 64, 128 or 256"),
+    (["search", "here", "open", "--corpus", "pairs.jsonl", "--symmetric"], "add --bits"),
+    (["search", "here", "\u200b", "--corpus", "pairs.jsonl"], "the query is empty"),
+    (["similarity", "here", "open", " "], "text 2 is empty"),
+    (["encode", "here", "--texts", ""], "text 1 is empty"),
+    (["encode", "here", "--texts", "open", "--outputs", "embeding"], "Did you mean 'embedding'"),
+    (["encode", "here", "--texts", "open", "--output", "v.txt"], "such as v.npz"),
+    (["encode", "here", "-t", "a", "--output", "v.npy", "--outputs", "fast,semantic"], "holds a single array"),
+    (["encode", "./gone", "--input", "pairs.jsonl"], "./gone is not a model folder"),
+    (["encode", "saved", "--texts", "open", "--dim", "99"], "--dim 99 exceeds the model's 8 dimensions"),
+    (["codes", "fit", "./gone", "--corpus", "pairs.jsonl"], "./gone is not a model folder"),
+    (["anomaly", "fit", "here", "--texts", "pairs.jsonl", "--output", "here"], "here"),
     (["distill", "./gone", "pairs.jsonl", "train.bacth=3"], "Did you mean 'train.batch'"),
     (["distill", "./gone", "pairs.jsonl"], "./gone is not a model folder"),
     (["ablate", "--data", "pairs.jsonl", "--output", "here"], "--task"),
@@ -59,6 +73,9 @@ def test_a_static_mistake_loads_nothing_and_leaves_nothing(tmp_path: Path) -> No
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "notes.txt").write_text("mine")
+    shape = {"hidden_size": 8, "num_attention_heads": 1, "num_hidden_layers": 1, "intermediate_size": 8}
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "config.json").write_text(json.dumps({"model_type": "spectra_nsa", **shape}))
     script = (
         "import json, sys\nfrom typer.testing import CliRunner\nfrom spectra_nsa.cli.main import app\n"
         f"for words, message in json.loads({json.dumps(json.dumps(MISTAKES))}):\n"
@@ -68,7 +85,7 @@ def test_a_static_mistake_loads_nothing_and_leaves_nothing(tmp_path: Path) -> No
     )
     run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "pairs.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "pairs.jsonl", "saved"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 import spectra_nsa as sp
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.encoder.gates import Gate
-from spectra_nsa.heads.outputs import OUTPUTS
+from spectra_nsa.heads.kinds import OUTPUTS
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
 TEXTS = [

@@ -15,7 +15,7 @@ import pytest
 
 import spectra_nsa as sp
 from spectra_nsa.core.seeds import set_seed
-from spectra_nsa.heads.outputs import OUTPUTS
+from spectra_nsa.heads.kinds import OUTPUTS
 from spectra_nsa.models.fresh import fresh_model
 from spectra_nsa.models.open import open_encoder
 from spectra_nsa.models.saved import SavedModel, open_saved

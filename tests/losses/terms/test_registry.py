@@ -12,7 +12,7 @@ import pytest
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.terms import TERM_FACTS
 from spectra_nsa.core.errors import UsageError
-from spectra_nsa.heads.outputs import OUTPUTS
+from spectra_nsa.heads.kinds import OUTPUTS
 from spectra_nsa.losses import terms
 from spectra_nsa.losses.terms import TERMS, register
 

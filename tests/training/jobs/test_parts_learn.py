@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spectra_nsa.config.recipe import load_recipe
-from spectra_nsa.heads.outputs import OUTPUTS
+from spectra_nsa.heads.kinds import OUTPUTS
 from spectra_nsa.text.readers.python_env import environment_pairs
 from spectra_nsa.training.init.start import open_start
 from spectra_nsa.training.run import train
