@@ -123,21 +123,19 @@ def _check_outputs(names: list[str]) -> None:
 
 
 def open_for(model: str, dim: int | None) -> SavedModel | SpectraSentenceTransformer:
-    """Opens a model to encode with; what `dim` asks for is checked before loading, as far as the folder says.
+    """Opens a model to encode with, after checking that it has `dim` dimensions.
 
     Raises:
         UsageError: the prefix is longer than the vector.
         SpectraError: the model cannot be opened.
     """
     from spectra_nsa.models.open import find_model, open_encoder
+    from spectra_nsa.models.size import model_spec
 
     files = find_model(model)
-    if files.spec is not None:
-        check_dim(files.spec, dim)
-    encoder = open_encoder(files)
-    if files.spec is None:
-        check_dim(encoder.spec, dim)
-    return encoder
+    if dim is not None:
+        check_dim(model_spec(files), dim)
+    return open_encoder(files)
 
 
 def similarity_command(
@@ -172,14 +170,12 @@ def check_not_blank(*texts: str) -> None:
             raise UsageError(f"text {number} is empty: it has no visible character.")
 
 
-def check_dim(spec: ModelSpec, dim: int | None) -> None:
+def check_dim(spec: ModelSpec, dim: int) -> None:
     """Checks that a prefix fits into the vector, and warns if the model was not trained for it.
 
     Raises:
         UsageError: the prefix is longer than the vector.
     """
-    if dim is None:
-        return
     if dim > spec.projection_dim:
         raise UsageError(f"--dim {dim} exceeds the model's {spec.projection_dim} dimensions.")
     if dim not in (spec.semantic_dims or []):

@@ -14,7 +14,6 @@ from spectra_nsa.core.files import read_json
 from spectra_nsa.models.checks import check_folder, model_checksum, resolve_folder, transformer_folder
 
 if TYPE_CHECKING:
-    from spectra_nsa.heads.spec import ModelSpec
     from spectra_nsa.models.saved import SavedModel
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
@@ -53,11 +52,10 @@ class ModelFolder:
         return model_checksum(self.folder)
 
     @property
-    def spec(self) -> ModelSpec | None:
-        """The shape of a Spectra model; ``None`` for other kinds, whose parts have to be opened for it."""
-        from spectra_nsa.heads.spec import ModelSpec
-
-        return ModelSpec.from_config(read_json(self.folder / "config.json")) if self.kind == "spectra" else None
+    def config(self) -> dict[str, Any]:
+        """The `config.json` of its transformer."""
+        facts: dict[str, Any] = read_json(transformer_folder(self.folder) / "config.json")
+        return facts
 
 
 def model_kind(folder: Path) -> ModelKind:
@@ -86,18 +84,20 @@ def model_kind(folder: Path) -> ModelKind:
 
 
 def find_model(name: str | Path, *, accept: Sequence[ModelKind] = SPECTRA) -> ModelFolder:
-    """Returns the files of a model that a user names, without opening it.
+    """Returns the files of a model that a user names, without opening it. A Spectra model or checkpoint is complete.
 
     Args:
         name: a folder or a Hub name.
         accept: the kinds that the caller can use.
 
     Raises:
-        SpectraError: there is no such model, or it is of another kind.
+        SpectraError: there is no such model, it is of another kind, or its weights are missing or damaged.
     """
     folder = resolve_folder(name)
     kind = model_kind(folder)
     if kind in accept:
+        if kind in SPECTRA:
+            check_folder(folder)
         return ModelFolder(name=str(name), folder=folder, kind=kind)
     if kind == "adapter":
         raise SpectraError(
@@ -167,7 +167,6 @@ def open_encoder(name: str | Path | ModelFolder) -> SavedModel | SpectraSentence
     if files.kind == "spectra":
         from spectra_nsa.models.saved import open_saved
 
-        check_folder(files.folder)
         if (saved := open_saved(files.folder)) is not None:
             return saved
     return _open(files)

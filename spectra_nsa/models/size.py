@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.presets import NAMES, load_preset
 from spectra_nsa.core.errors import unknown_name
@@ -13,6 +13,9 @@ from spectra_nsa.core.files import read_json
 from spectra_nsa.encoder.kinds import Weights, encoder_weights, layer_activations
 from spectra_nsa.heads.kinds import head_weights
 from spectra_nsa.heads.spec import ModelSpec, default_dims
+
+if TYPE_CHECKING:
+    from spectra_nsa.models.open import ModelFolder
 
 # Peak dense bf16 (T4: fp16) TFLOP/s from the manufacturer's data sheets.
 GPUS: Mapping[str, float] = {"T4": 65, "L4": 121, "A10": 125, "RTX4090": 165, "A100": 312, "H100": 989, "H200": 989}
@@ -58,13 +61,17 @@ def spec_of(preset_or_model: str) -> ModelSpec:
         return ModelSpec(**load_preset(preset_or_model).model)
     if not Path(preset_or_model).exists() and "/" not in preset_or_model:
         raise unknown_name("size preset or model", preset_or_model, NAMES)
-    from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder
+    from spectra_nsa.models.open import find_model
 
-    folder = resolve_folder(preset_or_model)
-    if check_folder(folder) == "bert":
-        return _warm_started(folder)
-    values = read_json(transformer_folder(folder) / "config.json")
-    return ModelSpec.from_config(values | {"max_length": _max_length(folder) or values.get("max_length")})
+    return model_spec(find_model(preset_or_model))
+
+
+def model_spec(files: ModelFolder) -> ModelSpec:
+    """Reads the shape of a saved model, or of a BERT-architecture checkpoint as warm-started, without loading it."""
+    if files.kind == "bert":
+        return _warm_started(files.folder)
+    values = files.config
+    return ModelSpec.from_config(values | {"max_length": _max_length(files.folder) or values.get("max_length")})
 
 
 def _warm_started(folder: Path) -> ModelSpec:

@@ -9,10 +9,12 @@ from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.sections import SHAPE_OPTIONS
 from spectra_nsa.config.shape_options import shape_fields
 from spectra_nsa.core import processes
+from spectra_nsa.core.console import say_loading
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 if TYPE_CHECKING:
     from spectra_nsa.models.config import SpectraConfig
+    from spectra_nsa.models.open import ModelFolder
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
 
@@ -53,11 +55,24 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
     return model
 
 
+def find_start(name: str) -> ModelFolder:
+    """Returns the files of a model to start from: a Spectra model, a BERT or a BERT cross-encoder.
+
+    Raises:
+        SpectraError: it is another kind of model, or is not complete.
+    """
+    from spectra_nsa.models.checks import check_folder
+    from spectra_nsa.models.open import SPECTRA, find_model
+
+    files = find_model(name, accept=(*SPECTRA, "cross"))  # a cross-encoder has an encoder, too
+    if files.kind == "cross":
+        check_folder(files.folder)
+    return files
+
+
 def _open(recipe: Recipe) -> SpectraSentenceTransformer:
     from spectra_nsa.heads.spec import check_length
-    from spectra_nsa.models.checks import check_folder
     from spectra_nsa.models.fresh import fresh_model
-    from spectra_nsa.models.open import SPECTRA, find_model
     from spectra_nsa.models.sentence import load
     from spectra_nsa.models.warm_start import warm_start
 
@@ -70,8 +85,9 @@ def _open(recipe: Recipe) -> SpectraSentenceTransformer:
             dropout=section.dropout,
             **_shape(recipe),
         )
-    folder = find_model(section.start, accept=(*SPECTRA, "cross")).folder  # a cross-encoder has an encoder, too
-    if check_folder(folder) == "bert":
+    files = find_start(section.start)
+    say_loading(files.name)
+    if files.kind != "spectra":
         if section.position == "rope":
             raise SpectraError(
                 f"model.position: {section.start} has learned positions, which its other weights depend on. Leave "
@@ -82,8 +98,8 @@ def _open(recipe: Recipe) -> SpectraSentenceTransformer:
             "attention_probs_dropout_prob": section.dropout,
             "max_seq_length": section.max_length,
         }
-        return warm_start(folder, **{name: value for name, value in options.items() if value is not None})
-    model = load(folder)
+        return warm_start(files.folder, **{name: value for name, value in options.items() if value is not None})
+    model = load(files.folder)
     for name, value in _shape(recipe).items():
         if getattr(model.spectra.config, name) != value:
             raise SpectraError(f"model.{name} is part of a saved model and cannot be changed to {value}.")

@@ -79,13 +79,12 @@ class MaskedLMJob(Job):
             raise UsageError("train.patience waits for a better perplexity: set data.dev_rows or data.dev.")
 
     def open_model(self) -> None:
-        from spectra_nsa.models.checks import resolve_folder
         from spectra_nsa.models.masked_lm import with_masked_lm_head
-        from spectra_nsa.training.init.start import open_start
+        from spectra_nsa.training.init.start import find_start, open_start
 
         self.sentence_model = open_start(self.recipe)
         start = self.recipe.model.start
-        self.model = with_masked_lm_head(self.sentence_model, resolve_folder(start) if start is not None else None)
+        self.model = with_masked_lm_head(self.sentence_model, find_start(start).folder if start is not None else None)
 
     def check_checkpoint(self, checkpoint: Path) -> None:
         from spectra_nsa.training.runs.resume import check_resumable

@@ -142,14 +142,13 @@ def make_plan(
 
 def recipe_facts(recipe: Recipe, data: TrainingData) -> RecipeFacts:
     """Returns what the recipe's model and data have."""
-    from spectra_nsa.models.checks import check_folder, resolve_folder
-    from spectra_nsa.training.init.start import planned_config
+    from spectra_nsa.training.init.start import find_start, planned_config
 
     config, _ = planned_config(recipe)
     start = recipe.model.start
     return RecipeFacts(
         model=config.to_dict(),
-        saved=start is not None and check_folder(resolve_folder(start)) != "bert",
+        saved=start is not None and find_start(start).kind == "spectra",
         rows=row_kind(len(data.columns), data.scored),
     )
 

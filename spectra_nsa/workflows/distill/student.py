@@ -75,15 +75,13 @@ def student_recipe(
 
 def _highest_layers(teacher: str, layers: int | None, asked: ModelSection) -> tuple[int, list[int] | None]:
     """Returns the teacher's number of layers, and the highest of them; ``None`` if the student does not take any."""
-    from spectra_nsa.core.files import read_json
-    from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder
+    from spectra_nsa.models.open import DENSE, SPECTRA, find_model
     from spectra_nsa.training.init.layers import check_layers
 
-    folder = resolve_folder(teacher)
+    files = find_model(teacher, accept=SPECTRA if asked.size is None else DENSE)
     if asked.size is not None:
         return 0, None
-    check_folder(folder)
-    count = read_json(transformer_folder(folder) / "config.json")["num_hidden_layers"]
+    count = files.config["num_hidden_layers"]
     wanted = max(1, count // 2) if layers is None else layers
     check_layers(wanted, count)
     return count, list(range(count - wanted, count)) if asked.start is None or layers is not None else None
