@@ -52,30 +52,21 @@ def read_recipe(words: list[str], flags: dict[str, Any], resume: Path | None = N
         UsageError: two recipe files, both a size and a start, a file that differs from the recipe of the run to resume,
             or a recipe that `load_recipe` rejects.
     """
-    from spectra_nsa.config.presets import DEFAULT
-    from spectra_nsa.config.recipe import load_recipe
+    from spectra_nsa.config.recipe import load_run_recipe
 
     files = [word for word in words if word.endswith((".yaml", ".yml"))]
     overrides = [word for word in words if word not in files]
     if len(files) > 1:
         raise UsageError(f"one recipe at a time, not {' and '.join(files)}.")
 
-    def read(path: Path | None) -> Recipe:
-        recipe = load_recipe(path, overrides, flags=flags)
-        if recipe.model.size is not None and recipe.model.start is not None:
-            raise UsageError("model.size trains from scratch and model.start is a warm start: set one of them.")
-        if recipe.model.size is None and recipe.model.start is None:
-            return load_recipe(path, overrides, flags=flags | {"model.size": DEFAULT})
-        return recipe
-
     file = Path(files[0]) if files else None
     if resume is None:
-        return read(file)
+        return load_run_recipe(file, overrides, flags=flags)
     from spectra_nsa.training.runs.checkpoints import run_of
 
-    recipe = read(run_of(resume) / "recipe.yaml")
+    recipe = load_run_recipe(run_of(resume) / "recipe.yaml", overrides, flags=flags)
     if file is not None:
-        _check_same_recipe(file, read(file), resume, recipe)
+        _check_same_recipe(file, load_run_recipe(file, overrides, flags=flags), resume, recipe)
     return recipe
 
 

@@ -55,7 +55,11 @@ def search_command(
     if bits is not None:
         scoring: Scoring = "symmetric" if symmetric else "asymmetric"
         if not encoder.spec.codes_fitted:
-            print(f"spectra: warning: the codes of {model} are not fitted: see spectra codes fit.", file=sys.stderr)
+            print(
+                f"spectra: warning: the binary codes of {model} are not fitted to any texts, which loses hits. "
+                f"Fit them: spectra codes fit {model} --corpus {corpus}",
+                file=sys.stderr,
+            )
         hits = code_hits(encoder, folder, query, texts, k, bits=bits, candidates=candidates, scoring=scoring)
     else:
         vector = encoder.encode_query(query, normalize_embeddings=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -148,12 +149,23 @@ def _plan_text(plan: dict[str, Any]) -> str:
     left_out = f"{plan['left_out']} left out (they share a text with a dev row), " if plan["left_out"] else ""
     memory = plan["memory_for"]
     texts = f"{memory['batch']} × {memory['texts']} texts of {memory['length']} tokens"
+    size = plan["recipe"]["model"]["size"]
+    scratch = "" if size is None else f"\n{_from_scratch(size, plan['parameters'], plan['memory_gb'])}"
     return changed_keys(plan) + (
         f"{counted(plan['rows'], 'training row')}, {counted(plan['dev_rows'], 'dev row')}, {left_out}"
         f"{plan['quarantined']:,} quarantined; "
         f"{counted(plan['steps'], 'step')} in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
         f"about {plan['memory_gb']} GB for {texts}; loss: {', '.join(plan['terms'])}. "
-        f"{resume_sentence(plan)}Nothing was trained."
+        f"{resume_sentence(plan)}Nothing was trained.{scratch}"
+    )
+
+
+def _from_scratch(size: str, parameters: int, memory_gb: float | None = None) -> str:
+    """Returns the line that says that a run starts from a size preset with random weights, and what would not."""
+    memory = "" if memory_gb is None else f" and about {memory_gb} GB of memory"
+    return (
+        f"No model.start: {size} is trained from scratch, with {parameters / 1e6:,.0f} M random weights{memory}. "
+        "To fine-tune a model instead, name it with --model."
     )
 
 
@@ -162,6 +174,11 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     from spectra_nsa.training.run import train
     from spectra_nsa.workflows.search import remember_model
 
+    size = recipe.model.size
+    if size is not None and resume is None and is_first():
+        from spectra_nsa.models.size import inspect_model, spec_of
+
+        print(_from_scratch(size, inspect_model(spec_of(size))["parameters"]), file=sys.stderr, flush=True)
     result = train(recipe, resume=resume)
     exit_if_interrupted(result, "train")
     if not is_first():

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from spectra_nsa.config.loss_sections import DistillSection, LossSection
 from spectra_nsa.config.overrides import read_override, set_value
-from spectra_nsa.config.presets import load_preset
+from spectra_nsa.config.presets import DEFAULT, load_preset
 from spectra_nsa.config.renamed_keys import current_key, with_current_keys
 from spectra_nsa.config.section import Section
 from spectra_nsa.config.sections import (
@@ -99,6 +99,26 @@ def load_recipe(
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise _explain(error, Recipe, str(path or "the recipe")) from error
+
+
+def load_run_recipe(
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    flags: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """Reads a recipe as `load_recipe` does. Without `model.start` and `model.size` the size is the default one.
+
+    Raises:
+        UsageError: both are set, and what `load_recipe` raises.
+        SpectraError: see `load_recipe`.
+    """
+    recipe = load_recipe(path, overrides, flags=flags)
+    if recipe.model.size is not None and recipe.model.start is not None:
+        raise UsageError("model.size trains from scratch and model.start is a warm start: set one of them.")
+    if recipe.model.size is None and recipe.model.start is None:
+        return load_recipe(path, overrides, flags={**(flags or {}), "model.size": DEFAULT})
+    return recipe
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:

@@ -43,11 +43,28 @@ def resolve_folder(folder_or_name: str | Path, *, revision: str | None = None) -
             snapshot_download(name, revision=revision, ignore_patterns=["onnx/*", "openvino/*", "*.h5", "*.ot"])
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SpectraError(
-            f"there is no folder {name}, and it could not be loaded from the Hub ({reason}). "
-            "Check the name and the connection, or download the model elsewhere and name its folder."
-        ) from error
+        raise _hub_error(name, error) from error
+
+
+def _hub_error(name: str, error: Exception) -> SpectraError:
+    """Returns why a Hub name gives no model, and what to do."""
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError as NoSuchModel
+
+    if isinstance(error, LocalEntryNotFoundError):  # not cached, and no connection
+        return SpectraError(
+            f"{name} is neither a folder here nor in the Hub's cache, and the Hub could not be reached. Check the name "
+            "and the connection (and HF_HUB_OFFLINE), or download the model elsewhere and name its folder."
+        )
+    if isinstance(error, GatedRepoError):
+        return SpectraError(f"{name} is gated on the Hub: accept its terms there and log in (hf auth login).")
+    if isinstance(error, (NoSuchModel, HFValidationError)):
+        return SpectraError(
+            f"{name} is neither a folder here nor a model on the Hub. Check the name; a private model needs a login "
+            "(hf auth login)."
+        )
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return SpectraError(f"{name} is no folder here, and could not be loaded from the Hub: {reason}")
 
 
 def local_folder(folder_or_name: str | Path, key: str | None = None) -> Path | None:

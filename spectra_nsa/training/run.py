@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.recipe import Recipe, load_recipe, load_run_recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder, atomic_write
@@ -59,7 +59,7 @@ class RunResult:
 
 
 def train(
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | Path | None = None,
     *,
     resume: str | Path | None = None,
     data: TrainingData | None = None,
@@ -70,26 +70,27 @@ def train(
     Under torchrun or `accelerate launch` every process calls this, and the first one writes.
 
     Args:
-        recipe: what to do; ``None`` only with `resume`.
+        recipe: what to do, as a `Recipe` or the path of a recipe file; ``None`` only with `resume`.
         resume: a run's folder or one of its checkpoints, to resume with the run's own recipe unless one is given. A
             run that was stopped before its first checkpoint starts over.
         data: rows already loaded; ``None`` loads the recipe's.
         deadline: a `time.monotonic()` at which training ends, its schedule fitted to the time; ``None`` for none.
 
     Raises:
-        UsageError: a recipe or a run of `spectra pretrain`.
+        UsageError: a recipe or a run of `spectra pretrain`, or no recipe and no run.
         SpectraError: unusable data, model, folder or checkpoint, or a checkpoint of a different model or data.
     """
     return _run("train", recipe, resume, data, deadline)
 
 
 def pretrain(
-    recipe: Recipe | None = None, *, resume: str | Path | None = None, deadline: float | None = None
+    recipe: Recipe | str | Path | None = None, *, resume: str | Path | None = None, deadline: float | None = None
 ) -> RunResult:
     """Pretrains a masked LM by a recipe and writes `runs/NAME/` (docs/guides/pretraining.md).
 
     Args:
-        recipe: what to do, with a section `pretrain` or its defaults; ``None`` only with `resume`.
+        recipe: what to do, as a `Recipe` with a section `pretrain` or its defaults, or the path of a recipe file;
+            ``None`` only with `resume`.
         resume: see `train`.
         deadline: see `train`.
 
@@ -101,7 +102,11 @@ def pretrain(
 
 
 def _run(
-    command: str, recipe: Recipe | None, resume: str | Path | None, data: TrainingData | None, deadline: float | None
+    command: str,
+    recipe: Recipe | str | Path | None,
+    resume: str | Path | None,
+    data: TrainingData | None,
+    deadline: float | None,
 ) -> RunResult:
     """Connects the processes, locates the run, and drives its job from the rows to the saved model."""
     launched_sharded = processes.connect()  # by `accelerate launch --use_fsdp`
@@ -128,8 +133,16 @@ def _run(
         return _train(job, point, backup, deadline)
 
 
-def _locate(command: str, recipe: Recipe | None, resume: str | Path | None) -> tuple[Recipe, ResumePoint]:
+def _locate(command: str, recipe: Recipe | str | Path | None, resume: str | Path | None) -> tuple[Recipe, ResumePoint]:
     """Checks the recipe; then finds the run to resume, or claims the folder of a new one."""
+    if isinstance(recipe, (str, Path)):
+        recipe = load_run_recipe(recipe)
+    if recipe is None and resume is None:
+        raise UsageError(
+            f'name a recipe or a run to resume: {command}("recipe.yaml") or {command}(resume="runs/NAME").'
+        )
+    if recipe is not None and not isinstance(recipe, Recipe):
+        raise UsageError(f"{command} takes a Recipe or the path of a recipe file, not a {type(recipe).__name__}.")
     point = None
     if resume is not None:
         check_command(resume, command)
@@ -138,9 +151,7 @@ def _locate(command: str, recipe: Recipe | None, resume: str | Path | None) -> t
         recipe = recipe or before
         if recipe.name != before.name:
             raise UsageError(f"{point.folder} resumes under its own name. Leave out name={recipe.name}.")
-        if point.checkpoint is not None:
-            print(f"resuming from {point.checkpoint}", file=sys.stderr, flush=True)
-    assert recipe is not None, "a recipe or a run to resume"
+    assert recipe is not None
     recipe = checked_recipe(recipe, command)
     if point is None:
         name = recipe.name or datetime.datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -46,7 +46,6 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["encode", "here", "--texts", "open", "--output", "v.txt"], "such as v.npz"),
     (["encode", "here", "-t", "a", "--output", "v.npy", "--outputs", "fast,semantic"], "holds a single array"),
     (["encode", "./gone", "--input", "pairs.jsonl"], "./gone is not a model folder"),
-    (["encode", "saved", "--texts", "open", "--dim", "99"], "--dim 99 exceeds the model's 8 dimensions"),
     (["codes", "fit", "./gone", "--corpus", "pairs.jsonl"], "./gone is not a model folder"),
     (["anomaly", "fit", "here", "--texts", "pairs.jsonl", "--output", "here"], "here"),
     (["distill", "./gone", "pairs.jsonl", "train.bacth=3"], "Did you mean 'train.batch'"),
@@ -73,9 +72,6 @@ def test_a_static_mistake_loads_nothing_and_leaves_nothing(tmp_path: Path) -> No
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "notes.txt").write_text("mine")
-    shape = {"hidden_size": 8, "num_attention_heads": 1, "num_hidden_layers": 1, "intermediate_size": 8}
-    (tmp_path / "saved").mkdir()
-    (tmp_path / "saved" / "config.json").write_text(json.dumps({"model_type": "spectra_nsa", **shape}))
     script = (
         "import json, sys\nfrom typer.testing import CliRunner\nfrom spectra_nsa.cli.main import app\n"
         f"for words, message in json.loads({json.dumps(json.dumps(MISTAKES))}):\n"
@@ -85,7 +81,7 @@ def test_a_static_mistake_loads_nothing_and_leaves_nothing(tmp_path: Path) -> No
     )
     run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "pairs.jsonl", "saved"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "pairs.jsonl"]
 
 
 @pytest.fixture

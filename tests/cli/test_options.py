@@ -27,3 +27,12 @@ def test_columns_map_the_training_data(words: list[str], rows: str, tmp_path: Pa
     assert run.exit_code == 0, run.exception
     plan: dict[str, Any] = json.loads(run.stdout)
     assert plan["recipe"]["data"]["columns"] == {"anchor": "frage", "positive": "antwort"} and plan[rows] > 0
+
+
+def test_a_plan_without_a_model_says_that_it_starts_from_random_weights(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("anchor,positive\n" + "".join(f"reset {i},open {i}\n" for i in range(40)))
+    run = CliRunner().invoke(app, ["train", "--data", str(tmp_path / "pairs.csv"), "--dry-run"])
+    assert run.exit_code == 0, run.exception
+    last = run.stdout.splitlines()[-1]
+    assert last.startswith("No model.start: M456 is trained from scratch, with 458 M random weights and about ")
+    assert "GB of memory" in last and last.endswith("name it with --model.")

@@ -310,3 +310,16 @@ def test_a_loss_without_terms_is_refused(tmp_path: Path, start: Path) -> None:
     silent = [f"loss.terms.{name}.weight=0" for name in TermsSection.model_fields]
     with pytest.raises(UsageError, match="no term of the loss"):
         train(recipe_of(tmp_path, start, data, "data.dev_rows=0", *silent))
+
+
+def test_a_recipe_may_be_a_path_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("data: {train: gone.jsonl}\nmodel: {size: small}\n")
+    for path in (tmp_path / "r.yaml", str(tmp_path / "r.yaml")):
+        with pytest.raises(SpectraError, match=r"gone\.jsonl does not exist"):
+            train(path)
+    with pytest.raises(UsageError, match=r"there is no recipe gone\.yaml"):
+        train("gone.yaml")
+    with pytest.raises(UsageError, match="takes a Recipe or the path of a recipe file, not a dict"):
+        train({"model": {"size": "small"}})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r'name a recipe or a run to resume: train\("recipe.yaml"\)'):
+        train()

@@ -112,6 +112,11 @@ def _records(rows: Any, name: HubName) -> Iterator[Record]:
 
 
 def _load_error(name: HubName, error: Exception) -> SpectraError:
+    if isinstance(error, ConnectionError):
+        return SpectraError(
+            f"{name} is neither a file or folder here nor a dataset in the Hub's cache, and the Hub could not be "
+            "reached. Check the name and the connection (and HF_HUB_OFFLINE), or give a local file or folder."
+        )
     return SpectraError(
         f"{name}: datasets.load_dataset({name.path!r}, {name.config!r}, split={name.split!r}) failed with "
         f"{type(error).__name__}: {_first_lines(error)}. Check the name (org/name:config:split) and the connection. "

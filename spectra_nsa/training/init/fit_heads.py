@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from spectra_nsa.config.terms import SCORE_COLUMN
-from spectra_nsa.heads.bridge import BITS
 from spectra_nsa.heads.fit_anchors import fit_anchors
 from spectra_nsa.heads.fit_codes import MIN_TEXTS, fit_codes, hashed_pair
 from spectra_nsa.models.encode import encode_role
@@ -52,10 +51,13 @@ def fit_heads_to_rows(
     matches = [name for name in columns if name != "anchor"]
     documents = _distinct([text for name in matches for text in sample[name]])
     if len(documents) < MIN_TEXTS:
-        heads = "binary codes and spectral anchors"
-        few = f"spectra: {heads} are left as trained: {len(documents)} training texts are too few"
-        remedy = "Train on more, fit them to a corpus (spectra codes fit), or set train.fit_heads=0 to skip this"
-        print(f"{few} to fit {BITS} bits to ({MIN_TEXTS} at least). {remedy}.", file=sys.stderr, flush=True)
+        print(
+            "spectra: note: the binary codes and spectral anchors are not fitted at the end of training: that takes "
+            f"{MIN_TEXTS} different texts, and there are {len(documents)}. The embeddings are not affected. Fit the codes "
+            "to a corpus later (spectra codes fit), or set train.fit_heads=0 to leave this out.",
+            file=sys.stderr,
+            flush=True,
+        )
         return False
     anchor_texts = _distinct(list(sample["anchor"])) if "anchor" in columns else []
     scored = SCORE_COLUMN in rows.column_names  # then neither side is a document

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import sys
@@ -46,7 +47,7 @@ def checkpoints_of(folder: Path) -> list[Path]:
 
 
 def run_of(run_or_checkpoint: str | Path) -> Path:
-    """Returns the folder of a run, given that folder or one of its checkpoints.
+    """Returns the folder of a run, given that folder or one of its checkpoints; relative if it is in this folder.
 
     Raises:
         SpectraError: it is neither.
@@ -58,7 +59,16 @@ def run_of(run_or_checkpoint: str | Path) -> Path:
         raise SpectraError(
             f"{run_or_checkpoint} is neither a run (a folder with recipe.yaml) nor a checkpoint (checkpoints/step-N)."
         )
-    return path.resolve()
+    return _relative(path)
+
+
+def _relative(path: Path) -> Path:
+    """Returns a path relative to the current folder if it is below that, else an absolute one."""
+    path = path.resolve()
+    with contextlib.suppress(ValueError):
+        relative = path.relative_to(Path.cwd())
+        return relative if relative.name else path
+    return path
 
 
 def find_resume_point(run_or_checkpoint: str | Path) -> ResumePoint:
@@ -75,7 +85,7 @@ def find_resume_point(run_or_checkpoint: str | Path) -> ResumePoint:
             raise SpectraError(
                 f"{path} is damaged: {problem}. Resume from the run's latest intact checkpoint: --resume {folder}"
             )
-        return ResumePoint(folder, path.resolve())
+        return ResumePoint(folder, _relative(path))
     checkpoints = checkpoints_of(folder)
     for checkpoint in reversed(checkpoints):
         problem = damage(checkpoint)

@@ -22,6 +22,8 @@ def start_line(folder: Path, steps: int, counts: Sequence[str], quarantined: int
         return f"{folder}: {resume_phrase(steps, first_step)}; model/ is written from its checkpoints"
     set_aside = [f"{counted(quarantined, 'row')} quarantined in {folder / 'quarantine'}"] if quarantined else []
     rows = ", ".join([*counts, *set_aside])
+    if first_step:
+        return f"{folder}: {resume_phrase(steps, first_step)}, on {rows}. To watch it: spectra monitor {folder}"
     return f"{folder}: {counted(steps, 'step')} on {rows}. To watch it: spectra monitor {folder}"
 
 

@@ -318,7 +318,7 @@ def test_a_lost_run_is_restored_and_resumed(
     done = run_spectra("train", "--resume", "runs/mine", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert facts["steps"] == 6 and facts["backup"]["lost"] == [] and facts["run"] == run
+    assert facts["steps"] == 6 and facts["backup"]["lost"] == [] and facts["run"] == "runs/mine"
     torch.testing.assert_close(weights(Path(run)), before, rtol=0, atol=0)
     assert logged(Path(run), "step", "loss") == log
     assert {"step-6", "model"} <= set(Store(str(there), "mine").units())
