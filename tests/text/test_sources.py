@@ -411,7 +411,7 @@ def test_offline(monkeypatch):
         raise ConnectionError("no route to the host")
 
     monkeypatch.setattr(datasets, "get_dataset_split_names", no_network)
-    with pytest.raises(SpectraError, match=r"^org/name is neither a file .* nor a dataset in the Hub's cache.*local file"):
+    with pytest.raises(SpectraError, match=r"^org/name is neither a file .* Hub's cache.*local file"):
         load_source("org/name")
 
 

@@ -53,8 +53,8 @@ def fit_heads_to_rows(
     if len(documents) < MIN_TEXTS:
         print(
             "spectra: note: the binary codes and spectral anchors are not fitted at the end of training: that takes "
-            f"{MIN_TEXTS} different texts, and there are {len(documents)}. The embeddings are not affected. Fit the codes "
-            "to a corpus later (spectra codes fit), or set train.fit_heads=0 to leave this out.",
+            f"{MIN_TEXTS} different texts, and there are {len(documents)}. The embeddings are not affected. Fit the "
+            "codes to a corpus later (spectra codes fit), or set train.fit_heads=0 to leave this out.",
             file=sys.stderr,
             flush=True,
         )
