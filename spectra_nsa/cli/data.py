@@ -120,10 +120,11 @@ def _show(source: str, facts: dict[str, Any], limit: int) -> None:
     from rich.markup import escape
 
     from spectra_nsa.core.console import console
+    from spectra_nsa.text.rows import kind_name
 
     out = console()
     more = " (the limit; raise --limit to read more)" if facts["rows"] == limit else ""
-    out.print(f"[bold]{escape(source)}[/bold]: {facts['kind']}, {counted(facts['rows'], 'row')}{more}")
+    out.print(f"[bold]{escape(source)}[/bold]: {kind_name(facts['kind'])}, {counted(facts['rows'], 'row')}{more}")
     for note in facts["notes"]:
         out.print(f"note: {escape(note)}")
     _show_lengths(facts)

@@ -17,7 +17,7 @@ class TermSection(Section):
     weight: float = Field(0.0, ge=0, allow_inf_nan=False, description="factor of the term; 0 turns it off")
     start: int = Field(0, ge=0, description="first step at which the term counts")
     ramp: int = Field(0, ge=0, description="steps over which the weight rises from 0")
-    train_encoder: bool = Field(True, description="false: a head's term trains only the head, not the encoder")
+    train_encoder: bool = Field(True, description="whether the term of a head trains the encoder too")
 
 
 class MarginTermSection(TermSection):

@@ -107,7 +107,9 @@ class DataSection(Section):
         None, description="a source for the dev metric, pairs or scored pairs; null holds out rows of `data.train`"
     )
     dev_rows: int = Field(
-        200, ge=0, description="rows of the dev set, at most a quarter of the data if held out; 0 for no dev metric"
+        200,
+        ge=0,
+        description="rows of the dev set, at most a quarter of the data if held out; 0 turns the dev metric off",
     )
 
     @field_validator("columns", mode="before")
@@ -146,7 +148,7 @@ class TrainSection(Section):
         description="pairs in a batch, over all processes: an anchor's negatives are the other pairs' positives",
     )
     max_length: int | None = Field(
-        None, gt=2, description="tokens after which texts are cut in training only; null takes model.max_length"
+        None, gt=2, description="tokens after which texts are cut in training only; null takes `model.max_length`"
     )
     accumulation: int = Field(
         1, gt=0, description="batches per step; they do not see each other, so this adds no negatives"
@@ -168,16 +170,16 @@ class TrainSection(Section):
         None,
         gt=0,
         description=(
-            "forward passes for a batch, texts of similar length together; null takes about one for 16 texts, "
-            "1 pads as usual"
+            "forward passes per batch, each with texts of similar length; null takes about one per 16 texts, "
+            "1 pads the batch as usual"
         ),
     )
     cached_pass_tokens: int | None = Field(
         None,
         gt=0,
         description=(
-            "tokens in a forward pass, each pass run twice (GradCache): a batch of any size in the memory of "
-            "one pass; null turns it off"
+            "tokens per forward pass; each pass runs twice (GradCache), so a batch of any size needs the memory "
+            "of one pass; null turns it off"
         ),
     )
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
@@ -190,12 +192,15 @@ class TrainSection(Section):
     evaluate_every: int = Field(
         500, gt=0, description="steps between dev metrics; must divide `train.checkpoint_every`"
     )
-    keep_checkpoints: int = Field(2, gt=0, description="checkpoints that stay; the best is always among them")
+    keep_checkpoints: int = Field(2, gt=0, description="checkpoints that stay; the best always stays")
     patience: int | None = Field(
         None, gt=0, description="stop after this many dev metrics in a row without a new best; null trains to the end"
     )
     interpolate: float = Field(
-        1.0, gt=0, le=1, description="share of what the encoder learned that is kept, the rest is the start (WiSE-FT)"
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the change of the encoder's weights that is kept at the end (WiSE-FT); 1 keeps all",
     )
     fit_heads: int = Field(
         4000,
@@ -228,7 +233,7 @@ class MonitorSection(Section):
     every: int | None = Field(
         None, gt=0, description="steps between health measures; null takes `train.evaluate_every`"
     )
-    rows: int = Field(128, ge=0, description="pairs that the health measures look at; 0 for none")
+    rows: int = Field(128, ge=0, description="pairs on which health is measured; 0 turns the measures off")
     warmup: int = Field(5000, ge=0, description="steps before the first warning, at most a fifth of the run")
 
 
@@ -237,7 +242,7 @@ class BackupSection(Section):
 
     to: str | None = Field(None, description="a folder or fsspec address for copies of the run; null makes none")
     every: int = Field(6, gt=0, description="checkpoints between copies")
-    keep: int = Field(2, gt=0, description="checkpoints that stay there, besides the best")
+    keep: int = Field(2, gt=0, description="checkpoints that stay there, in addition to the best")
     wait_seconds: float = Field(
         600, ge=0, allow_inf_nan=False, description="seconds to wait at the end for the last copy"
     )

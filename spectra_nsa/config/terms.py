@@ -101,7 +101,7 @@ _BUILT_IN = (
     TermFacts(name="triplet", about="triplet loss with a margin; needs hard negatives", rows=_NEGATIVES, margin=0.2),
     TermFacts(
         name="matryoshka_angular",
-        about="keeps the full size's cosines at the smaller Matryoshka sizes",
+        about="keeps the cosines of the full size at the smaller Matryoshka sizes",
         rows=_ALL,
         part="matryoshka",
     ),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spectra_nsa.evaluation.systems import System
     from spectra_nsa.metrics.bootstrap import Difference
 
-Labelled = tuple[Sequence[str], Sequence[object]]
+LabeledTexts = tuple[Sequence[str], Sequence[object]]
 
 
 class KNNTask:
@@ -28,7 +28,7 @@ class KNNTask:
 
     kind = "knn"
 
-    def __init__(self, name: str, train: Labelled, test: Labelled, *, k: int = 10) -> None:
+    def __init__(self, name: str, train: LabeledTexts, test: LabeledTexts, *, k: int = 10) -> None:
         """Initializes the task.
 
         Args:

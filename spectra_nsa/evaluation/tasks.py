@@ -14,6 +14,7 @@ from spectra_nsa.evaluation.pairs import PairsTask
 from spectra_nsa.evaluation.retrieval import RetrievalTask
 from spectra_nsa.evaluation.statistics import StatisticsTask
 from spectra_nsa.evaluation.sts import STSTask
+from spectra_nsa.text.rows import kind_name
 
 if TYPE_CHECKING:
     from spectra_nsa.evaluation.outcome import Task
@@ -91,7 +92,8 @@ def source_name(source: str) -> str:
 def _load(source: str, kinds: tuple[str, ...], task: str, read: Read, notes: list[str]) -> TextSet:
     data = read(source)
     if data.kind not in kinds:
-        raise SpectraError(f"{task}={source}: {task} needs {' or '.join(kinds)}, but the rows are {data.kind}.")
+        needed = " or ".join(map(kind_name, kinds))
+        raise SpectraError(f"{task}={source}: {task} needs {needed}, but the rows are {kind_name(data.kind)}.")
     if data.quarantined:
         notes.append(f"{source}: {counted(data.quarantined, 'row')} quarantined (spectra data preview shows them)")
     notes.extend(f"{source}: {note}" for note in data.notes)

@@ -66,16 +66,19 @@ def _lead(run: RunLog, state: Mapping[str, Any], last: float) -> str:
 
 def _facts(run: RunLog, state: Mapping[str, Any]) -> dict[str, object]:
     train = [row for row in run.rows if "loss" in row]
-    facts: dict[str, object] = {"steps": f"{state['step']:,}"}
-    if len(run.rows) > 1:
-        facts["time"] = duration(run.rows[-1]["time"] - run.rows[0]["time"])
+    facts: dict[str, object] = {}
+    if state["dev"]:
+        dev = state["dev"]
+        facts[f"best {dev['metric']}"] = f"{dev['best']:.4f}"
+        facts["best step"] = step_label(dev["best_step"])
+        if dev["kept_step"] is not None and dev["kept_step"] != dev["best_step"]:
+            facts[f"{dev['metric']} of model/"] = "–" if dev["kept"] is None else f"{dev['kept']:.4f}"
+            facts["model/ is from"] = step_label(dev["kept_step"])
     if train:
         facts["loss"] = f"{figure(train[0]['loss'])} → {figure(train[-1]['loss'])}"
-    if state["dev"]:
-        facts[f"best {state['dev']['metric']}"] = f"{state['dev']['best']:.4f}"
-        facts["best step"] = step_label(state["dev"]["best_step"])
-        if state["dev"]["kept_step"] is not None:
-            facts["step of model/"] = step_label(state["dev"]["kept_step"])
+    facts["steps"] = f"{state['step']:,}"
+    if len(run.rows) > 1:
+        facts["time"] = duration(run.rows[-1]["time"] - run.rows[0]["time"])
     if "pairs_per_second" in state["throughput"]:
         facts[label("pairs_per_second")] = figure(state["throughput"]["pairs_per_second"])
     facts["warnings"] = str(len(state["warnings"]))

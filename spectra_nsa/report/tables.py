@@ -76,7 +76,7 @@ class DifferenceCell:
     Attributes:
         text: the difference.
         interval: its interval.
-        verdict: ``"up"`` if the interval is above 0, ``"down"`` if it is below, else ``""``.
+        verdict: ``"up"`` if the whole interval is better than 0, ``"down"`` if it is worse, else ``""``.
     """
 
     text: str
@@ -93,10 +93,16 @@ def difference_columns(
         if f"{entry['task']} · {entry['name']}" != table.title:
             continue
         low, high = entry["ci"]
-        verdict = "up" if low > 0 else "down" if high < 0 else ""
+        verdict = _verdict(entry["metric"], low, high)
         cell = DifferenceCell(text=f"{entry['value']:+.3f}", interval=f"{low:+.3f} to {high:+.3f}", verdict=verdict)
         columns.setdefault(f"{entry['system']} − {entry['baseline']}", {})[entry["metric"]] = cell
     return columns
+
+
+def _verdict(metric: str, low: float, high: float) -> str:
+    if metric in _DESCRIPTIVE or low <= 0 <= high:
+        return ""
+    return "up" if (low > 0) != (metric in _LOWER_IS_BETTER) else "down"
 
 
 def _table(group: Sequence[Result]) -> ResultTable:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
-from spectra_nsa.text.rows import REQUIRED, Kind
+from spectra_nsa.text.rows import REQUIRED, Kind, kind_name
 
 MAX_NEGATIVES = 8
 ROLES = ("anchor", "positive", "negative", "sentence1", "sentence2", "score", "text", "label")
@@ -125,7 +125,7 @@ def find_layout(available: Sequence[str], columns: Mapping[str, str] | None, *, 
 
 
 def _unclear_message(source: str, available: Sequence[str], reason: str) -> str:
-    kinds = "; ".join(f"{kind}: {', '.join(roles)}" for kind, roles in REQUIRED.items())
+    kinds = "; ".join(f"{kind_name(kind)}: {', '.join(roles)}" for kind, roles in REQUIRED.items())
     existing = ", ".join(available) or "none"
     likely = [name for name in available if not re.search(r"(?i)(^|_)(doc)?id$", name)] or list(available)
     first, second = [*likely, *["title", "body"][len(likely) :]][:2]
@@ -222,7 +222,7 @@ def _may_be_class(column: str | None) -> bool:
 
 
 def _detected_layout(names: list[str]) -> Layout | None:
-    """Returns the layout by names alone. Tries scored sentence pairs, pairs and triplets, labelled texts, texts."""
+    """Returns the layout by names alone. Tries scored sentence pairs, pairs and triplets, labeled texts, texts."""
     lower = {name.lower(): name for name in names}
     if (pair := _sentence_pair(names)) is not None:
         if score := _known_name("score", names):

@@ -21,6 +21,11 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
 }
 
 
+def kind_name(kind: str) -> str:
+    """Returns the name of a kind of rows as a reader sees it."""
+    return "labeled" if kind == "labelled" else kind
+
+
 class Record(NamedTuple):
     """One row as a reader yields it, not checked yet.
 

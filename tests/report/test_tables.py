@@ -4,7 +4,7 @@ from rich.console import Console
 
 from spectra_nsa.core.results import Result
 from spectra_nsa.report.markdown import results_table
-from spectra_nsa.report.tables import main_metrics, result_tables
+from spectra_nsa.report.tables import difference_columns, main_metrics, result_tables
 from spectra_nsa.report.terminal import difference_lines, terminal_tables
 
 
@@ -84,6 +84,13 @@ def test_terminal_table_fits_eighty_columns() -> None:
 def test_main_metrics_leave_out_what_says_little() -> None:
     shown = main_metrics([result("a", name, 0.5) for name in ("ndcg@10", "mrr@10", "positive_cosine", "auroc")])
     assert [entry.metric for entry in shown] == ["ndcg@10", "auroc"]
+
+
+def test_the_color_of_a_difference_follows_the_metric() -> None:
+    entries = [{**difference("ours", "bm25", 0.5), "metric": name} for name in ("ndcg@10", "fpr95", "negative_cosine")]
+    (table,) = result_tables(RESULTS)
+    (cells,) = difference_columns(table, entries).values()
+    assert [cell.verdict for cell in cells.values()] == ["up", "down", ""]
 
 
 def test_difference_lines_end_with_a_verdict() -> None:

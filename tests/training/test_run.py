@@ -243,7 +243,7 @@ def test_a_saved_model_can_be_trained_further(tmp_path: Path, start: Path, pairs
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ('{"text": "a", "label": "b"}\n{"text": "c", "label": "d"}', "labelled"),
+        ('{"text": "a", "label": "b"}\n{"text": "c", "label": "d"}', "labeled"),
         ('{"anchor": "a", "positive": "b"}', "2"),
     ],
 )

@@ -14,6 +14,7 @@ from spectra_nsa.config.loss_sections import DistillSection
 from spectra_nsa.config.sections import DataSection
 from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core.errors import SpectraError, unknown_name
+from spectra_nsa.text.rows import kind_name
 from spectra_nsa.text.shared_columns import SharedColumns
 from spectra_nsa.text.sources import load_source
 
@@ -111,7 +112,7 @@ def load_training_data(
         dev_source = columns.load(section.dev, limit=section.dev_rows, quarantine=quarantine)
         if dev_source.kind not in TRAINABLE:
             raise SpectraError(
-                f"data.dev: {section.dev} holds {dev_source.kind}; a dev set needs pairs or scored pairs."
+                f"data.dev: {section.dev} holds {kind_name(dev_source.kind)}; a dev set needs pairs or scored pairs."
             )
         dev, dev_kind = dev_source.dataset, "scored" if dev_source.kind == "scored" else "pairs"
         quarantined += dev_source.quarantined
@@ -142,7 +143,7 @@ def _check_columns(source: TextSet, section: DataSection, distill: DistillSectio
     """Checks that the rows can be trained on and have the columns that the recipe names."""
     if source.kind not in (TRAINABLE if not distill.teachers else (*TRAINABLE, "texts")):
         raise SpectraError(
-            f"{section.train} holds {source.kind}; training needs pairs or triplets (columns anchor, positive and "
+            f"{section.train} holds {kind_name(source.kind)}; training needs pairs or triplets (columns anchor, positive and "
             "optionally negative) or scored pairs (sentence1, sentence2, score). Name your columns with data.columns: "
             "{anchor: …, positive: …}."
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.strings import comparable
-from spectra_nsa.text.rows import TextSet
+from spectra_nsa.text.rows import TextSet, kind_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -133,12 +133,12 @@ def build_pool(source: TextSet, corpus: TextSet | None) -> MiningPool:
     """
     if source.kind not in ("pairs", "triplets"):
         raise SpectraError(
-            f"{source.name} contains {source.kind}, but mining needs pairs. Map the columns with "
+            f"{source.name} contains {kind_name(source.kind)}, but mining needs pairs. Map the columns with "
             "--columns anchor=…,positive=…"
         )
     if corpus is not None and corpus.kind not in _COLUMN:
         raise SpectraError(
-            f"--corpus {corpus.name} contains {corpus.kind}; expected texts, or pairs whose positives are used."
+            f"--corpus {corpus.name} contains {kind_name(corpus.kind)}; expected texts, or pairs whose positives are used."
         )
     further: list[tuple[Any, str]] = [] if corpus is None else [(corpus.dataset, _COLUMN[corpus.kind])]
     queries = DistinctTexts((source.dataset, "anchor"))
