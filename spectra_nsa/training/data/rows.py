@@ -143,9 +143,9 @@ def _check_columns(source: TextSet, section: DataSection, distill: DistillSectio
     """Checks that the rows can be trained on and have the columns that the recipe names."""
     if source.kind not in (TRAINABLE if not distill.teachers else (*TRAINABLE, "texts")):
         raise SpectraError(
-            f"{section.train} holds {kind_name(source.kind)}; training needs pairs or triplets (columns anchor, positive and "
-            "optionally negative) or scored pairs (sentence1, sentence2, score). Name your columns with data.columns: "
-            "{anchor: …, positive: …}."
+            f"{section.train} holds {kind_name(source.kind)}; training needs pairs or triplets (columns anchor, "
+            "positive and optionally negative) or scored pairs (sentence1, sentence2, score). Name your columns with "
+            "data.columns: {anchor: …, positive: …}."
         )
     for name in distill.scores or []:
         if name not in source.dataset.column_names:

@@ -138,7 +138,8 @@ def build_pool(source: TextSet, corpus: TextSet | None) -> MiningPool:
         )
     if corpus is not None and corpus.kind not in _COLUMN:
         raise SpectraError(
-            f"--corpus {corpus.name} contains {kind_name(corpus.kind)}; expected texts, or pairs whose positives are used."
+            f"--corpus {corpus.name} contains {kind_name(corpus.kind)}; expected texts, or pairs whose positives are "
+            "used."
         )
     further: list[tuple[Any, str]] = [] if corpus is None else [(corpus.dataset, _COLUMN[corpus.kind])]
     queries = DistinctTexts((source.dataset, "anchor"))
