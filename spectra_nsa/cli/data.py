@@ -84,8 +84,8 @@ def nli_command(
         print(json.dumps({"schema": 1, "source": source, **facts}, ensure_ascii=False))
         return
     print(f"{counted(facts['triplets'], 'triplet')} from {counted(facts['rows'], 'row')} → {facts['output']}")
-    classes = f"{facts['entailment']} is entailment, {facts['contradiction']} is contradiction"
-    print(f"column {facts['column']!r}: {classes} (--entailment and --contradiction choose others)")
+    classes = f"entailment {facts['entailment']!r}, contradiction {facts['contradiction']!r}"
+    print(f"classes in column {facts['column']!r}: {classes} (--entailment and --contradiction choose others)")
     if facts["quarantined"]:
         print(f"{counted(facts['quarantined'], 'row')} quarantined: spectra data preview shows the first")
     if facts["premises_left_out"]:

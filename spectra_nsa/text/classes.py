@@ -13,8 +13,8 @@ from spectra_nsa.text.rows import Record
 from spectra_nsa.text.values import BadValue, label_value, score_value
 
 ENTAILMENT, CONTRADICTION = "entailment", "contradiction"
-INFERENCE = (ENTAILMENT, "neutral", CONTRADICTION)  # numbered 0, 1, 2 in SNLI, MultiNLI and most copies of them
-_OTHER_NAMES = ("not_entailment", "-")  # of a two-class task; SNLI's mark of rows without a majority
+# All classes: also of a task with two of them, and SNLI's mark of rows without a majority.
+_NAMES = {ENTAILMENT, "neutral", CONTRADICTION, "not_entailment", "-"}
 
 
 def check_classes(
@@ -44,7 +44,7 @@ def check_classes(
         candidates = list(free)
     for column in candidates:
         values = _class_names(head, column, label_names.get(column))
-        inference = any(value in INFERENCE for value in values) and values <= {*INFERENCE, *_OTHER_NAMES}
+        inference = bool(values & {ENTAILMENT, CONTRADICTION}) and values <= _NAMES
         many = column == layout.classes and (layout.kind != "scored" or len(label_names.get(column, ())) > 2)
         if not inference and not many and not (layout.kind == "scored" and values and not _any_number(head, column)):
             continue

@@ -132,7 +132,10 @@ def _unclear_message(source: str, available: Sequence[str], reason: str) -> str:
     semicolons = len(available) == 1 and ";" in first
     hint = " The file seems to use ';' as its separator: save it with commas." if semicolons else ""
     if {"premise", "hypothesis"} <= {name.lower() for name in available}:
-        hint += f" Triplets of inference data are made by: spectra data nli {source} --output triplets.jsonl."
+        return (
+            f"{source}: {reason}. Columns of the source: {existing}. Make triplets of inference data (NLI) with: "
+            f"spectra data nli {source} --output triplets.jsonl"
+        )
     return (
         f"{source}: {reason}. Columns of the source: {existing}.{hint} Roles by kind of data: {kinds}. "
         f"Map them with --columns ROLE=COLUMN,… (data.columns={{ROLE: COLUMN}} in training), "

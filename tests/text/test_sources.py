@@ -153,6 +153,10 @@ def test_pairs_with_classes_are_not_all_matches(write, column, labels):
         load_source(path)
 
 
+def test_sentiments_are_no_classes_of_pairs(write):
+    assert load_source(sentence_pairs(write, ["neutral", "neutral"], "sentiment")).kind == "pairs"
+
+
 def test_classes_beside_chosen_pairs_are_mentioned(write):
     path = sentence_pairs(write, ["entailment", "contradiction"], "gold_label")
     found = load_source(path, columns={"anchor": "sentence1", "positive": "sentence2"})

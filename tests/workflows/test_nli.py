@@ -70,6 +70,6 @@ def test_the_command(write, tmp_path, run_spectra):
     write("nli.jsonl", rows())
     shown = run_spectra("data", "nli", "nli.jsonl", "--output", "t.jsonl", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert "2 triplets from 9 rows" in shown.stdout and "0 is entailment, 2 is contradiction" in shown.stdout
+    assert "2 triplets from 9 rows" in shown.stdout and "entailment '0', contradiction '2'" in shown.stdout
     printed = run_spectra("data", "nli", "nli.jsonl", "--output", "t.jsonl", "--json", cwd=tmp_path)
     assert json.loads(printed.stdout)["triplets"] == 2

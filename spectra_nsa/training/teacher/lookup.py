@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SAMPLE = 20_000  # texts that the map between widths is fitted to
 ALIGNED = 1_000  # those of them that the student encodes before it learns
 _ROWS = 10_000  # rows that are Python objects at once
+_ROUNDING = 1e-3  # how far a score may lie beyond -1 or 1; the rounding errors of cosines in float16 are smaller
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def read_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str]) -> 
     for start in range(0, len(rows), _ROWS):
         part = rows[start : start + _ROWS]
         digests += [digests_of(_pair_texts(part[columns[0]], part[column]), "score") for column in passages]
-        values += _numbers(part, names, len(passages))
+        values += [scores.clip(-1.0, 1.0) for scores in _numbers(part, names, len(passages))]
     distinct, first = np.unique(np.concatenate(digests), return_index=True)
     return GivenScores(distinct, np.concatenate(values)[first])
 
@@ -189,7 +190,7 @@ def check_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str]) ->
     """Checks that the data's scores can be learned from; see `read_scores` for the arguments.
 
     Raises:
-        SpectraError: the number of columns is wrong, or a score is NaN or outside −1 to 1.
+        SpectraError: wrong number of columns, or a score is NaN or more than a rounding error outside −1 to 1.
     """
     passages = columns[1:]
     if len(names) not in (1, len(passages)):
@@ -202,7 +203,7 @@ def check_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str]) ->
     for start in range(0, len(rows), _ROWS):
         for values in _numbers(scores[start : start + _ROWS], names, len(passages)):
             low, high = np.minimum(low, values.min()), np.maximum(high, values.max())  # NaN stays NaN
-    if not (low >= -1 and high <= 1):
+    if not (low >= -1 - _ROUNDING and high <= 1 + _ROUNDING):
         raise SpectraError(
             "distill.scores are compared with cosines, so they must lie from -1 to 1; these go from "
             f"{low:.3g} to {high:.3g}. Rescale them, for example with a sigmoid."

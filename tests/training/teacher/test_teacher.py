@@ -278,6 +278,8 @@ def test_given_scores_are_looked_up_and_checked(tmp_path: Path, recipe: Callable
     wild = Dataset.from_list([{**row, "good": 10.0} for row in rows])
     with pytest.raises(SpectraError, match=r"from -1 to 1; these go from .* to 10"):
         read_scores(wild, ["anchor", "positive", "negative"], ["good", "bad"])
+    rounded = read_scores(Dataset.from_list([rows[0] | {"good": 1.0000002}]), ["anchor", "positive"], ["good"])
+    assert rounded.values.tolist() == [1.0], "a rounding error beyond the end"
     with pytest.raises(SpectraError, match="need 2"):
         read_scores(wild, ["anchor", "positive", "negative"], ["good", "bad", "bad"])
     with pytest.raises(UsageError, match="Did you mean 'good'"):
