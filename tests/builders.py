@@ -68,3 +68,19 @@ def bert_folder(
     out = folder / "model"
     SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save_pretrained(str(out))
     return out
+
+
+def set_weight(folder: Path, name: str, row: int, value: float) -> Path:
+    """Sets a row of a saved weight, such as the vector of one token, to a value."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    (found,) = [key for key in weights if key.endswith(name)]
+    weights[found][row] = value
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def token_id(word: str) -> int:
+    """Returns the id of one of `WORDS` in the vocabulary of `bert_folder`."""
+    return 5 + WORDS.index(word)

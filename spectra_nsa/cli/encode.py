@@ -61,9 +61,12 @@ def encode_command(
         raise UsageError('give texts: --texts "a" "b", or --input FILE.')
     encoder = open_for(model, dim)
     from spectra_nsa.core.precision import autocast, resolve_precision
+    from spectra_nsa.metrics.finite import check_finite
 
     with autocast(encoder.device.type, resolve_precision(precision)):
         arrays = encoder.encode(rows, outputs=names, truncate_dim=dim, batch_size=batch)
+    for array in arrays.values():
+        check_finite(array, model)
     if output is not None:
         _write(output, arrays)
     if as_json:
@@ -151,7 +154,10 @@ def similarity_command(
     """
     check_not_blank(first, second)
     encoder = open_for(model, dim)
+    from spectra_nsa.metrics.finite import check_finite
+
     vectors = encoder.encode([first, second], truncate_dim=dim, normalize_embeddings=True)
+    check_finite(vectors, model)
     value = float(vectors[0] @ vectors[1])
     if as_json:
         print(json.dumps({"schema": 1, "model": model, "texts": [first, second], "similarity": value}))

@@ -42,6 +42,7 @@ def search_command(
     model, query = _model_and_query(words, corpus)
     _check_codes(bits, symmetric)
     from spectra_nsa.cli.encode import read_named_texts
+    from spectra_nsa.metrics.finite import check_finite
     from spectra_nsa.models.open import find_model, open_encoder
     from spectra_nsa.workflows.search import cached_documents, code_hits, top_hits
 
@@ -63,6 +64,7 @@ def search_command(
         hits = code_hits(encoder, folder, query, texts, k, bits=bits, candidates=candidates, scoring=scoring)
     else:
         vector = encoder.encode_query(query, normalize_embeddings=True)
+        check_finite(vector[None], model, "vectors of queries")
         hits = top_hits(cached_documents(encoder, folder, texts) @ vector, texts, k)
     if as_json:
         seconds = round(time.monotonic() - start, 3)

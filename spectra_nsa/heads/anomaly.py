@@ -78,7 +78,7 @@ class AnomalyHead(SelfInitialized):
         return nearest_B - F.linear(z_BD - self.mean, self.total).square().sum(-1)
 
     def p_value(self, score_B: Tensor) -> Tensor:
-        """Returns the conformal p-value: (1 + number of held-out texts at least as anomalous) / (1 + n).
+        """Returns the conformal p-value: (1 + number of held-out texts at least as anomalous) / (1 + n); NaN for NaN.
 
         Raises:
             SpectraError: the head is not fitted.
@@ -89,4 +89,5 @@ class AnomalyHead(SelfInitialized):
                 "Fit it on texts of your domain: spectra anomaly fit MODEL --texts SOURCE."
             )
         as_anomalous_B = (self.calibration[None, :] >= score_B[:, None]).sum(-1)
-        return (1.0 + as_anomalous_B) / (1.0 + self.calibration.shape[0])
+        p_B = (1.0 + as_anomalous_B) / (1.0 + self.calibration.shape[0])
+        return torch.where(score_B.isnan(), score_B, p_B)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from spectra_nsa.heads.anchors import AnchorHead
 
+SMALLEST_VARIANCE = 1e-8  # of unit vectors; below it they count as equal
 RIDGE = 1.0  # ridge added to the covariance, as a multiple of its mean eigenvalue
 
 
@@ -21,7 +22,7 @@ def fit_anchors(head: AnchorHead, anchors_ND: Tensor, positives_ND: Tensor) -> N
     rows and ignores their lengths.
 
     Args:
-        head: changed in place. If D is less than 64, only its first D anchors change.
+        head: changed in place. If D is less than 64, only its first D anchors change; if all vectors are equal, none.
         anchors_ND: (N, D), `semantic` of the texts.
         positives_ND: (N, D), `semantic` of the matching texts.
     """
@@ -31,6 +32,8 @@ def fit_anchors(head: AnchorHead, anchors_ND: Tensor, positives_ND: Tensor) -> N
     N, D = left_ND.shape
     texts_DD = (left_ND.T @ left_ND + right_ND.T @ right_ND) / (2 * N)
     matches_DD = (left_ND.T @ right_ND + right_ND.T @ left_ND) / (2 * N)
+    if N == 0 or texts_DD.trace() < SMALLEST_VARIANCE:
+        return
     texts_DD += RIDGE * texts_DD.trace() / D * torch.eye(D, dtype=torch.float64)
     eigenvalues, eigenvectors = torch.linalg.eigh(texts_DD)
     inverse_root_DD = eigenvectors @ torch.diag(eigenvalues.rsqrt()) @ eigenvectors.T

@@ -20,6 +20,10 @@ MIN_PROTOTYPES, MAX_PROTOTYPES = 16, 300
 # many prototypes work better than few. Intents reach 0.5; posts of a few newsgroups 0.1 to 0.2.
 MIN_EXPLAINED = 0.3
 MAX_DENSITY_PROTOTYPES = 1_500
+# Fraction of the held-out variance within clusters. Below it, the texts are near-copies of a few, and Mahalanobis
+# distances would measure rounding errors.
+SMALLEST_SPREAD = 1e-4
+SMALLEST_VARIANCE = 1e-8  # of unit vectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,17 +125,27 @@ def fit_anomaly(vectors_ND: Tensor, *, prototypes: int | None = None, level: flo
 
 
 def _clustered(fit: Tensor, calibrate: Tensor, prototypes: int | None, seed: int) -> AnomalyHead:
-    """Fits prototypes, or a density if the clusters explain less than `MIN_EXPLAINED` of the held-out variance."""
+    """Fits prototypes, or a density if the clusters are loose (`MIN_EXPLAINED`) or points (`SMALLEST_SPREAD`).
+
+    Raises:
+        UsageError: there are fewer distinct vectors than prototypes.
+    """
     from scipy.spatial.distance import cdist
 
     points, held_out = (values.numpy().astype(np.float64) for values in (fit, calibrate))
-    centers, labels = _clusters(points, prototypes or default_prototypes(len(points)), seed)
-    variance = np.square(held_out - points.mean(0)).sum(1).mean()
+    distinct = len(np.unique(points, axis=0))
+    if prototypes is not None and prototypes > distinct:
+        raise UsageError(
+            f"{prototypes} prototypes are too many: the model gives {len(points):,} texts only {distinct:,} distinct "
+            "vectors. Leave the number out, or give more varied texts."
+        )
+    centers, labels = _clusters(points, prototypes or min(default_prototypes(len(points)), distinct), seed)
+    variance = max(np.square(held_out - points.mean(0)).sum(1).mean(), SMALLEST_VARIANCE)
     unexplained = np.square(cdist(held_out, centers).min(1)).mean()
-    if unexplained <= (1 - MIN_EXPLAINED) * variance:
+    if SMALLEST_SPREAD * variance < unexplained <= (1 - MIN_EXPLAINED) * variance:
         return _prototype_head(points, centers, labels, calibrate)
-    if prototypes is None:
-        centers, labels = _clusters(points, min(MAX_DENSITY_PROTOTYPES, len(points) // 2), seed)
+    if prototypes is None and unexplained > SMALLEST_SPREAD * variance:
+        centers, labels = _clusters(points, min(MAX_DENSITY_PROTOTYPES, len(points) // 2, distinct), seed)
     return _density_head(torch.from_numpy(centers).float(), _log_shares(labels, len(centers)), len(calibrate))
 
 

@@ -39,10 +39,12 @@ class ClsPooling(Pooling):
 
 
 class MaxPooling(Pooling):
-    """The maximum of each dimension over real tokens."""
+    """The maximum of each dimension over real tokens; 0 without any."""
 
     def forward(self, x_BTD: Tensor, mask_BT: Tensor, signals: Signals = NO_SIGNALS) -> Tensor:
-        return x_BTD.masked_fill(~mask_BT[:, :, None].bool(), torch.finfo(x_BTD.dtype).min).amax(1)
+        least = torch.finfo(x_BTD.dtype).min
+        maximum_BD = x_BTD.masked_fill(~mask_BT[:, :, None].bool(), least).amax(1)
+        return maximum_BD.masked_fill(maximum_BD == least, 0.0)
 
 
 class MeanMaxPooling(Pooling):

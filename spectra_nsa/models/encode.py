@@ -12,10 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spectra_nsa.core.console import progress
+from spectra_nsa.core.errors import UsageError, unknown_name
 from spectra_nsa.core.precision import autocast, resolve_precision
+from spectra_nsa.heads.kinds import OUTPUTS
+from spectra_nsa.metrics.finite import not_finite
 from spectra_nsa.models.prompts import role_prompt
 
 SHORTENED = ("embedding", "semantic")  # outputs whose prefixes are valid vectors
+# Outputs that are finite even if what they are computed from is not.
+_SOURCES = {"fast": "fast_logits", "anomaly_p": "anomaly", "is_ood": "anomaly"}
+_FINITE = "finite "
 
 
 def longest_first(texts: Sequence[str]) -> NDArray[np.int64]:
@@ -37,7 +43,12 @@ def batches(
         texts: all texts.
         size: texts per batch.
         order: the positions in batch order; ``None`` for `longest_first`, so the first batch needs the most memory.
+
+    Raises:
+        UsageError: the size is not positive.
     """
+    if size < 1:
+        raise UsageError(f"the batch size must be at least 1, not {size}.")
     order = longest_first(texts) if order is None else order
     for start in range(0, len(order), size):
         positions = order[start : start + size]
@@ -65,8 +76,10 @@ def encode_texts(
         label: words before a progress bar; ``None`` for none.
 
     Returns:
-        (N, …) by name; (0,) without texts.
+        (N, …) by name, of the same type and width for any N, also 0.
     """
+    if not len(texts):
+        return {name: array[:0] for name, array in encode_texts([""], compute, names, batch_size=1).items()}
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
     encoded: list[NDArray[np.int64]] = []
     text_batches = batches(texts, batch_size, order)
@@ -77,10 +90,49 @@ def encode_texts(
         encoded.append(positions)
         for name in names:
             parts[name].append(outputs[name].cpu().numpy())
-    if not encoded:
-        return {name: np.array([]) for name in names}
     inverse = np.argsort(np.concatenate(encoded))
     return {name: np.concatenate(arrays)[inverse] for name, arrays in parts.items()}
+
+
+def encode_outputs(
+    texts: Sequence[str],
+    compute: Callable[[list[str], Sequence[str]], Mapping[str, Tensor]],
+    outputs: Sequence[str],
+    *,
+    batch_size: int,
+    truncate_dim: int | None = None,
+    label: str | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Returns named outputs of a model, as `encode_texts` does.
+
+    Args:
+        texts, batch_size, label: see `encode_texts`.
+        compute: maps a batch of texts and names of outputs to tensors by name.
+        outputs: the outputs to return.
+        truncate_dim: see `shorten`.
+
+    Raises:
+        UsageError: an output does not exist.
+        SpectraError: bits or p-values are requested, and what they are computed from is not finite. They would not
+            show it.
+    """
+    for name in outputs:
+        if name not in OUTPUTS:
+            raise unknown_name("output", name, OUTPUTS)
+    sources = dict.fromkeys(_SOURCES[name] for name in outputs if name in _SOURCES)
+
+    def with_sources(batch: list[str]) -> dict[str, Tensor]:
+        values = compute(batch, (*outputs, *sources))
+        finite = {_FINITE + name: values[name].isfinite().reshape(len(batch), -1).all(1) for name in sources}
+        return shorten({name: values[name] for name in outputs}, truncate_dim) | finite
+
+    names = (*outputs, *(_FINITE + name for name in sources))
+    arrays = encode_texts(texts, with_sources, names, batch_size=batch_size, label=label)
+    for name in sources:
+        finite_N = arrays.pop(_FINITE + name)
+        if not finite_N.all():
+            raise not_finite(int((~finite_N).sum()), len(finite_N), "the model", f"values of {name}")
+    return arrays
 
 
 def shorten(outputs: Mapping[str, Tensor], size: int | None) -> dict[str, Tensor]:

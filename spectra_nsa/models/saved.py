@@ -6,6 +6,7 @@ tokenizer must be opened with `sentence.load`.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,11 @@ from tokenizers import Tokenizer
 
 from spectra_nsa.core.errors import unknown_name
 from spectra_nsa.core.files import read_json
-from spectra_nsa.heads.kinds import OUTPUTS
+from spectra_nsa.core.inputs import text_list
 from spectra_nsa.heads.outputs import NamedOutputs, empty_outputs, load_outputs
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import weight_shapes
-from spectra_nsa.models.encode import encode_texts, shorten
+from spectra_nsa.models.encode import encode_outputs, encode_texts
 from spectra_nsa.models.prompts import with_roles
 
 # The settings written by `sentence.build` that decide how texts are encoded.
@@ -102,29 +103,25 @@ class SavedModel:
         show_progress_bar: bool = False,
     ) -> Any:
         """Encodes texts as `SpectraSentenceTransformer.encode` does."""
-        for name in outputs or ():
-            if name not in OUTPUTS:
-                raise unknown_name("output", name, OUTPUTS)
-        texts = [inputs] if isinstance(inputs, str) else list(inputs)
+        texts = [str(inputs)] if isinstance(inputs, str) else text_list(inputs)
         if prompt is None:
             prompt = self._named_prompt(prompt_name)
-        names = ("embedding",) if outputs is None else tuple(outputs)
+        forward, label = functools.partial(self._forward, prompt=prompt), "encoding" if show_progress_bar else None
+        if outputs is not None:
+            arrays = encode_outputs(
+                texts, forward, outputs, batch_size=batch_size, truncate_dim=truncate_dim, label=label
+            )
+            return {name: array[0] for name, array in arrays.items()} if isinstance(inputs, str) else arrays
         normalize = normalize_embeddings or (truncate_dim is not None and self.spec.normalize)
 
         def compute(batch: list[str]) -> dict[str, torch.Tensor]:
-            values = self._forward(batch, names, prompt)
-            if outputs is not None:
-                return shorten(values, truncate_dim)
-            vectors_BD = values["embedding"][:, :truncate_dim]
+            vectors_BD = forward(batch, ("embedding",))["embedding"][:, :truncate_dim]
             return {"embedding": torch.nn.functional.normalize(vectors_BD, dim=1) if normalize else vectors_BD}
 
-        # For `embedding` alone, texts of equal length are ordered as in sentence-transformers.
-        order = np.argsort([-len(text) for text in texts]) if outputs is None else None
-        label = "encoding" if show_progress_bar else None
-        arrays = encode_texts(texts, compute, names, batch_size=batch_size, order=order, label=label)
-        if isinstance(inputs, str):
-            arrays = {name: array[0] for name, array in arrays.items()}
-        return arrays["embedding"] if outputs is None else arrays
+        # Texts of equal length are ordered as in sentence-transformers.
+        order = np.argsort([-len(text) for text in texts])
+        arrays = encode_texts(texts, compute, ("embedding",), batch_size=batch_size, order=order, label=label)
+        return arrays["embedding"][0] if isinstance(inputs, str) else arrays["embedding"]
 
     def encode_query(self, inputs: str | Sequence[str], **options: Any) -> Any:
         """Encodes with the prompt of queries, if there is one."""

@@ -16,11 +16,11 @@ from sentence_transformers.util import batch_to_device
 from transformers import PreTrainedTokenizerBase
 
 from spectra_nsa.core.errors import SpectraError, unknown_name
-from spectra_nsa.heads.kinds import OUTPUTS
+from spectra_nsa.core.inputs import text_list
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import check_folder, resolve_folder
 from spectra_nsa.models.config import SpectraConfig
-from spectra_nsa.models.encode import encode_texts, shorten
+from spectra_nsa.models.encode import encode_outputs
 from spectra_nsa.models.model import SpectraModel, register
 from spectra_nsa.models.prompts import with_roles
 from spectra_nsa.models.saved import TEXT_MODALITY
@@ -36,6 +36,7 @@ _WITH_OUTPUTS: dict[str, Any] = {
     "convert_to_tensor": False,
 }
 _IGNORED = ("show_progress_bar", "task", "normalize_embeddings")
+_VALUES = ("sentence_embedding", "token_embeddings", None)  # of `output_value`
 
 
 class SpectraSentenceTransformer(SentenceTransformer):
@@ -58,29 +59,29 @@ class SpectraSentenceTransformer(SentenceTransformer):
         return model
 
     def forward(self, input: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Runs the model as `SentenceTransformer.forward` does, or computes named outputs.
+        """Adds the text vectors and the token states to the features, or computes named outputs.
 
         ``spectra_outputs`` in `input` names the outputs to compute, and ``spectra_detached`` those whose gradient stops
         at their head.
         """
+        inputs = {key: input[key] for key in _INPUTS if key in input}
         names = input.get("spectra_outputs")
-        if names is None:
-            return super().forward(input, **kwargs)
-        out = self.spectra(
-            **{key: input[key] for key in _INPUTS if key in input},
-            outputs=names,
-            detached=input.get("spectra_detached", ()),
-        )
-        return {name: out[name] for name in names}
+        if names is not None:
+            out = self.spectra(**inputs, outputs=names, detached=input.get("spectra_detached", ()))
+            return {name: out[name] for name in names}
+        module: Any = self[0]
+        name = module.modality_config["text"]["method_output_name"]
+        out = self.spectra(**inputs, outputs=(name,))
+        return {**input, "token_embeddings": out.last_hidden_state, module.module_output_name: out[name]}
 
     def encode(self, inputs: Any, *args: Any, outputs: Sequence[str] | None = None, **kwargs: Any) -> Any:
-        """Encodes texts as `SentenceTransformer.encode` does, with two additions.
+        """Encodes texts as `SentenceTransformer.encode` does, with three additions.
 
-        A truncated vector is normalized again if the model normalizes its vectors, and `outputs` returns several named
-        outputs of the same forward passes.
+        A truncated vector is normalized again if the model normalizes its vectors, `outputs` returns several named
+        outputs of the same forward passes, and without texts the arrays keep their type and width.
 
         Args:
-            inputs: a text or a list of texts.
+            inputs: a text, or any iterable of texts.
             outputs: names of outputs, such as ``["semantic", "embedding"]``; ``None`` for `embedding` alone.
 
         Returns:
@@ -88,18 +89,32 @@ class SpectraSentenceTransformer(SentenceTransformer):
             `truncate_dim` shortens `embedding` and `semantic` only.
 
         Raises:
-            UsageError: an output does not exist, or an argument cannot be combined with `outputs`.
+            UsageError: an output does not exist, an argument cannot be combined with `outputs`, or an item is no text.
+            SpectraError: bits or p-values are requested, and the model computes NaN or infinity.
         """
+        if isinstance(inputs, str):
+            return self._encode([str(inputs)], outputs, *args, **kwargs, single=True)
+        return self._encode(text_list(inputs), outputs, *args, **kwargs)
+
+    def _encode(
+        self, texts: list[str], outputs: Sequence[str] | None, *args: Any, single: bool = False, **kwargs: Any
+    ) -> Any:
         if outputs is not None:
-            return self._encode_outputs(inputs, tuple(outputs), *args, **kwargs)
+            arrays = self._encode_outputs(texts, tuple(outputs), *args, **kwargs)
+            return {name: array[0] for name, array in arrays.items()} if single else arrays
+        value = kwargs.get("output_value", _VALUES[0])
+        if value not in _VALUES:
+            raise unknown_name("output_value", value, [str(name) for name in _VALUES])
         truncates = kwargs.get("truncate_dim") is not None or self.truncate_dim is not None
         if truncates and self.spectra.config.normalize:
             kwargs["normalize_embeddings"] = True
-        return super().encode(inputs, *args, **kwargs)
+        if not texts:
+            return super().encode([""], *args, **kwargs)[:0]
+        return super().encode(texts[0] if single else texts, *args, **kwargs)
 
     def _encode_outputs(
         self,
-        inputs: Any,
+        texts: list[str],
         outputs: tuple[str, ...],
         prompt_name: str | None = None,
         prompt: str | None = None,
@@ -107,28 +122,22 @@ class SpectraSentenceTransformer(SentenceTransformer):
         truncate_dim: int | None = None,
         **kwargs: Any,
     ) -> dict[str, np.ndarray]:
-        for name in outputs:
-            if name not in OUTPUTS:
-                raise unknown_name("output", name, OUTPUTS)
         options = {key: value for key, value in kwargs.items() if value is not None and key not in _IGNORED}
         unused = [key for key, value in options.items() if _WITH_OUTPUTS.get(key) != value]
         if unused:
             raise unknown_name(
                 "argument together with `outputs`", min(unused), ("batch_size", "prompt", "truncate_dim")
             )
-        single = self.is_singular_input(inputs)
-        texts = [inputs] if single else list(inputs)
         prompt = self._resolve_prompt(prompt, prompt_name)
         truncate_dim = truncate_dim if truncate_dim is not None else self.truncate_dim
         self.eval()
 
-        def compute(batch: list[str]) -> dict[str, torch.Tensor]:
+        def compute(batch: list[str], names: Sequence[str]) -> Mapping[str, torch.Tensor]:
             features = batch_to_device(self.preprocess(batch, prompt=prompt), self.device)
-            values = self.spectra(**{name: features[name] for name in _INPUTS if name in features}, outputs=outputs)
-            return shorten({name: values[name] for name in outputs}, truncate_dim)
+            values = self.spectra(**{key: features[key] for key in _INPUTS if key in features}, outputs=names)
+            return values
 
-        arrays = encode_texts(texts, compute, outputs, batch_size=batch_size)
-        return {name: array[0] for name, array in arrays.items()} if single else arrays
+        return encode_outputs(texts, compute, outputs, batch_size=batch_size, truncate_dim=truncate_dim)
 
 
 def build(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
+from spectra_nsa.metrics.finite import check_finite
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -100,6 +101,7 @@ def token_vectors(teacher: Teacher, words: Sequence[int]) -> NDArray[np.float64]
         features = {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT)}
         features = {name: value.to(model.device) for name, value in features.items()}
         vectors.append(model(features)["sentence_embedding"].float().cpu().numpy())
+    check_finite(np.concatenate(vectors), teacher.name, "vectors of tokens")
     return np.concatenate(vectors).astype(np.float64)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder, check_replaceable
+from spectra_nsa.core.inputs import text_list
 from spectra_nsa.core.strings import is_blank
 from spectra_nsa.models.checks import local_folder
 from spectra_nsa.models.open import find_model, open_model
@@ -26,8 +27,8 @@ MAX_TEXTS = 20_000  # to fit to; a random sample if there are more
 
 def fit_codes_on(
     model: str,
-    texts: Sequence[str],
-    queries: Sequence[str] | None = None,
+    texts: Iterable[str],
+    queries: Iterable[str] | None = None,
     *,
     output: str | Path | None = None,
     seed: int = 0,
@@ -48,7 +49,7 @@ def fit_codes_on(
         texts among the first 100 (by 64, 128 and 256 bits, symmetric and asymmetric), before and after.
 
     Raises:
-        SpectraError: there are too few texts, or the model cannot be opened.
+        SpectraError: there are too few texts, or the model cannot be opened or computes NaN or infinity.
         UsageError: the model cannot be written to that folder.
     """
     import torch
@@ -63,13 +64,13 @@ def fit_codes_on(
     documents = generator.sample(documents, MAX_TEXTS) if len(documents) > MAX_TEXTS else documents
     encoder = open_model(model)
     say(f"encoding {counted(len(documents), 'text')}")
-    corpus = hash_inputs(encoder, documents, "document", "auto")
-    query_texts = _distinct(queries) if queries is not None else excerpts(documents, generator)
+    corpus = hash_inputs(encoder, documents, "document", "auto", name=model)
+    query_texts = _distinct(queries, "queries") if queries is not None else excerpts(documents, generator)
     has_queries = len(query_texts) >= 4
     if has_queries:
         query_texts = generator.sample(query_texts, min(len(query_texts), MAX_TEXTS))
         say(f"encoding {counted(len(query_texts), 'query')}")
-        inputs = hash_inputs(encoder, query_texts, "query", "auto")
+        inputs = hash_inputs(encoder, query_texts, "query", "auto", name=model)
     else:  # the texts are too short for excerpts: they serve as queries themselves
         rows = torch.tensor(generator.sample(range(len(documents)), len(documents)))
         inputs = (corpus[0][rows], corpus[1][rows])
@@ -99,7 +100,7 @@ def excerpts(texts: Sequence[str], generator: random.Random) -> list[str]:
 
 def fit_anomaly_on(
     model: str,
-    texts: Sequence[str],
+    texts: Iterable[str],
     *,
     output: str | Path | None = None,
     prototypes: int | None = None,
@@ -117,12 +118,13 @@ def fit_anomaly_on(
         the folder and the figures of the fit.
 
     Raises:
-        SpectraError: there are too few texts, or the model cannot be opened.
+        SpectraError: there are too few texts, or the model cannot be opened or computes NaN or infinity.
         UsageError: `prototypes` or `level` does not suit the texts, or the model cannot be written to that folder.
     """
     import torch
 
     from spectra_nsa.heads.fit_anomaly import check_fit, fit_anomaly
+    from spectra_nsa.metrics.finite import check_finite
     from spectra_nsa.models.encode import encode_role
 
     target = fit_target(model, output)
@@ -130,10 +132,9 @@ def fit_anomaly_on(
     check_fit(len(normal), prototypes, level)
     encoder = open_model(model)
     say(f"encoding {counted(len(normal), 'text')}")
-    semantic = torch.from_numpy(
-        encode_role(encoder, normal, "document", precision="auto", outputs=["semantic"])["semantic"]
-    )
-    fit = fit_anomaly(semantic, prototypes=prototypes, level=level, seed=seed)
+    semantic = encode_role(encoder, normal, "document", precision="auto", outputs=["semantic"])["semantic"]
+    check_finite(semantic, model)
+    fit = fit_anomaly(torch.from_numpy(semantic), prototypes=prototypes, level=level, seed=seed)
     config = encoder.spectra.config
     config.anomaly_method = fit.head.method
     config.anomaly_prototypes, config.anomaly_calibration = fit.prototypes, fit.calibration
@@ -196,8 +197,8 @@ def fit_target(model: str, output: str | Path | None) -> Path:
     return Path(model).expanduser()
 
 
-def _distinct(texts: Sequence[str]) -> list[str]:
-    distinct = list(dict.fromkeys(text for text in texts if not is_blank(text)))
+def _distinct(texts: Iterable[str], what: str = "texts") -> list[str]:
+    distinct = list(dict.fromkeys(text for text in text_list(texts, what) if not is_blank(text)))
     if not distinct:
         raise SpectraError("there are no texts to fit to.")
     return distinct

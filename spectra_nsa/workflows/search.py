@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,12 @@ from spectra_nsa.core.cache import Cache, cache_folder
 from spectra_nsa.core.checksums import texts_sha256
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import write_json
+from spectra_nsa.core.inputs import text_list
+from spectra_nsa.metrics.finite import check_finite
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from spectra_nsa.index.cascade import Scoring
     from spectra_nsa.models.saved import SavedModel
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
@@ -39,13 +43,13 @@ class Hit:
 
 
 def similar_texts(
-    query: str | Sequence[str], candidates: Sequence[str], model: SpectraSentenceTransformer, k: int = 5
+    query: str | Iterable[str], candidates: Iterable[str], model: SentenceTransformer, k: int = 5
 ) -> list[Any]:
     """Returns the k candidates nearest to a query by cosine, best first.
 
     Args:
-        query: one text or several.
-        candidates: the texts to search.
+        query: one text, or any iterable of texts.
+        candidates: the texts to search, any iterable.
         model: any SentenceTransformer.
         k: number of hits; all candidates if there are fewer.
 
@@ -53,16 +57,23 @@ def similar_texts(
         a list of `Hit`; for several queries, a list of such lists.
 
     Raises:
-        SpectraError: there are no candidates, or k is not positive.
+        SpectraError: there are no candidates, k is not positive, or the model computes NaN or infinity.
+        UsageError: an item is no text.
     """
     from spectra_nsa.models.encode import encode_role
 
-    texts = list(candidates)
+    texts = text_list(candidates, "candidates")
     if not texts or k < 1:
         raise SpectraError("there is nothing to search: give at least one candidate, and k of at least 1.")
-    queries = [query] if isinstance(query, str) else list(query)
-    documents = encode_role(model, texts, "document", normalize_embeddings=True)
-    query_vectors = encode_role(model, queries, "query", normalize_embeddings=True)
+    queries = [query] if isinstance(query, str) else text_list(query, "query")
+    if not queries:
+        return []
+    documents, query_vectors = (
+        np.asarray(encode_role(model, side, role, normalize_embeddings=True), dtype=np.float32)
+        for side, role in ((texts, "document"), (queries, "query"))
+    )
+    check_finite(documents, "the model", "vectors of candidates")
+    check_finite(query_vectors, "the model", "vectors of queries")
     hits = [top_hits(row, texts, k) for row in query_vectors @ documents.T]
     return hits[0] if isinstance(query, str) else hits
 
@@ -125,6 +136,8 @@ def code_hits(
     from spectra_nsa.index.cascade import build_cascade
 
     outputs = model.encode_query([query], outputs=["embedding", "fast_logits"])
+    for name in outputs:
+        check_finite(outputs[name], str(folder), "vectors of queries")
     unit_vector = outputs["embedding"] / np.linalg.norm(outputs["embedding"], axis=1, keepdims=True)
     cascade = build_cascade(cached_documents(model, folder, texts), cached_codes(model, folder, texts), bits=bits)
     scores, rows = cascade.search(unit_vector, outputs["fast_logits"], k, candidates=candidates, scoring=scoring)
@@ -167,6 +180,7 @@ def _cached(
         with contextlib.suppress(OSError, ValueError):
             return np.load(entry.folder / _FILE, allow_pickle=False)
     vectors = make()
+    check_finite(vectors, str(folder), "vectors of documents")
     try:
         with entry.draft() as draft:
             np.save(draft / _FILE, vectors)

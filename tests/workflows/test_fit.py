@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from typer.testing import CliRunner
 import spectra_nsa as sp
 from spectra_nsa.cli.main import app
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.heads.anchors import AnchorHead
 from spectra_nsa.heads.bridge import HashBridge
+from spectra_nsa.heads.fit_anchors import fit_anchors
 from spectra_nsa.heads.fit_anomaly import fit_anomaly
 from spectra_nsa.heads.fit_codes import fit_codes
-from spectra_nsa.workflows.fit import code_recall, excerpts, fit_codes_on
+from spectra_nsa.workflows.fit import code_recall, excerpts, fit_anomaly_on, fit_codes_on
 from tests.builders import WORDS, bert_folder
 
 
@@ -89,6 +92,50 @@ def test_the_anomaly_score_separates_other_texts_and_its_p_value_is_calibrated(n
         false_alarms = float((fit.head.p_value(inside) <= 0.05).float().mean())
     assert float((outside[:, None] > inside[None, :]).float().mean()) > 0.95
     assert false_alarms == pytest.approx(0.05, abs=0.05 if method == "density" else 0.025)
+
+
+def near_copies(texts: int, spread: float, sentences: int = 20, size: int = 48) -> torch.Tensor:
+    """Returns the vectors of a few sentences in many spellings that a model can hardly tell apart."""
+    generator = torch.Generator().manual_seed(0)
+    points = clustered(sentences, size)[torch.arange(texts) % sentences]
+    return torch.nn.functional.normalize(points + spread * torch.randn(texts, size, generator=generator), dim=-1)
+
+
+@pytest.mark.parametrize("sentences", [1, 20])
+@pytest.mark.parametrize("spread", [0, 1e-7, 1e-4])
+def test_near_copies_are_fitted_by_their_density(sentences: int, spread: float) -> None:
+    vectors = near_copies(1_200, spread, sentences)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # such as of fewer distinct points than clusters
+        fit = fit_anomaly(vectors)
+    assert fit.head.method == "density" and fit.false_alarms <= 0.1
+    with torch.no_grad():
+        known, strange = fit.head(vectors), fit.head(clustered(200, seed=9))
+    assert known.isfinite().all() and strange.isfinite().all()
+    assert 0 <= known.std() < 1 and strange.median() > known.max() + 1
+
+
+def test_more_prototypes_than_distinct_vectors_are_refused() -> None:
+    with pytest.raises(UsageError, match="960 texts only 20 distinct vectors"):
+        fit_anomaly(near_copies(1_200, 0), prototypes=50)
+
+
+@pytest.mark.parametrize("sentences", [1, 20])
+def test_heads_fitted_to_near_copies_are_finite(sentences: int) -> None:
+    vectors = near_copies(600, 0, sentences)
+    bridge, anchors = HashBridge(48, 48), AnchorHead(48)
+    fit_codes(bridge, (vectors, vectors), steps=3)
+    fit_anchors(anchors, vectors, vectors)
+    fit_anchors(anchors, vectors[:0], vectors[:0])
+    assert all(weight.isfinite().all() for head in (bridge, anchors) for weight in head.parameters())
+
+
+def test_blank_texts_and_what_is_no_text_are_not_fitted_to(saved: Path) -> None:
+    for fit in (fit_codes_on, fit_anomaly_on):
+        with pytest.raises(SpectraError, match="no texts to fit to"):
+            fit(str(saved), iter(["", " ", "\u200b"]), say=print)
+        with pytest.raises(UsageError, match=r"texts\[1\] is missing"):
+            fit(str(saved), ["a", float("nan")], say=print)  # type: ignore[list-item]
 
 
 def test_texts_without_clusters_get_the_density_method() -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import spectra_nsa as sp
+from spectra_nsa.core.errors import UsageError
 from spectra_nsa.models.checks import resolve_folder
 from spectra_nsa.workflows import search
 from tests.builders import bert_folder
@@ -37,6 +39,17 @@ def test_hits_are_the_nearest_by_cosine(model: sp.SpectraSentenceTransformer) ->
 def test_several_queries_and_few_candidates(model: sp.SpectraSentenceTransformer) -> None:
     hits = sp.similar_texts(["open", "sort"], TEXTS[:2], model, k=9)
     assert [len(found) for found in hits] == [2, 2]
+
+
+def test_no_queries_have_no_hits_and_any_container_is_searched(model: sp.SpectraSentenceTransformer) -> None:
+    assert sp.similar_texts([], TEXTS, model) == []
+    series = pd.Series(TEXTS, index=[2, 5, 6, 40])
+    for candidates in (iter(TEXTS), np.array(TEXTS), series):
+        assert sp.similar_texts("open", candidates, model, k=99) == sp.similar_texts("open", TEXTS, model, k=4)
+    with pytest.raises(UsageError, match="candidates is a single text"):
+        sp.similar_texts("open", "close", model)
+    with pytest.raises(UsageError, match=r"query\[1\] is of type NoneType"):
+        sp.similar_texts(["open", None], TEXTS, model)  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(("candidates", "k"), [([], 3), (TEXTS, 0)])

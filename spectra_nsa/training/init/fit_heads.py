@@ -7,8 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from spectra_nsa.config.terms import SCORE_COLUMN
+from spectra_nsa.core.strings import is_blank
 from spectra_nsa.heads.fit_anchors import fit_anchors
 from spectra_nsa.heads.fit_codes import MIN_TEXTS, fit_codes, hashed_pair
+from spectra_nsa.metrics.finite import check_finite
 from spectra_nsa.models.encode import encode_role
 
 if TYPE_CHECKING:
@@ -78,11 +80,20 @@ def fit_heads_to_rows(
 
 
 def _distinct(texts: list[str]) -> list[str]:
-    return list(dict.fromkeys(text for text in texts if text.strip()))
+    return list(dict.fromkeys(text for text in texts if not is_blank(text)))
 
 
-def hash_inputs(model: SpectraSentenceTransformer, texts: list[str], role: str, precision: str) -> Pair:
-    """Returns what the codes of texts are computed from, and the vectors whose cosine counts; see `hashed_pair`."""
+def hash_inputs(
+    model: SpectraSentenceTransformer, texts: list[str], role: str, precision: str, *, name: str = "the trained model"
+) -> Pair:
+    """Returns what the codes of texts are computed from, and the vectors whose cosine counts; see `hashed_pair`.
+
+    Raises:
+        SpectraError: a vector holds NaN or infinity; the message calls the model `name`.
+    """
     entity = model.spectra.config.entity
     names = ["semantic", "embedding", *(["entity"] if entity else [])]
-    return hashed_pair(encode_role(model, texts, role, precision=precision, outputs=names), entity=entity)
+    vectors = encode_role(model, texts, role, precision=precision, outputs=names)
+    for values in vectors.values():
+        check_finite(values, name)
+    return hashed_pair(vectors, entity=entity)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.metrics.finite import check_finite
 
 if TYPE_CHECKING:
     from spectra_nsa.models.config import SpectraConfig
@@ -48,6 +49,7 @@ def best_layers(model: SpectraSentenceTransformer, layers: int, texts: Sequence[
     try:
         model.max_seq_length = min(length or MAX_TOKENS, MAX_TOKENS)
         full_ND = model.encode_document(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        check_finite(full_ND, "the teacher")
         for size, index in progress(attempts, label=f"which {layers} of {len(all_layers)} layers"):
             encoder.layers = nn.ModuleList(all_layers[number] for number in kept if number != kept[index])
             reduced_ND = model.encode_document(list(texts), normalize_embeddings=True, show_progress_bar=False)

@@ -15,6 +15,7 @@ from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.terms import MARGIN_SCORES, TARGET_VECTORS, TEACHER_VECTORS
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.metrics.finite import check_finite
 from spectra_nsa.models.encode import encode_role
 from spectra_nsa.models.prompts import column_role
 from spectra_nsa.models.teacher import open_teacher
@@ -154,6 +155,7 @@ def fit_map(
         basis_EK = np.linalg.eigh(x_NE.T @ x_NE)[1][:, ::-1][:, :width]
     aligned = sample[:: max(1, len(sample) // ALIGNED)]
     y_ND = np.asarray(encode_role(model, aligned, column_role(column), normalize_embeddings=True), np.float64)
+    check_finite(y_ND, "the student before training")
     own_NK = x_NE[:: max(1, len(sample) // ALIGNED)] @ basis_EK
     left, _, right = np.linalg.svd(own_NK.T @ y_ND, full_matrices=False)
     return (basis_EK @ left @ right).astype(np.float32)

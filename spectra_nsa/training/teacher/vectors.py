@@ -22,6 +22,7 @@ from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.precision import resolve_precision
+from spectra_nsa.metrics.finite import check_finite
 from spectra_nsa.models.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -253,6 +254,5 @@ def _encode(
         if len(members):
             values = rows.select_columns([column]).select(texts.rows[positions[members]])[column]
             vectors[members] = teacher.encode(list(values), column, "auto")
-    if not np.isfinite(vectors).all():
-        raise SpectraError(f"the teacher {teacher.name} gives vectors with NaN or infinity. Name another teacher.")
+    check_finite(vectors, f"the teacher {teacher.name}")
     return vectors

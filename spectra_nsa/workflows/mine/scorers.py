@@ -16,7 +16,8 @@ from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.memory import trim_heap
 from spectra_nsa.index.blocks import Blocks
-from spectra_nsa.index.vectors import ROWS, DiskVectors, SparseVectors, block_count, csr_arrays
+from spectra_nsa.index.vectors import ROWS, DiskVectors, SparseVectors, block_count, csr_arrays, csr_from_arrays
+from spectra_nsa.metrics.finite import check_finite
 
 if TYPE_CHECKING:
     from spectra_nsa.index.topk import IndexPairs
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     PairScorer = Callable[[int, IndexPairs], NDArray[np.float32]]
 
 ScorerKind = Literal["dense", "sparse", "bm25", "cross"]
+SIDES = {"query": "anchors", "document": "documents"}
 VECTORS = Cache("mining-vectors", keep=6)  # two per model
 _VERSION = 2  # part of the cache key: raise it if the vectors of the same texts change
 
@@ -79,7 +81,10 @@ class Scorer:
         def encode(role: str, texts: list[str]) -> dict[str, Any]:
             if not opened:
                 opened.append(open_encoder(self))
-            return encode_block(opened[0], role, texts, sparse=self.kind == "sparse")
+            arrays = encode_block(opened[0], role, texts, sparse=self.kind == "sparse")
+            rows = csr_from_arrays(arrays).sum(axis=1) if self.kind == "sparse" else arrays["vectors"]
+            check_finite(np.asarray(rows), self.name, f"vectors of {SIDES[role]}")
+            return arrays
 
         return (
             _cached_vectors(self, "queries", pool.queries, lambda texts: encode("query", texts)),
@@ -172,7 +177,9 @@ def _open_cross_encoder(name: str) -> Callable[[list[tuple[str, str]]], NDArray[
     def predict(pairs: list[tuple[str, str]]) -> NDArray[np.float32]:
         with autocast(model.device.type, resolve_precision("auto")):
             scores = model.predict(pairs, batch_size=64, activation_fn=nn.Sigmoid(), show_progress_bar=False)
-        return np.asarray(scores, dtype=np.float32)
+        scores = np.asarray(scores, dtype=np.float32)
+        check_finite(scores, name, "scores")
+        return scores
 
     return predict
 
