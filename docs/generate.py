@@ -24,8 +24,8 @@ Row = Sequence[str]
 
 def recipe_reference() -> str:
     """Returns every key of a recipe: a table for the top level and one for each section."""
-    own = {name: field for name, field in Recipe.model_fields.items() if _section(field.annotation) is None}
-    parts = ["## Top level", _keys("", own)]
+    top_level = {name: field for name, field in Recipe.model_fields.items() if _section(field.annotation) is None}
+    parts = ["## Top level", _keys("", top_level)]
     for name, field in Recipe.model_fields.items():
         section = _section(field.annotation)
         if section is not None:

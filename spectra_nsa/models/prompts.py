@@ -25,9 +25,9 @@ def role_prompt(prompts: Prompts, default_name: str | None, role: str) -> str:
     Returns:
         the prompt; ``""`` for none.
     """
-    own = next((prompt for name in _NAMES[role] if (prompt := prompts.get(name))), None)
-    if own is not None or default_name is None or default_name in _NAMES[_OTHER[role]]:
-        return own or ""
+    declared = next((prompt for name in _NAMES[role] if (prompt := prompts.get(name))), None)
+    if declared is not None or default_name is None or default_name in _NAMES[_OTHER[role]]:
+        return declared or ""
     return prompts.get(default_name) or ""
 
 

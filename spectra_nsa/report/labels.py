@@ -30,6 +30,7 @@ LABELS: Mapping[str, str] = {
     "parts.anchors": "spectral anchors",
     "parts.hash bridge": "binary code head",
     "flops_per_token": "FLOPs per token",
+    "hours_estimate": "training time (hours)",
     "memory_gb.inference": "memory for inference (GB)",
     "memory_gb.training": "memory for training (GB)",
     "hidden_size": "hidden size",
