@@ -163,6 +163,7 @@ def _judgments(
             problem = item
         else:
             line, query, document, grade = item
+            query, document = _stored_id(query, queries), _stored_id(document, corpus)
             if query not in queries or document not in corpus:
                 missing += 1
                 continue
@@ -173,6 +174,12 @@ def _judgments(
         refused.add(problem)
         first_refused = first_refused or problem
     return qrels, missing, first_refused
+
+
+def _stored_id(name: str, known: Container[str]) -> str:
+    """Returns an id as the texts have it: 7.0, as tools write whole numbers beside missing ones, is 7."""
+    number = name.removesuffix(".0")
+    return number if number.isdigit() and name not in known else name
 
 
 def _judgment_lines(path: Path) -> Iterator[tuple[Line, str, str, int] | Problem]:

@@ -74,7 +74,7 @@ def test_a_judgment_that_contradicts_an_earlier_one_is_refused(folder, write):
 def test_ids_are_text(folder, write):
     corpus = [{"_id": "000123", "text": "x"}, {"_id": 123, "text": "y"}, {"_id": 7.0, "text": "z"}]
     write("b/corpus.jsonl.gz", [*corpus, {"_id": True, "text": "t"}, {"_id": 1.5, "text": "f"}])
-    write("b/qrels/test.tsv", b"q1\t000123\t1\nq2 0 7 1\nq3\t\xff\t1\n")
+    write("b/qrels/test.tsv", b"q1\t000123\t1\nq2 0 7.0 1\nq3\t\xff\t1\n")
     found = load_beir(folder)
     assert found.corpus == {"000123": "x", "123": "y", "7": "z"}
     assert found.qrels == {"q1": {"000123": 1}, "q2": {"7": 1}}
