@@ -17,6 +17,7 @@ from spectra_nsa.core.checksums import texts_sha256
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import write_json
 from spectra_nsa.core.inputs import text_list
+from spectra_nsa.core.strings import is_blank
 from spectra_nsa.metrics.finite import check_finite
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def similar_texts(
         a list of `Hit`; for several queries, a list of such lists.
 
     Raises:
-        SpectraError: there are no candidates, k is not positive, or the model computes NaN or infinity.
+        SpectraError: no candidates, an empty query, k is not positive, or the model computes NaN or infinity.
         UsageError: an item is no text.
     """
     from spectra_nsa.models.encode import encode_role
@@ -68,6 +69,8 @@ def similar_texts(
     queries = [query] if isinstance(query, str) else text_list(query, "query")
     if not queries:
         return []
+    if any(map(is_blank, queries)):
+        raise SpectraError("a query is empty: it has no visible character.")
     documents, query_vectors = (
         np.asarray(encode_role(model, side, role, normalize_embeddings=True), dtype=np.float32)
         for side, role in ((texts, "document"), (queries, "query"))

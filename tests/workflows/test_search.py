@@ -56,6 +56,8 @@ def test_no_queries_have_no_hits_and_any_container_is_searched(model: sp.Spectra
 def test_nothing_to_search_is_refused(model: sp.SpectraSentenceTransformer, candidates: list[str], k: int) -> None:
     with pytest.raises(ValueError, match="nothing to search"):
         sp.similar_texts("open", candidates, model, k=k)
+    with pytest.raises(ValueError, match="a query is empty"):
+        sp.similar_texts(["open", "\u200b"], TEXTS, model)
 
 
 @pytest.fixture
