@@ -18,7 +18,10 @@ SHOWN = ("ndcg@10", "mrr", "recall@1", "recall@10")
 
 def quickstart_command(
     folder: Annotated[Path | None, typer.Option("--dir", help="The run's folder; runs/quickstart by default.")] = None,
-    minutes: Annotated[float, typer.Option(min=0.5, help="About how long the whole command may take.")] = 10,
+    minutes: Annotated[
+        float,
+        typer.Option(min=0.5, help="About how long the whole command may take: 2 at least, 4 with --from-scratch."),
+    ] = 10,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Train a small model from scratch: vocabulary, model, distillation.")
     ] = False,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
-from spectra_nsa.text.rows import REQUIRED, Kind, kind_name
+from spectra_nsa.text.rows import REQUIRED, Kind
 
 MAX_NEGATIVES = 8
 ROLES = ("anchor", "positive", "negative", "sentence1", "sentence2", "score", "text", "label")
+OTHER_ROLES = tuple(role for role in ROLES if role not in ("anchor", "positive", "text"))
 
 # Both tables are in order of preference; names are compared case-insensitively.
 SENTENCE_PAIRS = (
@@ -110,7 +112,11 @@ def find_layout(available: Sequence[str], columns: Mapping[str, str] | None, *, 
     mapping = {_checked_role(role): column for role, column in (columns or {}).items()}
     for role, column in mapping.items():
         if column not in available:
-            message = _unclear_message(source, available, f"no column {column!r} (mapped to {role})")
+            existing = ", ".join(available) or "none"
+            near = difflib.get_close_matches(column, available, n=1)
+            hint = f" Did you mean {role}={near[0]}?" if near else ""
+            message = f"{source}: no column {column!r} (mapped to {role}).{hint} Columns of the source: {existing}."
+            message += _separator_hint(available)
             raise NoSuchColumn(message, available)
     free = [name for name in available if name not in mapping.values()]
     layout = _mapped_layout(mapping, free) if mapping else _detected_layout(free)
@@ -125,22 +131,25 @@ def find_layout(available: Sequence[str], columns: Mapping[str, str] | None, *, 
 
 
 def _unclear_message(source: str, available: Sequence[str], reason: str) -> str:
-    kinds = "; ".join(f"{kind_name(kind)}: {', '.join(roles)}" for kind, roles in REQUIRED.items())
     existing = ", ".join(available) or "none"
     likely = [name for name in available if not re.search(r"(?i)(^|_)(doc)?id$", name)] or list(available)
     first, second = [*likely, *["title", "body"][len(likely) :]][:2]
-    semicolons = len(available) == 1 and ";" in first
-    hint = " The file seems to use ';' as its separator: save it with commas." if semicolons else ""
+    hint = _separator_hint(available)
     if {"premise", "hypothesis"} <= {name.lower() for name in available}:
         return (
             f"{source}: {reason}. Columns of the source: {existing}. Make triplets of inference data (NLI) with: "
             f"spectra data nli {source} --output triplets.jsonl"
         )
     return (
-        f"{source}: {reason}. Columns of the source: {existing}.{hint} Roles by kind of data: {kinds}. "
-        f"Map them with --columns ROLE=COLUMN,… (data.columns={{ROLE: COLUMN}} in training), "
-        f"for example --columns {shlex.quote(f'anchor={first},positive={second}')}"
+        f"{source}: {reason}. Columns of the source: {existing}.{hint} Map them with --columns ROLE=COLUMN: "
+        f"--columns {shlex.quote(f'anchor={first},positive={second}')} for pairs, "
+        f"--columns {shlex.quote(f'text={first}')} for texts. Further roles: {', '.join(OTHER_ROLES)}."
     )
+
+
+def _separator_hint(available: Sequence[str]) -> str:
+    semicolons = len(available) == 1 and ";" in available[0]
+    return " The file seems to use ';' as its separator: save it with commas." if semicolons else ""
 
 
 def _known_name(role: str, names: Iterable[str]) -> str | None:

@@ -115,7 +115,8 @@ def _not_found(text: str, path: Path) -> SpectraError:
         return unknown_name("source", text, ("python:stdlib", "python:installed", "python:PACKAGE,PACKAGE"))
     names = sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
     neighbors = [name for name in names if not name.startswith(".")][:8]
-    existing = f" {path.parent} contains: {', '.join(neighbors)}." if neighbors else ""
+    where = "The current folder" if path.parent == Path() else path.parent
+    existing = f" {where} contains: {', '.join(neighbors)}." if neighbors else ""
     return SpectraError(
         f"{text} does not exist.{existing} A source is a file ({', '.join((*FORMATS, *PLAIN_TEXT))}), a folder of "
         "files, a Hugging Face dataset org/name:config:split, or python:stdlib, python:installed, python:PACKAGE."

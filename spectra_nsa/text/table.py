@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.counts import counted
@@ -13,6 +14,7 @@ from spectra_nsa.text.columns import MAX_NEGATIVES, Layout, find_layout
 from spectra_nsa.text.file_set import HEAD_ROWS
 from spectra_nsa.text.final_columns import FinalColumns
 from spectra_nsa.text.quarantine import Quarantine, printable
+from spectra_nsa.text.readers.records import file_format
 from spectra_nsa.text.row_cache import RowCacheEntry
 from spectra_nsa.text.row_store import RowStore
 from spectra_nsa.text.rows import Problem, Record, TextSet
@@ -144,6 +146,11 @@ def _whole_number_notes(column: str, high: float, file: str) -> list[str]:
 
 def _no_rows(file: str, quarantine: Quarantine) -> SpectraError:
     if not quarantine.count:
+        path = Path(file)
+        if path.is_file() and path.stat().st_size == 0:
+            return SpectraError(f"{file} is an empty file.")
+        if path.is_file() and file_format(path) in (".csv", ".tsv"):
+            return SpectraError(f"{file} has at most a header line, and no rows below it.")
         return SpectraError(
             f"{file}: no rows. Expected one JSON object per line, or a header line followed by CSV records."
         )

@@ -94,7 +94,7 @@ def test_dry_run_trains_nothing(home: Path, spectra: Spectra) -> None:
         (["encode", "saved", "-t", "a", "--dim", "99"], 2, "32"),
         (["encode", "saved", "-t", "a", "--outputs", "semantc"], 2, "semantic"),
         (["encode", "saved", "-t", "a", "--columns", "text=body"], 2, "none of the sources has columns"),
-        (["search", "saved", "open", "--corpus", "odd.csv"], 1, "--columns ROLE=COLUMN"),
+        (["search", "saved", "open", "--corpus", "odd.csv"], 1, "--columns text=nr"),
         (["search", "saved", "open", "--corpus", "pairs.jsonl", "--columns", "text=body"], 1, "fits no source"),
         (["search", "saved", "too", "many", "--corpus", "lines.txt"], 2, "quotes"),
         (["search", "saved", "open", "--corpus", "lines.txt", "--bits", "300"], 2, "64, 128 or 256"),

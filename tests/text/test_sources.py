@@ -70,7 +70,7 @@ def test_every_row_is_kept_or_counted(write, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.tsv", "a.json"])
 def test_empty_file(write, name):
-    with pytest.raises(SpectraError, match=rf"{name}: no rows"):
+    with pytest.raises(SpectraError, match=rf"{name}(: no rows| is an empty file)"):
         load_source(write(name, ""))
 
 
@@ -458,3 +458,31 @@ def test_the_readme_of_a_folder_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"anchor": "a", "positive": "b"}\n')
     (tmp_path / "README.md").write_text("What this is\n")
     assert load_source(tmp_path).kind == "pairs"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "", r"a\.csv is an empty file\.$"),
+        ("a.jsonl", "", r"a\.jsonl is an empty file\.$"),
+        ("a.csv", "anchor,positive\n", r"a\.csv has at most a header line, and no rows below it\.$"),
+        ("a.jsonl", "\n", r"a\.jsonl: no rows\. Expected one JSON object per line"),
+    ],
+)
+def test_files_without_rows_say_what_they_hold(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SpectraError, match=message):
+        load_source(tmp_path / name)
+
+
+def test_a_missing_source_names_its_neighbors(tmp_path, monkeypatch):
+    (tmp_path / "pairs.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpectraError, match=r"^gone\.csv does not exist\. The current folder contains: pairs\.csv\. "):
+        load_source("gone.csv")
+
+
+def test_a_mapped_column_that_is_missing_offers_the_nearest(write):
+    path = write("a.jsonl", [{"headline": "a", "story": "b"}])
+    with pytest.raises(SpectraError, match=r"Did you mean anchor=headline\? Columns of the source: headline, story\.$"):
+        load_source(path, columns={"anchor": "headlin", "positive": "story"})

@@ -10,6 +10,7 @@ from spectra_nsa.core.errors import SpectraError
 RESERVE = 60  # seconds for the last checkpoint, fitting the codes, the report, and a machine that slows down
 SHORTEST = 20  # seconds of training below which there is nothing to show
 SHORTEST_FROM_SCRATCH = 120  # the same if vocabulary and teacher take their time first
+FASTEST = 30  # seconds that reading the data and measuring take on a fast machine at least
 
 
 class TimeBudget:
@@ -28,22 +29,25 @@ class TimeBudget:
         """The seconds since the start."""
         return time.monotonic() - self._start
 
-    def training_seconds(self, measuring: float, *, from_scratch: bool) -> float:
+    def training_seconds(self, measuring: float | None, *, from_scratch: bool) -> float:
         """Returns how long training may take.
 
         Args:
-            measuring: the seconds that measuring one model takes; the trained model will take as long.
+            measuring: the seconds that measuring one model takes; the trained model will take as long. ``None`` before
+                that is known: then the result is the most that can be left.
             from_scratch: whether training includes a vocabulary and a teacher.
 
         Raises:
             SpectraError: too little time is left.
         """
-        available = self.minutes * 60 - self.spent - measuring - RESERVE
+        used = max(self.spent, FASTEST) if measuring is None else self.spent + measuring
+        available = self.minutes * 60 - used - RESERVE
         shortest = SHORTEST_FROM_SCRATCH if from_scratch else SHORTEST
         if available >= shortest:
             return available
-        used = self.spent + measuring
+        least = "at least " if measuring is None else ""
         raise SpectraError(
-            f"{self.minutes:g} minutes are too few on this machine: reading the data and measuring take {used:.0f} s, "
-            f"which leaves no time to train. Try --minutes {math.ceil((used + RESERVE + shortest) / 60)}."
+            f"--minutes {self.minutes:g} is too little on this machine: reading the data and measuring take {least}"
+            f"{used:.0f} s, and the end of the run {RESERVE} s, which leaves no time to train. "
+            f"Try --minutes {math.ceil((used + RESERVE + shortest) / 60)}."
         )

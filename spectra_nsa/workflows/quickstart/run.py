@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,23 +93,21 @@ def quickstart(
     from spectra_nsa.training.runs.claim import claim_folder
 
     budget = TimeBudget(minutes)
+    budget.training_seconds(None, from_scratch=from_scratch)
     out = claim_folder(Path(folder) if folder is not None else _free_folder())
     start, origin = starter_checkpoint()
     say(f"weights    {origin}, SHA-256 checked")
     data = _load(minutes, say, from_scratch=from_scratch)
-    flags = {"model.start": str(start), "name": out.name, "output": str(out.parent)}
-    recipe = load_recipe(QUICKSTART_RECIPE, flags=flags)
+    recipe = load_recipe(
+        QUICKSTART_RECIPE, flags={"model.start": str(start), "name": out.name, "output": str(out.parent)}
+    )
     set_seed(recipe.train.seed)
     task = PairsTask(TASK, list(data.test["anchor"]), list(data.test["positive"]))
-    baseline, seconds = _measure_start(start, recipe, task)
-    try:
+    with _removed_if_refused(out):
+        budget.training_seconds(None, from_scratch=from_scratch)
+        baseline, seconds = _measure_start(start, recipe, task)
         available = budget.training_seconds(seconds, from_scratch=from_scratch)
-    except SpectraError:
-        with contextlib.suppress(OSError):
-            out.rmdir()
-        raise
-    deadline = time.monotonic() + available
-    facts = dict(data.facts)
+    deadline, facts = time.monotonic() + available, dict(data.facts)
     if from_scratch:
         texts = training_data(data.pairs, groups=False).train
         tokenizer, facts["pieces"] = train_vocabulary([*texts["anchor"], *texts["positive"]], out)
@@ -132,12 +131,24 @@ def quickstart(
     return Quickstart(folder=result.folder, evaluation=evaluation, answers=answers, outputs=outputs, facts=facts)
 
 
+@contextlib.contextmanager
+def _removed_if_refused(folder: Path) -> Iterator[None]:
+    """Deletes an empty folder again if what happens inside is refused."""
+    try:
+        yield
+    except SpectraError:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
+
+
 def _free_folder() -> Path:
     names = itertools.chain(["quickstart"], (f"quickstart-{number}" for number in itertools.count(2)))
     return next(folder for name in names if not (folder := Path("runs") / name).exists())
 
 
 def _load(minutes: float, say: Callable[[str], None], *, from_scratch: bool) -> QuickstartData:
+    print("  reading the Python packages on this machine", file=sys.stderr, flush=True)
     data = load_pairs()
     if from_scratch:
         data = data._replace(pairs=data.pairs.select(range(pairs_within(minutes, len(data.pairs)))))
@@ -153,6 +164,7 @@ def _measure_start(start: Path, recipe: Recipe, task: PairsTask) -> tuple[Evalua
     """Measures the checkpoint and BM25, and returns the seconds that this takes."""
     from spectra_nsa.models.warm_start import warm_start
 
+    print(f"  measuring {START} and BM25 before training", file=sys.stderr, flush=True)
     begin = time.monotonic()
     model = warm_start(start, max_seq_length=recipe.model.max_length)
     baseline = _measure(DenseSystem(START, model, precision="auto"), task, bm25=True)
@@ -168,7 +180,7 @@ def _measure(dense: DenseSystem, task: PairsTask, *, bm25: bool = False) -> Eval
     from spectra_nsa.evaluation.systems import System
 
     systems: list[System] = [dense, *([BM25System()] if bm25 else [])]
-    return evaluate(systems, [task], progress=False)
+    return evaluate(systems, [task], progress=True)
 
 
 def _train(recipe: Recipe, data: TrainingData, deadline: float, say: Callable[[str], None]) -> RunResult:

@@ -78,5 +78,5 @@ def test_pairs_for_the_teacher_grow_with_the_minutes() -> None:
 def test_too_little_time_is_refused_with_a_sufficient_time(small: None, tmp_path: Path, from_scratch: bool) -> None:
     with pytest.raises(SpectraError, match=r"Try --minutes (\d+)") as refused:
         quickstart(tmp_path / "run", minutes=0.5, from_scratch=from_scratch, say=lambda line: None)
-    advised = int(str(refused.value).split("--minutes ")[1].rstrip("."))
+    advised = int(str(refused.value).split("Try --minutes ")[1].rstrip("."))
     assert advised >= (4 if from_scratch else 2) and not (tmp_path / "run").exists()
