@@ -5,6 +5,7 @@ Read as scores, entailment 0, neutral 1 and contradiction 2 would make the contr
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 from spectra_nsa.core.errors import SpectraError
@@ -35,23 +36,22 @@ def check_classes(
     Raises:
         SpectraError: there is such a column.
     """
-    if layout.kind not in ("pairs", "triplets", "scored"):
+    if layout.kind == "scored" and layout.classes is not None:
+        column, names = layout.classes, label_names.get(layout.classes)
+        words = _words(head, column, names)
+        no_number = bool(words) and not any(_is_score(record.values.get(column)) for record in head)
+        if no_number or _of_inference(words) or len(names or ()) > 2:
+            raise classes_error(source, f"{_shown(column, words)} holds classes of the pairs, not scores", column)
+    if layout.kind != "pairs":
         return ()
     free = dict.fromkeys(key for record in head for key in record.values if key and key not in layout.columns.values())
-    if layout.kind == "scored":
-        candidates = [layout.classes] if layout.classes is not None else []
-    else:
-        candidates = list(free)
-    for column in candidates:
-        values = _class_names(head, column, label_names.get(column))
-        inference = bool(values & {ENTAILMENT, CONTRADICTION}) and values <= _NAMES
-        many = column == layout.classes and (layout.kind != "scored" or len(label_names.get(column, ())) > 2)
-        if not inference and not many and not (layout.kind == "scored" and values and not _any_number(head, column)):
+    for column in free:
+        words = _words(head, column, label_names.get(column))
+        if column != layout.classes and not _of_inference(words):
             continue
-        shown = f"{column!r} ({', '.join(sorted(values)[:4])})" if values else repr(column)
-        if chosen and layout.kind != "scored":
-            return (f"the column {shown} holds classes and is not used: every row counts as a match",)
-        raise classes_error(source, f"the column {shown} holds classes of the pairs, not scores", column)
+        if chosen:
+            return (f"{_shown(column, words)} holds classes and is not used: every row counts as a match",)
+        raise classes_error(source, f"{_shown(column, words)} holds classes of the pairs, not scores", column)
     return ()
 
 
@@ -64,21 +64,24 @@ def classes_error(source: str, problem: str, column: str) -> SpectraError:
     )
 
 
-def _class_names(head: Sequence[Record], column: str, names: Sequence[str] | None) -> set[str]:
-    """Returns the classes in lower case that are words: of the numbered labels, or else of the first rows."""
+def _words(head: Sequence[Record], column: str, names: Sequence[str] | None) -> set[str]:
+    """Returns the classes that are words, in lower case: of the numbered labels, or else of the first rows."""
     if names is not None:
         return {name.lower() for name in names}
     found = set()
     for record in head:
-        try:
+        with contextlib.suppress(BadValue):
             found.add(label_value(record.values.get(column), column).strip().lower())
-        except BadValue:
-            continue
     return {value for value in found if not _is_score(value)}
 
 
-def _any_number(head: Sequence[Record], column: str) -> bool:
-    return any(_is_score(record.values.get(column)) for record in head)
+def _of_inference(words: set[str]) -> bool:
+    return bool(words & {ENTAILMENT, CONTRADICTION}) and words <= _NAMES
+
+
+def _shown(column: str, words: set[str]) -> str:
+    examples = f" ({', '.join(sorted(words)[:4])})" if words else ""
+    return f"the column {column!r}{examples}"
 
 
 def _is_score(value: object) -> bool:
