@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -29,6 +30,21 @@ def say_loading(name: str) -> None:
     """Prints to standard error which model is being loaded, because loading takes a second or more."""
     if is_first():
         print(f"spectra: loading {name}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def no_library_bars() -> Iterator[None]:
+    """Hides the progress bars with which transformers reads and writes weights, which take a moment only."""
+    from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown and not HF_HUB_DISABLE_PROGRESS_BARS:  # the Hub warns if its environment variable is contradicted
+            logging.enable_progress_bar()
 
 
 def progress(items: Iterable[T], *, label: str, total: int | None = None) -> Iterator[T]:

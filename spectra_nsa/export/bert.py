@@ -13,6 +13,7 @@ from sentence_transformers.base.modules.normalize import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
+from spectra_nsa.core.console import no_library_bars
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import atomic_folder, check_replaceable
 from spectra_nsa.heads.spec import ModelSpec
@@ -23,6 +24,7 @@ from spectra_nsa.models.sentence import SpectraSentenceTransformer
 BERT_POOLING = ("mean", "cls", "max", "mean_max")  # kinds that sentence-transformers can express
 
 
+@no_library_bars()
 def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
     """Writes `embedding` as a plain sentence-transformers folder, which TEI and Infinity load too.
 
@@ -59,6 +61,7 @@ def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
     return Path(folder)
 
 
+@no_library_bars()
 def export_bert_masked_lm(model: SpectraForMaskedLM, tokenizer: Any, folder: str | Path) -> Path:
     """Writes a plain `BertForMaskedLM` folder.
 

@@ -15,6 +15,7 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.util import batch_to_device
 from transformers import PreTrainedTokenizerBase
 
+from spectra_nsa.core.console import no_library_bars
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.heads.spec import ModelSpec
@@ -188,6 +189,7 @@ def build(
     )
 
 
+@no_library_bars()
 def load(folder_or_name: str | Path, *, device: str | None = None, **kwargs: Any) -> SpectraSentenceTransformer:
     """Opens a saved model.
 
