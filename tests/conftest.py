@@ -160,7 +160,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerBase:
 
     letters = "abcdefghijklmnopqrstuvwxyz"
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
-    return BertTokenizerFast(vocab={piece: index for index, piece in enumerate(pieces)})
+    return BertTokenizerFast(vocab={piece: index for index, piece in enumerate(dict.fromkeys(pieces))})
 
 
 @pytest.fixture

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SUPPORTED = ("bert", "spectra_nsa")
 _MODEL_FILES = ("config.json", "modules.json", "0_Transformer", "tokenizer.json")
 _CHECKSUMMED = {".safetensors", ".bin", ".json", ".txt", ".model"}
+_WEIGHTS = (
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+)  # fmt: skip
 _RUNTIMES = {"onnx", "openvino"}
 EXAMPLES = "all-MiniLM-L6/L12, BGE v1.5, E5 v2, GTE v1, BERT"
 
@@ -141,6 +144,24 @@ def _refuse_run(folder: Path) -> None:
         )
 
 
+def is_adapter(folder: Path) -> bool:
+    """Returns whether a folder holds an adapter, such as LoRA's, without the weights of its base model."""
+    if not (folder / "adapter_config.json").is_file():
+        return False
+    return not (folder / "config.json").is_file() or not any((folder / name).is_file() for name in _WEIGHTS)
+
+
+def adapter_error(folder: Path) -> SpectraError:
+    """Returns the error for an adapter: what it belongs to, and how to merge it."""
+    facts = read_json(folder / "adapter_config.json")
+    base = facts.get("base_model_name_or_path") or "BASE"
+    return SpectraError(
+        f"{folder} is an adapter ({facts.get('peft_type') or 'peft'}) of {base} without its base model. Merge it with "
+        f"peft and name the result: PeftModel.from_pretrained(AutoModel.from_pretrained({base!r}), {str(folder)!r})"
+        ".merge_and_unload().save_pretrained(FOLDER), and save the tokenizer there too."
+    )
+
+
 def check_folder(folder: Path) -> str:
     """Returns a folder's `model_type`, after checking that its weights are complete.
 
@@ -148,6 +169,8 @@ def check_folder(folder: Path) -> str:
         SpectraError: there is no config, the architecture is not supported, or weights are missing or damaged.
     """
     model_folder, folder = folder, transformer_folder(folder)
+    if is_adapter(folder):
+        raise adapter_error(folder)
     if not (folder / "config.json").is_file():
         if (model_folder / "modules.json").is_file():
             raise SpectraError(
@@ -207,6 +230,10 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
     if not all(file.is_file() for file in files):
         if (folder / "pytorch_model.bin").is_file():
             return None
+        if (folder / "pytorch_model.bin.index.json").is_file():
+            raise SpectraError(
+                f"{folder} holds pickled weights in several files, which are not read. Save the model as safetensors."
+            )
         missing = next(file for file in files if not file.is_file())
         raise SpectraError(
             f"{missing} is missing, so the model folder has no weights. Download or save the model again."

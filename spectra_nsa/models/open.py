@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from spectra_nsa.core.console import say_loading
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import read_json
-from spectra_nsa.models.checks import check_folder, model_checksum, resolve_folder, transformer_folder
+from spectra_nsa.models.checks import (
+    adapter_error,
+    check_folder,
+    is_adapter,
+    model_checksum,
+    resolve_folder,
+    transformer_folder,
+)
+from spectra_nsa.tokens.limits import capped_length, check_vocabulary
 
 if TYPE_CHECKING:
     from spectra_nsa.models.saved import SavedModel
@@ -69,9 +77,9 @@ def model_kind(folder: Path) -> ModelKind:
     if declared in _CLASSES:
         return _CLASSES[declared]
     config, modules = transformer_folder(folder) / "config.json", folder / "modules.json"
+    if is_adapter(transformer_folder(folder)):
+        return "adapter"
     if not config.is_file() and not modules.is_file():
-        if (folder / "adapter_config.json").is_file():
-            return "adapter"
         raise SpectraError(f"{folder} is not a model folder: it has neither config.json nor modules.json.")
     facts = read_json(config) if config.is_file() else {}
     if declared is None:  # cross-encoders saved before version 5 do not declare their type
@@ -100,9 +108,7 @@ def find_model(name: str | Path, *, accept: Sequence[ModelKind] = SPECTRA) -> Mo
             check_folder(folder)
         return ModelFolder(name=str(name), folder=folder, kind=kind)
     if kind == "adapter":
-        raise SpectraError(
-            f"{name} is {_NAMES[kind]}. Merge it into its base model with peft's merge_and_unload, and save the result."
-        )
+        raise adapter_error(transformer_folder(folder))
     if kind == "sentence":
         check_folder(folder)  # raises an error about its architecture
     *names, last = [_NAMES[accepted] for accepted in accept]
@@ -185,7 +191,33 @@ def _open_with_library(files: ModelFolder, device: str | None) -> Any:
     classes = {kind: name for name, kind in _CLASSES.items()}
     opener = getattr(sentence_transformers, classes.get(files.kind, "SentenceTransformer"))
     try:
-        return opener(str(files.folder), device=device, local_files_only=True)
+        model = opener(str(files.folder), device=device, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         what = "a sentence-transformers model" if files.kind in DENSE else _NAMES[files.kind]
         raise SpectraError(f"{files.name} cannot be opened as {what}: {error}") from error
+    _check_limits(model, files.name)
+    return model
+
+
+def _check_limits(model: Any, name: str) -> None:
+    """Caps a model's length limit at its learned positions, and checks that each token has a vector.
+
+    Special tokens without a vector are tolerated: some models list tokens of other modalities.
+
+    Raises:
+        SpectraError: a token has no vector.
+    """
+    from torch import nn
+
+    if (transformer := model.transformers_model) is None:
+        return
+    tables = dict(transformer.base_model.named_modules())
+    positions = tables.get("embeddings.position_embeddings")
+    if isinstance(positions, nn.Embedding):
+        # Models in the manner of RoBERTa count positions from the one after the padding.
+        first = 0 if positions.padding_idx is None else positions.padding_idx + 1
+        model.max_seq_length = capped_length(model.max_seq_length, positions.num_embeddings - first, name)
+    tokens = transformer.get_input_embeddings()
+    if isinstance(tokens, nn.Embedding) and model.tokenizer is not None:
+        ids = set(model.tokenizer.get_vocab().values()) - set(model.tokenizer.all_special_ids)
+        check_vocabulary(ids, tokens.num_embeddings, name)

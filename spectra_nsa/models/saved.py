@@ -25,6 +25,7 @@ from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import weight_shapes
 from spectra_nsa.models.encode import encode_outputs, encode_texts
 from spectra_nsa.models.prompts import with_roles
+from spectra_nsa.tokens.limits import check_vocabulary
 
 # The settings written by `sentence.build` that decide how texts are encoded.
 _MODULE = "sentence_transformers.base.modules.transformer.Transformer"
@@ -151,6 +152,9 @@ def open_saved(folder: Path) -> SavedModel | None:
 
     Returns:
         the model; ``None`` if the folder holds anything that only transformers or sentence-transformers can interpret.
+
+    Raises:
+        SpectraError: the weights do not fit the config, or a token has no vector.
     """
     names = ("config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
     files = (*names, "tokenizer.json", "tokenizer_config.json", "model.safetensors")
@@ -166,6 +170,7 @@ def open_saved(folder: Path) -> SavedModel | None:
     tokenizer = _open_tokenizer(folder, spec.max_position_embeddings)
     if tokenizer is None:
         return None
+    check_vocabulary(tokenizer.backend.get_vocab().values(), spec.vocab_size, folder)
     if (weight_shapes(folder) or {}).keys() != empty_outputs(spec).state_dict().keys():  # a masked LM's folder
         return None
     model = load_outputs(spec, folder / "model.safetensors")

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.util import batch_to_device
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from spectra_nsa.core.console import no_library_bars
 from spectra_nsa.core.errors import SpectraError, unknown_name
@@ -25,6 +25,7 @@ from spectra_nsa.models.encode import encode_outputs
 from spectra_nsa.models.model import SpectraModel, register
 from spectra_nsa.models.prompts import with_roles
 from spectra_nsa.models.saved import TEXT_MODALITY
+from spectra_nsa.tokens.limits import capped_length, check_vocabulary
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prompt_length", "inputs_embeds")
@@ -180,12 +181,36 @@ def build(
         tokenizer.save_pretrained(folder)
         module = Transformer(folder, modality_config=TEXT_MODALITY, module_output_name="sentence_embedding")
     module.model = model
+    module.processor = with_normalizer(module.processor, tokenizer)
     return SpectraSentenceTransformer(
         modules=[module],
         prompts={name: text or "" for name, text in prompts.items()} if prompts else None,
         default_prompt_name=default_prompt_name,
         similarity_fn_name=similarity or "cosine",
         device=None,
+    )
+
+
+def with_normalizer(reloaded: Any, tokenizer: Any) -> Any:
+    """Returns a tokenizer as it is reloaded from its folder, in a class that keeps its normalizer.
+
+    Some classes rebuild the normalizer from their settings. Then lower case that a sentence-transformers folder asks
+    for (`do_lower_case`) would be lost when the model is saved.
+
+    Args:
+        reloaded: the tokenizer, saved and opened again.
+        tokenizer: the tokenizer before that.
+    """
+    backend = tokenizer.backend_tokenizer
+    if repr(reloaded.backend_tokenizer.normalizer) == repr(backend.normalizer):
+        return reloaded
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=tokenizer.model_input_names,
+        model_max_length=tokenizer.model_max_length,
+        padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side,
+        **tokenizer.special_tokens_map,
     )
 
 
@@ -209,4 +234,8 @@ def load(folder_or_name: str | Path, *, device: str | None = None, **kwargs: Any
             f"{folder_or_name} is a BERT checkpoint, not a saved Spectra model. "
             f"Open it with spectra_nsa.warm_start({str(folder_or_name)!r})."
         )
-    return SpectraSentenceTransformer(str(folder), device=device, local_files_only=True, **kwargs)
+    model = SpectraSentenceTransformer(str(folder), device=device, local_files_only=True, **kwargs)
+    config = model.spectra.config
+    check_vocabulary(model.tokenizer.get_vocab().values(), config.vocab_size, folder_or_name)
+    model.max_seq_length = capped_length(model.max_seq_length, config.max_position_embeddings, folder_or_name)
+    return model

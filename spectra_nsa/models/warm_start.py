@@ -16,10 +16,16 @@ from spectra_nsa.config.shape_options import shape_fields
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.heads.spec import default_dims
 from spectra_nsa.models.bert_adapter import POOLING, config_from_bert, encoder_from_bert, load_bert_weights
-from spectra_nsa.models.checks import check_folder, resolve_folder, transformer_folder, weight_shapes
+from spectra_nsa.models.checks import (
+    check_folder,
+    resolve_folder,
+    transformer_folder,
+    weight_shapes,
+)
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, build
+from spectra_nsa.tokens.limits import capped_length, check_vocabulary
 
 _SHAPE_OPTIONS = {name: option for name, option in SHAPE_OPTIONS.items() if option.warm_start}
 OPTIONS = (
@@ -60,10 +66,13 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
     source = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     shape = shape_fields(_SHAPE_OPTIONS, options)
     options = {name: value for name, value in options.items() if name not in _SHAPE_OPTIONS}
-    max_seq_length = options.pop("max_seq_length", None) or source.max_seq_length
+    max_seq_length = options.pop("max_seq_length", None)
     fields, dense = _read_modules(source, str(checkpoint))
     bert: Any = source[0].model
     _check_complete(folder, bert)
+    check_vocabulary(source.tokenizer.get_vocab().values(), bert.config.vocab_size, checkpoint)
+    if max_seq_length is None:
+        max_seq_length = capped_length(source.max_seq_length, bert.config.max_position_embeddings, checkpoint)
     fields |= config_from_bert(bert.config.to_dict()) | {"max_length": max_seq_length} | options | shape
     model = SpectraModel(SpectraConfig(**fields))
     load_bert_weights(model.encoder, encoder_from_bert(bert.state_dict(), bert.config.num_hidden_layers))

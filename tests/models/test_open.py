@@ -49,7 +49,9 @@ def folders(tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerBase) -> Callable
                 CrossEncoder(str(folder), device="cpu").save_pretrained(str(folder))
         elif kind == "adapter":
             folder.mkdir()
-            (folder / "adapter_config.json").write_text("{}")
+            (folder / "modules.json").write_text("[]")  # sentence-transformers saves adapters so
+            facts = {"peft_type": "LORA", "base_model_name_or_path": "org/base"}
+            (folder / "adapter_config.json").write_text(json.dumps(facts))
         return folder
 
     return write
@@ -83,7 +85,7 @@ def test_other_encoders_open_where_they_are_accepted(
     [
         ("sparse", "is a sparse encoder, but this command needs a Spectra model or a BERT-architecture checkpoint"),
         ("cross", "is a cross-encoder, but this command needs"),
-        ("adapter", "merge_and_unload"),
+        ("adapter", r"an adapter \(LORA\) of org/base .*merge_and_unload"),
         ("sentence", "without a transformer"),
     ],
 )
