@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectra_nsa.cli.options import DryRun, JsonAtEnd, RecipeColumns, RecipeWords, recipe_columns
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 
@@ -83,7 +84,7 @@ def _report(document: dict[str, Any], folder: Path, markdown: Path | None, as_js
     from spectra_nsa.report.ablation import ablation_markdown
 
     if as_json:
-        print(json.dumps(document, ensure_ascii=False))
+        print_json(document)
     else:
         _show(document, folder)
     if markdown is not None:
@@ -95,9 +96,7 @@ def _list(as_json: bool) -> None:
     from spectra_nsa.config.parts import PARTS
 
     if as_json:
-        print(
-            json.dumps({"schema": 1, "parts": {name: part.about for name, part in PARTS.items()}}, ensure_ascii=False)
-        )
+        print_json({"schema": 1, "parts": {name: part.about for name, part in PARTS.items()}})
         return
     width = max(map(len, PARTS))
     for name, part in PARTS.items():
@@ -109,7 +108,7 @@ def _plan(plan: AblationPlan, as_json: bool) -> None:
 
     facts = plan_document(plan)
     if as_json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print_json(facts, indent=2)
         return
     width = max(len(cell["cell"]) for cell in facts["cells"])
     for cell in facts["cells"]:

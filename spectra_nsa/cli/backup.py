@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from spectra_nsa.core.console import print_json
 
 app = typer.Typer(help="List and restore backups of runs.", no_args_is_help=True)
 
@@ -32,7 +33,7 @@ def list_command(
 
     runs = overview(url)
     if as_json:
-        print(json.dumps({"schema": 1, "url": url, "runs": runs}))
+        print_json({"schema": 1, "url": url, "runs": runs})
         return
     for run in runs:
         print(f"{run['run']}  {run['address']}")
@@ -54,7 +55,7 @@ def restore_command(
 
     facts: dict[str, Any] = restore(url, to)
     if as_json:
-        print(json.dumps({"schema": 1, **facts}))
+        print_json({"schema": 1, **facts})
         return
     print(f"{facts['run']}: {', '.join(facts['units'])}, every SHA-256 matches", file=sys.stderr)
     print(f"resume it with: spectra train --resume {facts['run']}")

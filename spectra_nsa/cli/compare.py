@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.errors import UsageError
 
 
@@ -45,7 +45,7 @@ def _runs(first: str, second: str, html: Path | None, as_json: bool) -> None:
     runs = read_run(first), read_run(second)
     facts = compare_runs(*runs)
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print_json(facts, indent=2)
     else:
         settings, outcomes = comparison_rows(facts)
         names = run_names(*runs)
@@ -74,7 +74,7 @@ def _models(first: str, second: str, html: Path | None, as_json: bool) -> None:
         "differences": {key: list(values) for key, values in differing(first_size, second_size).items()},
     }
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print_json(facts, indent=2)
         return
     _, rows = comparison_rows({"recipe": {}, "outcomes": facts["differences"]})
     if not rows:

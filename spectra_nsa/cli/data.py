@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def preview_command(
     texts = load_source(source, columns=mapping, split=split, limit=limit, quarantine=quarantine)
     facts = preview(texts, rows=rows, against=None if against is None else _evaluation_set(against, mapping))
     if as_json:
-        print(json.dumps(_document(source, facts, time.perf_counter() - start), ensure_ascii=False))
+        print_json(_document(source, facts, time.perf_counter() - start))
     else:
         _show(source, facts, limit)
 
@@ -81,7 +81,7 @@ def nli_command(
         entailment=entailment, contradiction=contradiction,
     )  # fmt: skip
     if as_json:
-        print(json.dumps({"schema": 1, "source": source, **facts}, ensure_ascii=False))
+        print_json({"schema": 1, "source": source, **facts})
         return
     print(f"{counted(facts['triplets'], 'triplet')} from {counted(facts['rows'], 'row')} → {facts['output']}")
     classes = f"entailment {facts['entailment']!r}, contradiction {facts['contradiction']!r}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectra_nsa.cli.options import MaxSteps, RecipeColumns, recipe_columns
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 
@@ -104,7 +105,10 @@ def _make_student(
     check_names(recipe)
     if dry_run:
         plan = plan_student(recipe)
-        print(json.dumps({"schema": 1, **plan}) if as_json else _student_plan(plan))
+        if as_json:
+            print_json({"schema": 1, **plan})
+        else:
+            print(_student_plan(plan))
         return
     _run(recipe, lambda: train_student(recipe), as_json)
 
@@ -119,7 +123,10 @@ def _make_static(
     check_names(recipe)
     if dry_run:
         plan = plan_static(recipe, width=width)
-        print(json.dumps({"schema": 1, **plan}) if as_json else _static_plan(plan))
+        if as_json:
+            print_json({"schema": 1, **plan})
+        else:
+            print(_static_plan(plan))
         return
     _run(recipe, lambda: make_static_student(recipe, width=width, say=_say), as_json)
 
@@ -140,7 +147,10 @@ def _run(recipe: Recipe, work: Callable[[], dict[str, Any]], as_json: bool) -> N
         raise typer.Exit(130)
     warn_if_not_better(facts.get("best", {}), facts.get("start", {}))
     teacher = recipe.distill.teachers[0]
-    print(json.dumps({"schema": 1, "teacher": teacher, **facts}) if as_json else _summary(teacher, facts))
+    if as_json:
+        print_json({"schema": 1, "teacher": teacher, **facts})
+    else:
+        print(_summary(teacher, facts))
 
 
 def _say(line: str) -> None:

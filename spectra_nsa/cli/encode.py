@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectra_nsa.cli.options import Columns, Precision, shared_columns
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError, unknown_name
 from spectra_nsa.core.strings import is_blank
@@ -72,7 +72,7 @@ def encode_command(
     if as_json:
         document = {"schema": 1, "model": model, "texts": rows, "output": str(output) if output else None}
         vectors = {} if output else {name: array.tolist() for name, array in arrays.items()}
-        print(json.dumps(document | {"shapes": {n: list(a.shape) for n, a in arrays.items()}, "outputs": vectors}))
+        print_json(document | {"shapes": {n: list(a.shape) for n, a in arrays.items()}, "outputs": vectors})
         return
     for name, array in arrays.items():
         target = f" → {output}" if output else ""
@@ -160,7 +160,7 @@ def similarity_command(
     check_finite(vectors, model)
     value = float(vectors[0] @ vectors[1])
     if as_json:
-        print(json.dumps({"schema": 1, "model": model, "texts": [first, second], "similarity": value}))
+        print_json({"schema": 1, "model": model, "texts": [first, second], "similarity": value})
     else:
         print(f"{value:.4f}")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spectra_nsa.cli.options import Columns, Precision
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,8 +58,7 @@ def evaluate_command(
     evaluation = evaluate(_systems(model, baseline or [], dim, precision), tasks, notes=notes)
     document = evaluation.document(model, precision=resolve_precision(precision))
     if json == "-":
-        jsonlib.dump(document, sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(document, indent=2)
     else:
         _show(evaluation, show_all)
     _write_files(evaluation, document, None if json == "-" else json, markdown, html)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from spectra_nsa.cli.options import Columns, shared_columns
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
 
 codes_app = typer.Typer(help="Fit a model's binary codes.", no_args_is_help=True)
@@ -58,7 +58,7 @@ def fit_codes_command(
     mapping.check()
     facts = fit_codes_on(model, texts, query_texts, output=output, seed=seed, say=_say)
     if as_json:
-        print(json.dumps({"schema": 1, "model": facts.pop("folder"), **facts}))
+        print_json({"schema": 1, "model": facts.pop("folder"), **facts})
         return
     print(
         f"{counted(facts['texts'], 'text')}; {counted(facts['queries'], 'held-out query')}: "
@@ -102,7 +102,7 @@ def fit_anomaly_command(
     mapping.check()
     facts = fit_anomaly_on(model, normal, output=output, prototypes=prototypes, level=level, seed=seed, say=_say)
     if as_json:
-        print(json.dumps({"schema": 1, "model": facts.pop("folder"), **facts}))
+        print_json({"schema": 1, "model": facts.pop("folder"), **facts})
         return
     how = "and their covariances" if facts["method"] == "prototypes" else "as a density"
     print(f"fitted on {counted(facts['texts'], 'text')} by {counted(facts['prototypes'], 'prototype')} {how}")

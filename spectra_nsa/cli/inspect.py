@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
+
+from spectra_nsa.core.console import print_json
 
 
 def inspect_command(
@@ -33,7 +34,7 @@ def inspect_command(
     )
     facts = inspect_model(spec_of(model), workload)
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print_json(facts, indent=2)
         return
     from rich.table import Table
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
 
 
@@ -65,7 +65,7 @@ def mine_command(
         print("stopped; run the same command again to resume", file=sys.stderr)
         raise typer.Exit(130) from None
     if as_json:
-        print(json.dumps({"schema": 1, **facts}, ensure_ascii=False))
+        print_json({"schema": 1, **facts})
     else:
         _show(facts)
 

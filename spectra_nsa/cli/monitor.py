@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spectra_nsa.report.run_log import MetricsRow
+    from spectra_nsa.core.console import print_json
+from spectra_nsa.report.run_log import MetricsRow
 
 
 def monitor_command(
@@ -31,7 +31,7 @@ def monitor_command(
 
     log = read_run(run, empty=not (once or as_json))
     if as_json:
-        print(json.dumps({"schema": 1, "run": str(run), **_run_state(log.rows)}, indent=2))
+        print_json({"schema": 1, "run": str(run), **_run_state(log.rows)}, indent=2)
         return
     tail = MetricsTail(run / "metrics.jsonl")
     if once:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +31,7 @@ from spectra_nsa.cli.runs import (
     resume_sentence,
     show_plan,
 )
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
 
 if TYPE_CHECKING:
@@ -137,7 +137,10 @@ def _pretrain(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     result = pretrain(recipe, resume=resume)
     exit_if_interrupted(result, "pretrain")
     if is_first():
-        print(json.dumps(result_facts(result)) if as_json else _summary(result))
+        if as_json:
+            print_json(result_facts(result))
+        else:
+            print(_summary(result))
 
 
 def _summary(result: RunResult) -> str:

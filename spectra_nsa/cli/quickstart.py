@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from spectra_nsa.workflows.quickstart.run import Quickstart
+    from spectra_nsa.core.console import print_json
+from spectra_nsa.workflows.quickstart.run import Quickstart
 
 SHOWN = ("ndcg@10", "mrr", "recall@1", "recall@10")
 
@@ -44,7 +44,7 @@ def quickstart_command(
         say=lambda line: out.print(line, highlight=False, markup=False, soft_wrap=True),
     )
     if as_json:
-        print(json.dumps(read_json(result.folder / "results.json")))
+        print_json(read_json(result.folder / "results.json"))
     else:
         _show(result)
 

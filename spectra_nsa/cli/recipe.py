@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 app = typer.Typer(help="List, show or copy the recipes that come with the package.", no_args_is_help=True)
@@ -31,7 +31,7 @@ def list_command(as_json: AsJson = False) -> None:
 
     recipes = {name: recipe_about(name) for name in recipe_names()}
     if as_json:
-        print(json.dumps({"schema": 1, "recipes": recipes}))
+        print_json({"schema": 1, "recipes": recipes})
         return
     width = max(map(len, recipes))
     for name, about in recipes.items():
@@ -50,7 +50,7 @@ def show_command(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         from spectra_nsa.config.recipe import load_recipe
 
-        print(json.dumps({"schema": 1, "recipe": load_recipe(path).model_dump()}, indent=2))
+        print_json({"schema": 1, "recipe": load_recipe(path).model_dump()}, indent=2)
         return
     print(path.read_text(encoding="utf-8"), end="")
 
@@ -78,4 +78,7 @@ def copy_command(
         raise SpectraError(f"{file} exists already. Name another file: spectra recipe copy {name} FILE.yaml.")
     with atomic_write(file) as out:
         out.write(path.read_text(encoding="utf-8"))
-    print(json.dumps({"schema": 1, "file": str(file)}) if as_json else f"{file}; next: spectra train {file} --dry-run")
+    if as_json:
+        print_json({"schema": 1, "file": str(file)})
+    else:
+        print(f"{file}; next: spectra train {file} --dry-run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 
@@ -95,7 +95,10 @@ def show_plan(plan: Callable[[], dict[str, Any]], readable: Callable[[dict[str, 
     if os.environ.get("RANK", "0") != "0":
         return
     facts = plan()
-    print(json.dumps(facts, indent=2) if as_json else readable(facts))
+    if as_json:
+        print_json(facts, indent=2)
+    else:
+        print(readable(facts))
 
 
 def planned_step(resume: Path | None) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectra_nsa.cli.options import Columns, shared_columns
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.strings import is_blank
 
@@ -69,7 +69,7 @@ def search_command(
     if as_json:
         seconds = round(time.monotonic() - start, 3)
         records = _hit_records(hits, names)
-        print(json.dumps({"schema": 1, "model": model, "query": query, "seconds": seconds, "hits": records}))
+        print_json({"schema": 1, "model": model, "query": query, "seconds": seconds, "hits": records})
         return
     print(f"model: {model}", file=sys.stderr)
     _show(hits, names, lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectra_nsa.cli.options import Columns
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def report_command(
 def _print_json(results: list[Result], seconds: float, **facts: Any) -> None:
     from spectra_nsa.core.results import results_document
 
-    print(json.dumps(results_document(results, model=None, seconds=seconds, **facts), ensure_ascii=False))
+    print_json(results_document(results, model=None, seconds=seconds, **facts))
 
 
 def _show(results: list[Result]) -> None:

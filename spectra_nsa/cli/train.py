@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,6 +33,7 @@ from spectra_nsa.cli.runs import (
     show_plan,
     warn_if_not_better,
 )
+from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
         "dev_rows": len(data.dev) if data.dev is not None else 0,
         "left_out": data.left_out,
         "quarantined": data.quarantined,
+        "notes": list(data.notes),
         "steps": steps_of(recipe, len(data.train)),
         "first_step": first_step,
         "parameters": facts["parameters"],
@@ -151,12 +152,13 @@ def _plan_text(plan: dict[str, Any]) -> str:
     texts = f"{memory['batch']} × {memory['texts']} texts of {memory['length']} tokens"
     size = plan["recipe"]["model"]["size"]
     scratch = "" if size is None else f"\n{_from_scratch(size, plan['parameters'], plan['memory_gb'])}"
+    notes = "".join(f"\nnote: {note}" for note in plan["notes"])
     return changed_keys(plan) + (
         f"{counted(plan['rows'], 'training row')}, {counted(plan['dev_rows'], 'dev row')}, {left_out}"
         f"{plan['quarantined']:,} quarantined; "
         f"{counted(plan['steps'], 'step')} in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
         f"about {plan['memory_gb']} GB for {texts}; loss: {', '.join(plan['terms'])}. "
-        f"{resume_sentence(plan)}Nothing was trained.{scratch}"
+        f"{resume_sentence(plan)}Nothing was trained.{scratch}{notes}"
     )
 
 
@@ -189,7 +191,7 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     if trained:
         warn_if_not_better(result.best, result.start)
     if as_json:
-        print(json.dumps(result_facts(result)))
+        print_json(result_facts(result))
         return
     speed = f" ({result.pairs_per_second:.1f} pairs/s, including evaluation and saving)" if trained else ""
     print(f"{duration(result)}{speed}{best_figures(result, digits=4)}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from spectra_nsa.core.files import finite_json
 from spectra_nsa.core.processes import is_first
 
 if TYPE_CHECKING:
@@ -45,6 +47,17 @@ def no_library_bars() -> Iterator[None]:
     finally:
         if shown and not HF_HUB_DISABLE_PROGRESS_BARS:  # the Hub warns if its environment variable is contradicted
             logging.enable_progress_bar()
+
+
+def print_json(document: Any, *, indent: int | None = None) -> None:
+    """Prints a document as JSON on standard output: NaN and infinity as null, and in ASCII unless the output is UTF-8.
+
+    Args:
+        document: dictionaries, lists, tuples, texts, numbers, booleans and ``None``.
+        indent: see `json.dumps`.
+    """
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(finite_json(document), indent=indent, ensure_ascii=not utf8, allow_nan=False))
 
 
 def progress(items: Iterable[T], *, label: str, total: int | None = None) -> Iterator[T]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -124,10 +125,21 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def finite_json(value: Any) -> Any:
+    """Returns a document with ``None`` for each number that JSON does not have: NaN and infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_json(item) for item in value]
+    return value
+
+
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes `value` as indented JSON, atomically."""
+    """Writes `value` as indented JSON, atomically; NaN and infinity as null."""
     with atomic_write(path) as file:
-        json.dump(value, file, indent=2, ensure_ascii=False)
+        json.dump(finite_json(value), file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 
 

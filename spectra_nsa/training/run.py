@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.recipe import Recipe, load_recipe, load_run_recipe
 from spectra_nsa.core import processes
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder, atomic_write
 from spectra_nsa.core.seeds import set_seed
@@ -209,6 +210,11 @@ def _train(job: Job, point: ResumePoint, backup: Backup | None, deadline: float 
         seconds = time.monotonic() - start
         steps = trainer.state.global_step
         interrupted = processes.any_process(interrupt.requested)
+        if steps == 0 and not interrupted:
+            raise SpectraError(
+                f"no step was trained: {counted(job.rows, 'row')} make no batch of {recipe.train.batch} in which no "
+                "text repeats. Lower train.batch, or add rows with other texts."
+            )
         job.finish(trainer, interrupted=interrupted)
         if processes.is_first():
             with contextlib.suppress(OSError):  # sentence-transformers creates it for reports that are not written

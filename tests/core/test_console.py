@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import io
+import json
+import sys
 
 import pytest
 
-from spectra_nsa.core.console import console, progress
+from spectra_nsa.core.console import console, print_json, progress
 
 
 def test_progress_is_silent_where_there_is_no_terminal(
@@ -26,3 +28,13 @@ def test_progress_prints_lines_without_a_terminal(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("spectra_nsa.core.console.LINE_EVERY", 0.0)
     assert list(progress([1, 2, 3], label="counting")) == [1, 2, 3]
     assert stderr.getvalue().splitlines()[1] == "  counting: 1 of 3"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "ascii"])
+def test_json_is_valid_whatever_the_output(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    print_json({"a": [float("nan"), (1.5, -float("inf"))], "text": "größer → 東京", "none": None})
+    sys.stdout.flush()
+    document = json.loads(raw.getvalue().decode(encoding), parse_constant=lambda name: pytest.fail(name))
+    assert document == {"a": [None, [1.5, None]], "text": "größer → 東京", "none": None}

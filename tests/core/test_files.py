@@ -176,3 +176,8 @@ def test_a_held_folder_is_refused_until_it_is_let_go(tmp_path: Path) -> None:
     assert other.returncode == 1 and "another process is using" in other.stderr and not other.stdout
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "in\n"
     assert names(tmp_path / "run") == []
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "file.json", {"a": float("nan"), "b": [float("inf"), 1.0]})
+    assert read_json(tmp_path / "file.json") == {"a": None, "b": [None, 1.0]}

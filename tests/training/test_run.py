@@ -253,6 +253,14 @@ def test_data_that_cannot_be_trained_on(tmp_path: Path, start: Path, rows: str, 
         train(recipe_of(tmp_path, start, tmp_path / "d.jsonl", "data.dev_rows=0"))
 
 
+def test_a_run_without_a_single_batch_is_refused(tmp_path: Path, start: Path) -> None:
+    rows = [json.dumps({"anchor": f"a {i}", "positive": f"p {i % 2}"}) for i in range(30)]
+    (tmp_path / "few.jsonl").write_text("\n".join(rows))
+    with pytest.raises(SpectraError, match=r"30 rows make no batch of 16 .* Lower train\.batch"):
+        train(recipe_of(tmp_path, start, tmp_path / "few.jsonl", "data.dev_rows=0", "train.batch=16"))
+    assert not (tmp_path / "run" / "model").exists()
+
+
 def test_no_data_is_bad_usage(tmp_path: Path, start: Path) -> None:
     with pytest.raises(UsageError, match="--data"):
         train(load_recipe(None, [f"output={tmp_path}", f"model.start={start}"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,18 +12,16 @@ from numpy.typing import NDArray
 from spectra_nsa.config.loss_sections import DistillSection
 from spectra_nsa.config.sections import DataSection
 from spectra_nsa.config.terms import SCORE_COLUMN
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.text.rows import kind_name
-from spectra_nsa.text.shared_columns import SharedColumns
 from spectra_nsa.text.sources import load_source
+from spectra_nsa.training.data.dev_rows import ROWS_PER_CHUNK, TRAINABLE, split_dev
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from spectra_nsa.text.rows import TextSet
-
-TRAINABLE = ("pairs", "triplets", "scored")
-_ROWS_PER_CHUNK = 10_000  # rows converted to Python strings at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +52,7 @@ class TrainingData:
         groups: the group of each training row, from which batches are filled; ``None`` mixes all rows.
         stored: the rows on disk; ``None`` if the rows are in memory.
         scores: the rows with their score columns (see `distill.scores`); ``None`` without any.
+        notes: remarks for the reader, such as why no row is held out.
     """
 
     train: Dataset
@@ -65,6 +63,7 @@ class TrainingData:
     stored: StoredRows | None = None
     scores: Dataset | None = None
     left_out: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def all_rows(self) -> Dataset:
@@ -105,38 +104,32 @@ def load_training_data(
     extra = [section.group] if section.group else []
     names = list(source.roles)
     rows = source.dataset.select_columns(list(dict.fromkeys([*names, *extra])))
-    all_rows, positions = rows, None
-    dev, dev_kind, quarantined, left_out = None, None, source.quarantined, 0
-    if section.dev_rows and section.dev is not None:
-        columns = SharedColumns(section.columns)
-        dev_source = columns.load(section.dev, limit=section.dev_rows, quarantine=quarantine)
-        if dev_source.kind not in TRAINABLE:
-            raise SpectraError(
-                f"data.dev: {section.dev} holds {kind_name(dev_source.kind)}; a dev set needs pairs or scored pairs."
-            )
-        dev, dev_kind = dev_source.dataset, "scored" if dev_source.kind == "scored" else "pairs"
-        quarantined += dev_source.quarantined
-    elif section.dev_rows and len(rows) >= 4 and source.kind in TRAINABLE:
-        texts = list(source.text_columns[:2])
-        positions, dev = _hold_out(rows, texts, min(section.dev_rows, len(rows) // 4), seed)
-        left_out = len(rows) - len(dev) - len(positions)
-        rows, dev_kind = rows.select(positions), "scored" if source.kind == "scored" else "pairs"
+    all_rows = rows
+    split = split_dev(source, section, seed=seed, quarantine=quarantine)
+    if split.positions is not None:
+        rows = rows.select(split.positions)
     if len(rows) < 2:
         raise SpectraError(
-            f"{section.train} leaves too few training rows ({len(rows)}): in-batch negatives need at least 2. "
-            "Add rows or lower data.dev_rows."
+            f"{section.train} has {counted(len(rows), 'training row')}: in-batch negatives need at least 2. Add rows."
         )
     groups = _groups(rows, section.group) if section.group else None
     stored = (
-        StoredRows(rows=all_rows.select_columns(names), positions=positions, digest=source.digest)
+        StoredRows(rows=all_rows.select_columns(names), positions=split.positions, digest=source.digest)
         if source.digest
         else None
     )
     scores = source.dataset.select_columns([*names, *distill.scores]) if distill.scores else None
     return TrainingData(
-        train=rows.select_columns(names), dev=dev, dev_kind=dev_kind, quarantined=quarantined, groups=groups,
-        stored=stored, scores=scores, left_out=left_out,
+        train=rows.select_columns(names), dev=split.dev, dev_kind=_dev_kind(split.dev),
+        quarantined=source.quarantined + split.quarantined, groups=groups, stored=stored, scores=scores,
+        left_out=split.left_out, notes=(*source.notes, *split.notes),
     )  # fmt: skip
+
+
+def _dev_kind(dev: Dataset | None) -> str | None:
+    if dev is None:
+        return None
+    return "scored" if SCORE_COLUMN in dev.column_names else "pairs"
 
 
 def _check_columns(source: TextSet, section: DataSection, distill: DistillSection) -> None:
@@ -155,33 +148,10 @@ def _check_columns(source: TextSet, section: DataSection, distill: DistillSectio
         raise SpectraError(f"data.group: {section.train} has no column {section.group!r}. Its columns: {columns}.")
 
 
-def _hold_out(rows: Dataset, texts: Sequence[str], size: int, seed: int) -> tuple[NDArray[np.int64], Dataset]:
-    """Returns the shuffled positions of the training rows, and `size` dev rows; they share no text in those columns.
-
-    Texts are compared in the order of the file, because a shuffled pass over rows on disk is slow.
-    """
-    order = np.random.default_rng(seed).permutation(len(rows))
-    dev = rows.select(order[:size])
-    kept = ~_rows_with_texts(rows, texts, sorted({text for name in texts for text in dev[name]}))
-    return order[size:][kept[order[size:]]], dev
-
-
-def _rows_with_texts(rows: Dataset, names: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
-    """Returns for each row whether one of the columns has one of the texts."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    masks = [np.zeros(0, dtype=bool)]
-    for table in rows.select_columns(list(names)).with_format("arrow").iter(_ROWS_PER_CHUNK):
-        columns = [pc.is_in(column, value_set=pa.array(texts, column.type)).to_numpy() for column in table.columns]
-        masks.append(np.logical_or(*columns))
-    return np.concatenate(masks)
-
-
 def _groups(rows: Dataset, column: str) -> list[str]:
     """Returns the group of each row; rows of the same group share one string object."""
     known: dict[str, str] = {}
     groups: list[str] = []
-    for table in rows.select_columns([column]).with_format("arrow").iter(_ROWS_PER_CHUNK):
+    for table in rows.select_columns([column]).with_format("arrow").iter(ROWS_PER_CHUNK):
         groups += [known.setdefault(name, name) for name in map(str, table.column(0).to_pylist())]
     return groups

@@ -109,7 +109,8 @@ class PairsJob(Job):
             counts.append(f"{len(data.dev):,} held out")
         if data.left_out:
             counts.append(f"{data.left_out:,} left out (they share a text with a held-out row)")
-        return start_line(folder, steps_of(self.recipe, len(data.train)), counts, data.quarantined, first_step)
+        line = start_line(folder, steps_of(self.recipe, len(data.train)), counts, data.quarantined, first_step)
+        return "\n".join([line, *(f"note: {note}" for note in data.notes)])
 
     def build_trainer(self, setup: RunSetup) -> PairsTrainer:
         return build_trainer(self.recipe, self.model, self.data, setup)

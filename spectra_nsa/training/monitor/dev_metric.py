@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from sentence_transformers.base.evaluation import BaseEvaluator
@@ -40,7 +41,9 @@ class DevEvaluator(BaseEvaluator):
     ) -> dict[str, float]:
         with autocast(model.device.type, self.precision):
             metrics: Any = self.inner(model, None, epoch, steps)
-        return {self.metric: float(metrics[self._key])}
+        value = float(metrics[self._key])
+        # A model that maps all texts to one vector has no correlation: the same as no relation, and never the best.
+        return {self.metric: value if math.isfinite(value) else 0.0}
 
 
 def _retrieval(dev: Dataset) -> tuple[BaseEvaluator, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from spectra_nsa.core.files import atomic_write
+from spectra_nsa.core.files import atomic_write, finite_json
 
 DROPPED = {
     "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss",
@@ -63,6 +63,7 @@ class MetricsLog(TrainerCallback):
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Appends one line and brings it onto the disk."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+            row = finite_json({"step": step, "time": round(time.time(), 3), **values})
+            file.write(json.dumps(row, allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())  # a later checkpoint must not outlive the lines before it

@@ -43,7 +43,8 @@ def outcome_of(trainer: RunTrainer, interrupted: bool) -> str:
     early_stopping = trainer.plan.observers.early_stopping
     if early_stopping is not None and early_stopping.has_stopped:
         return "stopped early"
-    return "out of time" if trainer.state.global_step < trainer.state.max_steps else "finished"
+    out_of_time = trainer.plan.deadline is not None and trainer.state.global_step < trainer.state.max_steps
+    return "out of time" if out_of_time else "finished"
 
 
 def _kept_step(trainer: RunTrainer) -> int:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from spectra_nsa.config.sections import DataSection
-from spectra_nsa.training.data.rows import load_training_data
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.training.data.rows import TrainingData, load_training_data
 
 
 @pytest.mark.parametrize("chunk", [7, 10_000])
 def test_no_text_of_the_dev_rows_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr("spectra_nsa.training.data.rows._ROWS_PER_CHUNK", chunk)
+    monkeypatch.setattr("spectra_nsa.training.data.dev_rows.ROWS_PER_CHUNK", chunk)
     rows = [{"anchor": f"a{i // 2}", "positive": f"p{i}"} for i in range(60)]  # each anchor stands twice
     path = tmp_path / "d.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
@@ -58,3 +59,43 @@ def test_data_columns_apply_to_the_dev_set(tmp_path: Path) -> None:
     )  # fmt: skip
     data = load_training_data(section, seed=3, quarantine=None)
     assert data.dev is not None and list(data.dev["anchor"]) == ["dev h0", "dev h1", "dev h2"]
+
+
+def load(folder: Path, rows: list[dict[str, object]], **keys: object) -> TrainingData:
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return load_training_data(DataSection(train=str(folder / "rows.jsonl"), **keys), seed=0, quarantine=None)  # type: ignore[arg-type]
+
+
+def scored(count: int, score: float | None = None) -> list[dict[str, object]]:
+    values = [i / count if score is None else score for i in range(count)]
+    return [{"sentence1": f"a{i}", "sentence2": f"b{i}", "score": value} for i, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (scored(7), "1 dev row would be too few"),
+        (scored(40, 0.5), "all their scores are equal"),
+        ([{"anchor": f"a{i}", "positive": f"p{i}"} for i in range(5)], "at least two different ones"),
+        ([{"anchor": f"a{i}", "positive": "p"} for i in range(40)], "at least two different ones"),
+    ],
+)
+def test_no_row_is_held_out_for_a_metric_that_says_nothing(
+    tmp_path: Path, rows: list[dict[str, object]], reason: str
+) -> None:
+    data = load(tmp_path, rows)
+    assert data.dev is None and data.dev_kind is None and len(data.train) == len(rows)
+    assert data.notes == (f"no rows are held out, because {data.notes[0].split('because ')[1]}",)
+    assert reason in data.notes[0]
+
+
+def test_a_dev_set_with_equal_scores_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "dev.jsonl").write_text("\n".join(map(json.dumps, scored(9, 0.3))))
+    with pytest.raises(SpectraError, match=r"data\.dev: .* no dev metric, because all their scores are equal"):
+        load(tmp_path, scored(30), dev=str(tmp_path / "dev.jsonl"))
+
+
+def test_held_out_rows_that_take_all_training_rows_with_them_are_refused(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"anchor": f"a{i}", "positive": f"p{i % 2}"} for i in range(30)]
+    with pytest.raises(SpectraError, match=r"0 training rows left: .* set data\.dev_rows=0"):
+        load(tmp_path, rows)
