@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spectra_nsa.core.console import print_json
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spectra_nsa.core.console import print_json
-from spectra_nsa.report.run_log import MetricsRow
+    from spectra_nsa.report.run_log import MetricsRow
 
 
 def monitor_command(
