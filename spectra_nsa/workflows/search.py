@@ -135,9 +135,15 @@ def code_hits(
     candidates: int,
     scoring: Scoring,
 ) -> list[Hit]:
-    """Returns the k best texts by the code cascade (docs/model.md, section 5); see `Cascade.search`."""
+    """Returns the k best texts, or all, by codes first (docs/model.md, section 5); see `Cascade.search`.
+
+    Raises:
+        SpectraError: the model computes NaN or infinity.
+    """
     from spectra_nsa.index.cascade import build_cascade
 
+    if not texts:
+        return []
     outputs = model.encode_query([query], outputs=["embedding", "fast_logits"])
     for name in outputs:
         check_finite(outputs[name], str(folder), "vectors of queries")

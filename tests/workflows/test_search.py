@@ -52,6 +52,16 @@ def test_no_queries_have_no_hits_and_any_container_is_searched(model: sp.Spectra
         sp.similar_texts(["open", None], TEXTS, model)  # type: ignore[list-item]
 
 
+def test_codes_give_all_texts_if_there_are_fewer_than_k(
+    model: sp.SpectraSentenceTransformer, tmp_path: Path, encodings: list[int]
+) -> None:
+    folder = saved(model, tmp_path / "m")
+    options: dict[str, Any] = {"bits": 64, "candidates": 1, "scoring": "asymmetric"}
+    hits = search.code_hits(model, folder, "open", TEXTS, 99, **options)
+    assert sorted(hit.index for hit in hits) == [0, 1, 2, 3]
+    assert search.code_hits(model, folder, "open", [], 3, **options) == []
+
+
 @pytest.mark.parametrize(("candidates", "k"), [([], 3), (TEXTS, 0)])
 def test_nothing_to_search_is_refused(model: sp.SpectraSentenceTransformer, candidates: list[str], k: int) -> None:
     with pytest.raises(ValueError, match="nothing to search"):
