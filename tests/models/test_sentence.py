@@ -14,6 +14,8 @@ import spectra_nsa as sp
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.models.open import open_encoder
 from spectra_nsa.models.saved import SavedModel
+from spectra_nsa.models.static import static_model
+from spectra_nsa.models.teacher import open_teacher
 from tests.builders import bert_folder
 
 TEXTS = ["open a file", "sort the list of text", "a"]
@@ -87,6 +89,14 @@ def test_invisible_texts_get_finite_vectors(tmp_path: Path, pooling: str) -> Non
         for name, array in encode([*INVISIBLE, "open"], outputs=outputs).items():
             assert np.isfinite(array).all(), name
         assert np.isfinite(encode(INVISIBLE)).all()
+
+
+def test_a_static_model_gives_texts_without_tokens_zero_vectors(tmp_path: Path) -> None:
+    student = static_model(open_teacher(bert_folder(tmp_path)), [TEXTS], 8)
+    vectors = student.encode([*INVISIBLE, "open"], normalize_embeddings=True)
+    assert not vectors[:-1].any() and np.linalg.norm(vectors[-1]) == pytest.approx(1)
+    scores = [hit.score for hit in sp.similar_texts("open", [*INVISIBLE, "open"], student)]
+    assert scores[0] == pytest.approx(1) and not any(scores[1:])
 
 
 def broken(folder: Path, word: str = "socket") -> sp.SpectraSentenceTransformer:
