@@ -25,6 +25,7 @@ from spectra_nsa.cli.quickstart import quickstart_command
 from spectra_nsa.cli.search import search_command
 from spectra_nsa.cli.train import train_command
 from spectra_nsa.core import processes
+from spectra_nsa.core.console import prepare_streams
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 app = typer.Typer(
@@ -93,26 +94,68 @@ def main() -> None:
     """Runs the command line. Exit status: 0 done, 1 failed, 2 bad usage, 130 interrupted."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    prepare_streams()
+    try:
+        status = _run()
+        if not status:
+            processes.exit_now()
+        sys.stdout.flush()
+    except SpectraError as error:
+        status = _failed(str(error), 2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        if os.environ.get("RANK", "0") == "0":
+            print("spectra: interrupted", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        status = _drop_stdout(1)
+    except OSError as error:
+        status = _failed(_system_error(error), 1)
+    except MemoryError:
+        status = _failed("there is not enough memory.", 1)
+    sys.exit(_flushed(status))
+
+
+def _run() -> int:
+    """Runs the command and returns its exit status, without the exits that typer makes of Ctrl-C and closed pipes."""
+    unreadable = next((word for word in sys.argv[1:] if not _is_utf8(word)), None)
+    if unreadable is not None:
+        raise UsageError(f"the argument {unreadable!a} is not UTF-8. Write it in UTF-8, or rename the file.")
     try:
         app()
     except SystemExit as end:
-        if not end.code:
-            processes.exit_now()
-        cause = getattr(end.__context__, "__cause__", None)  # typer turns Ctrl-C into an exit
-        if isinstance(cause, KeyboardInterrupt):
-            _interrupted()
-        raise
-    except SpectraError as error:
-        processes.wait_to_report()
-        print(f"spectra: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
-    except KeyboardInterrupt:
-        _interrupted()
-        sys.exit(130)
-    except BrokenPipeError:  # the reader (head, less) closed the pipe, which is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for cause in (end.__context__, getattr(end.__context__, "__cause__", None)):
+            if isinstance(cause, KeyboardInterrupt | BrokenPipeError):
+                raise cause from None
+        return end.code if isinstance(end.code, int) else 0
+    return 0
 
 
-def _interrupted() -> None:
-    if os.environ.get("RANK", "0") == "0":
-        print("spectra: interrupted", file=sys.stderr)
+def _is_utf8(word: str) -> bool:
+    return word.isascii() or not any("\ud800" <= character <= "\udfff" for character in word)
+
+
+def _failed(problem: str, status: int) -> int:
+    processes.wait_to_report()
+    print(f"spectra: {problem}", file=sys.stderr)
+    return status
+
+
+def _system_error(error: OSError) -> str:
+    """Returns what the system reports: the file if it is known, and the problem."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{reason}." if error.filename is None else f"{error.filename}: {reason}."
+
+
+def _flushed(status: int) -> int:
+    """Returns the status after sending what is still buffered after an error."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return _drop_stdout(status)
+    return status
+
+
+def _drop_stdout(status: int) -> int:
+    """Returns the status; what is still buffered goes nowhere, so that the interpreter does not fail at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status

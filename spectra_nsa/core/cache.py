@@ -19,11 +19,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from spectra_nsa.core.checksums import describe, file_stamp, settled
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import read_json, write_json
+from spectra_nsa.core.files import atomic_write, expand_user, read_json, write_json
 
 _ENTRY = "entry.json"
 _ABANDONED = 24 * 3600  # seconds after which an unfinished folder belongs to no running process
@@ -33,17 +33,40 @@ _CHECKSUMS = 256  # files whose SHA-256 is remembered
 
 
 def cache_folder(kind: str) -> Path:
-    """Returns the path of one kind of entries, or of one file; it need not exist yet."""
-    return _root(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / kind
+    """Returns the folder of one kind of entries; it need not exist yet."""
+    return _writable(_root() / kind)
+
+
+def cache_file(name: str) -> Path:
+    """Returns the path of a single file in the cache; it need not exist yet."""
+    return _writable(_root()) / name
+
+
+def _root() -> Path:
+    """Returns the folder of all kinds. A relative XDG_CACHE_HOME is ignored, as the standard asks."""
+    choices = (os.environ.get("XDG_CACHE_HOME", ""), "~/.cache")
+    homes = [home for choice in choices if (home := expand_user(choice)).is_absolute()]
+    return homes[0] / "spectra-nsa" if homes else Path("~/.cache/spectra-nsa")  # there is no home folder
 
 
 @functools.cache
-def _root(home: str) -> Path:
-    root = Path(home).expanduser() / "spectra-nsa"
-    existing = next(path for path in (root, *root.parents) if path.exists())
-    if existing.is_dir() and os.access(existing, os.W_OK):
-        return root
-    temporary, process = tempfile.mkdtemp(prefix="spectra-nsa-"), os.getpid()
+def _writable(folder: Path) -> Path:
+    """Returns a folder, or a temporary one in its place if it cannot be written to."""
+    if folder.is_absolute():
+        with contextlib.suppress(OSError):
+            existing = next(path for path in (folder, *folder.parents) if path.exists())
+            if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+                return folder
+    return _temporary(_root()) / folder.name
+
+
+@functools.cache
+def _temporary(root: Path) -> Path:
+    """Creates the folder that replaces the cache until the process ends, and says so once."""
+    try:
+        temporary, process = tempfile.mkdtemp(prefix="spectra-nsa-"), os.getpid()
+    except OSError as error:
+        raise SpectraError("there is no writable folder for temporary files. Set TMPDIR to one.") from error
     print(
         f"spectra: warning: the cache {root} cannot be written to, so nothing is kept for the next command. "
         "Set XDG_CACHE_HOME to a writable folder.",
@@ -65,6 +88,22 @@ def cannot_keep(folder: Path, error: OSError) -> SpectraError:
         f"cannot write to {folder}: {error.strerror or error}. Free some space there, or set XDG_CACHE_HOME to a "
         "folder on a larger disk."
     )
+
+
+@contextlib.contextmanager
+def cache_write(path: Path) -> Iterator[IO[bytes]]:
+    """Opens a file of the cache for writing as `atomic_write` does.
+
+    Raises:
+        SpectraError: see `cannot_keep`.
+    """
+    try:
+        with atomic_write(path, "wb") as file:
+            yield file
+    except SpectraError as error:
+        if isinstance(error.__cause__, OSError):
+            raise cannot_keep(path.parent, error.__cause__) from error
+        raise
 
 
 class Cache:
@@ -229,7 +268,7 @@ def remembered_sha256(path: Path) -> str:
     stamp = file_stamp(path)
     if stamp[0] < _REMEMBERED:
         return str(describe(path)["sha256"])
-    memory, name = cache_folder("checksums.json"), str(path.resolve())
+    memory, name = cache_file("checksums.json"), str(path.resolve())
     known: dict[str, Any] = {}
     with contextlib.suppress(SpectraError, OSError):
         stored = read_json(memory)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from spectra_nsa.core.files import finite_json
@@ -18,6 +21,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LINE_EVERY = 30.0  # seconds between lines of progress without a terminal
+
+
+def prepare_streams() -> None:
+    """Makes standard output and error accept every text, so that printing never fails a command.
+
+    A character that the encoding lacks is printed as ``?``. A stream that was closed at the start goes nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (open until the end)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 @cache

@@ -15,12 +15,17 @@ from typing import IO, Any
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 
+def expand_user(path: str | Path) -> Path:
+    """Returns a path with `~` replaced by the home folder; unchanged if that is unknown."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (`Path.expanduser` raises a RuntimeError)
+
+
 def _parent(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SpectraError(f"cannot create the folder {path.parent}: {error.strerror or error}") from error
-    if not os.access(path.parent, os.W_OK):
+    if not os.access(path.parent, os.W_OK | os.X_OK):
         raise SpectraError(f"cannot write to {path.parent}: no permission. Choose another output folder.")
     return path.parent
 
@@ -29,26 +34,56 @@ def _parent(path: Path) -> Path:
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a temporary file beside `path`; it takes the name `path` when the block ends without an error.
 
+    Links are followed. A device or a pipe, such as ``/dev/stdout``, is written to directly.
+
     Args:
         path: the file to write; its folder is created.
-        mode: ``"w"`` (UTF-8 text) or ``"wb"``.
+        mode: ``"w"`` (UTF-8 text, in which a lone surrogate becomes its escape, as in JSON) or ``"wb"``.
 
     Raises:
-        SpectraError: the folder cannot be created or written to.
+        UsageError: the path is a folder.
+        SpectraError: the folder cannot be created or written to, or the disk is full.
     """
     path = Path(path)
-    folder = _parent(path)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+    final = path.resolve() if path.is_symlink() else path
+    options: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+    if final.is_dir():
+        raise UsageError(f"{path} is a folder: name a file to write.")
+    if final.exists() and not final.is_file():
+        with _one_line(path), final.open(mode, **options) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        return
+    folder = _parent(final)
+    with _one_line(path):
+        try:
+            handle, name = tempfile.mkstemp(dir=folder, prefix=f".{final.name}.", suffix=".tmp")
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        try:
+            with os.fdopen(handle, mode, **options) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(final)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turns a failed write, which names no file, into an error that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> SpectraError:
+    return SpectraError(f"cannot write {path}: {error.strerror or error}.")
 
 
 def _umask() -> int:
@@ -66,7 +101,10 @@ def locked_folder(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpectraError(f"cannot create the folder {folder}: {error.strerror or error}.") from error
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -108,7 +146,11 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     The old content of `path` is lost. If a user chose the path, call `check_replaceable` first.
     """
     path = Path(path)
-    temporary = Path(tempfile.mkdtemp(dir=_parent(path), prefix=f".{path.name}.", suffix=".tmp"))
+    folder = _parent(path)
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=f".{path.name}.", suffix=".tmp"))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
     temporary.chmod(0o777 & ~_umask())
     old = path.with_name(f".{path.name}.old")
     try:
@@ -147,7 +189,7 @@ def read_json(path: str | Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        SpectraError: the file is missing or is not JSON; the message names file, line and column.
+        SpectraError: the file is missing, cannot be read or is not JSON; the message names file, line and column.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -157,3 +199,19 @@ def read_json(path: str | Path) -> Any:
         raise SpectraError(f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}).") from error
     except UnicodeDecodeError as error:
         raise SpectraError(f"{path}: not UTF-8 at byte {error.start}.") from error
+    except OSError as error:
+        raise SpectraError(f"{path}: cannot read the file ({error.strerror or error}).") from error
+    except (ValueError, RecursionError) as error:  # a number of too many digits, nested too deep
+        raise SpectraError(f"{path}: JSON that cannot be read ({error}).") from error
+
+
+def read_json_object(path: str | Path) -> dict[str, Any]:
+    """Reads a JSON file that holds one object.
+
+    Raises:
+        SpectraError: see `read_json`; or it holds something else.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise SpectraError(f"{path} holds {type(value).__name__} instead of a JSON object.")
+    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spectra_nsa.core.files import expand_user
 from spectra_nsa.evaluation.systems import DenseSystem
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def open_system(name_or_folder: str | Path, *, dim: int | None = None, precision
 
 def _short_name(name_or_folder: str | Path) -> str:
     """Returns a Hub name unchanged, and a folder's last part; for ``runs/NAME/model``, ``NAME/model``."""
-    path = Path(name_or_folder).expanduser()
+    path = expand_user(name_or_folder)
     if not path.is_dir():
         return str(name_or_folder)
     path = path.resolve()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
+from spectra_nsa.core.files import expand_user
 from spectra_nsa.evaluation.knn import KNNTask
 from spectra_nsa.evaluation.pairs import PairsTask
 from spectra_nsa.evaluation.retrieval import RetrievalTask
@@ -80,10 +81,10 @@ def check_tasks(specifications: Sequence[str]) -> list[tuple[str, str]]:
 def source_name(source: str) -> str:
     """Returns a short name for a source: a folder's name, or a file's without suffixes, after its folder if written."""
     path = Path(source)
-    if not path.expanduser().exists():
+    if not expand_user(path).exists():
         return source
-    if path.expanduser().is_dir():
-        return path.expanduser().resolve().name
+    if expand_user(path).is_dir():
+        return expand_user(path).resolve().name
     folder = path.resolve().parent.name if path.parent.name == ".." else path.parent.name
     name = path.name.split(".")[0]
     return name if folder in ("", "~") else f"{folder}/{name}"
@@ -109,8 +110,8 @@ def _retrieval(source: str, read: Read, notes: list[str]) -> Task:
     from spectra_nsa.text.beir import load_beir
 
     folder, colon, split = source.rpartition(":")
-    named = bool(colon) and not Path(source).expanduser().is_dir()
-    data = load_beir(Path(folder if named else source).expanduser().resolve(), split if named else None)
+    named = bool(colon) and not expand_user(source).is_dir()
+    data = load_beir(expand_user(folder if named else source).resolve(), split if named else None)
     if data.missing:
         missing = counted(data.missing, "judgment")
         notes.append(f"{source}: {missing} dropped, because the query or document does not exist")

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spectra_nsa.core.cache import Entry, cannot_keep
-from spectra_nsa.core.files import atomic_write
+from spectra_nsa.core.cache import Entry, cache_write
 
 
 class Blocks:
@@ -44,11 +43,8 @@ class Blocks:
         Raises:
             SpectraError: the disk is full.
         """
-        try:
-            with atomic_write(self._file(number), "wb") as file:
-                np.savez(file, **arrays)
-        except OSError as error:
-            raise cannot_keep(self.folder, error) from error
+        with cache_write(self._file(number)) as file:
+            np.savez(file, **arrays)
 
     def missing(self, count: int) -> list[int]:
         """Returns which of the blocks 0 … count − 1 have yet to be computed.

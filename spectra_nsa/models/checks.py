@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from spectra_nsa.core.cache import remembered_sha256
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import read_json
+from spectra_nsa.core.files import expand_user, read_json
 from spectra_nsa.core.starter import HUB_NAME, starter_checkpoint
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def local_folder(folder_or_name: str | Path, key: str | None = None) -> Path | N
     Raises:
         SpectraError: it is neither, or it is the folder of a run, which contains a model.
     """
-    path, name = Path(folder_or_name).expanduser(), str(folder_or_name)
+    path, name = expand_user(folder_or_name), str(folder_or_name)
     if path.is_dir():
         if not any((path / file).exists() for file in _MODEL_FILES):
             _refuse_run(path)
@@ -98,7 +98,7 @@ def names_model(word: str) -> bool:
 
     The Hub is not asked.
     """
-    if Path(word).expanduser().is_dir() or word == HUB_NAME:
+    if expand_user(word).is_dir() or word == HUB_NAME:
         return True
     if not _may_be_hub_name(word) or any(map(str.isspace, word)):
         return False
@@ -119,7 +119,7 @@ def check_tokenizer_name(folder_or_name: str, key: str = "tokenizer") -> None:
     Raises:
         SpectraError: it is neither, or it is the folder of a run, which contains a model.
     """
-    path = Path(folder_or_name).expanduser()
+    path = expand_user(folder_or_name)
     if not path.is_dir() and (path.exists() or not _may_be_hub_name(folder_or_name)):
         if path.exists():
             raise SpectraError(f"{key}: {folder_or_name} is a file. Name the folder of a tokenizer.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.files import expand_user
 from spectra_nsa.text.quarantine import SHOWN_PROBLEMS
 from spectra_nsa.text.readers.lines import read_text_records
 from spectra_nsa.text.readers.records import is_plain_text
@@ -72,7 +73,7 @@ class Corpus:
             shared.check()
 
     def _checked_file(self, path: Path) -> Path:
-        path = path.expanduser()
+        path = expand_user(path)
         if not path.is_file():
             raise SpectraError(f"{path} does not exist or is not a file.")
         good = refused = 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
+from spectra_nsa.core.files import expand_user
 from spectra_nsa.text import beir
 from spectra_nsa.text.file_set import read_file_set
 from spectra_nsa.text.quarantine import Quarantine
@@ -63,7 +64,7 @@ def load_source(
     text = str(source)
     if text.startswith("python:"):
         return _from_python(text, options)
-    path = Path(text).expanduser()
+    path = expand_user(text)
     if path.is_file():
         if split:
             raise UsageError(f"{path} is a single file and has no split {split!r}. Drop the split or pass the folder.")
@@ -88,7 +89,7 @@ def check_source(source: str | Path) -> None:
     text = str(source)
     if not text.strip():
         raise UsageError("the source is empty: give a file, a folder, a Hugging Face dataset or python:stdlib.")
-    path = Path(text).expanduser()
+    path = expand_user(text)
     if not text.startswith("python:") and not path.is_file() and _folder_or_hub(text, None) == (None, None):
         raise _not_found(text, path)
 
@@ -96,7 +97,7 @@ def check_source(source: str | Path) -> None:
 def _folder_or_hub(text: str, split: str | None) -> tuple[Path | None, hub.HubName | None]:
     """Returns the plain folder or the Hugging Face dataset that a source names; both ``None`` if it names neither."""
     head, *rest = text.split(":")
-    full, first = Path(text).expanduser(), Path(head).expanduser()
+    full, first = expand_user(text), expand_user(head)
     folder = full if full.is_dir() else first if head and first.is_dir() and len(rest) in (1, 2) else None
     if folder is not None:
         config, named = ([*rest, "", ""][:2]) if folder is not full else ("", "")

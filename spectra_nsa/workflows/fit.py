@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.core.files import atomic_folder, check_replaceable
+from spectra_nsa.core.files import atomic_folder, check_replaceable, expand_user
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.core.strings import is_blank
 from spectra_nsa.models.checks import local_folder
@@ -194,7 +194,7 @@ def fit_target(model: str, output: str | Path | None) -> Path:
         raise UsageError(f"{model} is not a folder, so it cannot be written to: name a folder with --output.")
     if find_model(model).kind == "bert":
         raise UsageError(f"{model} is a checkpoint, not a saved Spectra model: name a folder with --output.")
-    return Path(model).expanduser()
+    return expand_user(model)
 
 
 def _distinct(texts: Iterable[str], what: str = "texts") -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spectra_nsa.core.cache import Cache, cache_folder
+from spectra_nsa.core.cache import Cache, cache_file
 from spectra_nsa.core.checksums import texts_sha256
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import write_json
+from spectra_nsa.core.files import read_json_object, write_json
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.core.strings import is_blank
 from spectra_nsa.metrics.finite import check_finite
@@ -88,8 +87,11 @@ def top_hits(scores: np.ndarray, texts: Sequence[str], k: int) -> list[Hit]:
 
 
 def remember_model(folder: Path) -> None:
-    """Records the last run's model, which `spectra search` uses if no model is named."""
-    write_json(cache_folder("last.json"), {"model": str(folder.resolve())})
+    """Records the last run's model, which `spectra search` uses if no model is named; a failure is only a warning."""
+    try:
+        write_json(cache_file("last.json"), {"model": str(folder.resolve())})
+    except (SpectraError, OSError) as error:
+        print(f"spectra: warning: this model is not remembered for spectra search: {error}", file=sys.stderr)
 
 
 def last_model() -> str:
@@ -99,12 +101,12 @@ def last_model() -> str:
         SpectraError: there is no run yet, or its model was deleted.
     """
     try:
-        folder = json.loads((cache_folder("last.json")).read_text(encoding="utf-8"))["model"]
-    except (OSError, ValueError, KeyError) as error:
+        folder = str(read_json_object(cache_file("last.json"))["model"])
+    except (SpectraError, KeyError) as error:
         raise SpectraError("no run yet: name a model, or run `spectra quickstart` first.") from error
     if not Path(folder).is_dir():
         raise SpectraError(f"the last run's model {folder} no longer exists: name a model.")
-    return str(folder)
+    return folder
 
 
 def encode_corpus(model: TextEncoder, texts: Sequence[str]) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spectra_nsa.core import cache as module
-from spectra_nsa.core.cache import Cache, Entry, cache_folder, remembered_sha256
+from spectra_nsa.core.cache import Cache, Entry, cache_file, cache_folder, remembered_sha256
 from spectra_nsa.core.checksums import describe
 
 
@@ -97,6 +97,25 @@ def test_unfinished_folders_of_killed_processes_go_after_a_day(root: Path) -> No
             os.utime(path, (path.stat().st_mtime - age * 86_400,) * 2)
     Cache("kind", keep=1).prune()
     assert [path.name for path in (root / "kind").iterdir()] == [".new.tmp"]
+
+
+def test_a_relative_xdg_cache_home_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_folder("rows") == tmp_path / ".cache/spectra-nsa/rows"
+
+
+def test_each_part_of_the_cache_that_cannot_be_written_to_is_replaced(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file in place of a folder, and no home folder at all."""
+    root.mkdir(parents=True)
+    (root / "blocked").touch()
+    assert cache_folder("free").parent == root and cache_folder("blocked").parent != root
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", str)  # as if the user had no home folder
+    assert cache_folder("free").is_absolute() and cache_file("last.json").parent.parent.is_dir()
+    assert capsys.readouterr().err.count("warning") == 2
 
 
 def test_a_cache_that_cannot_be_written_to_costs_a_warning(tmp_path: Path) -> None:

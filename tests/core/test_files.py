@@ -11,7 +11,15 @@ import pytest
 
 from spectra_nsa.core.checksums import write_manifest
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.core.files import atomic_folder, atomic_write, locked_folder, read_json, write_json
+from spectra_nsa.core.files import (
+    atomic_folder,
+    atomic_write,
+    expand_user,
+    locked_folder,
+    read_json,
+    read_json_object,
+    write_json,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -181,3 +189,49 @@ def test_a_held_folder_is_refused_until_it_is_let_go(tmp_path: Path) -> None:
 def test_json_has_no_nan(tmp_path: Path) -> None:
     write_json(tmp_path / "file.json", {"a": float("nan"), "b": [float("inf"), 1.0]})
     assert read_json(tmp_path / "file.json") == {"a": None, "b": [None, 1.0]}
+
+
+def test_a_device_is_written_to_and_a_link_followed(tmp_path: Path) -> None:
+    """Neither is replaced by a file."""
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "file")
+    for path in (link, Path("/dev/null")):
+        with atomic_write(path) as file:
+            file.write("text")
+    assert link.is_symlink() and (tmp_path / "file").read_text() == "text"
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_names_the_file() -> None:
+    with pytest.raises(SpectraError, match="cannot write /dev/full: No space left"):
+        write_json("/dev/full", {"a": "b" * 100_000})
+
+
+def test_a_file_in_place_of_a_folder_and_the_reverse(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a folder"):
+        write_json(tmp_path, {})
+    for attempt in (lambda: write_json(tmp_path / "file" / "a.json", {}), lambda: read_json(tmp_path)):
+        with pytest.raises(SpectraError, match=r"file|read"):
+            attempt()
+    with pytest.raises(SpectraError, match="cannot create"), locked_folder(tmp_path / "file" / "inner"):
+        pass
+
+
+def test_a_name_that_is_not_utf8_survives_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "file", {"path": "n\udcff"})
+    assert (tmp_path / "file").read_bytes().decode("utf-8")
+    assert read_json(tmp_path / "file") == {"path": "n\udcff"}
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5_000, "[1]", "null"])
+def test_what_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
+    """Nested too deep, a number of too many digits, and other values."""
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(SpectraError):
+        read_json_object(tmp_path / "file")
+
+
+def test_the_home_of_an_unknown_user_stays_as_it_is() -> None:
+    assert expand_user("~nosuchuser/x") == Path("~nosuchuser/x")

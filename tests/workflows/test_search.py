@@ -203,3 +203,12 @@ def test_the_last_run_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "m").rmdir()
     with pytest.raises(ValueError, match="no longer exists"):
         search.last_model()
+
+
+def test_a_model_that_cannot_be_remembered_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "spectra-nsa" / "last.json").mkdir(parents=True)
+    search.remember_model(tmp_path)
+    assert capsys.readouterr().err.count("warning: this model is not remembered") == 1

@@ -97,7 +97,8 @@ def environment_pairs(
     cached = None if cache_file is None else _read_cache(cache_file)
     rows, problems = cached or _scan(sources, per_package)
     if cache_file is not None and cached is None:
-        _write_cache(cache_file, rows, problems)
+        with contextlib.suppress(SpectraError, OSError):  # the pairs are read again next time
+            _write_cache(cache_file, rows, problems)
     with Quarantine(f"python-{label}", quarantine) as refused:
         for problem in problems:
             refused.add(problem)

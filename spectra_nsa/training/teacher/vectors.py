@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_nsa.core.cache import Cache, Entry, cannot_keep
+from spectra_nsa.core.cache import Cache, Entry, cache_write
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.precision import resolve_precision
 from spectra_nsa.metrics.finite import check_finite
 from spectra_nsa.models.teacher import Teacher
@@ -227,11 +226,8 @@ def _write(entry: Entry, teacher: Teacher, texts: DistinctTexts, rows: Dataset, 
     for part in progress(todo, label=f"{teacher.name}: {counted(sum(map(len, todo)), 'text')}"):
         if not (parts / _file_name(texts, part)).is_file():
             encoded_PE = _encode(teacher, texts, part, rows, columns)
-            try:
-                with atomic_write(parts / _file_name(texts, part), "wb") as file:
-                    np.save(file, encoded_PE)
-            except OSError as error:
-                raise cannot_keep(parts, error) from error
+            with cache_write(parts / _file_name(texts, part)) as file:
+                np.save(file, encoded_PE)
     with entry.draft() as draft:
         shape = (len(texts.digests), teacher.width)
         vectors = np.memmap(draft / _VECTORS, dtype=np.float16, mode="w+", shape=shape)

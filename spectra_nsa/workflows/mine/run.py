@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.files import expand_user
 from spectra_nsa.workflows.mine.output import check_keep, incomplete_path, meta_path, write_rows
 from spectra_nsa.workflows.mine.request import MiningRequest, rules_from
 from spectra_nsa.workflows.mine.rules import Rules
@@ -76,7 +77,7 @@ def mine(
     """
     start = time.monotonic()
     request = MiningRequest(
-        source=source, model=model, output=Path(output).expanduser(), corpus=corpus, judge=judge,
+        source=source, model=model, output=expand_user(output), corpus=corpus, judge=judge,
         incomplete=incomplete, scores=scores, keep=keep, columns=columns, split=split, limit=limit,
         rules=rules_from(rules),
     )  # fmt: skip

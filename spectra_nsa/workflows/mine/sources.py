@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.files import expand_user
 from spectra_nsa.workflows.mine.request import MiningRequest
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def load_sources(request: MiningRequest, *, quarantine: Path | None) -> MiningSo
 
     corpus, columns = request.corpus, dict(request.columns or {})
     text_column = columns.pop("text", None) if corpus is not None else None
-    if not columns and is_beir(folder := Path(request.source).expanduser()):
+    if not columns and is_beir(folder := expand_user(request.source)):
         pairs = judged_pairs(folder, request.split, limit=request.limit, quarantine=quarantine)
         corpus = request.source if corpus is None else corpus
     else:
