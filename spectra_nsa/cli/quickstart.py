@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spectra_nsa.core.console import print_json
+
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from spectra_nsa.core.console import print_json
-from spectra_nsa.workflows.quickstart.run import Quickstart
+    from spectra_nsa.workflows.quickstart.run import Quickstart
 
 SHOWN = ("ndcg@10", "mrr", "recall@1", "recall@10")
 
