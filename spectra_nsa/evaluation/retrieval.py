@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.strings import comparable
 from spectra_nsa.evaluation.outcome import TaskOutcome, mean_differences
 from spectra_nsa.evaluation.ranked import DEPTH, ranked_queries, ranking_figures, ranking_results, without_documents
 from spectra_nsa.metrics.ranking import judged_queries
+from spectra_nsa.text.beir import is_own_document
 
 if TYPE_CHECKING:
     from spectra_nsa.evaluation.systems import System
@@ -63,15 +63,10 @@ class RetrievalTask:
         )
 
     def _is_document(self, query: str) -> bool:
-        """Returns whether a query is a document of the same id, whose text contains its own, and no answer to itself.
-
-        BEIR leaves out every document with the query's id. The text is compared too, because queries and documents may
-        be numbered independently.
-        """
-        document = self._documents.get(query)
-        if document is None or self._qrels[query].get(query, 0) > 0:
+        """Returns whether a query is itself a document, and no answer to itself."""
+        if self._qrels[query].get(query, 0) > 0:
             return False
-        return comparable(self._queries[query]) in comparable(document)
+        return is_own_document(self._queries[query], self._documents.get(query))
 
     def compare(self, a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
         """Compares the metrics, paired over queries."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.strings import comparable
 from spectra_nsa.text.quarantine import Quarantine, file_name
 from spectra_nsa.text.readers.lines import Line, line_problem, read_lines, text_record
 from spectra_nsa.text.readers.records import read_records
 from spectra_nsa.text.rows import Problem, RetrievalSet, TextSet
 from spectra_nsa.text.table import bad_value_problem
 from spectra_nsa.text.values import BadValue, document_text, grade_value, has_unusable_title, id_value, text_value
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 _COMPRESSIONS = ("", ".gz", ".zst")
 
@@ -99,6 +104,39 @@ def judged_pairs(
     )  # fmt: skip
 
 
+def known_answers(folder: str | Path) -> Dataset:
+    """Reads what is not wrong for the queries of a BEIR folder, as rows of `anchor` and `positive`.
+
+    These are each query with every document that some split judges relevant, and with the document that is the query
+    itself (`is_own_document`).
+
+    Raises:
+        SpectraError: a file is missing.
+    """
+    from datasets import Dataset
+
+    folder = Path(folder)
+    with Quarantine(str(folder), None) as refused:
+        corpus, _ = _texts(_required(folder, "corpus.jsonl"), refused, title=True)
+        queries, _ = _texts(_required(folder, "queries.jsonl"), refused, title=False)
+        pairs = {(query, query) for query, text in queries.items() if is_own_document(text, corpus.get(query))}
+        for path in _split_files(folder).values():
+            judged, _, _ = _judgments(path, queries, corpus, refused)
+            pairs |= {(query, name) for query, grades in judged.items() for name, grade in grades.items() if grade > 0}
+    found = [(queries[query], corpus[document]) for query, document in sorted(pairs) if corpus[document]]
+    anchors, positives = zip(*found, strict=True) if found else ((), ())
+    return Dataset.from_dict({"anchor": anchors, "positive": positives})
+
+
+def is_own_document(query: str, document: str | None) -> bool:
+    """Returns whether the document of a query's id is the query itself, as in ArguAna and Quora.
+
+    BEIR ignores every document with the query's id. The texts are compared too, because queries and documents may be
+    numbered independently: the document must contain the query. ``None`` stands for no such document.
+    """
+    return document is not None and comparable(query) in comparable(document)
+
+
 def _quarantine_name(folder: str | Path, split: str) -> str:
     """Returns the source name that gives the file of quarantined lines its name."""
     return str(Path(folder) / f"beir-{split}")
@@ -116,11 +154,7 @@ def _required(folder: Path, name: str) -> Path:
 
 def _split(folder: Path, split: str | None) -> tuple[str, Path]:
     """Returns the split of the judgments and their file."""
-    files = {
-        path.name.split(".tsv")[0]: path
-        for path in sorted((folder / "qrels").glob("*.tsv*"))
-        if path.name.endswith(tuple(f".tsv{suffix}" for suffix in _COMPRESSIONS))
-    }
+    files = _split_files(folder)
     if not files:
         return "test", _required(folder, "qrels/test.tsv")
     if split is None:
@@ -130,6 +164,15 @@ def _split(folder: Path, split: str | None) -> tuple[str, Path]:
         problem = "several splits" if split is None else f"no split {split!r}"
         raise SpectraError(f"{folder / 'qrels'}: {problem}. Choose one of: {', '.join(files)}.")
     return split, files[split]
+
+
+def _split_files(folder: Path) -> dict[str, Path]:
+    """Returns the files of judgments by split."""
+    return {
+        path.name.split(".tsv")[0]: path
+        for path in sorted((folder / "qrels").glob("*.tsv*"))
+        if path.name.endswith(tuple(f".tsv{suffix}" for suffix in _COMPRESSIONS))
+    }
 
 
 def _texts(path: Path, refused: Quarantine, *, title: bool) -> tuple[dict[str, str], int]:

@@ -33,18 +33,24 @@ class DistinctTexts:
 
     Args:
         columns: the datasets, each with the column of its texts.
+        lookup: further datasets whose texts are only looked up.
 
     Attributes:
         numbers: for each dataset, the number of the text of each row.
+        found: for each dataset of `lookup`, the number of the text of each row; −1 if it is not one of the texts.
         row_numbers: the row of each distinct text, counted through all datasets.
     """
 
-    def __init__(self, *columns: tuple[Dataset, str]) -> None:
+    def __init__(self, *columns: tuple[Dataset, str], lookup: Sequence[tuple[Dataset, str]] = ()) -> None:
         self.columns = columns
         self._known: dict[bytes, int] = {}
         self._row_numbers: list[int] = []
         self._digest = hashlib.sha256()
         self.numbers = [self._read(index) for index in range(len(columns))]
+        self.found = [
+            np.fromiter((self._known.get(_key(text), -1) for text in _column(rows, name)), np.int64, len(rows))
+            for rows, name in lookup
+        ]
         self._known = {}
         self.row_numbers: Ints = np.array(self._row_numbers, dtype=np.int64)
 
@@ -77,8 +83,7 @@ class DistinctTexts:
         rows, name = self.columns[index]
         numbers = np.empty(len(rows), dtype=np.int64)
         for i, text in enumerate(_column(rows, name)):
-            key = hashlib.blake2b(comparable(text).encode(), digest_size=16).digest()
-            number = self._known.setdefault(key, len(self._row_numbers))
+            number = self._known.setdefault(_key(text), len(self._row_numbers))
             if number == len(self._row_numbers):
                 self._row_numbers.append(start + i)
                 data = text.encode()
@@ -97,7 +102,8 @@ class MiningPool:
         documents: the candidates: the distinct positives, then the texts of the corpus.
         query_R, document_R: the numbers of the anchor and the positive of each row.
         first_R: whether a row is the first with its anchor and positive.
-        own_query_P, own_document_P: the numbers of the distinct pairs, ordered by anchor.
+        own_query_P, own_document_P: the numbers of the distinct pairs, ordered by anchor: those of the rows, and other
+            known right answers. None of them becomes a negative, and all count as positives of their anchor.
     """
 
     rows: Dataset
@@ -120,12 +126,13 @@ class MiningPool:
         return np.searchsorted(self.own_query_P * size + self.own_document_P, self.query_R * size + self.document_R)
 
 
-def build_pool(source: TextSet, corpus: TextSet | None) -> MiningPool:
+def build_pool(source: TextSet, corpus: TextSet | None, answers: Sequence[Dataset] = ()) -> MiningPool:
     """Numbers the texts of pairs, and of a corpus of further candidates.
 
     Args:
         source: the pairs.
-        corpus: further candidates; ``None`` for none.
+        corpus: further candidates; ``None`` for none. If it consists of pairs, they are known answers too.
+        answers: further known answers, which are not mined: columns `anchor` and `positive`.
 
     Raises:
         SpectraError: the source does not consist of pairs, the corpus has no texts to use, or there is only one
@@ -142,16 +149,25 @@ def build_pool(source: TextSet, corpus: TextSet | None) -> MiningPool:
             "used."
         )
     further: list[tuple[Any, str]] = [] if corpus is None else [(corpus.dataset, _COLUMN[corpus.kind])]
-    queries = DistinctTexts((source.dataset, "anchor"))
-    documents = DistinctTexts((source.dataset, "positive"), *further)
+    if corpus is not None and _COLUMN[corpus.kind] == "positive":
+        answers = [*answers, corpus.dataset]
+    queries = DistinctTexts((source.dataset, "anchor"), lookup=[(rows, "anchor") for rows in answers])
+    documents = DistinctTexts((source.dataset, "positive"), *further, lookup=[(rows, "positive") for rows in answers])
     if len(documents) < 2:
         raise SpectraError(f"{source.name} has only one document, so there are no negatives to mine. Add a --corpus.")
     query_R, document_R = queries.numbers[0], documents.numbers[0]
     keys, first = np.unique(query_R * len(documents) + document_R, return_index=True)
     first_R = np.zeros(len(query_R), dtype=bool)
     first_R[first] = True
+    for query, document in zip(queries.found, documents.found, strict=True):
+        known = (query >= 0) & (document >= 0)
+        keys = np.union1d(keys, query[known] * len(documents) + document[known])
     own_query_P, own_document_P = np.divmod(keys, len(documents))
     return MiningPool(source.dataset, queries, documents, query_R, document_R, first_R, own_query_P, own_document_P)
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(comparable(text).encode(), digest_size=16).digest()
 
 
 def _column(rows: Dataset, name: str) -> Iterator[str]:

@@ -51,7 +51,7 @@ def mine(
             compared by cosine, sparse ones by inner product.
         output: the file to write, JSON Lines (.jsonl) or Parquet (.parquet) by its suffix.
         corpus: a source of further candidates; ``None`` takes only the other rows' positives, or a BEIR folder's
-            corpus.
+            corpus. The positives and judgments of this source are known answers as well, never negatives.
         judge: a second model, or a CrossEncoder, which drops candidates that it takes for positives (`judge_ratio`);
             ``None`` for no judge.
         incomplete: what happens to rows with too few negatives: ``"drop"`` writes them into NAME.incomplete.jsonl,
@@ -63,7 +63,7 @@ def mine(
         columns: role → column of the source, see `load_source`; the role `text` is that of the corpus. Without it, the
             mapping holds for the corpus too if it has all of these columns.
         split: the split of the source, or of a BEIR folder's judgments.
-        limit: maximum number of rows of the source; ``None`` reads all.
+        limit: maximum number of rows to mine; ``None`` for all. The positives of further rows are known answers.
         dry_run: whether to read the data and return what would be done, without doing it.
         say: called with a line of progress at each stage.
         rules: see `Rules`; also `percentage_to_positive`, which is 1 − `relative_margin`.

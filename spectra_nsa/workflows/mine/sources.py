@@ -11,6 +11,8 @@ from spectra_nsa.core.files import expand_user
 from spectra_nsa.workflows.mine.request import MiningRequest
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from spectra_nsa.text.rows import TextSet
     from spectra_nsa.workflows.mine.pool import MiningPool
 
@@ -53,9 +55,12 @@ def load_sources(request: MiningRequest, *, quarantine: Path | None) -> MiningSo
             request.source, columns=columns, split=request.split, limit=request.limit, quarantine=quarantine
         )
     further = None if corpus is None else _load_corpus(corpus, columns, text_column, quarantine)
-    pool = build_pool(pairs, further)
+    answers, notes = _known_answers(request, columns, corpus, pairs)
+    pool = build_pool(pairs, further, answers)
     repeated = int((~pool.first_R).sum())
-    notes = [note for texts in (pairs, further) if texts is not None for note in _notes(texts)]
+    notes = [note for texts in (pairs, further) if texts is not None for note in _notes(texts)] + notes
+    if more := len(pool.own_query_P) + repeated - len(pool.rows):
+        notes.append(f"{counted(more, 'further known answer')} of these anchors, never a negative")
     if pairs.kind == "triplets":
         notes.append("the source's own negatives are not used")
     if repeated:
@@ -65,6 +70,33 @@ def load_sources(request: MiningRequest, *, quarantine: Path | None) -> MiningSo
         "anchors": len(pool.queries), "documents": len(pool.documents),
     }  # fmt: skip
     return MiningSources(pool, counts, notes)
+
+
+def _known_answers(
+    request: MiningRequest, columns: dict[str, str], corpus: str | Path | None, pairs: TextSet
+) -> tuple[list[Dataset], list[str]]:
+    """Returns the right answers beside the pairs, and notes.
+
+    They are the rows beyond the limit, and what the judgments of BEIR folders say, whatever their split.
+    """
+    from spectra_nsa.text.beir import find, is_beir, known_answers
+    from spectra_nsa.text.sources import load_source
+
+    folders = {Path(source).expanduser() for source in (request.source, corpus) if source is not None}
+    judged = [known_answers(folder) for folder in sorted(folders) if is_beir(folder) and find(folder, "queries.jsonl")]
+    beyond = request.limit is not None and not is_beir(Path(request.source).expanduser())
+    if not beyond or len(pairs.dataset) < (request.limit or 0):
+        return judged, []
+    if _is_remote(request.source):
+        return judged, ["rows beyond --limit are not read, so their positives may become negatives"]
+    rest = load_source(request.source, columns=columns, split=request.split)
+    return [*judged, rest.dataset], []
+
+
+def _is_remote(source: str | Path) -> bool:
+    """Returns whether a source is streamed from the Hub."""
+    names = (str(source), str(source).split(":")[0])
+    return names[1] != "python" and not any(Path(name).expanduser().exists() for name in names)
 
 
 def _load_corpus(
