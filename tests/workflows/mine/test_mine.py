@@ -153,13 +153,18 @@ def test_the_judge_drops_what_it_scores_above_the_positive(
         assert scores[1:].max() <= scores[0] + 5e-3  # bf16
 
 
+def vectors_of(tokenizer: Any) -> int:
+    """Returns how many vectors a tokenizer needs; a word that is twice in its vocabulary has only the later id."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
 def cross_encoder(folder: Path, base: Path, labels: int = 1) -> Path:
     """Saves a random cross-encoder as sentence-transformers did before version 5, without its own configuration."""
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(base)
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=64, num_labels=labels, initializer_range=0.5,
+        vocab_size=vectors_of(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=64, num_labels=labels, initializer_range=0.5,
     )  # fmt: skip
     BertForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -327,7 +332,11 @@ def sparse_folder(folder: Path) -> Path:
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(start)
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+        vocab_size=vectors_of(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
     )
     AutoModelForMaskedLM.from_config(config).save_pretrained(folder / "mlm")
     tokenizer.save_pretrained(folder / "mlm")
