@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,8 @@ _NOT_TERMS = {"step", "time", "epoch", "loss", "learning_rate", "grad_norm", "te
 class MetricsTail:
     """The rows of a `metrics.jsonl` that may still grow: each `read` adds what was written since.
 
-    A line without its end is left for the next `read`, and a line that is no JSON object is skipped. A file that was
+    Numbers that are not finite stand in the file as null and are NaN here. A line without its end is left for the next
+    `read`, and a line that is no JSON object is skipped. A file that was
     replaced is read from its start: a resumed run drops the rows of the steps that it repeats.
 
     Attributes:
@@ -60,7 +62,9 @@ def _row(line: bytes) -> MetricsRow | None:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        return None
+    return {key: math.nan if value is None else value for key, value in row.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ def test_an_unfinished_line_is_left_for_the_next_read(tmp_path: Path) -> None:
         file.write(b'ss": 1.0}\nnoise\n[1]\n{"no": "step"}\n')
     assert [row["step"] for row in tail.read()] == [1, 2]
     assert [row["step"] for row in tail.read()] == [1, 2]
+
+
+def test_null_is_a_number_that_is_not_finite(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": null}\n')
+    (row,) = MetricsTail(tmp_path / "metrics.jsonl").read()
+    assert math.isnan(row["loss"])
 
 
 def test_a_replaced_file_is_read_from_its_start(tmp_path: Path) -> None:
