@@ -85,6 +85,8 @@ def nli_command(
         return
     print(f"{counted(facts['triplets'], 'triplet')} from {counted(facts['rows'], 'row')} → {facts['output']}")
     classes = f"entailment {facts['entailment']!r}, contradiction {facts['contradiction']!r}"
+    if facts["assumed"]:
+        classes += ", assumed because the dataset does not name its classes; check the example below"
     print(f"classes in column {facts['column']!r}: {classes} (--entailment and --contradiction choose others)")
     if facts["quarantined"]:
         print(f"{counted(facts['quarantined'], 'row')} quarantined: spectra data preview shows the first")

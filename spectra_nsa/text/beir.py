@@ -56,11 +56,16 @@ def load_beir(folder: str | Path, split: str | None = None, *, quarantine: Path 
         raise _nothing_relevant(judgments, missing, first_refused)
     empty = sum(not text for text in corpus.values())
     notes += (f"{counted(empty, 'empty document')} in the corpus",) if empty else ()
-    notes += (f"{counted(bad_titles, 'title')} left out: not text (NaN, for example)",) if bad_titles else ()
+    notes += title_notes(bad_titles)
     return RetrievalSet(
         name=folder.resolve().name, corpus=corpus, queries={query: queries[query] for query in qrels}, qrels=qrels,
         split=split, missing=missing, quarantined=refused.count, problems=tuple(refused.first), notes=notes,
     )  # fmt: skip
+
+
+def title_notes(count: int) -> tuple[str, ...]:
+    """Returns a note on titles that are not text; none if there are none."""
+    return (f"{counted(count, 'title')} left out: not text (NaN, for example)",) if count else ()
 
 
 def judged_pairs(

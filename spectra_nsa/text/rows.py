@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -72,6 +73,7 @@ class TextSet:
         problems: the first few quarantined rows.
         notes: what was done to the data that the user should know, such as rescaled scores.
         digest: SHA-256 of the rows if they are on disk; ``None`` if they are in memory.
+        label_names: column → the names of its numbered classes, as a Hub dataset declares them.
     """
 
     name: str
@@ -82,6 +84,7 @@ class TextSet:
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = field(default=())
     digest: str | None = None
+    label_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def roles(self) -> tuple[str, ...]:

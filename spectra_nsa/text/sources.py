@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from spectra_nsa.text.readers.records import FORMATS, PLAIN_TEXT, file_format, i
 from spectra_nsa.text.row_cache import RowCacheEntry
 from spectra_nsa.text.rows import Problem, Record, TextSet
 from spectra_nsa.text.table import build_table
-from spectra_nsa.text.values import BadValue, document_text
+from spectra_nsa.text.values import BadValue, document_text, has_unusable_title
 
 _SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test|eval)(?=[-_.]|$)")
 
@@ -156,6 +156,7 @@ def _data_files(folder: Path, split: str | None) -> tuple[list[Path], tuple[str,
 def _table(
     records: Iterable[Record | Problem], files: Sequence[Path], name: str, source: str, options: _Options,
     notes: tuple[str, ...] = (), labels: Mapping[str, list[str]] | None = None,
+    late_notes: Callable[[], tuple[str, ...]] = tuple,
 ) -> TextSet:  # fmt: skip
     """Returns the checked rows: from the cache if the same files were read before, otherwise from `records`."""
     columns, limit = options.columns, options.limit
@@ -169,11 +170,11 @@ def _table(
             return TextSet(
                 name=name, kind=facts["kind"], dataset=dataset, quarantined=refused.count,
                 quarantine_file=refused.path, problems=tuple(refused.first), notes=tuple(facts["notes"]),
-                digest=entry.digest,
+                digest=entry.digest, label_names=labels or {},
             )  # fmt: skip
         return build_table(
             records, name=name, file=source, columns=columns, limit=limit, quarantine=refused, entry=entry,
-            label_names=labels, notes=notes,
+            label_names=labels, notes=notes, late_notes=late_notes,
         )  # fmt: skip
 
 
@@ -184,24 +185,32 @@ def _from_beir(folder: Path, options: _Options) -> TextSet:
     if options.split:
         raise UsageError(f"{folder} is a BEIR folder; its corpus has no split {options.split!r}. Drop the split.")
     notes = (f"read {corpus.name} of a BEIR folder: title and text",)
-    records: Iterable[Record | Problem] = read_records(corpus)
-    if not options.columns:
-        records = _with_titles(records)
-    return _table(records, [corpus], folder.resolve().name, str(corpus), options, notes)
+    records = _WithTitles(read_records(corpus), enabled=not options.columns)
+    return _table(records, [corpus], folder.resolve().name, str(corpus), options, notes, late_notes=records.notes)
 
 
-def _with_titles(records: Iterable[Record | Problem]) -> Iterator[Record | Problem]:
-    """Yields the records of a corpus with the title as part of the text."""
-    for item in records:
-        if isinstance(item, Problem) or "text" not in item.values:
-            yield item
-            continue
-        try:
-            text: object = document_text(item.values)
-        except BadValue:
-            text = item.values["text"]  # the table refuses it with the reason
-        rest = {key: value for key, value in item.values.items() if key not in ("title", "text")}
-        yield Record(item.line, {"text": text, **rest}, item.file)
+class _WithTitles:
+    """The records of a corpus with the title as part of the text, unless the columns are mapped."""
+
+    def __init__(self, records: Iterable[Record | Problem], *, enabled: bool) -> None:
+        self._records, self._enabled = records, enabled
+        self._bad_titles = 0
+
+    def notes(self) -> tuple[str, ...]:
+        return beir.title_notes(self._bad_titles)
+
+    def __iter__(self) -> Iterator[Record | Problem]:
+        for item in self._records:
+            if not self._enabled or isinstance(item, Problem) or "text" not in item.values:
+                yield item
+                continue
+            try:
+                text: object = document_text(item.values)
+                self._bad_titles += has_unusable_title(item.values)
+            except BadValue:
+                text = item.values["text"]  # the table refuses it with the reason
+            rest = {key: value for key, value in item.values.items() if key not in ("title", "text")}
+            yield Record(item.line, {"text": text, **rest}, item.file)
 
 
 def _from_hub(name: hub.HubName, options: _Options) -> TextSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ def build_table(
     entry: RowCacheEntry,
     label_names: Mapping[str, list[str]] | None = None,
     notes: tuple[str, ...] = (),
+    late_notes: Callable[[], tuple[str, ...]] = tuple,
 ) -> TextSet:
     """Checks records and collects them in a table.
 
@@ -48,6 +49,7 @@ def build_table(
         entry: the cache entry that receives the rows if they do not fit in memory.
         label_names: column → the names of its numbered labels.
         notes: notes that are known beforehand.
+        late_notes: returns further notes once the records are read.
 
     Raises:
         SpectraError: no row can be used, or the roles of the columns cannot be detected.
@@ -79,10 +81,12 @@ def build_table(
             store.add(row, extra)
     if store is None or layout is None or not store.summary.rows:
         raise _no_rows(file, quarantine)
-    dataset, digest, all_notes = _finished(store, layout, (*notes, *_expansion(expanded, store)), entry, file)
+    dataset, digest, all_notes = _finished(
+        store, layout, (*notes, *late_notes(), *_expansion(expanded, store)), entry, file
+    )
     return TextSet(
         name=name, kind=layout.kind, dataset=dataset, quarantined=quarantine.count, quarantine_file=quarantine.path,
-        problems=tuple(quarantine.first), notes=all_notes, digest=digest,
+        problems=tuple(quarantine.first), notes=all_notes, digest=digest, label_names=names,
     )  # fmt: skip
 
 
@@ -164,8 +168,12 @@ def _no_rows(file: str, quarantine: Quarantine) -> SpectraError:
     )
 
 
-def _label(value: object, column: str, names: Sequence[str] | None) -> str:
-    """Returns the name of a label. In a column with numbered names, -1 stands for no label, as in Hub datasets."""
+def class_name(value: object, column: str, names: Sequence[str] | None) -> str:
+    """Returns the name of a label. In a column with numbered names, -1 stands for no label, as in Hub datasets.
+
+    Raises:
+        BadValue: it is no label.
+    """
     number = value if names is not None and type(value) is int else None
     if names is not None and number == -1:
         raise BadValue(column, "no label (-1)")
@@ -193,7 +201,7 @@ def _checked_rows(
         if role == "score":
             row[role] = score_value(value, column)
         elif role == "label":
-            row[role] = _label(value, column, label_names.get(column))
+            row[role] = class_name(value, column, label_names.get(column))
         elif role.startswith("negative"):
             negatives += passage_values(value, column, MAX_NEGATIVES)
         elif role == "positive":

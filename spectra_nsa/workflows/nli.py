@@ -40,22 +40,22 @@ def nli_triplets(
         columns: role → column for `sentence1` (the premise), `sentence2` (the hypothesis) and `label`; missing roles
             are detected.
         split, limit: see `load_source`.
-        entailment: the class of entailment; ``None`` for ``entailment`` or 0.
+        entailment: the class of entailment; ``None`` for ``entailment`` or 0. If the dataset names its numbered
+            classes, they have these names and no numbers.
         contradiction: the class of contradiction; ``None`` for ``contradiction`` or 2.
 
     Returns:
-        `output`, the column and the classes that were used, the counts, and the first triplet as `example`.
+        `output`, the column and the classes that were used, whether their meaning is `assumed` from numbers, the
+        counts, and the first triplet as `example`.
 
     Raises:
         SpectraError: the source cannot be read, has no such columns or classes, or gives no triplet.
         UsageError: the output is not JSON Lines, or a role is unknown.
     """
-    from spectra_nsa.text.values import label_value
-
     if Path(output).suffix != ".jsonl":
         raise UsageError(f"--output {output}: the name must end in .jsonl.")
     rows, label = _load(str(source), dict(columns or {}), split, limit)
-    values = [None if value is None else label_value(value, label).lower() for value in rows.dataset[label]]
+    values = _classes(rows, label)
     classes = set(filter(None, values))
     entailed_class = _class(classes, entailment, "entailment", "0", f"{source}: column {label!r}")
     contradicted_class = _class(classes, contradiction, "contradiction", "2", f"{source}: column {label!r}")
@@ -72,6 +72,8 @@ def nli_triplets(
     used = {key for key, entry in premises.items() if any(entry.triplets())}
     return {
         "output": str(output), "column": label, "entailment": entailed_class, "contradiction": contradicted_class,
+        "assumed": (entailed_class == "0" and entailment is None)
+        or (contradicted_class == "2" and contradiction is None),
         "rows": len(values), "quarantined": rows.quarantined, "premises": len(premises),
         "premises_left_out": len(premises) - len(used), "triplets": len(triplets), "example": triplets[0],
     }  # fmt: skip
@@ -115,6 +117,21 @@ def _load(source: str, columns: dict[str, str], split: str | None, limit: int | 
             "sentence1=PREMISE,sentence2=HYPOTHESIS,label=CLASS; spectra data preview shows the columns."
         )
     return rows, label
+
+
+def _classes(rows: TextSet, label: str) -> list[str | None]:
+    """Returns the class of each row in lower case; ``None`` for no class."""
+    from spectra_nsa.text.table import class_name
+    from spectra_nsa.text.values import BadValue
+
+    names = rows.label_names.get(label)
+    values: list[str | None] = []
+    for value in rows.dataset[label]:
+        try:
+            values.append(None if value is None else class_name(value, label, names).lower())
+        except BadValue:
+            values.append(None)
+    return values
 
 
 def _class(classes: set[str], chosen: str | None, name: str, number: str, where: str) -> str:

@@ -89,7 +89,9 @@ def test_a_title_that_is_not_text_costs_the_title(folder, write):
     found = load_beir(folder)
     assert (found.corpus, found.quarantined) == ({"d1": "x", "d2": "y", "d3": "T", "d4": "w"}, 1)
     assert "2 titles left out: not text (NaN, for example)" in found.notes
-    assert list(load_source(folder).dataset["text"]) == ["x", "y", "T", "w"]
+    texts = load_source(folder)
+    assert list(texts.dataset["text"]) == ["x", "y", "T", "w"]
+    assert texts.notes[1] == "2 titles left out: not text (NaN, for example)"
 
 
 def test_errors(folder, tmp_path, write):

@@ -53,6 +53,21 @@ def test_columns_and_classes_can_be_named(write, tmp_path):
     assert facts["triplets"] == 2 and len((tmp_path / "t.jsonl").read_text().splitlines()) == 2
 
 
+def test_the_names_of_numbered_classes_count(tmp_path, monkeypatch):
+    import datasets
+
+    names = ["contradiction", "neutral", "entailment"]
+    features = datasets.Features(dict.fromkeys(("premise", "hypothesis"), datasets.Value("string")))
+    features["label"] = datasets.ClassLabel(names=names)
+    table = [{"premise": p, "hypothesis": h, "label": label if label < 0 else 2 - label} for p, h, label in ROWS]
+    found = datasets.Dataset.from_list(table, features=features)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *a: ["train"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **o: found)
+    facts = nli_triplets("org/nli", tmp_path / "t.jsonl")
+    assert facts["example"] == {"anchor": "A dog runs.", "positive": "An animal moves.", "negative": "A dog sleeps."}
+    assert (facts["entailment"], facts["contradiction"], facts["assumed"]) == ("entailment", "contradiction", False)
+
+
 def test_what_is_refused(write, tmp_path):
     path = write("nli.jsonl", rows())
     with pytest.raises(UsageError, match=r"must end in \.jsonl"):
@@ -70,6 +85,7 @@ def test_the_command(write, tmp_path, run_spectra):
     write("nli.jsonl", rows())
     shown = run_spectra("data", "nli", "nli.jsonl", "--output", "t.jsonl", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert "2 triplets from 9 rows" in shown.stdout and "entailment '0', contradiction '2'" in shown.stdout
+    assert "2 triplets from 9 rows" in shown.stdout
+    assert "entailment '0', contradiction '2', assumed because the dataset does not name its classes" in shown.stdout
     printed = run_spectra("data", "nli", "nli.jsonl", "--output", "t.jsonl", "--json", cwd=tmp_path)
     assert json.loads(printed.stdout)["triplets"] == 2

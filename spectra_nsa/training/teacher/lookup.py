@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from sentence_transformers.base.data_collator import BaseDataCollator
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.terms import MARGIN_SCORES, TARGET_VECTORS, TEACHER_VECTORS
 from spectra_nsa.core import processes
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.metrics.finite import check_finite
 from spectra_nsa.models.encode import encode_role
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 SAMPLE = 20_000  # texts that the map between widths is fitted to
 ALIGNED = 1_000  # those of them that the student encodes before it learns
 _ROWS = 10_000  # rows that are Python objects at once
-_ROUNDING = 1e-3  # how far a score may lie beyond -1 or 1; the rounding errors of cosines in float16 are smaller
+_ROUNDING = 1e-3  # how far a score may lie beyond -1 or 1, or from itself; rounding errors of float16 are smaller
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,12 @@ class GivenScores:
     Attributes:
         digests: (N,) ascending.
         values: (N,).
+        contradictory: the number of pairs that several rows score differently; the first score counts.
     """
 
     digests: NDArray[np.uint64]
     values: NDArray[np.float32]
+    contradictory: int = 0
 
     def of(self, anchors: Sequence[str], passages: Sequence[str]) -> NDArray[np.float32]:
         """Returns the scores of pairs, (B,)."""
@@ -120,6 +124,12 @@ def open_distillation(
     """
     section = recipe.distill
     scores = None if data.scores is None else read_scores(data.scores, data.columns, section.scores or [])
+    if scores is not None and scores.contradictory and processes.is_first():
+        pairs = counted(scores.contradictory, "pair")
+        print(
+            f"note: distill.scores: {pairs} scored differently in several rows; the first score is used",
+            file=sys.stderr,
+        )
     if not section.teachers:
         return None if scores is None else DistillationSource((), (), scores=scores)
     vectors = []
@@ -184,8 +194,10 @@ def read_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str]) -> 
         part = rows[start : start + _ROWS]
         digests += [digests_of(_pair_texts(part[columns[0]], part[column]), "score") for column in passages]
         values += [scores.clip(-1.0, 1.0) for scores in _numbers(part, names, len(passages))]
-    distinct, first = np.unique(np.concatenate(digests), return_index=True)
-    return GivenScores(distinct, np.concatenate(values)[first])
+    distinct, first, pair = np.unique(np.concatenate(digests), return_index=True, return_inverse=True)
+    all_values = np.concatenate(values)
+    differs = np.abs(all_values - all_values[first][pair]) > _ROUNDING
+    return GivenScores(distinct, all_values[first], contradictory=len(np.unique(pair[differs])))
 
 
 def check_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str]) -> None:

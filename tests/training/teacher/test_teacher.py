@@ -286,6 +286,14 @@ def test_given_scores_are_looked_up_and_checked(tmp_path: Path, recipe: Callable
         teaching(recipe(mined, "distill.scores=[goood, bad]"))
 
 
+def test_pairs_that_are_scored_differently_are_counted_and_the_first_score_is_used() -> None:
+    scores = [("a", "p", 0.5), ("b", "p", 0.5), ("a", "p", 0.7), ("b", "p", 0.5001), ("a", "p", 0.9)]
+    rows = Dataset.from_list([dict(zip(("anchor", "positive", "score"), row, strict=True)) for row in scores])
+    found = read_scores(rows, ["anchor", "positive"], ["score"])
+    assert found.contradictory == 1, "0.5001 differs from 0.5 by rounding"
+    np.testing.assert_allclose(found.of(["a", "b"], ["p", "p"]), [0.5, 0.5])
+
+
 def test_scores_in_lists_are_read_as_mining_leaves_them(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
     rows = [{"anchor": f"a{i}", "positive": f"p{i}", "negative": f"n{i}", "scores": [i / 40, -i / 40]}
             for i in range(40)]  # fmt: skip
