@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 # Scripts written without spaces between words. Script extensions include marks that several scripts share, such as ー.
@@ -38,6 +39,28 @@ def comparable(text: str) -> str:
         return " ".join(text.lower().split())
     folded = unicodedata.normalize("NFC", text).casefold()
     return unicodedata.normalize("NFC", " ".join(folded.split()))
+
+
+class DistinctSpellings:
+    """Texts that count as one if they are `comparable`.
+
+    Args:
+        texts: N texts.
+
+    Attributes:
+        texts: the distinct ones in order, each in its first spelling.
+        numbers: for each of the N texts, the index of its distinct text.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.texts: list[str] = []
+        self.numbers: list[int] = []
+        known: dict[str, int] = {}
+        for text in texts:
+            number = known.setdefault(comparable(text), len(known))
+            if number == len(self.texts):
+                self.texts.append(text)
+            self.numbers.append(number)
 
 
 def words(text: str, *, size: int = 2, punctuation: bool = False) -> list[str]:

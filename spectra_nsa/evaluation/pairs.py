@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.results import Result
+from spectra_nsa.core.strings import DistinctSpellings
 from spectra_nsa.evaluation.outcome import TaskOutcome, draws_difference, mean_differences, mean_result
 from spectra_nsa.evaluation.ranked import DEPTH, ranked_queries, ranking_figures, ranking_results
 from spectra_nsa.evaluation.systems import DenseSystem, Ranking, nearest
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class PairsTask:
     """Retrieval of positives by anchors. An anchor that occurs in several pairs has several relevant documents.
 
-    Each distinct text is encoded once.
+    Each distinct text is encoded once, in its first spelling (see `DistinctSpellings`).
     """
 
     kind = "pairs"
@@ -41,13 +42,11 @@ class PairsTask:
             SpectraError: there are fewer than two pairs with different positives.
         """
         self.name = name
-        self._anchors = list(dict.fromkeys(anchors))
-        self._positives = list(dict.fromkeys(positives))
+        distinct_anchors, distinct_positives = DistinctSpellings(anchors), DistinctSpellings(positives)
+        self._anchors, self._positives = distinct_anchors.texts, distinct_positives.texts
         if len(self._positives) < 2 or len(anchors) != len(positives):
             raise SpectraError(f"{name} needs at least two pairs with different positives.")
-        anchor_at = {text: at for at, text in enumerate(self._anchors)}
-        positive_at = {text: at for at, text in enumerate(self._positives)}
-        self._rows = [(anchor_at[a], positive_at[p]) for a, p in zip(anchors, positives, strict=True)]
+        self._rows = list(zip(distinct_anchors.numbers, distinct_positives.numbers, strict=True))
 
     def run(self, system: System) -> TaskOutcome:
         """Ranks all positives for each anchor. With embeddings, also compares cosines of pairs and non-pairs."""

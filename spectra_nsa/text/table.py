@@ -48,8 +48,7 @@ def build_table(
         quarantine: receives the quarantined rows.
         entry: the cache entry that receives the rows if they do not fit in memory.
         label_names: column → the names of its numbered labels.
-        notes: notes that are known beforehand.
-        late_notes: returns further notes once the records are read.
+        notes, late_notes: notes known beforehand, and a function that returns those known once the records are read.
 
     Raises:
         SpectraError: no row can be used, or the roles of the columns cannot be detected.
@@ -71,11 +70,7 @@ def build_table(
             layout, more_notes = _checked_layout(first_records or [item], columns, names, file)
             notes += more_notes
         store = store or RowStore(_stored_roles(layout), entry.draft_folder)
-        try:
-            rows, extra = _checked_rows(item.values, layout, names)
-        except BadValue as bad:
-            quarantine.add(bad_value_problem(item, bad))
-            continue
+        rows, extra = _rows_or_quarantine(item, layout, names, quarantine)
         expanded += len(rows) > 1
         for row in rows[: None if limit is None else limit - store.summary.rows]:
             store.add(row, extra)
@@ -180,6 +175,17 @@ def class_name(value: object, column: str, names: Sequence[str] | None) -> str:
     if names is not None and number is not None and 0 <= number < len(names):
         return names[number]
     return label_value(value, column)
+
+
+def _rows_or_quarantine(
+    record: Record, layout: Layout, names: Mapping[str, Sequence[str]], quarantine: Quarantine
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Returns `_checked_rows` of a record; no rows if it is quarantined."""
+    try:
+        return _checked_rows(record.values, layout, names)
+    except BadValue as bad:
+        quarantine.add(bad_value_problem(record, bad))
+        return [], {}
 
 
 def _checked_rows(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra_nsa.core.strings import comparable, is_blank, words
+from spectra_nsa.core.strings import DistinctSpellings, comparable, is_blank, words
 
 
 @pytest.mark.parametrize("text", ["", " \t\n", "\u200b", "\ufeff", "\u00ad\u2060", "\0", "\u3164", "\u00a0\u2028"])
@@ -26,6 +26,8 @@ def test_equal_spellings_are_equal() -> None:
     assert comparable("CAFÉ  au\nlait") == comparable("cafe\u0301 au lait") == "café au lait"
     assert comparable("Straße") == comparable("STRASSE")
     assert comparable("café") != comparable("cafe")
+    distinct = DistinctSpellings(["b", "Café", "cafe\u0301 ", "B", "a"])
+    assert (distinct.texts, distinct.numbers) == (["b", "Café", "a"], [0, 1, 1, 0, 2])
 
 
 @given(st.text())

@@ -148,6 +148,16 @@ def test_pairs_with_repeated_anchors_and_positives(dense: DenseSystem) -> None:
     assert "auroc" not in lexical and lexical["recall@10"] == 1
 
 
+def test_spellings_of_a_positive_or_an_anchor_are_one_text() -> None:
+    anchors, positives = ["red cat", "Red  cat", "blue bird"], ["a red cat", "A red Cat", "a blue bird"]
+    task = PairsTask("spellings", anchors, positives)
+    outcome = task.run(BM25System())
+    assert [len(query.wanted) for query in outcome.queries] == [1, 1]
+    assert values(outcome)["mrr"] == values(outcome)["ndcg@10"] == 1
+    with pytest.raises(SpectraError, match="different positives"):
+        PairsTask("x", ["a", "b"], ["same", "Same "])
+
+
 def test_pairs_need_two_different_positives() -> None:
     with pytest.raises(SpectraError, match="two pairs"):
         PairsTask("x", ["a", "b"], ["same", "same"])

@@ -14,6 +14,7 @@ from spectra_nsa.config.sections import DataSection
 from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.strings import comparable
 from spectra_nsa.text.shared_columns import SharedColumns
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _no_metric(dev: Dataset, second: str, kind: str) -> str | None:
             return f"{counted(len(dev), 'dev row')} would be too few for a correlation"
         if len(set(dev[SCORE_COLUMN])) < 2:
             return "all their scores are equal"
-    elif len(set(dev[second])) < 2:
+    elif len(set(map(comparable, dev[second]))) < 2:
         return "finding a positive takes at least two different ones"
     return None
 
@@ -106,16 +107,13 @@ def _no_metric(dev: Dataset, second: str, kind: str) -> str | None:
 def _without_texts_of(
     dev: Dataset, rows: Dataset, names: Sequence[str], positions: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Returns the positions of rows that share no text with a dev row in the named columns.
+    """Returns the positions of rows that share no text with a dev row in the named columns, as `comparable` compares.
 
     Texts are compared in the order of the file, because a shuffled pass over rows on disk is slow.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    texts = sorted({text for name in names for text in dev[name]})
-    masks = [np.zeros(0, dtype=bool)]
+    held_out = {comparable(text) for name in names for text in dev[name]}
+    shared: list[bool] = []
     for table in rows.select_columns(list(names)).with_format("arrow").iter(ROWS_PER_CHUNK):
-        columns = [pc.is_in(column, value_set=pa.array(texts, column.type)).to_numpy() for column in table.columns]
-        masks.append(np.logical_or(*columns))
-    return positions[~np.concatenate(masks)[positions]]
+        texts = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        shared += [not held_out.isdisjoint(map(comparable, row)) for row in texts]
+    return positions[~np.array(shared, dtype=bool)[positions]]

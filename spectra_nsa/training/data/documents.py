@@ -21,6 +21,7 @@ from spectra_nsa.core.cache import Cache
 from spectra_nsa.core.checksums import texts_sha256
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.strings import comparable
 from spectra_nsa.text.rows import TextSet
 from spectra_nsa.text.shared_columns import SharedColumns
 from spectra_nsa.text.sources import load_source
@@ -83,7 +84,7 @@ class Documents:
 def load_texts(recipe: Recipe, *, quarantine: Path | None) -> PretrainingTexts:
     """Loads the texts of `data.train` and `pretrain.extra_sources`, and the held-out texts.
 
-    All texts of a held-out row are held out, and no training text equals a held-out text.
+    All texts of a held-out row are held out, and no training text equals a held-out text (see `comparable`).
 
     Args:
         recipe: `data`, `pretrain` and `train.seed` are used.
@@ -111,8 +112,8 @@ def load_texts(recipe: Recipe, *, quarantine: Path | None) -> PretrainingTexts:
         size = min(section.dev_rows, len(rows) // 4)
         held_out, rows = [rows[row] for row in order[:size]], [rows[row] for row in np.sort(order[size:])]
     dev = list(dict.fromkeys(text for row in held_out for text in row))
-    unseen = set(dev)
-    train = [text for row in rows for text in row if text not in unseen]
+    unseen = set(map(comparable, dev))
+    train = [text for row in rows for text in row if comparable(text) not in unseen]
     if not train:
         raise SpectraError(
             f"{section.train} has no text left to train on: {len(dev)} are held out. Add texts or lower data.dev_rows."

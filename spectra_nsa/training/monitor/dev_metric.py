@@ -12,6 +12,7 @@ from sentence_transformers.sentence_transformer.evaluation import (
 )
 
 from spectra_nsa.core.precision import autocast
+from spectra_nsa.core.strings import DistinctSpellings
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,17 +48,13 @@ class DevEvaluator(BaseEvaluator):
 
 
 def _retrieval(dev: Dataset) -> tuple[BaseEvaluator, str]:
-    documents: dict[str, str] = {}
-    for text in dev["positive"]:
-        documents.setdefault(text, f"d{len(documents)}")
+    anchors, positives = DistinctSpellings(dev["anchor"]), DistinctSpellings(dev["positive"])
     relevant: dict[str, set[str]] = {}
-    queries: dict[str, str] = {}
-    for anchor, positive in zip(dev["anchor"], dev["positive"], strict=True):
-        query = queries.setdefault(anchor, f"q{len(queries)}")
-        relevant.setdefault(query, set()).add(documents[positive])
+    for anchor, positive in zip(anchors.numbers, positives.numbers, strict=True):
+        relevant.setdefault(f"q{anchor}", set()).add(f"d{positive}")
     evaluator = InformationRetrievalEvaluator(
-        {key: text for text, key in queries.items()},
-        {key: text for text, key in documents.items()},
+        {f"q{number}": text for number, text in enumerate(anchors.texts)},
+        {f"d{number}": text for number, text in enumerate(positives.texts)},
         relevant,
         ndcg_at_k=[10],
         map_at_k=[10],

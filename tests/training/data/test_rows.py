@@ -27,6 +27,17 @@ def test_no_text_of_the_dev_rows_is_trained_on(tmp_path: Path, monkeypatch: pyte
     assert set(data.train["positive"]) == {row["positive"] for row in rows if row["anchor"] not in held_out}
 
 
+def test_spellings_of_held_out_texts_are_left_out(tmp_path: Path) -> None:
+    spelling = ("Caf\u00e9 {}", "cafe\u0301  {}", "CAF\u00c9\t{} ")
+    rows = [{"anchor": spelling[i % 3].format(i // 3), "positive": f"p{i}"} for i in range(60)]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = load_training_data(DataSection(train=str(tmp_path / "d.jsonl"), dev_rows=5), seed=0, quarantine=None)
+    assert data.dev is not None
+    number = {anchor.split()[-1] for anchor in data.dev["anchor"]}
+    assert not number & {anchor.split()[-1] for anchor in data.train["anchor"]}
+    assert data.left_out == 3 * len(number) - 5 and len(data.train) == 60 - 3 * len(number)
+
+
 def test_scored_pairs_can_be_trained_on(tmp_path: Path) -> None:
     rows = [{"sentence1": f"a{i // 2}", "sentence2": f"b{i}", "score": i % 6} for i in range(40)]
     (tmp_path / "s.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -264,6 +264,16 @@ def test_columns_apply_to_every_source_that_has_them(recipe: Callable[..., Recip
     assert (held.train, held.dev) == (["train 1", "train 2", "more 1", "more 2"], ["dev 1", "dev 2"])
 
 
+def test_spellings_of_held_out_texts_are_left_out(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    from spectra_nsa.training.data.documents import load_texts
+
+    for name, lines in {"train": ["Held  OUT", "kept", "kept"], "dev": ["held out"]}.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
+    files = [f"data.train={tmp_path / 'train.txt'}", f"data.dev={tmp_path / 'dev.txt'}"]
+    loaded = load_texts(recipe(*files), quarantine=None)
+    assert (loaded.train, loaded.left_out) == (["kept", "kept"], 1)
+
+
 def test_a_run_says_what_it_left_out(
     recipe: Callable[..., Recipe], texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
