@@ -178,7 +178,7 @@ def class_name(value: object, column: str, names: Sequence[str] | None) -> str:
 
 
 def _rows_or_quarantine(
-    record: Record, layout: Layout, names: Mapping[str, Sequence[str]], quarantine: Quarantine
+    record: Record, layout: Layout, names: Mapping[str, list[str]], quarantine: Quarantine
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Returns `_checked_rows` of a record; no rows if it is quarantined."""
     try:
