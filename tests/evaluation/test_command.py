@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -37,6 +38,22 @@ def test_files_and_terminal_output(pairs: Path, tmp_path: Path) -> None:
 def test_json_is_all_of_the_standard_output(pairs: Path) -> None:
     run = CliRunner().invoke(app, ["bm25", "-t", f"pairs={pairs}", "--json", "-"], catch_exceptions=False)
     assert json.loads(run.stdout)["schema"] == 1
+
+
+def test_qrels_without_header_with_ids_of_digits_and_negative_grades(tmp_path: Path) -> None:
+    corpus = [("000123", "red cat"), ("123", "red cat food for cats"), ("0", "a dog")]
+    texts = [json.dumps({"_id": key, "text": text}) for key, text in corpus]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(texts))
+    queries = [{"_id": "007", "text": "red cat"}, {"_id": "7", "text": "dog"}]
+    (tmp_path / "queries.jsonl").write_text("\n".join(map(json.dumps, queries)))
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text("007\t000123\t-1\n007\t123\t2\n7\t0\t1\n")
+    task = ["bm25", "-t", f"retrieval={tmp_path}", "--json", "-"]
+    run = CliRunner().invoke(app, task, catch_exceptions=False)
+    results = {row["metric"]: row for row in json.loads(run.stdout)["results"]}
+    assert results["ndcg@10"]["n"] == 2
+    assert results["mrr"]["value"] == 0.75, "000123 is first for 007, and judged worse than not relevant"
+    assert results["ndcg@10"]["value"] == pytest.approx((1 / np.log2(3) + 1) / 2)
 
 
 def test_wrong_usage_is_refused(pairs: Path, tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ from spectra_nsa.cli.train import _plan
 from spectra_nsa.config.loss_sections import TermsSection
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.losses.stack import LossStack
+from spectra_nsa.training.loop.step_callbacks import FiniteGradients
+from spectra_nsa.training.monitor.dev_metric import DevEvaluator
 from spectra_nsa.training.run import train
 from spectra_nsa.training.runs.checkpoints import find_resume_point
 from tests.builders import WORDS
@@ -101,14 +104,25 @@ def test_the_last_steps_are_logged_even_if_they_are_few(tmp_path: Path, start: P
     assert any(key.startswith("grad_norm_") for key in rows[-1]) and rows[-1]["pairs_per_second"] > 0
 
 
-def test_the_best_checkpoint_is_the_model(tmp_path: Path, start: Path, pairs: Path) -> None:
-    result = train(recipe_of(tmp_path, start, pairs, "train.lr=0.05", "train.keep_checkpoints=9"))
-    watched = {row["step"]: row["eval_dev_ndcg@10"] for row in logs(result.folder) if row.get("eval_dev_ndcg@10")}
-    watched.pop(0)  # the start is no checkpoint
-    best = max(watched, key=lambda step: watched[step])
-    saved, kept = weights(result.folder / "model"), weights(result.folder / "checkpoints" / f"step-{best}")
+def test_the_best_checkpoint_outlives_later_ones_and_is_the_model(
+    tmp_path: Path, start: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([0.95, 0.9, 0.5, 0.4, 0.6])  # of the start, which is no checkpoint, and of steps 4, 8, 12, 16
+    monkeypatch.setattr(DevEvaluator, "__call__", lambda self, *args, **more: {self.metric: next(figures)})
+    folder = train(
+        recipe_of(tmp_path, start, pairs, "train.keep_checkpoints=1", "train.schedule=constant_with_warmup")
+    ).folder
+    saved, kept = weights(folder / "model"), weights(folder / "checkpoints" / "step-4")
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"step-4", "step-12"}
     assert all(torch.equal(saved[name], kept[name]) for name in kept)
-    assert logs(result.folder)[-1]["ended"] == {"reason": "finished", "kept": best}
+    assert not all(torch.equal(saved[name], value) for name, value in weights(folder / "checkpoints/step-12").items())
+    assert logs(folder)[-1]["ended"] == {"reason": "finished", "kept": 4}
+    resumed = train(load_recipe(folder / "recipe.yaml", ["train.max_steps=16"]), resume=folder)
+    assert (resumed.steps, resumed.best) == (16, {"dev_ndcg@10": 0.9})
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"step-4", "step-16"}
+    saved = weights(folder / "model")
+    assert all(torch.equal(saved[name], kept[name]) for name in kept)
+    assert logs(folder)[-1]["ended"] == {"reason": "finished", "kept": 4}
 
 
 @pytest.mark.parametrize("dropout", ["0.0", "0.1"])
@@ -179,6 +193,37 @@ def test_no_matryoshka_trains_one_size(tmp_path: Path, start: Path, pairs: Path)
     train(recipe_of(tmp_path, start, pairs, "train.max_steps=2", "data.dev_rows=0", "model.matryoshka=false"))
     terms = {key for row in logs(tmp_path / "run") for key in row if key.startswith("semantic")}
     assert terms == {"semantic_32"}
+
+
+def test_an_accumulated_gradient_is_the_mean_of_its_batches(
+    tmp_path: Path, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"anchor": f"{word} file", "positive": f"{word} text"} for word in WORDS[:20]]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    batches: list[Any] = []
+    errors: list[float] = []
+    forward = LossStack.forward
+
+    def recording(self: LossStack, features: Any, labels: Any = None) -> Any:
+        batches.append((self, list(features)))
+        return forward(self, batches[-1][1], labels)
+
+    def compare(self: FiniteGradients, *_: Any, model: Any, **__: Any) -> None:
+        found = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+        model.zero_grad()
+        for stack, columns in batches:
+            (sum(forward(stack, columns).values()) / len(batches)).backward()
+        errors.append(max(float((found[n] - w.grad).abs().max()) for n, w in model.named_parameters() if n in found))
+        counts.append(len(batches))
+        batches.clear()
+
+    counts: list[int] = []
+    monkeypatch.setattr(LossStack, "forward", recording)
+    monkeypatch.setattr(FiniteGradients, "on_pre_optimizer_step", compare)
+    more = ["train.batch=4", "train.accumulation=3", "train.max_steps=null", "train.max_grad_norm=1e9"]
+    train(recipe_of(tmp_path, start, tmp_path / "rows.jsonl", *more, "data.dev_rows=0", "model.dropout=0"))
+    assert counts == [3, 2], "the last step of an epoch has fewer batches"
+    assert max(errors) < 1e-6
 
 
 def test_accumulation_and_checkpointing_run(tmp_path: Path, start: Path, pairs: Path) -> None:
