@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from spectra_nsa.losses.finite import NotFiniteError
 from spectra_nsa.losses.stack import LossStack
 from spectra_nsa.training.data.batch_groups import GroupedBatchSampler
+from spectra_nsa.training.data.comparable_rows import ComparableRows
 from spectra_nsa.training.loop.plan import TrainerPlan
 from spectra_nsa.training.loop.sharding import ShardingTrainer
 from spectra_nsa.training.loop.trainer import RunTrainer
@@ -58,7 +59,7 @@ class PairsTrainer(RunTrainer, ShardingTrainer):
         if self.texts is not None and dataset is self.train_dataset:
             dataset = self.texts  # different texts may be cut to the same ids
         if self.groups is None or len(dataset) != len(self.groups):
-            return super().get_batch_sampler(dataset, *args, **kwargs)
+            return super().get_batch_sampler(ComparableRows(dataset), *args, **kwargs)
         return GroupedBatchSampler(dataset, *args, **kwargs, groups=self.groups)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
