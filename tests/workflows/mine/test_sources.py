@@ -44,6 +44,10 @@ def test_a_document_that_any_split_or_later_judgment_calls_relevant_is_no_negati
     found = negatives(beir, tmp_path / "mined.jsonl", limit=1)
     assert found["red cat"] == "red dog", "not d2 (beyond the limit), d3 (the test split), nor the query itself"
     assert "3 further known answers of these anchors, never a negative" in found["notes"]
+    (beir / "qrels" / "dev.tsv").write_text("q1\td4\t1\n")
+    corpus = (beir / "corpus.jsonl").read_text() + json.dumps({"_id": "d5", "text": "a red bird"}) + "\n"
+    (beir / "corpus.jsonl").write_text(corpus)
+    assert negatives(beir, tmp_path / "mined.jsonl", limit=1)["red cat"] == "a red bird", "hits are searched again"
 
 
 def test_the_judgments_of_a_beir_corpus_protect_the_answers_of_a_file(beir, write, tmp_path):
