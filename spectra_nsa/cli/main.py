@@ -27,6 +27,7 @@ from spectra_nsa.cli.train import train_command
 from spectra_nsa.core import processes
 from spectra_nsa.core.console import prepare_streams
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.strings import is_utf8
 
 app = typer.Typer(
     name="spectra",
@@ -117,7 +118,7 @@ def main() -> None:
 
 def _run() -> int:
     """Runs the command and returns its exit status, without the exits that typer makes of Ctrl-C and closed pipes."""
-    unreadable = next((word for word in sys.argv[1:] if not _is_utf8(word)), None)
+    unreadable = next((word for word in sys.argv[1:] if not is_utf8(word)), None)
     if unreadable is not None:
         raise UsageError(f"the argument {unreadable!a} is not UTF-8. Write it in UTF-8, or rename the file.")
     try:
@@ -130,13 +131,11 @@ def _run() -> int:
     return 0
 
 
-def _is_utf8(word: str) -> bool:
-    return word.isascii() or not any("\ud800" <= character <= "\udfff" for character in word)
-
-
 def _failed(problem: str, status: int) -> int:
+    """Prints one line for a problem, without control characters of a file that it quotes, and returns the status."""
     processes.wait_to_report()
-    print(f"spectra: {problem}", file=sys.stderr)
+    line = "".join(character if character.isprintable() else " " for character in problem)
+    print(f"spectra: {line}", file=sys.stderr)
     return status
 
 

@@ -14,7 +14,7 @@ from spectra_nsa.config.terms import TERM_FACTS, TermFacts
 class TermSection(Section):
     """One term of the loss."""
 
-    weight: float = Field(0.0, ge=0, allow_inf_nan=False, description="factor of the term; 0 turns it off")
+    weight: float = Field(0.0, ge=0, description="factor of the term; 0 turns it off")
     start: int = Field(0, ge=0, description="first step at which the term counts")
     ramp: int = Field(0, ge=0, description="steps over which the weight rises from 0")
     train_encoder: bool = Field(True, description="whether the term of a head trains the encoder too")
@@ -23,7 +23,7 @@ class TermSection(Section):
 class MarginTermSection(TermSection):
     """A term with a margin."""
 
-    margin: float = Field(gt=0, allow_inf_nan=False, description="how far apart texts that do not match have to be")
+    margin: float = Field(gt=0, description="how far apart texts that do not match have to be")
 
 
 class _TermsBase(Section):
@@ -91,7 +91,7 @@ class DistillSection(Section):
         [],
         description="folders or Hub names of the models to learn from; if empty, the distillation terms are inactive",
     )
-    weights: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = Field(
+    weights: list[Annotated[float, Field(gt=0)]] | None = Field(
         None, description="weight of each teacher in the mean of their cosines; null weights them equally"
     )
     temperature: float = Field(0.05, gt=0, description="temperature of the similarity distributions that are compared")

@@ -138,7 +138,7 @@ class DataSection(Section):
 class TrainSection(Section):
     """The optimization: steps, batches, precision, checkpoints."""
 
-    epochs: float = Field(1, gt=0, allow_inf_nan=False, description="passes over the data; fractions are fine")
+    epochs: float = Field(1, gt=0, description="passes over the data; fractions are fine")
     max_steps: int | None = Field(
         None, gt=0, description="stop after this many steps, whatever `train.epochs` says; null trains all epochs"
     )
@@ -243,9 +243,7 @@ class BackupSection(Section):
     to: str | None = Field(None, description="a folder or fsspec address for copies of the run; null makes none")
     every: int = Field(6, gt=0, description="checkpoints between copies")
     keep: int = Field(2, gt=0, description="checkpoints that stay there, in addition to the best")
-    wait_seconds: float = Field(
-        600, ge=0, allow_inf_nan=False, description="seconds to wait at the end for the last copy"
-    )
+    wait_seconds: float = Field(600, ge=0, description="seconds to wait at the end for the last copy")
 
 
 class PretrainSection(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 
 from spectra_nsa.core.errors import UsageError
 
+_MOST_NODES = 10_000
 _TEXT, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
@@ -22,18 +24,25 @@ def parse_yaml(text: str, annotation: Any) -> Any:
         annotation: the type of the value, such as a pydantic model; ``None`` if it is unknown.
 
     Raises:
-        yaml.YAMLError: it is not YAML.
-        UsageError: a mapping has a key twice.
+        yaml.YAMLError: it is not YAML, or holds a value that Python does not have, such as the 13th month.
+        UsageError: a mapping has a key twice, or the values are nested too deep or too many (with those of aliases).
     """
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _keep_text(node, annotation)
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _keep_text(node, annotation, itertools.count())
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except RecursionError as error:
+        raise UsageError("the values are nested too deep.") from error
+    except (ValueError, OverflowError, TypeError) as error:  # those of the constructors of dates and numbers
+        if isinstance(error, UsageError):
+            raise
+        raise yaml.YAMLError(str(error)) from error
 
 
 def annotation_of(schema: Any, key: str) -> Any:
@@ -68,8 +77,10 @@ def _alternatives(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def _keep_text(node: yaml.Node, annotation: Any) -> None:
-    """Marks the scalars that have to be text as text."""
+def _keep_text(node: yaml.Node, annotation: Any, visits: Iterator[int]) -> None:
+    """Marks the scalars that have to be text as text; counts the nodes, those of an alias each time."""
+    if next(visits) >= _MOST_NODES:
+        raise UsageError(f"there are more than {_MOST_NODES:,} values.")
     if isinstance(node, yaml.ScalarNode):
         if is_text(annotation) and node.tag != _NULL:
             node.tag = _TEXT
@@ -78,7 +89,7 @@ def _keep_text(node: yaml.Node, annotation: Any) -> None:
     kind = kinds[0] if len(kinds) == 1 else None
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _keep_text(item, get_args(kind)[0] if get_origin(kind) is list else None)
+            _keep_text(item, get_args(kind)[0] if get_origin(kind) is list else None, visits)
         return
     names: set[str] = set()
     for key, value in node.value:
@@ -86,4 +97,4 @@ def _keep_text(node: yaml.Node, annotation: Any) -> None:
         if name in names:
             raise UsageError(f"line {key.start_mark.line + 1}: the key {name!r} appears twice. Keep one of them.")
         names |= {name} if name else set()
-        _keep_text(value, _member(kind, name))
+        _keep_text(value, _member(kind, name), visits)

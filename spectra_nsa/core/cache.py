@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from spectra_nsa.core.checksums import describe, file_stamp, settled
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import atomic_write, expand_user, read_json, write_json
+from spectra_nsa.core.files import atomic_write, expand_user, read_json, read_json_object, write_json
 
 _ENTRY = "entry.json"
 _ABANDONED = 24 * 3600  # seconds after which an unfinished folder belongs to no running process
@@ -171,8 +171,8 @@ class Entry:
             ``None`` if there is no entry, or one that is damaged or has other facts.
         """
         try:
-            stored = read_json(self.folder / _ENTRY)
-            facts: dict[str, Any] = stored["facts"]
+            stored = read_json_object(self.folder / _ENTRY)
+            facts: dict[str, Any] = dict(stored["facts"])
             if any(facts[name] != value for name, value in expected.items()):
                 return None
             for name, file in stored["files"].items():
@@ -181,7 +181,7 @@ class Entry:
                     return None
                 if file["size"] <= _VERIFIED and describe(path) != file:
                     return None
-        except (SpectraError, OSError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         self.touch()
         return facts
@@ -232,7 +232,7 @@ class Entry:
     def amend(self, facts: Mapping[str, Any]) -> None:
         """Replaces the facts of a complete entry; does nothing if the cache cannot be written to."""
         with contextlib.suppress(SpectraError, OSError):
-            stored = read_json(self.folder / _ENTRY)
+            stored = read_json_object(self.folder / _ENTRY)
             write_json(self.folder / _ENTRY, stored | {"facts": dict(facts)})
 
 
@@ -270,11 +270,11 @@ def remembered_sha256(path: Path) -> str:
         return str(describe(path)["sha256"])
     memory, name = cache_file("checksums.json"), str(path.resolve())
     known: dict[str, Any] = {}
-    with contextlib.suppress(SpectraError, OSError):
-        stored = read_json(memory)
-        known = stored if isinstance(stored, dict) else {}
-    if known.get(name, [None])[0] == stamp:
-        return str(known[name][1])
+    with contextlib.suppress(SpectraError):
+        known = read_json_object(memory)
+    match known.get(name):
+        case [remembered, str(digest)] if remembered == stamp:
+            return digest
     digest = str(describe(path)["sha256"])
     if settled(stamp) and file_stamp(path) == stamp:
         known.pop(name, None)

@@ -82,7 +82,8 @@ def check_manifest(manifest: Any, where: str) -> dict[str, Any]:
         parts = name.split("/")
         if not all(parts) or ".." in parts or "\\" in name or ":" in parts[0]:
             raise SpectraError(f"{where} lists {name!r}, which is not a file inside its folder.")
-        if not isinstance(entry, Mapping) or not {"size", "sha256"} <= set(entry):
+        facts = (entry.get("size"), entry.get("sha256")) if isinstance(entry, Mapping) else (None, None)
+        if type(facts[0]) is not int or not isinstance(facts[1], str):
             raise SpectraError(f"{where} gives no size and SHA-256 for {name}.")
     return manifest
 

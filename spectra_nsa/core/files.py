@@ -16,8 +16,17 @@ from spectra_nsa.core.errors import SpectraError, UsageError
 
 
 def expand_user(path: str | Path) -> Path:
-    """Returns a path with `~` replaced by the home folder; unchanged if that is unknown."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111 (`Path.expanduser` raises a RuntimeError)
+    """Returns a path with `~` replaced by the home folder; unchanged if that is unknown.
+
+    Raises:
+        SpectraError: the system cannot say whether the path exists, such as for a name that is too long.
+    """
+    expanded = Path(os.path.expanduser(path))  # noqa: PTH111 (`Path.expanduser` raises a RuntimeError)
+    try:
+        expanded.exists()
+    except OSError as error:
+        raise SpectraError(f"{str(path)[:80]!r} cannot be opened: {error.strerror or error}.") from error
+    return expanded
 
 
 def _parent(path: Path) -> Path:

@@ -30,6 +30,17 @@ def _is_visible(character: str) -> bool:
     return character.isalnum() or unicodedata.category(character) not in ("Cc", "Cf")
 
 
+def is_utf8(text: str) -> bool:
+    """Returns whether a text can be encoded as UTF-8: it has no lone surrogate, as undecodable bytes leave it."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def comparable(text: str) -> str:
     """Returns the form under which texts count as equal: composed (NFC), case folded, white space collapsed.
 

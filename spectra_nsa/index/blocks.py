@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spectra_nsa.core.cache import Entry, cache_write
+
+
+def read_arrays(path: Path) -> dict[str, Any] | None:
+    """Returns the arrays of an `.npz` file; ``None`` if it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, LookupError, EOFError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return None
 
 
 class Blocks:
@@ -25,11 +35,7 @@ class Blocks:
 
     def get(self, number: int) -> dict[str, Any] | None:
         """Returns the arrays of a block; ``None`` if the block is missing or damaged."""
-        try:
-            with np.load(self._file(number), allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
+        return read_arrays(self._file(number))
 
     def require(self, number: int) -> dict[str, Any]:
         """Returns the arrays of a block that was written before."""

@@ -98,8 +98,9 @@ def names_model(word: str) -> bool:
 
     The Hub is not asked.
     """
-    if expand_user(word).is_dir() or word == HUB_NAME:
-        return True
+    with contextlib.suppress(SpectraError):  # a query may be too long for a path
+        if expand_user(word).is_dir() or word == HUB_NAME:
+            return True
     if not _may_be_hub_name(word) or any(map(str.isspace, word)):
         return False
     from huggingface_hub.constants import HF_HUB_CACHE

@@ -48,7 +48,7 @@ def compare_runs(first: RunLog, second: RunLog) -> dict[str, Any]:
 
 def _outcome(run: RunLog) -> dict[str, Any]:
     last = run.rows[-1]
-    state = run_status(run.rows, now=last["time"])
+    state = run_status(run.rows, now=last.get("time", 0.0))
     outcome: dict[str, Any] = {"status": state["status"], "steps": state["step"]}
     if state["dev"]:
         dev = state["dev"]
@@ -58,7 +58,7 @@ def _outcome(run: RunLog) -> dict[str, Any]:
             outcome["kept step"] = dev["kept_step"]
     outcome |= {"loss": state["loss"]} | state["terms"] | state["throughput"] | state["memory"]
     outcome |= {f"health_{name}": value for name, value in state["health"].items()}
-    outcome["seconds"] = round(last["time"] - run.rows[0]["time"], 1)
+    outcome["seconds"] = round(last.get("time", 0.0) - run.rows[0].get("time", 0.0), 1)
     return outcome | {"warnings": len(state["warnings"])}
 
 

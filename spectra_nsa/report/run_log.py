@@ -19,6 +19,7 @@ MEMORY = ("memory_gb", "gpu_memory_gb")
 HEALTH = "health_"
 DEV = "eval_dev_"
 TERM_GRADIENT = "grad_norm_"
+_EVENTS = {"started": dict, "ended": dict, "warning": dict}  # the values that are no numbers
 _NOT_TERMS = {"step", "time", "epoch", "loss", "learning_rate", "grad_norm", "temperature", *THROUGHPUT, *MEMORY}
 
 
@@ -60,11 +61,15 @@ class MetricsTail:
 def _row(line: bytes) -> MetricsRow | None:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int) or not is_number(row.get("time", 0)):
         return None
-    return {key: math.nan if value is None else value for key, value in row.items()}
+    row = {key: math.nan if value is None else value for key, value in row.items()}
+    kept: dict[str, Any] = {
+        key: value for key, value in row.items() if isinstance(value, _EVENTS.get(key, int | float))
+    }
+    return kept if isinstance(kept.get("ended", {"reason": ""}).get("reason"), str) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +99,11 @@ def read_run(folder: str | Path, *, empty: bool = False) -> RunLog:
     """
     import yaml
 
+    from spectra_nsa.config.yaml_values import parse_yaml
+
     folder = Path(folder)
     try:
-        recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+        recipe = parse_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"), None)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise SpectraError(
             f"{folder} is not a run (a folder with recipe.yaml, such as runs/first). {_runs_nearby(folder)}"

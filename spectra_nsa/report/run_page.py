@@ -26,7 +26,7 @@ MAIN_CHARTS = ("Dev metric", "Loss")  # the others are collapsed
 
 def run_page(run: RunLog) -> Report:
     """Returns the page of a run, from what it has logged so far."""
-    last = run.rows[-1]["time"] if run.rows else 0.0
+    last = run.rows[-1].get("time", 0.0) if run.rows else 0.0
     state = run_status(run.rows, now=last)
     report = Report(f"Run {run.folder.name}", lead=_lead(run, state, last))
     report.add_facts(_facts(run, state))
@@ -78,7 +78,7 @@ def _facts(run: RunLog, state: Mapping[str, Any]) -> dict[str, object]:
         facts["loss"] = f"{figure(train[0]['loss'])} → {figure(train[-1]['loss'])}"
     facts["steps"] = f"{state['step']:,}"
     if len(run.rows) > 1:
-        facts["time"] = duration(run.rows[-1]["time"] - run.rows[0]["time"])
+        facts["time"] = duration(run.rows[-1].get("time", 0.0) - run.rows[0].get("time", 0.0))
     if "pairs_per_second" in state["throughput"]:
         facts[label("pairs_per_second")] = figure(state["throughput"]["pairs_per_second"])
     facts["warnings"] = str(len(state["warnings"]))

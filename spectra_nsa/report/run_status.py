@@ -28,7 +28,7 @@ def run_status(rows: Sequence[MetricsRow], *, now: float) -> dict[str, Any]:
         now: `time.time()`, for the estimate of the remaining time.
     """
     started, ended = last_with(rows, "started"), last_with(rows, "ended")
-    over = bool(ended) and ended["time"] >= started.get("time", 0)
+    over = bool(ended) and ended.get("time", 0) >= started.get("time", 0)
     train = last_with(rows, "loss")
     last = rows[-1] if rows else {}
     health = [row for row in rows if "loss" not in row and any(key.startswith(HEALTH) for key in row)]
@@ -65,7 +65,7 @@ def _seconds_left(started: MetricsRow, last: MetricsRow, now: float) -> float | 
     done, spent = last.get("step", 0) - started.get("step", 0), last.get("time", 0) - started.get("time", 0)
     left = [facts["ends_at"] - now] if facts.get("ends_at") else []
     if facts.get("steps") and done > 0:
-        left.append((facts["steps"] - last["step"]) * spent / done - (now - last["time"]))
+        left.append((facts["steps"] - last["step"]) * spent / done - (now - last.get("time", 0)))
     return max(0.0, min(left)) if left else None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.strings import is_utf8
 from spectra_nsa.text.row_store import EXTRA, PLAIN_TYPES, TableSummary
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ def _extra_types(summary: TableSummary, reserved: Iterable[str], notes: list[str
     for name, types in summary.extra_types.items():
         if not name:
             notes.append("columns without a name were dropped")
+        elif "\0" in name or not is_utf8(name):  # no table can have it
+            dropped.append(ascii(name))
         elif name in reserved or not types or not (types <= set(PLAIN_TYPES) or types == {list}):
             dropped.append(name)
         elif len(types) == 1 and name not in summary.large:

@@ -113,7 +113,7 @@ class RowCacheEntry:
             with (self.entry.folder / _REFUSED).open(encoding="utf-8") as file:
                 for line in file:
                     quarantine.add(Problem(**json.loads(line)))
-        except (OSError, ValueError, KeyError, TypeError):  # pyarrow's errors are ValueErrors
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError):  # pyarrow's errors are among them
             return None
         return rows, facts
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 
-from spectra_nsa.core.strings import is_blank
+from spectra_nsa.core.strings import is_blank, is_utf8
 
 _TRUTH = {"true": True, "false": False}
 
@@ -39,11 +39,8 @@ def text_value(value: object, column: str) -> str:
         raise BadValue(column, f"expected text, got {'a list' if isinstance(value, list) else type(value).__name__}")
     if is_blank(value):
         raise BadValue(column, "empty")
-    if not value.isascii():
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise BadValue(column, "not valid Unicode (contains a lone surrogate)") from None
+    if not is_utf8(value):
+        raise BadValue(column, "not valid Unicode (contains a lone surrogate)")
     return value
 
 

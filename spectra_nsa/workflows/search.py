@@ -14,7 +14,7 @@ import numpy as np
 from spectra_nsa.core.cache import Cache, cache_file
 from spectra_nsa.core.checksums import texts_sha256
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import read_json_object, write_json
+from spectra_nsa.core.files import expand_user, read_json_object, write_json
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.core.strings import is_blank
 from spectra_nsa.metrics.finite import check_finite
@@ -104,7 +104,7 @@ def last_model() -> str:
         folder = str(read_json_object(cache_file("last.json"))["model"])
     except (SpectraError, KeyError) as error:
         raise SpectraError("no run yet: name a model, or run `spectra quickstart` first.") from error
-    if not Path(folder).is_dir():
+    if not expand_user(folder).is_dir():
         raise SpectraError(f"the last run's model {folder} no longer exists: name a model.")
     return folder
 

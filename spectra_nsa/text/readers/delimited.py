@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.strings import is_utf8
 from spectra_nsa.text.quarantine import printable
 from spectra_nsa.text.readers.lines import MAX_LINE, Line, read_lines
 from spectra_nsa.text.rows import Problem, Record
@@ -103,7 +104,7 @@ def read_delimited(path: Path, delimiter: str) -> Iterator[Record | Problem]:
                 source.put_back()
         if values is None:
             reason = reason or f"{counted(len(fields), 'field')}, but the header has {len(header.names)}"
-        elif not all(_is_utf8(value) for value in values.values() if value is not None):
+        elif not all(is_utf8(value) for value in values.values() if value is not None):
             reason = "not UTF-8"
         else:
             yield Record(line.number, values, str(path))
@@ -129,18 +130,11 @@ def _plain_fields(source: _LineBuffer, delimiter: str) -> list[str]:
     return source.consumed[0].data.decode("utf-8", "surrogateescape").rstrip("\r\n").split(delimiter)
 
 
-def _is_utf8(field: str) -> bool:
-    """Returns whether the field was decoded without escaped bytes."""
-    try:
-        field.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _header(path: Path, fields: list[str], reason: str | None) -> _Header:
-    reason = reason or (None if all(map(_is_utf8, fields)) else "not UTF-8")
-    if reason or not fields:
+    reason = reason or (None if all(map(is_utf8, fields)) else "not UTF-8")
+    if reason is None and not any(field.strip() for field in fields):
+        reason = "no column has a name"
+    if reason:
         raise SpectraError(f"{path}, line 1: cannot read the header ({reason}). It must name the columns, in UTF-8.")
     names = [field.strip() for field in fields]
     repeated = sorted({name for name in names if name and names.count(name) > 1})

@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 import sysconfig
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -250,7 +251,7 @@ def _read_cache(path: Path) -> tuple[list[FunctionRow], list[Problem]] | None:
             head = json.loads(next(file))
             rows = [FunctionRow(*json.loads(line)) for line in file]
         return (rows, [Problem(**problem) for problem in head["problems"]]) if head["rows"] == len(rows) else None
-    except (OSError, EOFError, ValueError, TypeError, KeyError, StopIteration):
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, StopIteration, RecursionError):
         return None
 
 

@@ -169,7 +169,7 @@ def read_tokens(entry: Entry) -> Dataset | None:
         return None
     try:
         rows = Dataset.from_file(str(entry.folder / _FILE))
-    except (OSError, ValueError):  # pyarrow's errors are ValueErrors
+    except (OSError, ValueError, LookupError, RuntimeError):  # pyarrow's errors are among them
         return None
     return rows if len(rows) == facts["rows"] else None
 

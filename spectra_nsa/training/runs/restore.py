@@ -10,6 +10,7 @@ from typing import Any
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder
 from spectra_nsa.training.runs.backup_store import Store, runs_at
+from spectra_nsa.training.runs.checkpoints import step_of
 
 
 def overview(address: str) -> list[dict[str, Any]]:
@@ -69,7 +70,7 @@ def restore(address: str, to: Path | None = None) -> dict[str, Any]:
             best = f"step-{units[newest].get('best')}"
             more = [name for name in (best, "model") if name != newest and name in units]
             restored = [name for name in more if _fetch_beside(store, name, units[name], temporary)]
-            return {"run": str(folder), "step": units[newest]["step"], "units": [newest, *restored]}
+            return {"run": str(folder), "step": step_of(Path(newest)), "units": [newest, *restored]}
         raise SpectraError(f"every checkpoint at {store.address} is damaged.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,16 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core.checksums import read_manifest
-from spectra_nsa.core.errors import UsageError
-from spectra_nsa.core.files import read_json
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.files import read_json_object
 
 if TYPE_CHECKING:
     from spectra_nsa.models.config import SpectraConfig
     from spectra_nsa.training.data.rows import TrainingData
 
+_NONE = type(None)
+_SUMS = {"epoch": int, "batches": int, "batches_in_epoch": int, "loss": torch.Tensor, "logged": int, "skipped": int,
+         "skipped_in_a_row": int}  # fmt: skip
+_STATE: dict[str, tuple[type, ...]] = {
+    "global_step": (int,), "epoch": (int, float, _NONE), "max_steps": (int,), "log_history": (list,),
+    "best_global_step": (int, _NONE), "best_metric": (int, float, _NONE), "best_model_checkpoint": (str, _NONE),
+}  # fmt: skip
 RUNNING = "running.pt"  # the sums that the next line of metrics.jsonl needs, and the position in the data
 _SAMPLE = 1_000  # rows that the digest reads
 # Fields of the config that do not affect the weights' shapes: they may change, and the recipe's values apply.
@@ -87,7 +97,7 @@ def check_resumable(
 
 
 def _model_differences(checkpoint: Path, config: SpectraConfig) -> list[str]:
-    then = read_json(checkpoint / "config.json")
+    then = read_json_object(checkpoint / "config.json")
     now = json.loads(config.to_json_string(use_diff=False))
     return [
         f"{name} was {then[name]}, is {now[name]}"
@@ -101,7 +111,7 @@ def _tokenizer_differences(checkpoint: Path, tokenizer: Any) -> list[str]:
     file = checkpoint / "tokenizer.json"
     if not file.is_file():
         return []
-    then, now = read_json(file), json.loads(tokenizer.backend_tokenizer.to_str())
+    then, now = read_json_object(file), json.loads(tokenizer.backend_tokenizer.to_str())
     if all(then.get(part) == now.get(part) for part in {*then, *now} - {"truncation", "padding"}):
         return []
     return ["its tokenizer has different pieces or rules (model.tokenizer, or the files of model.start)"]
@@ -113,8 +123,42 @@ def save_running_sums(checkpoint: Path, values: dict[str, Any]) -> None:
 
 
 def load_running_sums(checkpoint: Path) -> dict[str, Any]:
-    """Returns what `save_running_sums` wrote."""
-    return torch.load(checkpoint / RUNNING, map_location="cpu", weights_only=True)
+    """Returns what `save_running_sums` wrote. Nothing is unpickled but numbers and tensors.
+
+    Raises:
+        SpectraError: the file is missing, damaged or of another kind.
+    """
+    path = checkpoint / RUNNING
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises any of them
+        raise _damaged(path, f"{type(error).__name__} while it is read") from error
+    if not isinstance(values, dict):
+        raise _damaged(path, "it holds no numbers by name")
+    for name, kind in _SUMS.items():
+        if type(values.get(name)) is not kind:
+            raise _damaged(path, f"it has no valid {name}")
+    return values
+
+
+def check_state(checkpoint: Path) -> None:
+    """Checks that a checkpoint has a state of transformers' trainer.
+
+    Raises:
+        SpectraError: it is missing, damaged, or of another version of transformers.
+    """
+    path = checkpoint / TRAINER_STATE_NAME
+    state = read_json_object(path)
+    if unknown := state.keys() - {field.name for field in dataclasses.fields(TrainerState)}:
+        raise _damaged(path, f"this version of transformers has no {min(unknown)!r}")
+    for name, kinds in _STATE.items():
+        value = state.get(name)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise _damaged(path, f"its {name} is {value!r}")
+
+
+def _damaged(path: Path, problem: str) -> SpectraError:
+    return SpectraError(f"{path} is damaged: {problem}. Resume from an earlier checkpoint.")
 
 
 def refit_schedule(optimizer: Any, scheduler: Any, fresh: list[dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.core.files import atomic_write, read_json, write_json
+from spectra_nsa.core.files import atomic_write, read_json_object, write_json
 from spectra_nsa.workflows.ablate.plan import REFERENCE, RESULT, AblationCell, AblationPlan
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TRAINED, ITEMS = "trained.json", "items.npz"
 BASELINES = ("start", "bm25")
 _BATCH = 32
+_FIGURE = {"task", "name", "metric", "value"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,20 +52,27 @@ def read_figures(folder: Path, fingerprint: str) -> Figures | None:
     """Reads what was measured in a folder; ``None`` if nothing was.
 
     Raises:
+        SpectraError: its files are damaged.
         UsageError: it belongs to a different recipe or to different tasks.
     """
-    import numpy as np
+    from spectra_nsa.index.blocks import read_arrays
 
     if not (folder / RESULT).is_file():
         return None
-    facts = read_json(folder / RESULT)
+    facts = read_json_object(folder / RESULT)
     if facts.get("fingerprint") != fingerprint:
         raise UsageError(
             f"{folder} was measured for another recipe or other tasks. Delete it, rename the part, or name another "
             "folder: --output FOLDER."
         )
-    with np.load(folder / ITEMS, allow_pickle=False) as arrays:
-        return Figures(facts=facts, items={name: arrays[name] for name in arrays.files})
+    damaged = SpectraError(f"{folder} is damaged. Delete it; the same command measures it again.")
+    results = facts.get("results")
+    if not isinstance(results, list) or not all(isinstance(row, dict) and row.keys() >= _FIGURE for row in results):
+        raise damaged
+    items = read_arrays(folder / ITEMS)
+    if items is None:
+        raise damaged
+    return Figures(facts=facts, items=items)
 
 
 def run_cell(plan: AblationPlan, cell: AblationCell, seed: int, *, keep_models: bool) -> None:
@@ -81,7 +89,7 @@ def run_cell(plan: AblationPlan, cell: AblationCell, seed: int, *, keep_models: 
         _train(plan, cell, seed)
     began = time.monotonic()
     system = open_system(run / "model", dim=plan.measures.dim)
-    facts = read_json(run / TRAINED) | {"cell": cell.name, "seed": seed, "fingerprint": plan.fingerprint(recipe)}
+    facts = read_json_object(run / TRAINED) | {"cell": cell.name, "seed": seed, "fingerprint": plan.fingerprint(recipe)}
     _measure(plan, run, system, facts | _cost(run, system, plan.texts), began)
     clear_run(plan, cell, seed, keep_models=keep_models)
 

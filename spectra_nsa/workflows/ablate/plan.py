@@ -15,7 +15,7 @@ from spectra_nsa.config.terms import row_kind
 from spectra_nsa.config.variants import RecipeFacts, Variant, apply_variant
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
-from spectra_nsa.core.files import read_json, write_json
+from spectra_nsa.core.files import read_json_object, write_json
 
 if TYPE_CHECKING:
     from spectra_nsa.evaluation.outcome import Task
@@ -220,7 +220,7 @@ def _check_folder(folder: Path, recipe: Recipe, measures: MeasureOptions) -> Non
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} holds files that are not an ablation's. Name another folder: --output FOLDER.")
         return
-    before, now = read_json(folder / PLAN), _identity(recipe, measures)
+    before, now = read_json_object(folder / PLAN), _identity(recipe, measures)
     changes = [f"{key} was {old!r}, is {new!r}" for key, old, new in _differences(before, now)]
     if changes:
         shown = "; ".join(changes[:3]) + (f" and {len(changes) - 3} more" if len(changes) > 3 else "")
