@@ -104,8 +104,8 @@ def fit_anomaly_command(
     if as_json:
         print_json({"schema": 1, "model": facts.pop("folder"), **facts})
         return
-    how = "and their covariances" if facts["method"] == "prototypes" else "as a density"
-    print(f"fitted on {counted(facts['texts'], 'text')} by {counted(facts['prototypes'], 'prototype')} {how}")
+    how = "prototypes and covariances" if facts["method"] == "prototypes" else "density"
+    print(f"fitted on {counted(facts['texts'], 'text')}: {how}, {counted(facts['prototypes'], 'prototype')}")
     print(f"calibrated on {counted(facts['calibration'], 'held-out text')}")
     measured, target = 100 * facts["false_alarms"], 100 * facts["level"]
     print(

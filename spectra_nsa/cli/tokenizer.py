@@ -109,8 +109,11 @@ def _print_json(results: list[Result], seconds: float, **facts: Any) -> None:
 
 
 def _show(results: list[Result]) -> None:
+    from rich.text import Text
+
     from spectra_nsa.core.console import console
     from spectra_nsa.report.terminal import terminal_tables
 
     for table in terminal_tables(results):
+        table.title = Text(f"tokenizers on {results[0].name}  (n = {results[0].n:,})")
         console().print(table)

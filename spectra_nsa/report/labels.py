@@ -16,7 +16,7 @@ LABELS: Mapping[str, str] = {
     "seconds": "time",
     # health of the vectors
     "rank": "effective rank",
-    "rank_share": "effective rank ÷ width",
+    "rank_share": "effective rank ÷ its maximum",
     "entropy": "entropy of the spectrum",
     "mean_cosine": "mean cosine",
     "near_duplicates": "near-duplicate vectors",

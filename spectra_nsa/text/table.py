@@ -149,7 +149,7 @@ def _no_rows(file: str, quarantine: Quarantine) -> SpectraError:
         if path.is_file() and path.stat().st_size == 0:
             return SpectraError(f"{file} is an empty file.")
         if path.is_file() and file_format(path) in (".csv", ".tsv"):
-            return SpectraError(f"{file} has at most a header line, and no rows below it.")
+            return SpectraError(f"{file} has no rows: it holds a header line at most.")
         return SpectraError(
             f"{file}: no rows. Expected one JSON object per line, or a header line followed by CSV records."
         )

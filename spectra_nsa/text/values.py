@@ -109,7 +109,7 @@ def label_value(value: object, column: str) -> str:
 
 
 def id_value(value: object, column: str) -> str:
-    """Returns the value as an id. A whole number becomes its digits, also if it is stored as a float; text stays.
+    """Returns the value as an id. A whole number becomes its digits, even if it is stored as a float; text stays.
 
     Raises:
         BadValue: it is neither a whole number nor usable text.

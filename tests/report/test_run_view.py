@@ -21,7 +21,7 @@ def test_the_view_shows_everything() -> None:
     for part in (
         "first", "running", "step 40 of 100", "2 min 00 s left", "semantic_32", "anchor", "gradient 0.5",
         "learning rate", "temperature", "gradient norm", "pairs/s", "12.5%", "25.0%", "memory (GB)",
-        "effective rank ÷ width", "first 90",
+        "effective rank ÷ its maximum", "first 90",
         "dev_ndcg@10", "best 0.8800 at step 20", "⚠ step 40: effective rank 1.0. Lower train.lr.",
     ):  # fmt: skip
         assert part in text, part

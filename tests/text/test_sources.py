@@ -465,7 +465,7 @@ def test_the_readme_of_a_folder_is_not_read(tmp_path: Path) -> None:
     [
         ("a.csv", "", r"a\.csv is an empty file\.$"),
         ("a.jsonl", "", r"a\.jsonl is an empty file\.$"),
-        ("a.csv", "anchor,positive\n", r"a\.csv has at most a header line, and no rows below it\.$"),
+        ("a.csv", "anchor,positive\n", r"a\.csv has no rows: it holds a header line at most\.$"),
         ("a.jsonl", "\n", r"a\.jsonl: no rows\. Expected one JSON object per line"),
     ],
 )
