@@ -1,7 +1,7 @@
 """Builds the documentation as a site: ``python docs/build.py [--serve]`` writes build/site.
 
 The Markdown files are copied to build/docs, in their places, so that a link that works on GitHub works on the site.
-What stands between ``<!-- generated: PART -->`` and ``<!-- end -->`` is replaced by that part of docs/generate.py.
+What stands between ``<!-- generated: PART -->`` and ``<!-- end -->`` is written anew by docs/generate.py.
 Zensical then builds the copy in strict mode: a dead link, a missing page or an unknown name in the reference fails.
 """
 
@@ -13,13 +13,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from generate import PARTS
+from generate import PARTS, filled
 from log_table import front_matter
 
 ROOT = Path(__file__).resolve().parents[1]
 COPY = ROOT / "build" / "docs"
 PAGES = ("*.md", "LICENSE", "docs/**/*.md", "docs/images/*", "docs/site.css", "log/*.md")
-GENERATED = re.compile(r"<!-- generated: (\w+) -->.*?<!-- end -->", re.DOTALL)
 
 
 def copy_pages() -> None:
@@ -31,7 +30,7 @@ def copy_pages() -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(page, target)
             if page.suffix == ".md":
-                text = GENERATED.sub(lambda part: PARTS[part[1]](), page.read_text(encoding="utf-8"))
+                text = filled(page.read_text(encoding="utf-8"), PARTS)
                 target.write_text(with_facts(page, text) if page.parent.name == "log" else text, encoding="utf-8")
 
 

@@ -1,12 +1,15 @@
 """The parts of the reference that come from the code: recipe keys, commands, the Python interface.
 
-``python docs/generate.py recipe`` (or ``cli``, ``python``) prints one of them as Markdown.
+``python docs/generate.py`` writes them into the pages in docs/reference, between ``<!-- generated: PART -->`` and
+``<!-- end -->``. The site shows the same, but renders the whole docstrings of the Python interface.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -54,11 +57,53 @@ def cli_reference() -> str:
 
 def python_reference() -> str:
     """Returns a mkdocstrings directive for each public name of the package."""
-    names = sorted((name for name in spectra_nsa.__all__ if not name.startswith("_")), key=str.lower)
-    return "\n\n".join(f"::: spectra_nsa.{name}" for name in names)
+    return "\n\n".join(f"::: spectra_nsa.{name}" for name in _public_names())
 
 
-PARTS: dict[str, Callable[[], str]] = {"recipe": recipe_reference, "cli": cli_reference, "python": python_reference}
+def python_list() -> str:
+    """Returns the public names with their signatures and the first paragraphs of their docstrings."""
+    parts = []
+    for name in _public_names():
+        entry = getattr(spectra_nsa, name)
+        parts += [f"## `{name}`", (inspect.getdoc(entry) or "").split("\n\n")[0]]
+        if not inspect.isclass(entry):
+            parts.append(f"```text\n{_signature(name, entry)}\n```")
+    return "\n\n".join(parts)
+
+
+PARTS: Mapping[str, Callable[[], str]] = {"recipe": recipe_reference, "cli": cli_reference, "python": python_reference}
+WITHOUT_SITE: Mapping[str, Callable[[], str]] = {**PARTS, "python": python_list}  # what the pages in git hold
+REFERENCE = Path(__file__).resolve().parent / "reference"
+NOTE = "*Generated from the code by `python docs/generate.py`. Change the code, not this page.*"
+_GENERATED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(page: str, parts: Mapping[str, Callable[[], str]]) -> str:
+    """Returns a page with its generated parts written anew."""
+    return _GENERATED.sub(lambda found: f"{found[1]}{NOTE}\n\n{parts[found[2]]()}\n{found[3]}", page)
+
+
+def _public_names() -> list[str]:
+    return sorted((name for name in spectra_nsa.__all__ if not name.startswith("_")), key=str.lower)
+
+
+def _signature(name: str, function: Callable[..., Any]) -> str:
+    """Returns a function's signature, one parameter a line."""
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    lines = [_parameter(parameter) for parameter in parameters]
+    kinds = [parameter.kind for parameter in parameters]
+    if inspect.Parameter.KEYWORD_ONLY in kinds:
+        lines.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+    return f"{name}(\n" + "".join(f"    {line},\n" for line in lines) + f") -> {signature.return_annotation}"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    text = f"{stars}{parameter.name}: {parameter.annotation}"
+    if parameter.default is parameter.empty:
+        return text
+    return f"{text} = {'…' if callable(parameter.default) else repr(parameter.default)}"
 
 
 def _section_reference(name: str, section: type[BaseModel]) -> Iterator[str]:
@@ -199,4 +244,5 @@ def _table(columns: Row, rows: Sequence[Row]) -> str:
 
 
 if __name__ == "__main__":
-    print(PARTS[sys.argv[1]]())
+    for page in sorted(REFERENCE.glob("*.md")):
+        page.write_text(filled(page.read_text(encoding="utf-8"), WITHOUT_SITE), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The generated reference: every key, every command and every public name is in it."""
+"""The generated reference: every key, every command and every public name is in it, and the pages are current."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ import spectra_nsa
 from spectra_nsa.config.recipe import Recipe
 from tests.cli.test_main import FLAGS
 
-GENERATE = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "generate.py"))
+ROOT = Path(__file__).parents[2]
+GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
 RECIPE, CLI, PYTHON = (GENERATE["PARTS"][name]() for name in ("recipe", "cli", "python"))
+
+
+@pytest.mark.parametrize("page", ["recipe", "cli", "python"])
+def test_the_pages_are_current(page: str) -> None:
+    written = (ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8")
+    assert written == GENERATE["filled"](written, GENERATE["WITHOUT_SITE"]), "run python docs/generate.py"
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
