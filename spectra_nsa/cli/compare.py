@@ -17,6 +17,7 @@ def compare_command(
     ],
     second: Annotated[str, typer.Argument(metavar="B", help="Another run or model.")],
     html: Annotated[Path | None, typer.Option(help="Write the curves of both runs to this HTML file.")] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Show every loss term and code figure of runs too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show how two runs differ in settings and outcome, or how two models differ in shape and cost.
@@ -27,7 +28,7 @@ def compare_command(
     if html is not None and html.is_dir():
         raise UsageError(f"{html} is a folder: name a file to write.")
     if all(runs):
-        _runs(first, second, html, as_json)
+        _runs(first, second, html, show_all, as_json)
     elif any(runs):
         raise UsageError(
             f"{first if runs[0] else second} is a run, but {second if runs[0] else first} is not: compare two runs, or "
@@ -37,7 +38,7 @@ def compare_command(
         _models(first, second, html, as_json)
 
 
-def _runs(first: str, second: str, html: Path | None, as_json: bool) -> None:
+def _runs(first: str, second: str, html: Path | None, show_all: bool, as_json: bool) -> None:
     from spectra_nsa.core.console import console
     from spectra_nsa.report.compare import compare_runs, comparison_page, comparison_rows, run_names
     from spectra_nsa.report.run_log import read_run
@@ -47,12 +48,14 @@ def _runs(first: str, second: str, html: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(facts, indent=2)
     else:
-        settings, outcomes = comparison_rows(facts)
+        settings, outcomes = comparison_rows(facts, details=show_all)
         names = run_names(*runs)
         if not settings:
             console().print("the recipes are the same")
         _print_table("recipe: differing keys", names, settings)
-        _print_table("outcome", (*names, "difference"), outcomes)
+        _print_table(f"outcome; difference: {names[1]} − {names[0]}", (*names, "difference"), outcomes)
+        for note in facts["notes"]:
+            console().print(f"note: {note}", markup=False, soft_wrap=True)
     if html is not None:
         comparison_page(*runs).write(html)
         console(stderr=True).print(f"wrote {html}", markup=False)
@@ -79,7 +82,7 @@ def _models(first: str, second: str, html: Path | None, as_json: bool) -> None:
     _, rows = comparison_rows({"recipe": {}, "outcomes": facts["differences"]})
     if not rows:
         print("no difference in shape or cost; to compare the weights, use spectra eval")
-    _print_table("models: differences", (first, second, "difference"), rows)
+    _print_table(f"models; difference: {second} − {first}", (first, second, "difference"), rows)
 
 
 def _print_table(title: str, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
 
 
+ENOUGH_STEPS = 50
+FEW_STEPS = "{} are few for a training; more epochs (train.epochs) or smaller batches (train.batch) make more steps"
+
+
 def train_command(
     words: RecipeWords = None,
     size: Size = None,
@@ -152,14 +156,23 @@ def _plan_text(plan: dict[str, Any]) -> str:
     texts = f"{memory['batch']} × {memory['texts']} texts of {memory['length']} tokens"
     size = plan["recipe"]["model"]["size"]
     scratch = "" if size is None else f"\n{_from_scratch(size, plan['parameters'], plan['memory_gb'])}"
-    notes = "".join(f"\nnote: {note}" for note in plan["notes"])
+    few = [FEW_STEPS.format(counted(plan["steps"], "step"))] if plan["steps"] < ENOUGH_STEPS else []
+    notes = "".join(f"\nnote: {note}" for note in [*plan["notes"], *few])
     return changed_keys(plan) + (
         f"{counted(plan['rows'], 'training row')}, {counted(plan['dev_rows'], 'dev row')}, {left_out}"
         f"{plan['quarantined']:,} quarantined; "
-        f"{counted(plan['steps'], 'step')} in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
+        f"{_length(plan)} in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
         f"about {plan['memory_gb']} GB for {texts}; loss: {', '.join(plan['terms'])}. "
         f"{resume_sentence(plan)}Nothing was trained.{scratch}{notes}"
     )
+
+
+def _length(plan: dict[str, Any]) -> str:
+    """Returns the number of steps and the recipe keys that it follows from, with the learning rate."""
+    train = plan["recipe"]["train"]
+    keys = ["max_steps" if train["max_steps"] else "epochs", "batch", *["accumulation"] * (train["accumulation"] > 1)]
+    shown = ", ".join(f"train.{key}={train[key]:g}" for key in (*keys, "lr"))
+    return f"{counted(plan['steps'], 'step')} ({shown})"
 
 
 def _from_scratch(size: str, parameters: int, memory_gb: float | None = None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from spectra_nsa.core.errors import SpectraError
 MetricsRow = Mapping[str, Any]
 Point = tuple[float, float]
 THROUGHPUT = ("pairs_per_second", "tokens_per_second", "padding_waste", "matmul_share")
+SHARES = ("padding_waste", "matmul_share")  # shown as percentages
 MEMORY = ("memory_gb", "gpu_memory_gb")
 HEALTH = "health_"
 DEV = "eval_dev_"
@@ -130,6 +131,12 @@ def terms_of(row: MetricsRow) -> dict[str, float]:
         for key, value in row.items()
         if key not in _NOT_TERMS and not key.startswith((TERM_GRADIENT, HEALTH, DEV)) and is_number(value)
     }
+
+
+def embedding_term(terms: Collection[str]) -> str | None:
+    """Returns the loss term of the whole embedding, `semantic` or that of the largest size; ``None`` without one."""
+    sizes = {name: int(size) for name in terms for size in [name.removeprefix("semantic_")] if size.isdecimal()}
+    return "semantic" if "semantic" in terms else max(sizes, key=lambda name: sizes[name], default=None)
 
 
 def series_of(rows: Sequence[MetricsRow], key: str, *, most: int = 300) -> list[Point]:

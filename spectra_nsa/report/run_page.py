@@ -15,6 +15,7 @@ from spectra_nsa.report.run_log import (
     MEMORY,
     THROUGHPUT,
     RunLog,
+    embedding_term,
     series_names,
     series_of,
     terms_of,
@@ -22,6 +23,12 @@ from spectra_nsa.report.run_log import (
 from spectra_nsa.report.run_status import run_status
 
 MAIN_CHARTS = ("Dev metric", "Loss")  # the others are collapsed
+
+
+LOSS_NOTE = (
+    "The loss is the sum of all terms, each times its weight, and includes those of the heads (codes, anchors, anomaly "
+    "score). How the embedding learns is seen in the dev metric and in the semantic terms."
+)
 
 
 def run_page(run: RunLog) -> Report:
@@ -32,7 +39,10 @@ def run_page(run: RunLog) -> Report:
     report.add_facts(_facts(run, state))
     warnings = [(f"{row['step']:,}", row["kind"], row["message"], row["remedy"]) for row in state["warnings"]]
     report.add_grid(("step", "warning", "what happened", "what to do"), warnings, title="Warnings")
-    for title, names in chart_groups([run]).items():
+    groups = chart_groups([run])
+    if "Loss terms" in groups:
+        report.add_text(LOSS_NOTE)
+    for title, names in groups.items():
         charts = {label(name): {label(name): series_of(run.rows, name)} for name in names}
         report.add_lines(charts, title=title, collapsed=title not in MAIN_CHARTS)
     report.add_settings(run.recipe, title="Recipe")
@@ -46,8 +56,8 @@ def chart_groups(runs: Sequence[RunLog]) -> dict[str, list[str]]:
     terms = [name for name in names if any(name in terms_of(row) for row in rows if "loss" in row)]
     groups: dict[str, list[str]] = {
         "Dev metric": [name for name in names if name.startswith(DEV)],
-        "Loss": [name for name in ("loss",) if name in names],
-        "Loss terms": terms,
+        "Loss": [name for name in (embedding_term(terms), "loss") if name in names],
+        "Loss terms": [name for name in terms if name != embedding_term(terms)],
         "Optimizer": [name for name in ("learning_rate", "temperature", "grad_norm") if name in names],
         "Gradient norm of each loss term": [name for name in names if name.startswith("grad_norm_")],
         "Speed and memory": [name for name in (*THROUGHPUT, *MEMORY) if name in names],

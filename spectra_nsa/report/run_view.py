@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.report.format import duration, figure, sparkline, step_label
 from spectra_nsa.report.labels import label
-from spectra_nsa.report.run_log import HEALTH, MEMORY, THROUGHPUT, MetricsRow, series_of, thin_rows
+from spectra_nsa.report.run_log import (
+    HEALTH,
+    MEMORY,
+    SHARES,
+    THROUGHPUT,
+    MetricsRow,
+    embedding_term,
+    series_of,
+    thin_rows,
+)
 from spectra_nsa.report.run_status import run_status
 
 if TYPE_CHECKING:
@@ -17,7 +26,6 @@ if TYPE_CHECKING:
 _TREND_WIDTH = 16  # characters
 WIDE = 120  # terminal columns from which two columns of details fit
 _SHOWN_WARNINGS = 4
-_SHARES = ("padding_waste", "matmul_share")
 _STATUS = {"lost": "not responding"}  # status → the words for it
 _SPEED = ("pairs_per_second", *MEMORY)  # what the summary shows of speed and memory
 _HEALTH = ("rank_share", "mean_cosine")  # what it shows of the vectors' health, besides what is wrong
@@ -77,7 +85,12 @@ def _summary(rows: Sequence[MetricsRow], state: Mapping[str, Any]) -> Table:
     """Returns the figures that matter most: dev metric, loss, speed, and signs of collapse."""
     shown = _dev(rows, state["dev"])
     first = next((row["loss"] for row in rows if "loss" in row), None)
-    shown.append(_figure_row(rows, "loss", state["loss"], f"first {figure(first)}"))
+    semantic, heads = embedding_term(state["terms"]), ""
+    if semantic is not None and len(state["terms"]) > 1:
+        first_semantic = next(row[semantic] for row in rows if semantic in row)
+        shown.append(_figure_row(rows, semantic, state["terms"][semantic], f"first {figure(first_semantic)}"))
+        heads = "; all terms"
+    shown.append(_figure_row(rows, "loss", state["loss"], f"first {figure(first)}{heads}"))
     rates = {**state["throughput"], **state["memory"]}
     shown += [_figure_row(rows, key, rates[key]) for key in _SPEED if key in rates]
     health, start = state["health"], state["health_first"]
@@ -130,7 +143,7 @@ def _details(rows: Sequence[MetricsRow], state: Mapping[str, Any], wide: bool) -
 
 
 def _figure_row(rows: Sequence[MetricsRow], key: str, value: float | None, remark: str = "") -> tuple[str, ...]:
-    return label(key), figure(value, share=key in _SHARES), _trend(rows, key), remark
+    return label(key), figure(value, share=key in SHARES), _trend(rows, key), remark
 
 
 def _table(title: str, rows: Sequence[tuple[str, ...]]) -> Table:

@@ -36,7 +36,7 @@ FLAGS = {
         "--json"
     ),
     "monitor": "run --once --every --all --json",
-    "compare": "first second --html --json",
+    "compare": "first second --html --all --json",
     "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit --all --columns --precision",
     "ablate": (
         "words --parts --part --task -t --seeds --model -m --data -d --columns --output -o --markdown --dim --limit "

@@ -61,6 +61,18 @@ def test_comparison_of_two_runs(tmp_path: Path) -> None:
     assert page.count('class="line s1"') == page.count('class="line s0"') == 15 and "train.lr" in page
 
 
+def test_a_comparison_hides_terms_and_says_when_losses_are_not_comparable(tmp_path: Path) -> None:
+    first = read_run(run_folder(tmp_path / "first"))
+    second = read_run(run_folder(tmp_path / "second", rows_of(60), train={"lr": 1e-4, "batch": 16}))
+    facts = compare_runs(first, second)
+    assert facts["notes"] == ["the losses are not comparable, because the runs differ in train.batch"]
+    assert not compare_runs(first, first)["notes"]
+    shown = {row[0]: row[1:] for row in comparison_rows(facts, details=False)[1]}
+    assert "semantic_32" not in shown and "semantic_32" in [row[0] for row in comparison_rows(facts)[1]]
+    assert shown["time"] == ("1 min 20 s", "2 min 00 s", "+40 s")
+    assert shown["padding"] == ("12.5%", "12.5%", "+0.0%")
+
+
 def test_runs_with_the_same_name_are_shown_by_folder(tmp_path: Path) -> None:
     runs = [read_run(run_folder(tmp_path / parent / "run")) for parent in ("a", "b")]
     page = comparison_page(*runs).render()

@@ -40,10 +40,16 @@ def test_a_best_step_that_is_not_kept_has_its_own_line() -> None:
     )
 
 
+def test_the_embeddings_term_stands_before_the_sum() -> None:
+    lines = [line.strip() for line in shown(rows_of(ended=None)).splitlines()]
+    at = next(at for at, line in enumerate(lines) if line.startswith("loss"))
+    assert lines[at - 1].startswith("semantic_32") and "all terms" in lines[at]
+
+
 def test_the_summary_is_short_and_shows_faults() -> None:
     rows = [*rows_of(ended=None), {"step": 40, "time": 1080.0, "health_rank_share": 0.6, "health_non_finite": 3}]
     text = shown(rows, width=80)
-    assert "semantic_32" not in text and "NaN or infinite vectors" in text and "…" not in text
+    assert "anchor" not in text and "NaN or infinite vectors" in text and "…" not in text
     assert text.splitlines()[0].rstrip().endswith("━") and len(text.splitlines()) < 12 and "near-duplicate" not in text
 
 

@@ -216,6 +216,7 @@ def test_a_dry_run_says_where_a_run_would_resume(whole: Path) -> None:
     assert "Starting over, as there is no checkpoint yet. Nothing" in _plan_text(_plan(longer, whole))
     new = _plan(load_recipe(whole / "recipe.yaml", ["name=new"]))
     assert new["first_step"] is None and "step to take" not in _plan_text(new)
+    assert "6 steps (train.epochs=" in _plan_text(new) and "note: 6 steps are few for a training" in _plan_text(new)
 
 
 def test_the_start_line_counts_the_steps_that_are_taken(
