@@ -95,10 +95,7 @@ def load_recipe(
         defaults = load_preset(str(size)).train
         train = values.get("train") or {}
         values["train"] = {**defaults, **train} if isinstance(train, dict) else train
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise _explain(error, Recipe, str(path or "the recipe")) from error
+    return _validated(values, str(path or "the recipe"))
 
 
 def load_run_recipe(
@@ -135,10 +132,16 @@ def with_values(recipe: Recipe, values: Mapping[str, Any], *, where: str = "the 
     changed = recipe.model_dump()
     for key, value in values.items():
         set_value(changed, current_key(key), value)
+    return _validated(changed, where)
+
+
+def _validated(values: Mapping[str, Any], where: str) -> Recipe:
     try:
-        return Recipe.model_validate(changed)
+        return Recipe.model_validate(values)
     except ValidationError as error:
         raise _explain(error, Recipe, where) from error
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which YAML can write as an escape
+        raise UsageError(f"{where}: {error.object!a:.80} is no valid text.") from error
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 
 class SpectraError(ValueError):
@@ -32,3 +33,22 @@ def unknown_name(kind: str, name: object, valid: Iterable[str], also: Mapping[st
 def missing_extra(package: str, extra: str) -> SpectraError:
     """Returns the error for an optional package that is not installed."""
     return SpectraError(f'{package} is not installed. Install it with: pip install "spectra-nsa[{extra}]"')
+
+
+@contextlib.contextmanager
+def opening(name: object) -> Iterator[None]:
+    """Turns what a library raises about a model's files into a `SpectraError`; that can be of any type.
+
+    Args:
+        name: the model, for the message.
+    """
+    try:
+        yield
+    except (SpectraError, MemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise SpectraError(
+            f"{name} cannot be opened ({type(error).__name__}: {reason[:300]}). One of its files is damaged, or of a "
+            "version that the installed libraries do not read."
+        ) from error

@@ -10,6 +10,18 @@ from spectra_nsa.core.errors import UsageError, unknown_name
 from spectra_nsa.encoder.spec import EncoderSpec
 from spectra_nsa.heads.kinds import POOLINGS
 
+_TYPES: dict[str, Any] = {
+    "int": int, "float": int | float, "str": str, "bool": bool, "int | None": int | None,
+    "list[int] | None": list | tuple | None,
+}  # fmt: skip
+_MOST, _MOST_LAYERS = 2**31 - 1, 10_000
+_AT_LEAST_ONE = ("vocab_size", "hidden_size", "num_attention_heads", "max_position_embeddings", "semantic_dims")
+
+
+def _is_within(value: Any, least: int, most: int) -> bool:
+    """Returns whether a number is in a range; NaN is not. Whatever is no number has no range."""
+    return not isinstance(value, int | float) or least <= value <= most
+
 
 @dataclass(kw_only=True)
 class ModelSpec:
@@ -79,6 +91,7 @@ class ModelSpec:
     max_length: int | None = None
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.pooling not in POOLINGS:
             raise unknown_name("pooling", self.pooling, POOLINGS)
         sizes = default_dims(self.pooled_size) if self.semantic_dims is None else self.semantic_dims
@@ -91,6 +104,19 @@ class ModelSpec:
         self.encoder_spec()  # refuses what cannot be built
         if self.max_length is not None:
             check_length(self.max_length, self)
+
+    def _check_types(self) -> None:
+        """Checks that every field has a value of its type that a model can have: `config.json` may hold anything."""
+        for field in fields(ModelSpec):
+            value = getattr(self, field.name)
+            numbers = [value]
+            if isinstance(value, list | tuple):
+                numbers = [size if type(size) is int else -1 for size in value]
+            most = _MOST_LAYERS if field.name == "num_hidden_layers" else _MOST
+            least = 1 if field.name in _AT_LEAST_ONE else 0
+            valid = isinstance(value, _TYPES[str(field.type)]) and isinstance(value, bool) == (field.type == "bool")
+            if not valid or not numbers or not all(_is_within(number, least, most) for number in numbers):
+                raise UsageError(f"{field.name} is {value!r:.80}, which no model can have.")
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any]) -> ModelSpec:

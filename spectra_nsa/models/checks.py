@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.cache import remembered_sha256
-from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import expand_user, read_json
+from spectra_nsa.core.errors import SpectraError, opening
+from spectra_nsa.core.files import expand_user, read_json_object
 from spectra_nsa.core.starter import HUB_NAME, starter_checkpoint
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def is_adapter(folder: Path) -> bool:
 
 def adapter_error(folder: Path) -> SpectraError:
     """Returns the error for an adapter: what it belongs to, and how to merge it."""
-    facts = read_json(folder / "adapter_config.json")
+    facts = read_json_object(folder / "adapter_config.json")
     base = facts.get("base_model_name_or_path") or "BASE"
     return SpectraError(
         f"{folder} is an adapter ({facts.get('peft_type') or 'peft'}) of {base} without its base model. Merge it with "
@@ -180,7 +181,7 @@ def check_folder(folder: Path) -> str:
                 "(distill.teachers)."
             )
         raise SpectraError(f"{folder} is not a model folder: it has no config.json.")
-    config = read_json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     kind = config.get("model_type")
     if kind not in SUPPORTED:
         raise SpectraError(
@@ -192,7 +193,9 @@ def check_folder(folder: Path) -> str:
         from spectra_nsa.heads.spec import ModelSpec
 
         _check_weight_shapes(folder, shapes, ModelSpec.from_config(config))
-    return kind
+    elif shapes is not None:
+        _check_bert_sizes(folder, shapes, config)
+    return str(kind)
 
 
 def model_checksum(folder: Path) -> str:
@@ -225,7 +228,8 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
 
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        files = sorted({folder / name for name in read_json(index)["weight_map"].values()})
+        with opening(folder):
+            files = sorted({folder / name for name in read_json_object(index)["weight_map"].values()})
     else:
         files = [folder / "model.safetensors"]
     if not all(file.is_file() for file in files):
@@ -250,6 +254,18 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
                 f"{file} is damaged ({error}). Download or save the model again; a truncated copy is the usual cause."
             ) from error
     return shapes
+
+
+def _check_bert_sizes(folder: Path, shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> None:
+    """Checks that a BERT's config has the sizes of its weights, before a library makes room for what it asks for."""
+    layers = config.get("num_hidden_layers", 12)
+    if type(layers) is not int or not 0 < layers <= 10_000:
+        raise SpectraError(f"{folder}: config.json says num_hidden_layers {layers!r:.80}, which no model can have.")
+    for name, shape in shapes.items():
+        for table, rows in (("word", "vocab_size"), ("position", "max_position_embeddings")):
+            stated = (config.get(rows, *shape[:1]), config.get("hidden_size", *shape[1:2]))
+            if name.endswith(f"embeddings.{table}_embeddings.weight") and stated != shape:
+                raise SpectraError(f"{folder}: config.json says that {name} is {stated!r:.80}, but it is {shape}.")
 
 
 def _check_weight_shapes(folder: Path, shapes: dict[str, tuple[int, ...]] | None, spec: ModelSpec) -> None:

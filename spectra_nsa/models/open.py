@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from spectra_nsa.core.console import say_loading
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import read_json
+from spectra_nsa.core.files import read_json_object
 from spectra_nsa.models.checks import (
     adapter_error,
     check_folder,
@@ -62,7 +62,7 @@ class ModelFolder:
     @property
     def config(self) -> dict[str, Any]:
         """The `config.json` of its transformer."""
-        facts: dict[str, Any] = read_json(transformer_folder(self.folder) / "config.json")
+        facts: dict[str, Any] = read_json_object(transformer_folder(self.folder) / "config.json")
         return facts
 
 
@@ -73,17 +73,18 @@ def model_kind(folder: Path) -> ModelKind:
         SpectraError: the folder holds no model.
     """
     library = folder / "config_sentence_transformers.json"
-    declared = read_json(library).get("model_type") if library.is_file() else None
-    if declared in _CLASSES:
+    declared = read_json_object(library).get("model_type") if library.is_file() else None
+    if isinstance(declared, str) and declared in _CLASSES:
         return _CLASSES[declared]
     config, modules = transformer_folder(folder) / "config.json", folder / "modules.json"
     if is_adapter(transformer_folder(folder)):
         return "adapter"
     if not config.is_file() and not modules.is_file():
         raise SpectraError(f"{folder} is not a model folder: it has neither config.json nor modules.json.")
-    facts = read_json(config) if config.is_file() else {}
+    facts = read_json_object(config) if config.is_file() else {}
     if declared is None:  # cross-encoders saved before version 5 do not declare their type
-        classes = [str(name) for name in facts.get("architectures") or []]
+        listed = facts.get("architectures")
+        classes = [str(name) for name in listed] if isinstance(listed, list) else []
         if not modules.is_file() and any(name.endswith("ForSequenceClassification") for name in classes):
             return "cross"
     if facts.get("model_type") == "spectra_nsa":
@@ -182,7 +183,6 @@ def _open_with_library(files: ModelFolder, device: str | None) -> Any:
     """Opens a model with sentence-transformers, from local files only."""
     import sentence_transformers
     import transformers
-    from safetensors import SafetensorError
 
     import spectra_nsa.hf  # noqa: F401  registers Spectra models, which may be one of its modules
 
@@ -192,7 +192,7 @@ def _open_with_library(files: ModelFolder, device: str | None) -> Any:
     opener = getattr(sentence_transformers, classes.get(files.kind, "SentenceTransformer"))
     try:
         model = opener(str(files.folder), device=device, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # each library has its own
         what = "a sentence-transformers model" if files.kind in DENSE else _NAMES[files.kind]
         raise SpectraError(f"{files.name} cannot be opened as {what}: {error}") from error
     _check_limits(model, files.name)

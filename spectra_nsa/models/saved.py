@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from spectra_nsa.core.errors import unknown_name
+from spectra_nsa.core.errors import opening, unknown_name
 from spectra_nsa.core.files import read_json
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.heads.outputs import NamedOutputs, empty_outputs, load_outputs
@@ -160,7 +160,12 @@ def open_saved(folder: Path) -> SavedModel | None:
     files = (*names, "tokenizer.json", "tokenizer_config.json", "model.safetensors")
     if not all((folder / name).is_file() for name in files):
         return None
-    config, modules, transformer, library = (read_json(folder / name) for name in names)
+    with opening(folder):
+        return _open_files(folder, *(read_json(folder / name) for name in names))
+
+
+def _open_files(folder: Path, config: Any, modules: Any, transformer: Any, library: Any) -> SavedModel | None:
+    """Opens a model from the content of its JSON files; see `open_saved`."""
     module = [(module["path"], module["type"]) for module in modules]
     if module != [("", _MODULE)] or transformer != _TRANSFORMER or config.get("dtype") != "float32":
         return None

@@ -16,7 +16,7 @@ from sentence_transformers.util import batch_to_device
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from spectra_nsa.core.console import no_library_bars
-from spectra_nsa.core.errors import SpectraError, unknown_name
+from spectra_nsa.core.errors import SpectraError, opening, unknown_name
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import check_folder, resolve_folder
@@ -234,8 +234,9 @@ def load(folder_or_name: str | Path, *, device: str | None = None, **kwargs: Any
             f"{folder_or_name} is a BERT checkpoint, not a saved Spectra model. "
             f"Open it with spectra_nsa.warm_start({str(folder_or_name)!r})."
         )
-    model = SpectraSentenceTransformer(str(folder), device=device, local_files_only=True, **kwargs)
-    config = model.spectra.config
-    check_vocabulary(model.tokenizer.get_vocab().values(), config.vocab_size, folder_or_name)
-    model.max_seq_length = capped_length(model.max_seq_length, config.max_position_embeddings, folder_or_name)
-    return model
+    with opening(folder_or_name):
+        model = SpectraSentenceTransformer(str(folder), device=device, local_files_only=True, **kwargs)
+        config = model.spectra.config
+        check_vocabulary(model.tokenizer.get_vocab().values(), config.vocab_size, folder_or_name)
+        model.max_seq_length = capped_length(model.max_seq_length, config.max_position_embeddings, folder_or_name)
+        return model

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.presets import NAMES, load_preset
-from spectra_nsa.core.errors import unknown_name
+from spectra_nsa.core.errors import opening, unknown_name
 from spectra_nsa.core.files import read_json
 from spectra_nsa.encoder.kinds import Weights, encoder_weights, layer_activations
 from spectra_nsa.heads.kinds import head_weights
@@ -68,10 +68,11 @@ def spec_of(preset_or_model: str) -> ModelSpec:
 
 def model_spec(files: ModelFolder) -> ModelSpec:
     """Reads the shape of a saved model, or of a BERT-architecture checkpoint as warm-started, without loading it."""
-    if files.kind == "bert":
-        return _warm_started(files.folder)
-    values = files.config
-    return ModelSpec.from_config(values | {"max_length": _max_length(files.folder) or values.get("max_length")})
+    with opening(files.name):
+        if files.kind == "bert":
+            return _warm_started(files.folder)
+        values = files.config
+        return ModelSpec.from_config(values | {"max_length": _max_length(files.folder) or values.get("max_length")})
 
 
 def _warm_started(folder: Path) -> ModelSpec:

@@ -13,7 +13,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 
 from spectra_nsa.config.sections import SHAPE_OPTIONS
 from spectra_nsa.config.shape_options import shape_fields
-from spectra_nsa.core.errors import SpectraError, unknown_name
+from spectra_nsa.core.errors import SpectraError, opening, unknown_name
 from spectra_nsa.heads.spec import default_dims
 from spectra_nsa.models.bert_adapter import POOLING, config_from_bert, encoder_from_bert, load_bert_weights
 from spectra_nsa.models.checks import (
@@ -63,7 +63,8 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
     folder = resolve_folder(checkpoint, revision=options.pop("revision", None))
     if check_folder(folder) == "spectra_nsa":
         raise SpectraError(f"{checkpoint} is already a Spectra model: open it with spectra_nsa.load.")
-    source = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    with opening(checkpoint):
+        source = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     shape = shape_fields(_SHAPE_OPTIONS, options)
     options = {name: value for name, value in options.items() if name not in _SHAPE_OPTIONS}
     max_seq_length = options.pop("max_seq_length", None)

@@ -20,7 +20,14 @@ MEMORY = ("memory_gb", "gpu_memory_gb")
 HEALTH = "health_"
 DEV = "eval_dev_"
 TERM_GRADIENT = "grad_norm_"
-_EVENTS = {"started": dict, "ended": dict, "warning": dict}  # the values that are no numbers
+# The values that are no numbers, with the types of their parts.
+_EVENTS: dict[str, dict[str, type]] = {
+    "started": {"steps": int, "pid": int, "host": str, "environment": dict},
+    "ended": {"reason": str, "kept": int},
+    "warning": {"kind": str, "message": str, "remedy": str},
+}
+_OPTIONAL = {"steps", "pid", "host", "environment", "kept"}
+_LATEST = 1e11  # seconds; a time or step beyond it is damaged
 _NOT_TERMS = {"step", "time", "epoch", "loss", "learning_rate", "grad_norm", "temperature", *THROUGHPUT, *MEMORY}
 
 
@@ -64,13 +71,23 @@ def _row(line: bytes) -> MetricsRow | None:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(row, dict) or not isinstance(row.get("step"), int) or not is_number(row.get("time", 0)):
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        return None
+    if not all(is_number(value) and 0 <= value <= _LATEST for value in (row["step"], row.get("time", 0))):
         return None
     row = {key: math.nan if value is None else value for key, value in row.items()}
-    kept: dict[str, Any] = {
-        key: value for key, value in row.items() if isinstance(value, _EVENTS.get(key, int | float))
-    }
-    return kept if isinstance(kept.get("ended", {"reason": ""}).get("reason"), str) else None
+    return {key: value for key, value in row.items() if _is_valid(key, value)}
+
+
+def _is_valid(key: str, value: Any) -> bool:
+    """Returns whether a value of a row is what a run logs under its key: a number, or an event with its parts."""
+    parts = _EVENTS.get(key)
+    if parts is None:
+        return isinstance(value, int | float)
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name), kind) or (name in _OPTIONAL and value.get(name) is None)
+        for name, kind in parts.items()
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ def run_page(run: RunLog) -> Report:
         charts = {label(name): {label(name): series_of(run.rows, name)} for name in names}
         report.add_lines(charts, title=title, collapsed=title not in MAIN_CHARTS)
     report.add_settings(run.recipe, title="Recipe")
-    return report.add_settings(state["started"].get("environment", {}), title="Environment")
+    return report.add_settings(state["started"].get("environment") or {}, title="Environment")
 
 
 def chart_groups(runs: Sequence[RunLog]) -> dict[str, list[str]]:

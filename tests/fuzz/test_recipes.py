@@ -66,6 +66,7 @@ def _load(folder: Path, data: bytes) -> None:
     data=b"a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
     + b"".join(b"%c: &%c [%s]\n" % (i, i, b", ".join([b"*%c" % (i - 1)] * 9)) for i in range(98, 110))
 )
+@example(data=b'data: {columns: "\\ud800"}')
 def test_damaged_yaml(folder: Path, data: bytes) -> None:
     _load(folder, data)
 

@@ -73,6 +73,8 @@ def _show(run: Path) -> None:
 @given(data=changed_lines(ROWS))
 @example(data=b"[" * 5_000 + b"\n" + json.dumps({"step": 1, "time": 1, "started": None, "loss": "x"}).encode() + b"\n")
 @example(data=b'{"step": 1}\n')
+@example(data=b'{"step": 1, "time": 1, "started": {"environment": 1, "steps": "x"}, "warning": {}, "loss": 1}\n')
+@example(data=b'{"step": 1, "time": 1e308, "loss": 1}\n{"step": 2, "time": 2, "ended": {}, "loss": 1}\n')
 def test_metrics(run: Path, data: bytes) -> None:
     (run / "metrics.jsonl").write_bytes(data)
     _show(run)
