@@ -12,7 +12,7 @@ from spectra_nsa.core.console import print_json
 def inspect_command(
     model: Annotated[str, typer.Argument(metavar="PRESET|MODEL", help="A size preset, a model folder or a Hub name.")],
     gpu: Annotated[str, typer.Option(help="The GPU for the estimate of hours.")] = "A100",
-    rows: Annotated[int, typer.Option(min=1, help="Training rows, for the estimate.")] = 98_000,
+    rows: Annotated[int | None, typer.Option(min=1, help="Training rows: estimates the hours of a training.")] = None,
     epochs: Annotated[float, typer.Option(min=0.01, help="Epochs, for the estimate.")] = 3,
     batch: Annotated[int, typer.Option(min=1, help="Rows in memory at a time, for the estimate.")] = 8,
     texts: Annotated[int, typer.Option(min=1, help="Texts per row: 3 for triplets, 2 for pairs.")] = 3,
@@ -27,10 +27,15 @@ def inspect_command(
 
     Example: spectra inspect M456 --gpu H100
     """
-    from spectra_nsa.models.size import Workload, inspect_model, spec_of
+    from spectra_nsa.models.size import Workload, inspect_model, is_checkpoint, spec_of
 
     workload = Workload(
-        rows=rows, epochs=epochs, batch=batch, texts=texts, gpu=gpu, checkpointing=gradient_checkpointing
+        rows=rows or Workload.rows,
+        epochs=epochs,
+        batch=batch,
+        texts=texts,
+        gpu=gpu,
+        checkpointing=gradient_checkpointing,
     )
     facts = inspect_model(spec_of(model), workload)
     if as_json:
@@ -42,7 +47,10 @@ def inspect_command(
     from spectra_nsa.report.labels import label
 
     out = console()
-    out.print(f"{model}: {facts['parameters'] / 1e6:,.1f} M parameters", style="italic", markup=False, soft_wrap=True)
+    started = " as warm-started, with the heads that it gets" if is_checkpoint(model) else ""
+    out.print(
+        f"{model}{started}: {facts['parameters'] / 1e6:,.1f} M parameters", style="italic", markup=False, soft_wrap=True
+    )
     table = Table()
     table.add_column("part")
     table.add_column("parameters", justify="right")
@@ -56,12 +64,15 @@ def inspect_command(
     memory = facts["memory_gb"]
     out.print(f"memory     {memory['inference']} GB for inference")
     out.print(f"           {memory['training']} GB for training with {batch} × {texts} texts in memory")
-    out.print(f"training   {facts['hours_estimate']} h on one {facts['gpu']}")
-    for line in facts["how"]:
-        out.print(f"  [dim]{line}[/dim]")
+    if rows is not None:
+        out.print(f"training   {facts['hours_estimate']} h on one {facts['gpu']}")
+        out.print(f"  [dim]{facts['how'][-1]}[/dim]")
+    out.print("[dim]Estimates from the shape; --json says how each is computed, --rows estimates hours.[/dim]")
 
 
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if value == "none":
+        return "no"
     return " ⊃ ".join(map(str, value)) if isinstance(value, list) else str(value)

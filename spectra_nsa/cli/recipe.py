@@ -81,4 +81,4 @@ def copy_command(
     if as_json:
         print_json({"schema": 1, "file": str(file)})
     else:
-        print(f"{file}; next: spectra train {file} --dry-run")
+        print(f"wrote {file}; next: spectra train {file} --dry-run")

@@ -44,9 +44,13 @@ def console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=False)
 
 
+_said: set[str] = set()
+
+
 def say_loading(name: str) -> None:
-    """Prints to standard error which model is being loaded, because loading takes a second or more."""
-    if is_first():
+    """Prints to standard error which model is being loaded, because that takes a second or more; once for each."""
+    if is_first() and name not in _said:
+        _said.add(name)
         print(f"spectra: loading {name}", file=sys.stderr, flush=True)
 
 

@@ -66,6 +66,15 @@ def spec_of(preset_or_model: str) -> ModelSpec:
     return model_spec(find_model(preset_or_model))
 
 
+def is_checkpoint(preset_or_model: str) -> bool:
+    """Returns whether what `spec_of` reads is a checkpoint without our heads, which a warm start adds."""
+    if preset_or_model.lower() in {name.lower() for name in NAMES}:
+        return False
+    from spectra_nsa.models.open import find_model
+
+    return find_model(preset_or_model).kind == "bert"
+
+
 def model_spec(files: ModelFolder) -> ModelSpec:
     """Reads the shape of a saved model, or of a BERT-architecture checkpoint as warm-started, without loading it."""
     with opening(files.name):

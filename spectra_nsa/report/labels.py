@@ -39,7 +39,7 @@ LABELS: Mapping[str, str] = {
     "semantic_dims": "Matryoshka sizes",
     "entity_in_embedding": "entity vector in the embedding",
     "codes_fitted": "binary codes fitted",
-    "shape.anomaly": "anomaly head",
+    "shape.anomaly": "anomaly score fitted",
     "vocab_size": "vocabulary size",
     "max_length": "longest text (tokens)",
 }

@@ -37,7 +37,7 @@ def run_status(rows: Sequence[MetricsRow], *, now: float) -> dict[str, Any]:
         "status": ended["ended"]["reason"] if over else "running" if started else "starting",
         "step": last.get("step", 0),
         "steps": facts.get("steps"),
-        "epoch": train.get("epoch"),
+        "epoch": _epoch(train, last),
         "last_seen": last.get("time"),
         "seconds_left": None if over else _seconds_left(started, last, now),
         "loss": train.get("loss"),
@@ -54,6 +54,13 @@ def run_status(rows: Sequence[MetricsRow], *, now: float) -> dict[str, Any]:
         "warnings": [{"step": row["step"], **row["warning"]} for row in rows if isinstance(row.get("warning"), dict)],
         "started": facts,
     }
+
+
+def _epoch(train: MetricsRow, last: MetricsRow) -> float | None:
+    """Returns the passes over the data up to the last row; not every step logs them."""
+    if not train.get("step") or "epoch" not in train or train["step"] == last["step"]:
+        return train.get("epoch")
+    return float(train["epoch"]) * float(last["step"]) / float(train["step"])
 
 
 def _strip_prefix(row: MetricsRow, prefix: str) -> dict[str, Any]:

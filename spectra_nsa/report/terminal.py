@@ -11,6 +11,8 @@ from spectra_nsa.report.tables import ResultTable, model_differences, result_tab
 if TYPE_CHECKING:
     from rich.table import Table
 
+FEW = 10  # units below which a bootstrap interval says little; with equal values it has no width at all
+
 
 def terminal_tables(results: Sequence[Result], *, width: int = 80) -> list[Table]:
     """Returns one table per dataset: metrics in rows, systems in columns, the best in bold.
@@ -36,7 +38,8 @@ def _table(table: ResultTable, separator: str) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    out = Table(title=Text(f"{table.title}  (n = {table.n:,})"), box=box.SIMPLE_HEAD, title_justify="left")
+    few = ": too few for intervals to mean much" if table.n < FEW and _has_intervals(table) else ""
+    out = Table(title=Text(f"{table.title}  (n = {table.n:,}{few})"), box=box.SIMPLE_HEAD, title_justify="left")
     out.add_column("metric")
     for system, _ in table.rows:
         out.add_column(Text(system), justify="right", overflow="fold")
@@ -50,6 +53,10 @@ def _table(table: ResultTable, separator: str) -> Table:
             cells.append(text)
         out.add_row(metric, *cells)
     return out
+
+
+def _has_intervals(table: ResultTable) -> bool:
+    return any(cell is not None and cell.interval for _, row in table.rows for cell in row)
 
 
 def difference_lines(differences: Sequence[Mapping[str, Any]]) -> list[str]:

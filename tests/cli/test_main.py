@@ -257,6 +257,13 @@ def test_inspect_json() -> None:
     assert facts["gpu"] == "H100"
     readable = CliRunner().invoke(app, ["inspect", "M456"], env={"COLUMNS": "200"}, catch_exceptions=False)
     assert "458.1 M parameters" in readable.stdout and "hidden size" in readable.stdout
+    assert (
+        "warm-started" not in readable.stdout
+        and " h on one" not in readable.stdout
+        and "anomaly head" in facts["parts"]
+    )
+    hours = CliRunner().invoke(app, ["inspect", "M456", "--rows", "98000"], catch_exceptions=False)
+    assert " h on one A100" in hours.stdout
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from spectra_nsa.core.console import console, print_json, progress
+from spectra_nsa.core.console import console, print_json, progress, say_loading
 
 
 def test_progress_is_silent_where_there_is_no_terminal(
@@ -38,3 +38,9 @@ def test_json_is_valid_whatever_the_output(monkeypatch: pytest.MonkeyPatch, enco
     sys.stdout.flush()
     document = json.loads(raw.getvalue().decode(encoding), parse_constant=lambda name: pytest.fail(name))
     assert document == {"a": [None, [1.5, None]], "text": "größer → 東京", "none": None}
+
+
+def test_loading_is_said_once_for_each_model(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("once", "once", "twice"):
+        say_loading(f"test-of-{name}")
+    assert capsys.readouterr().err == "spectra: loading test-of-once\nspectra: loading test-of-twice\n"

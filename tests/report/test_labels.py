@@ -21,7 +21,7 @@ from spectra_nsa.report.labels import label
         ("health_rank", "effective rank"),
         ("health_attention_entropy_3", "attention entropy 3"),
         ("anomaly", "anomaly"),
-        ("shape.anomaly", "anomaly head"),
+        ("shape.anomaly", "anomaly score fitted"),
         ("parts.hash bridge", "binary code head"),
     ],
 )

@@ -8,6 +8,11 @@ from spectra_nsa.report.run_status import run_status
 from tests.report.runs import WARNING, rows_of
 
 
+def test_the_epoch_is_that_of_the_last_step() -> None:
+    rows = [*rows_of(ended=None), {"step": 41, "time": 1082.0, "ended": {"reason": "interrupted"}}]
+    assert run_status(rows, now=1082.0)["epoch"] == pytest.approx(4.1)
+
+
 def test_status_of_a_running_run() -> None:
     state = run_status(rows_of(ended=None), now=1080.0)
     assert (state["status"], state["step"], state["steps"]) == ("running", 40, 100)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.console import Console
 
 from spectra_nsa.core.results import Result
@@ -79,6 +81,14 @@ def test_terminal_table_fits_eighty_columns() -> None:
         console.print(table)
     text = console.export_text()
     assert "…" not in text and "0.5000.490" not in text.replace(" ", "").replace("\n", "|")
+
+
+def test_intervals_of_few_rows_get_a_note() -> None:
+    few, many, none = (
+        terminal_tables([replace(result("mine", "ndcg@10", 1.0, ci=ci), n=n)])[0]
+        for n, ci in ((5, True), (10, True), (5, False))
+    )
+    assert "too few" in str(few.title) and "too few" not in f"{many.title} {none.title}"
 
 
 def test_main_metrics_leave_out_what_says_little() -> None:

@@ -73,9 +73,7 @@ class Progress(TrainerCallback):
     ) -> None:
         logs = logs or {}
         if "loss" in logs:
-            self.facts = (
-                f"  at step {state.global_step}: loss {float(logs['loss']):.3f}  lr {float(logs['learning_rate']):.1e}"
-            )
+            self.facts = f"  loss {float(logs['loss']):.3f}  lr {float(logs['learning_rate']):.1e}"
         for key, value in logs.items():
             if key.startswith("eval_dev_"):
                 self.facts += f"  {key.removeprefix('eval_')} {value:.4f}"
