@@ -60,5 +60,5 @@ def _write_report(folder: Path) -> None:
 
     try:
         run_page(read_run(folder, empty=True)).write(folder / "report.html")
-    except SpectraError as error:
+    except (SpectraError, OSError) as error:
         print(f"spectra: no report.html: {error}", file=sys.stderr)

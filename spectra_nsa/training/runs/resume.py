@@ -72,7 +72,9 @@ def check_resumable(
 
     Raises:
         UsageError: the message names what differs.
+        SpectraError: the state of its trainer is damaged.
     """
+    check_state(checkpoint)
     differences = [*_model_differences(checkpoint, config), *_tokenizer_differences(checkpoint, tokenizer)]
     if differences:
         raise UsageError(
