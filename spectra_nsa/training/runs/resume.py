@@ -134,7 +134,7 @@ def load_running_sums(checkpoint: Path) -> dict[str, Any]:
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises any of them
-        raise _damaged(path, f"{type(error).__name__} while it is read") from error
+        raise _damaged(path, (str(error).splitlines() or [type(error).__name__])[0][:200]) from error
     if not isinstance(values, dict):
         raise _damaged(path, "it holds no numbers by name")
     for name, kind in _SUMS.items():
