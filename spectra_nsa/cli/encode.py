@@ -60,6 +60,7 @@ def encode_command(
     if not rows:
         raise UsageError('give texts: --texts "a" "b", or --input FILE.')
     encoder = open_for(model, dim)
+    _warn_unfitted(model, encoder.spec, names)
     from spectra_nsa.core.precision import autocast, resolve_precision
     from spectra_nsa.metrics.finite import check_finite
 
@@ -123,6 +124,21 @@ def _check_outputs(names: list[str]) -> None:
     for name in names:
         if name not in OUTPUTS:
             raise unknown_name("output", name, OUTPUTS)
+
+
+def _warn_unfitted(model: str, spec: ModelSpec, names: list[str]) -> None:
+    """Prints a warning for each head that the outputs come from and that was never fitted."""
+    heads = {
+        "binary codes": (("fast", "fast_logits"), spec.codes_fitted, "codes fit MODEL --corpus FILE"),
+        "anomaly score": (("anomaly",), spec.anomaly_method != "none", "anomaly fit MODEL --texts FILE"),
+    }
+    for head, (outputs, fitted, command) in heads.items():
+        if not fitted and (asked := [name for name in outputs if name in names]):
+            print(
+                f"spectra: warning: {', '.join(asked)}: the {head} of {model} {'are' if head[-1] == 's' else 'is'} not "
+                f"fitted to a corpus. To fit: spectra {command}",
+                file=sys.stderr,
+            )
 
 
 def open_for(model: str, dim: int | None) -> SavedModel | SpectraSentenceTransformer:

@@ -56,7 +56,7 @@ def fit_codes_command(
     query_texts = read_texts(queries, mapping) if queries is not None else None
     texts = read_texts(corpus, mapping)
     mapping.check()
-    facts = fit_codes_on(model, texts, query_texts, output=output, seed=seed, say=_say)
+    facts = fit_codes_on(model, texts, query_texts, output=output, seed=seed, name=corpus, say=_say)
     if as_json:
         print_json({"schema": 1, "model": facts.pop("folder"), **facts})
         return

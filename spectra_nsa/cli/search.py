@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from spectra_nsa.cli.options import Columns, shared_columns
 from spectra_nsa.core.console import print_json
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.strings import is_blank
 
@@ -56,11 +58,7 @@ def search_command(
     if bits is not None:
         scoring: Scoring = "symmetric" if symmetric else "asymmetric"
         if not encoder.spec.codes_fitted:
-            print(
-                f"spectra: warning: the binary codes of {model} are not fitted to any texts, which loses hits. "
-                f"Fit them: spectra codes fit {model} --corpus {corpus}",
-                file=sys.stderr,
-            )
+            _warn_unfitted(model, corpus, columns, len(set(texts)))
         hits = code_hits(encoder, folder, query, texts, k, bits=bits, candidates=candidates, scoring=scoring)
     else:
         vector = encoder.encode_query(query, normalize_embeddings=True)
@@ -95,6 +93,25 @@ def _model_and_query(words: list[str], corpus: str) -> tuple[str, str]:
     if is_blank(words[-1]):
         raise UsageError("the query is empty.")
     return words[0] if len(words) == 2 else last_model(), words[-1]
+
+
+def _warn_unfitted(model: str, corpus: str, columns: str | None, texts: int) -> None:
+    """Prints that codes lose hits before they are fitted, and what to do: fit them, or search exactly if that is fast.
+
+    Args:
+        model, corpus, columns: as the user wrote them.
+        texts: the number of different texts in the corpus.
+    """
+    from spectra_nsa.heads.fit_codes import MIN_TEXTS
+
+    mapping = [] if columns is None else ["--columns", columns]
+    fit = shlex.join(["spectra", "codes", "fit", model, "--corpus", corpus, *mapping])
+    exact = f"Leave out --bits: for {counted(texts, 'text')} the search is exact and fast without codes"
+    print(
+        f"spectra: warning: the binary codes of {model} are not fitted to any texts, which loses hits. "
+        f"{f'Fit them: {fit}' if texts >= MIN_TEXTS else exact}",
+        file=sys.stderr,
+    )
 
 
 def _check_codes(bits: int | None, symmetric: bool) -> None:

@@ -14,10 +14,11 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from spectra_nsa.core.console import no_library_bars
-from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.core.files import atomic_folder, check_replaceable
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.files import atomic_folder, check_replaceable, read_json_object
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.bert_adapter import config_to_bert, encoder_to_bert, masked_lm_head_to_bert
+from spectra_nsa.models.checks import transformer_folder
 from spectra_nsa.models.model import SpectraForMaskedLM, SpectraModel
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
@@ -33,16 +34,16 @@ def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
     Args:
         model: a model with BERT's encoder (post-norm, absolute positions, GELU, plain attention), whose pooling has
             no weights.
-        folder: target folder. A model that is already there is replaced once the new one is complete.
+        folder: target folder. An earlier export that is already there is replaced once the new one is complete.
 
     Returns:
         the folder.
 
     Raises:
         SpectraError: plain BERT cannot express the model.
-        UsageError: `folder` exists and does not hold a model.
+        UsageError: `folder` exists and does not hold a model, or holds a Spectra model.
     """
-    check_replaceable(folder, "modules.json")
+    _check_target(folder, "modules.json")
     spectra = model.spectra
     check_bert_shape(spectra.config)
     with atomic_folder(folder) as temporary:
@@ -68,16 +69,16 @@ def export_bert_masked_lm(model: SpectraForMaskedLM, tokenizer: Any, folder: str
     Args:
         model: a masked LM with BERT's encoder (post-norm, absolute positions, GELU, plain attention).
         tokenizer: tokenizer to save with it.
-        folder: target folder. A model that is already there is replaced once the new one is complete.
+        folder: target folder. An earlier export that is already there is replaced once the new one is complete.
 
     Returns:
         the folder.
 
     Raises:
         SpectraError: plain BERT cannot express the model.
-        UsageError: `folder` exists and does not hold a model.
+        UsageError: `folder` exists and does not hold a model, or holds a Spectra model.
     """
-    check_replaceable(folder, "config.json")
+    _check_target(folder, "config.json")
     check_bert_shape(model.config, pooled=False)
     bert = BertForMaskedLM(BertConfig(**config_to_bert(model.config)))
     encoder = encoder_to_bert(model.model.encoder.state_dict(), model.config.num_hidden_layers)
@@ -115,6 +116,21 @@ def check_bert_shape(spec: ModelSpec, *, pooled: bool = True) -> None:
     if wrong or not spec.type_vocab_size:
         fields = ", ".join(f"{name}: {value}" for name, value in wrong.items()) or "type_vocab_size: 0"
         raise SpectraError(f"only a BERT-shaped model can be exported as plain BERT; this one has {fields}.")
+
+
+def _check_target(folder: str | Path, mark: str) -> None:
+    """Checks that an export may be written to a folder: it loses the heads of a Spectra model, so it replaces none.
+
+    Raises:
+        UsageError: the folder holds a Spectra model, or something else than a model.
+    """
+    check_replaceable(folder, mark)
+    config = transformer_folder(Path(folder)) / "config.json"
+    if config.is_file() and read_json_object(config).get("model_type") == "spectra_nsa":
+        raise UsageError(
+            f"{folder} holds a Spectra model, whose heads a plain BERT folder does not keep. Name another folder for "
+            f"the export, such as {folder}-bert."
+        )
 
 
 def _to_bert(spectra: SpectraModel) -> BertModel:

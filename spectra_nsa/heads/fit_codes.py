@@ -98,14 +98,14 @@ def hashed_pair(vectors: Mapping[str, np.ndarray], *, entity: bool) -> Pair:
     return torch.from_numpy(np.concatenate(parts, axis=1)), torch.from_numpy(vectors["embedding"])
 
 
-def check_text_count(texts: int) -> None:
-    """Checks that there are enough texts for a fit, before any of them is encoded.
+def check_text_count(texts: int, source: str = "the corpus") -> None:
+    """Checks that there are enough different texts for a fit, before any of them is encoded.
 
     Raises:
         SpectraError: there are too few.
     """
     if texts < MIN_TEXTS:
-        raise SpectraError(f"too few texts to fit codes of {BITS} bits to ({texts:,}); give at least {MIN_TEXTS}.")
+        raise SpectraError(f"codes of {BITS} bits need at least {MIN_TEXTS} different texts; {source} has {texts:,}.")
 
 
 @torch.no_grad()

@@ -135,6 +135,20 @@ def encode_outputs(
     return arrays
 
 
+def check_truncation(size: int | None, dims: int) -> None:
+    """Checks that vectors can be cut to a size.
+
+    Args:
+        size: the leading dimensions to keep; ``None`` keeps all.
+        dims: the dimensions that the vectors have.
+
+    Raises:
+        UsageError: it is not positive, or they have fewer dimensions.
+    """
+    if size is not None and not 1 <= size <= dims:
+        raise UsageError(f"truncate_dim must be from 1 to the model's {dims} dimensions, not {size}.")
+
+
 def shorten(outputs: Mapping[str, Tensor], size: int | None) -> dict[str, Tensor]:
     """Cuts `embedding` and `semantic` to `size` dimensions and normalizes them again; ``None`` keeps all."""
     if size is None:

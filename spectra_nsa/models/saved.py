@@ -23,7 +23,7 @@ from spectra_nsa.core.inputs import text_list
 from spectra_nsa.heads.outputs import NamedOutputs, empty_outputs, load_outputs
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import weight_shapes
-from spectra_nsa.models.encode import encode_outputs, encode_texts
+from spectra_nsa.models.encode import check_truncation, encode_outputs, encode_texts
 from spectra_nsa.models.prompts import with_roles
 from spectra_nsa.tokens.limits import check_vocabulary
 
@@ -104,6 +104,7 @@ class SavedModel:
         show_progress_bar: bool = False,
     ) -> Any:
         """Encodes texts as `SpectraSentenceTransformer.encode` does."""
+        check_truncation(truncate_dim, self.spec.projection_dim)
         texts = [str(inputs)] if isinstance(inputs, str) else text_list(inputs)
         if prompt is None:
             prompt = self._named_prompt(prompt_name)

@@ -21,7 +21,7 @@ from spectra_nsa.core.inputs import text_list
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import check_folder, resolve_folder
 from spectra_nsa.models.config import SpectraConfig
-from spectra_nsa.models.encode import encode_outputs
+from spectra_nsa.models.encode import check_truncation, encode_outputs
 from spectra_nsa.models.model import SpectraModel, register
 from spectra_nsa.models.prompts import with_roles
 from spectra_nsa.models.saved import TEXT_MODALITY
@@ -91,7 +91,8 @@ class SpectraSentenceTransformer(SentenceTransformer):
             `truncate_dim` shortens `embedding` and `semantic` only.
 
         Raises:
-            UsageError: an output does not exist, an argument cannot be combined with `outputs`, or an item is no text.
+            UsageError: an output does not exist, an argument cannot be combined with `outputs`, `truncate_dim` is not
+                from 1 to D, or an item is no text.
             SpectraError: bits or p-values are requested, and the model computes NaN or infinity.
         """
         if isinstance(inputs, str):
@@ -101,6 +102,8 @@ class SpectraSentenceTransformer(SentenceTransformer):
     def _encode(
         self, texts: list[str], outputs: Sequence[str] | None, *args: Any, single: bool = False, **kwargs: Any
     ) -> Any:
+        size = kwargs.get("truncate_dim")
+        check_truncation(self.truncate_dim if size is None else size, self.spec.projection_dim)
         if outputs is not None:
             arrays = self._encode_outputs(texts, tuple(outputs), *args, **kwargs)
             return {name: array[0] for name, array in arrays.items()} if single else arrays

@@ -13,6 +13,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 
 from spectra_nsa.config.sections import SHAPE_OPTIONS
 from spectra_nsa.config.shape_options import shape_fields
+from spectra_nsa.core.console import no_library_bars
 from spectra_nsa.core.errors import SpectraError, opening, unknown_name
 from spectra_nsa.heads.spec import default_dims
 from spectra_nsa.models.bert_adapter import POOLING, config_from_bert, encoder_from_bert, load_bert_weights
@@ -39,6 +40,7 @@ OPTIONS = (
 )
 
 
+@no_library_bars()
 def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransformer:
     """Builds a Spectra model from a checkpoint. Until it is trained, it returns the checkpoint's embeddings.
 

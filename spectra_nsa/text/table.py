@@ -155,11 +155,10 @@ def _no_rows(file: str, quarantine: Quarantine) -> SpectraError:
         )
     first = quarantine.first[0]
     column = f", column {first.column!r}" if first.column else ""
-    saved = f" All quarantined rows are in {quarantine.path}." if quarantine.path else ""
     return SpectraError(
         f"{first.file}: none of its {counted(quarantine.count, 'row')} can be used. The first, "
         f"line {first.line}{column}: {first.reason}. Fix the rows, or "
-        f"choose other columns with --columns ROLE=COLUMN (data.columns).{saved}"
+        f"choose other columns with --columns ROLE=COLUMN (data.columns)."
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.recipe import Recipe, load_recipe, load_run_recipe
 from spectra_nsa.core import processes
+from spectra_nsa.core.console import no_library_bars
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder, atomic_write
@@ -175,9 +176,9 @@ def _load(job: Job, point: ResumePoint) -> None:
     """Loads rows and model, and prepares both; if that is refused, a new quarantine folder is deleted again."""
     quarantine = point.folder / "quarantine"
     new_quarantine = None if quarantine.exists() else quarantine
-    with processes.first_before_others():
-        job.load_rows(quarantine if processes.is_first() else None)
     with deleted_on_error(new_quarantine):
+        with processes.first_before_others():
+            job.load_rows(quarantine if processes.is_first() else None)
         counts = sorted({rows for (rows,) in processes.gather_counts([job.rows])})
         if len(counts) > 1:
             raise SpectraError(
@@ -185,12 +186,14 @@ def _load(job: Job, point: ResumePoint) -> None:
                 "files."
             )
         job.check_rows()
-        job.open_model()
-        if point.checkpoint is not None:
-            job.check_checkpoint(point.checkpoint)
-        job.prepare(resumed=point.checkpoint is not None)
+        with no_library_bars():
+            job.open_model()
+            if point.checkpoint is not None:
+                job.check_checkpoint(point.checkpoint)
+            job.prepare(resumed=point.checkpoint is not None)
 
 
+@no_library_bars()
 def _train(job: Job, point: ResumePoint, backup: Backup | None, deadline: float | None) -> RunResult:
     """Builds the trainer, trains, and saves the model."""
     import torch
@@ -215,7 +218,7 @@ def _train(job: Job, point: ResumePoint, backup: Backup | None, deadline: float 
                 f"no step was trained: {counted(job.rows, 'row')} make no batch of {recipe.train.batch} in which no "
                 "text repeats. Lower train.batch, or add rows with other texts."
             )
-        job.finish(trainer, interrupted=interrupted)
+        job.finish(trainer, interrupted=interrupted, steps=steps - point.step)
         if processes.is_first():
             with contextlib.suppress(OSError):  # sentence-transformers creates it for reports that are not written
                 (folder / "checkpoints" / "eval").rmdir()

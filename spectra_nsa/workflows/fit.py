@@ -32,6 +32,7 @@ def fit_codes_on(
     *,
     output: str | Path | None = None,
     seed: int = 0,
+    name: str = "the corpus",
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Fits the binary codes to a corpus and saves the model.
@@ -42,6 +43,7 @@ def fit_codes_on(
         queries: typical queries; ``None`` uses excerpts of the documents, 6 to 20 words long.
         output: the folder to write; ``None`` replaces `model`.
         seed: seed of the sample, the excerpts and the fit.
+        name: what errors call the corpus.
         say: called with each line of progress.
 
     Returns:
@@ -60,7 +62,7 @@ def fit_codes_on(
     target = fit_target(model, output)
     generator = random.Random(seed)
     documents = _distinct(texts)
-    check_text_count(len(documents))
+    check_text_count(len(documents), name)
     documents = generator.sample(documents, MAX_TEXTS) if len(documents) > MAX_TEXTS else documents
     encoder = open_model(model)
     say(f"encoding {counted(len(documents), 'text')}")

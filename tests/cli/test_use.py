@@ -52,6 +52,12 @@ def test_encode_takes_several_texts(home: Path, spectra: Spectra) -> None:
     assert json.loads(done.stdout)["shapes"] == {"embedding": [2, 32]}
 
 
+def test_encode_warns_of_heads_that_are_not_fitted(home: Path, spectra: Spectra) -> None:
+    done = spectra("encode", "saved", "--texts", "open", "--outputs", "fast,anomaly", "--json")
+    assert done.stderr.count("not fitted to a corpus") == 2 and "spectra anomaly fit" in done.stderr
+    assert "not fitted" not in spectra("encode", "saved", "--texts", "open", "--json").stderr
+
+
 def test_similarity_of_a_checkpoint_and_of_what_was_saved(home: Path, spectra: Spectra) -> None:
     values = [
         json.loads(spectra("similarity", name, "open", "sort", "--json").stdout)["similarity"]
@@ -127,6 +133,7 @@ def test_search_by_codes_first_finds_what_exact_search_does(home: Path, spectra:
     exact = spectra(*words)
     coded = spectra(*words, "--bits", "128", *more)
     assert coded.returncode == 0 and "not fitted to any texts" in coded.stderr, coded.stderr
+    assert "for 2 texts the search is exact and fast without codes" in coded.stderr
     hits, wanted = json.loads(coded.stdout)["hits"], json.loads(exact.stdout)["hits"]
     assert [hit["text"] for hit in hits] == [hit["text"] for hit in wanted]
     assert [hit["score"] for hit in hits] == pytest.approx([hit["score"] for hit in wanted], abs=0.02)
@@ -140,3 +147,10 @@ def test_search_names_functions(tmp_path: Path) -> None:
     texts, names = read_named_texts("python:stdlib")
     assert names[texts[0]].count(".") >= 1 and len(texts) <= len(names) + 1
     assert read_named_texts(str(tmp_path / "code.jsonl"))[0] == ["def a(): ...", "def b(): ..."]
+
+
+def test_the_advice_to_fit_codes_repeats_the_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    from spectra_nsa.cli.search import _warn_unfitted
+
+    _warn_unfitted("saved", "my faq.csv", "text=Frage", 600)
+    assert "spectra codes fit saved --corpus 'my faq.csv' --columns text=Frage\n" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import spectra_nsa as sp
+from spectra_nsa.core.errors import UsageError
 from spectra_nsa.models.fresh import fresh_model
 
 TEXTS = ["open a file", "", "sort the list of tokens and write the text to a file " * 3, "x", "def read(file): return"]
@@ -51,4 +52,15 @@ def test_an_exported_folder_opens_without_our_package(
 def test_a_model_that_bert_cannot_express_is_refused(tmp_path: Path, minilm: Path) -> None:
     model = fresh_model("small", tokenizer=str(minilm), position="rope")
     with pytest.raises(ValueError, match="position: rope"):
+        sp.export_bert(model, tmp_path / "plain")
+
+
+def test_an_export_replaces_an_export_but_no_spectra_model(make_bert: Callable[..., Path], tmp_path: Path) -> None:
+    model = sp.warm_start(make_bert())
+    model.save_pretrained(str(tmp_path / "saved"))
+    weights = (tmp_path / "saved" / "model.safetensors").read_bytes()
+    with pytest.raises(UsageError, match="holds a Spectra model"):
+        sp.export_bert(model, tmp_path / "saved")
+    assert (tmp_path / "saved" / "model.safetensors").read_bytes() == weights
+    for _ in range(2):
         sp.export_bert(model, tmp_path / "plain")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import spectra_nsa as sp
+from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.seeds import set_seed
 from spectra_nsa.heads.kinds import OUTPUTS
 from spectra_nsa.models.fresh import fresh_model
@@ -77,6 +78,14 @@ def test_vectors_are_the_same_to_the_last_bit(folder: Path, method: str, options
     saved, loaded = both(folder)
     for texts in (TEXTS, TEXTS[:2], TEXTS[5]):
         assert_equal(getattr(saved, method)(texts, **options), getattr(loaded, method)(texts, **options))
+
+
+@pytest.mark.parametrize("size", [-1, 0, 500])
+def test_a_size_that_the_vectors_lack_is_refused(folder: Path, size: int) -> None:
+    for model in both(folder):
+        for outputs in (None, ["semantic"]):
+            with pytest.raises(UsageError, match=f"from 1 to the model's 32 dimensions, not {size}"):
+                model.encode(TEXTS[:2], outputs=outputs, truncate_dim=size)
 
 
 def test_prompts_and_lengths_are_the_same(folder: Path) -> None:

@@ -290,12 +290,14 @@ def test_a_saved_model_can_be_trained_further(tmp_path: Path, start: Path, pairs
     [
         ('{"text": "a", "label": "b"}\n{"text": "c", "label": "d"}', "labeled"),
         ('{"anchor": "a", "positive": "b"}', "2"),
+        ('{"anchor": "a", "positive": 1}', "none of its 1 row can be used"),
     ],
 )
 def test_data_that_cannot_be_trained_on(tmp_path: Path, start: Path, rows: str, message: str) -> None:
     (tmp_path / "d.jsonl").write_text(rows)
     with pytest.raises(SpectraError, match=message):
         train(recipe_of(tmp_path, start, tmp_path / "d.jsonl", "data.dev_rows=0"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_without_a_single_batch_is_refused(tmp_path: Path, start: Path) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def fit_heads_to_rows(
     model: SpectraSentenceTransformer, rows: Dataset, texts: int, *, bridge: bool, anchors: bool, seed: int,
-    precision: str,
+    precision: str, quiet: bool = False,
 ) -> bool:  # fmt: skip
     """Fits binary codes and spectral anchors to a sample of training texts, in place.
 
@@ -40,6 +40,7 @@ def fit_heads_to_rows(
         anchors: whether to fit the spectral anchors.
         seed: of the sample and of the fit.
         precision: of the encoding.
+        quiet: whether too few texts go without a line, because an earlier run printed it.
 
     Returns:
         whether anything was fitted. A line on stderr says if there were too few distinct documents.
@@ -52,11 +53,14 @@ def fit_heads_to_rows(
     sample = rows.select(sorted(random.Random(seed).sample(range(len(rows)), count)))
     matches = [name for name in columns if name != "anchor"]
     documents = _distinct([text for name in matches for text in sample[name]])
+    if len(documents) < MIN_TEXTS and quiet:
+        return False
     if len(documents) < MIN_TEXTS:
         print(
             "spectra: note: the binary codes and spectral anchors are not fitted at the end of training: that takes "
-            f"{MIN_TEXTS} different texts, and there are {len(documents)}. The embeddings are not affected. Fit the "
-            "codes to a corpus later (spectra codes fit), or set train.fit_heads=0 to leave this out.",
+            f"{MIN_TEXTS} different texts in {' and '.join(matches)}, and there are {len(documents)}. The embeddings "
+            "are not affected. Fit the codes to a corpus later (spectra codes fit), or set train.fit_heads=0 to leave "
+            "this out.",
             file=sys.stderr,
             flush=True,
         )

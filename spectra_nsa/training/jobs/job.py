@@ -104,8 +104,14 @@ class Job(ABC):
         """Builds the trainer; nothing has run yet, and every process holds the same weights."""
 
     @abstractmethod
-    def finish(self, trainer: RunTrainer, *, interrupted: bool) -> None:
-        """Completes the trained model in memory; every process calls it."""
+    def finish(self, trainer: RunTrainer, *, interrupted: bool, steps: int) -> None:
+        """Completes the trained model in memory; every process calls it.
+
+        Args:
+            trainer: after its last step.
+            interrupted: whether Ctrl-C ended the run.
+            steps: the steps trained by this call; 0 if a finished run was resumed.
+        """
 
     @abstractmethod
     def save(self, folder: Path) -> None:

@@ -191,7 +191,7 @@ class MaskedLMJob(Job):
             eval_dataset=self.dev,
         )
 
-    def finish(self, trainer: RunTrainer, *, interrupted: bool) -> None:
+    def finish(self, trainer: RunTrainer, *, interrupted: bool, steps: int) -> None:
         """Does nothing: the model is complete as it is trained."""
 
     def save(self, folder: Path) -> None:

@@ -115,7 +115,7 @@ class PairsJob(Job):
     def build_trainer(self, setup: RunSetup) -> PairsTrainer:
         return build_trainer(self.recipe, self.model, self.data, setup)
 
-    def finish(self, trainer: RunTrainer, *, interrupted: bool) -> None:
+    def finish(self, trainer: RunTrainer, *, interrupted: bool, steps: int) -> None:
         from spectra_nsa.training.init.interpolation import interpolate
         from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
 
@@ -128,9 +128,9 @@ class PairsJob(Job):
             return
         if self._start is not None:
             interpolate(trainer, self.model, self._start, self.recipe.train.interpolate)
-        self._fit_heads()
+        self._fit_heads(quiet=steps == 0)
 
-    def _fit_heads(self) -> None:
+    def _fit_heads(self, *, quiet: bool) -> None:
         from spectra_nsa.core.precision import resolve_precision
         from spectra_nsa.training.init.fit_heads import fit_heads_to_rows
 
@@ -140,7 +140,9 @@ class PairsJob(Job):
             return
         if processes.is_first():
             texts, precision = recipe.train.fit_heads, resolve_precision(recipe.train.precision)
-            fit_heads_to_rows(self.model, self.data.train, texts, **wanted, seed=recipe.train.seed, precision=precision)
+            fit_heads_to_rows(
+                self.model, self.data.train, texts, **wanted, seed=recipe.train.seed, precision=precision, quiet=quiet
+            )
         processes.broadcast_weights(self.model.spectra.bridge)
         processes.broadcast_weights(self.model.spectra.anchors)
 
