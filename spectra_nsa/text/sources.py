@@ -13,7 +13,14 @@ from spectra_nsa.text import beir
 from spectra_nsa.text.file_set import read_file_set
 from spectra_nsa.text.quarantine import Quarantine
 from spectra_nsa.text.readers import hub
-from spectra_nsa.text.readers.records import FORMATS, PLAIN_TEXT, file_format, is_plain_text, read_records
+from spectra_nsa.text.readers.records import (
+    FORMATS,
+    PLAIN_TEXT,
+    file_format,
+    is_plain_text,
+    read_records,
+    separator_notes,
+)
 from spectra_nsa.text.row_cache import RowCacheEntry
 from spectra_nsa.text.rows import Problem, Record, TextSet
 from spectra_nsa.text.table import build_table
@@ -160,6 +167,7 @@ def _table(
 ) -> TextSet:  # fmt: skip
     """Returns the checked rows: from the cache if the same files were read before, otherwise from `records`."""
     columns, limit = options.columns, options.limit
+    notes += separator_notes(files)
     key = [source, [(path, path.resolve()) for path in files], columns, limit, notes, labels]
     with (
         RowCacheEntry(key, files) as entry,

@@ -43,8 +43,7 @@ def fit_codes_on(
         queries: typical queries; ``None`` uses excerpts of the documents, 6 to 20 words long.
         output: the folder to write; ``None`` replaces `model`.
         seed: seed of the sample, the excerpts and the fit.
-        name: what errors call the corpus.
-        say: called with each line of progress.
+        name, say: what errors call the corpus; called with each line of progress.
 
     Returns:
         the folder, the numbers of texts and of held-out queries, and the recall of the held-out queries' ten nearest

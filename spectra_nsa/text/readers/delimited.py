@@ -17,6 +17,7 @@ from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.strings import is_utf8
 from spectra_nsa.text.quarantine import printable
+from spectra_nsa.text.readers.foreign import check_text
 from spectra_nsa.text.readers.lines import MAX_LINE, Line, read_lines
 from spectra_nsa.text.rows import Problem, Record
 
@@ -60,6 +61,12 @@ class _Header(NamedTuple):
     names: list[str]
     width: int
 
+    @property
+    def size(self) -> str:
+        """The number of columns, and of those with a name if some have none."""
+        named = len(self.names) - self.names.count("")
+        return str(self.width) if named == self.width else f"{self.width} ({named} with a name)"
+
     def record(self, fields: list[str]) -> dict[str, str | None] | None:
         """Returns column → field, or ``None`` if there are too few or too many fields.
 
@@ -85,6 +92,8 @@ def read_delimited(path: Path, delimiter: str) -> Iterator[Record | Problem]:
     csv.field_size_limit(max(csv.field_size_limit(), 4 * MAX_LINE))
     source = _LineBuffer(read_lines(path))
     header: _Header | None = None
+    if (line := source.peek()) is not None:
+        check_text(path, line.data)
     while (line := source.peek()) is not None:
         if line.too_long:
             source.skip()
@@ -103,7 +112,7 @@ def read_delimited(path: Path, delimiter: str) -> Iterator[Record | Problem]:
             if values is not None:
                 source.put_back()
         if values is None:
-            reason = reason or f"{counted(len(fields), 'field')}, but the header has {len(header.names)}"
+            reason = reason or f"{counted(len(fields), 'field')}, but the header has {header.size}"
         elif not all(is_utf8(value) for value in values.values() if value is not None):
             reason = "not UTF-8"
         else:
@@ -135,7 +144,10 @@ def _header(path: Path, fields: list[str], reason: str | None) -> _Header:
     if reason is None and not any(field.strip() for field in fields):
         reason = "no column has a name"
     if reason:
-        raise SpectraError(f"{path}, line 1: cannot read the header ({reason}). It must name the columns, in UTF-8.")
+        how = " In Excel, save as CSV UTF-8." if reason == "not UTF-8" else ""
+        raise SpectraError(
+            f"{path}, line 1: cannot read the header ({reason}). It must name the columns, in UTF-8.{how}"
+        )
     names = [field.strip() for field in fields]
     repeated = sorted({name for name in names if name and names.count(name) > 1})
     if repeated:

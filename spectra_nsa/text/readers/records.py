@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.text.readers.delimited import read_delimited
+from spectra_nsa.text.readers.foreign import SEPARATORS, find_separator, refuse_windows_1252
 from spectra_nsa.text.readers.json import read_json, read_json_lines
 from spectra_nsa.text.readers.lines import read_text_records
 from spectra_nsa.text.readers.parquet import read_parquet
@@ -46,7 +47,7 @@ def read_records(path: str | Path) -> Iterator[Record | Problem]:
     path = Path(path)
     extension = file_format(path)
     if is_plain_text(path):
-        yield from read_text_records(path)
+        yield from refuse_windows_1252(path, read_text_records(path))
     elif extension is None:
         known = ", ".join((*FORMATS, *PLAIN_TEXT))
         raise SpectraError(
@@ -55,8 +56,19 @@ def read_records(path: str | Path) -> Iterator[Record | Problem]:
     elif extension == ".parquet":
         yield from read_parquet(path)
     elif extension in (".csv", ".tsv"):
-        yield from read_delimited(path, "\t" if extension == ".tsv" else ",")
+        separator = "\t" if extension == ".tsv" else find_separator(path)
+        yield from refuse_windows_1252(path, read_delimited(path, separator))
     elif extension == ".json":
         yield from read_json(path)
     else:
         yield from read_json_lines(path)
+
+
+def separator_notes(files: Sequence[Path]) -> tuple[str, ...]:
+    """Returns a note for each CSV file that is not separated by commas.
+
+    Raises:
+        SpectraError: a file cannot be read.
+    """
+    found = [(path, find_separator(path)) for path in files if file_format(path) == ".csv"]
+    return tuple(f"{path.name}: the separator is a {SEPARATORS[mark]}" for path, mark in found if mark in SEPARATORS)

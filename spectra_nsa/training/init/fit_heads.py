@@ -27,7 +27,6 @@ def fit_heads_to_rows(
     """Fits binary codes and spectral anchors to a sample of training texts, in place.
 
     The same model and rows give the same heads.
-
     In training they follow an encoder that changes, and see only the neighbors within a batch. This fit sees the final
     encoder and the whole sample. For the codes, anchors are queries and their matches documents; the spectral anchors
     are fitted if there are such pairs.
@@ -53,9 +52,9 @@ def fit_heads_to_rows(
     sample = rows.select(sorted(random.Random(seed).sample(range(len(rows)), count)))
     matches = [name for name in columns if name != "anchor"]
     documents = _distinct([text for name in matches for text in sample[name]])
-    if len(documents) < MIN_TEXTS and quiet:
-        return False
     if len(documents) < MIN_TEXTS:
+        if quiet:
+            return False
         print(
             "spectra: note: the binary codes and spectral anchors are not fitted at the end of training: that takes "
             f"{MIN_TEXTS} different texts in {' and '.join(matches)}, and there are {len(documents)}. The embeddings "

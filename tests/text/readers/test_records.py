@@ -119,8 +119,8 @@ def test_trailing_separators_of_a_spreadsheet(write):
     named = [{name: value for name, value in record.values.items() if name} for record in good]
     assert named == [{"question": f"q{i}", "answer": f"a{i}"} for i in (1, 2, 3)]
     assert [(problem.line, problem.reason) for problem in bad] == [
-        (6, "1 field, but the header has 2"),
-        (7, "5 fields, but the header has 2"),
+        (6, "1 field, but the header has 4 (2 with a name)"),
+        (7, "5 fields, but the header has 4 (2 with a name)"),
     ]
     good, bad = split(write("b.csv", "question,answer\r\nq1,a1,,\r\n,,,\r\n"))
     assert [record.values for record in good] == [{"question": "q1", "answer": "a1"}] and not bad
