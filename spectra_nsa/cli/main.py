@@ -19,7 +19,7 @@ from spectra_nsa.cli.fit import anomaly_app, codes_app
 from spectra_nsa.cli.inspect import inspect_command
 from spectra_nsa.cli.mine import mine_command
 from spectra_nsa.cli.monitor import monitor_command
-from spectra_nsa.cli.options import RecipeCommand
+from spectra_nsa.cli.options import CommandList, RecipeCommand
 from spectra_nsa.cli.pretrain import pretrain_command
 from spectra_nsa.cli.quickstart import quickstart_command
 from spectra_nsa.cli.search import search_command
@@ -31,9 +31,11 @@ from spectra_nsa.core.strings import is_utf8
 
 app = typer.Typer(
     name="spectra",
+    cls=CommandList,
     help="Train, measure, compress, ship and search text-embedding models.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # its tables cut option names at 80 columns
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from spectra_nsa.core.errors import UsageError
 
@@ -38,6 +38,16 @@ Precision = Annotated[
     Literal["fp32", "bf16", "fp16", "auto"],
     typer.Option(help="Compute precision; auto uses bf16 if the processor supports it, which is faster."),
 ]
+
+
+class CommandList(TyperGroup):
+    """A group of commands whose help shows their whole first sentence, on several lines if need be."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        names = self.list_commands(ctx)
+        rows = [(name, self.commands[name].get_short_help_str(limit=1000)) for name in names]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
 
 class RecipeCommand(TyperCommand):

@@ -98,7 +98,9 @@ def test_the_verbs_and_their_flags() -> None:
 def test_help_explains_every_option_and_shows_an_example(name: str) -> None:
     run = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "200"})
     assert run.exit_code == 0
-    assert f"Example: spectra {name} " in run.stdout
+    assert f"Example: spectra {name} " in " ".join(run.stdout.split()) + " "
+    narrow = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"})
+    assert all(flag in narrow.stdout for flag in FLAGS[name].split() if flag.startswith("-")), "an option is cut"
     command = dict(verbs())[name]
     assert all(one.help for one in command.params if one.name != "help"), "an option without a help text"
     assert any("--json" in one.opts for one in command.params)

@@ -33,6 +33,6 @@ def test_a_plan_without_a_model_says_that_it_starts_from_random_weights(tmp_path
     (tmp_path / "pairs.csv").write_text("anchor,positive\n" + "".join(f"reset {i},open {i}\n" for i in range(40)))
     run = CliRunner().invoke(app, ["train", "--data", str(tmp_path / "pairs.csv"), "--dry-run"])
     assert run.exit_code == 0, run.exception
-    last = run.stdout.splitlines()[-1]
+    last = run.stdout.splitlines()[-2]  # a note on the few steps follows
     assert last.startswith("No model.start: M456 is trained from scratch, with 458 M random weights and about ")
     assert "GB of memory" in last and last.endswith("name it with --model.")
