@@ -239,6 +239,8 @@ def load(folder_or_name: str | Path, *, device: str | None = None, **kwargs: Any
         )
     with opening(folder_or_name):
         model = SpectraSentenceTransformer(str(folder), device=device, local_files_only=True, **kwargs)
+        if not model.supports("text"):
+            raise SpectraError(f"{folder_or_name}: sentence_bert_config.json names no output of texts. Restore it.")
         config = model.spectra.config
         check_vocabulary(model.tokenizer.get_vocab().values(), config.vocab_size, folder_or_name)
         model.max_seq_length = capped_length(model.max_seq_length, config.max_position_embeddings, folder_or_name)

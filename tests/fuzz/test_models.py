@@ -115,3 +115,23 @@ def test_the_unchanged_folders_open(spectra: Path, bert: Path) -> None:
     saved = open_saved(spectra)
     assert saved is not None and _encode(saved).shape == (2, 8)
     assert _encode(open_model(bert, accept=DENSE, convert=True)).shape == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sentence_bert_config.json", {"transformer_task": "feature-extraction", "modality_config": {}}),
+        ("config.json", {"model_type": "spectra_nsa", "num_hidden_layers": 2**31}),
+        ("config.json", {"model_type": "spectra_nsa", "semantic_dims": [[8]]}),
+        ("config.json", None),
+        ("modules.json", None),
+        ("tokenizer.json", {}),
+    ],
+)
+def test_what_earlier_cases_found(spectra: Path, name: str, value: Any) -> None:
+    from spectra_nsa.core.errors import SpectraError
+    from spectra_nsa.models.sentence import load
+
+    folder = _with(spectra, (name, json.dumps(value).encode()))
+    with pytest.raises(SpectraError):
+        load(folder)
