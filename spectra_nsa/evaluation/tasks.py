@@ -90,11 +90,21 @@ def source_name(source: str) -> str:
     return name if folder in ("", "~") else f"{folder}/{name}"
 
 
+_NEEDED = {
+    "labelled": "labeled texts (columns text and label)",
+    "pairs": "pairs (columns anchor and positive)",
+    "scored": "scored pairs (columns sentence1, sentence2 and score)",
+}
+
+
 def _load(source: str, kinds: tuple[str, ...], task: str, read: Read, notes: list[str]) -> TextSet:
     data = read(source)
     if data.kind not in kinds:
-        needed = " or ".join(map(kind_name, kinds))
-        raise SpectraError(f"{task}={source}: {task} needs {needed}, but the rows are {kind_name(data.kind)}.")
+        needed = " or ".join(_NEEDED[kind] for kind in kinds if kind in _NEEDED)
+        raise SpectraError(
+            f"{task}={source}: {task} needs {needed}, but these rows are {kind_name(data.kind)}, of the columns "
+            f"{', '.join(data.dataset.column_names)}."
+        )
     if data.quarantined:
         notes.append(f"{source}: {counted(data.quarantined, 'row')} quarantined (spectra data preview shows them)")
     notes.extend(f"{source}: {note}" for note in data.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,9 +123,11 @@ def _not_found(text: str, path: Path) -> SpectraError:
     if text.startswith("python"):
         return unknown_name("source", text, ("python:stdlib", "python:installed", "python:PACKAGE,PACKAGE"))
     names = sorted(item.name for item in path.parent.iterdir()) if path.parent.is_dir() else []
-    neighbors = [name for name in names if not name.startswith(".")][:8]
+    neighbors = [name for name in names if not name.startswith(".")]
+    near = difflib.get_close_matches(path.name, neighbors, n=1)
     where = "The current folder" if path.parent == Path() else path.parent
-    existing = f" {where} contains: {', '.join(neighbors)}." if neighbors else ""
+    shown = ", ".join([*neighbors[:5], *(["…"] if len(neighbors) > 5 else [])])
+    existing = f" Did you mean {path.with_name(near[0])}?" if near else f" {where} contains: {shown}." if shown else ""
     return SpectraError(
         f"{text} does not exist.{existing} A source is a file ({', '.join((*FORMATS, *PLAIN_TEXT))}), a folder of "
         "files, a Hugging Face dataset org/name:config:split, or python:stdlib, python:installed, python:PACKAGE."

@@ -486,3 +486,12 @@ def test_a_mapped_column_that_is_missing_offers_the_nearest(write):
     path = write("a.jsonl", [{"headline": "a", "story": "b"}])
     with pytest.raises(SpectraError, match=r"Did you mean anchor=headline\? Columns of the source: headline, story\.$"):
         load_source(path, columns={"anchor": "headlin", "positive": "story"})
+
+
+def test_a_missing_file_offers_the_nearest_name_or_a_few(tmp_path):
+    for name in ("faq.csv", *(f"report-{i}.pdf" for i in range(7))):
+        (tmp_path / name).write_text("")
+    with pytest.raises(SpectraError, match=r"Did you mean .*faq\.csv\?"):
+        load_source(tmp_path / "fag.csv")
+    with pytest.raises(SpectraError, match=r"contains: faq\.csv, report-0\.pdf.*, …\."):
+        load_source(tmp_path / "zzzzzzzz.jsonl")
