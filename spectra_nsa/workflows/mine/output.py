@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import UsageError, missing_extra, unknown_name
-from spectra_nsa.core.files import atomic_write, write_json
+from spectra_nsa.core.files import atomic_write, read_json_object, write_json
 
 if TYPE_CHECKING:
     from spectra_nsa.workflows.mine.pool import MiningPool
@@ -68,6 +68,27 @@ def check_output(output: Path, source: str, incomplete: str) -> None:
         raise UsageError(f"{output} is a folder: name a file, such as {output / 'mined.jsonl'}.")
     if Path(source).exists() and output.exists() and output.samefile(source):
         raise UsageError(f"{output} is the source, which would be lost: name another output file.")
+
+
+def check_same_request(output: Path, facts: Mapping[str, Any]) -> None:
+    """Checks that an existing output came from the same request, so that writing it again loses nothing.
+
+    Args:
+        output: the file to write.
+        facts: the request, under the names of FILE.meta.json.
+
+    Raises:
+        UsageError: it came from another request, or its origin is unknown.
+    """
+    if not output.is_file():
+        return
+    meta = meta_path(output)
+    before = read_json_object(meta) if meta.is_file() else {}
+    names = ("source", "corpus", "model", "judge", "rules", "incomplete")
+    differing = [name for name in names if before.get(name) != json.loads(json.dumps(facts[name]))]
+    if differing:
+        other = f"was mined with other settings ({', '.join(differing)})" if before else "exists"
+        raise UsageError(f"{output} {other} and would be lost: name another output file, or delete it.")
 
 
 class _RowWriter:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import expand_user
-from spectra_nsa.workflows.mine.output import check_keep, incomplete_path, meta_path, write_rows
+from spectra_nsa.workflows.mine.output import check_keep, check_same_request, incomplete_path, meta_path, write_rows
 from spectra_nsa.workflows.mine.request import MiningRequest, rules_from
 from spectra_nsa.workflows.mine.rules import Rules
 
@@ -122,6 +122,8 @@ def _prepare(request: MiningRequest, say: Callable[[str], None], *, dry_run: boo
         "rules": dataclasses.asdict(rules) | {"range_max": rules.depth}, "incomplete": request.incomplete,
         "precision": None if lexical else resolve_precision("auto"), "notes": notes, "counts": counts,
     }  # fmt: skip
+    if not dry_run:
+        check_same_request(request.output, facts)
     return _Prepared(pool, search, None if judge is None else JudgeScores(search, judge), facts)
 
 

@@ -216,6 +216,11 @@ def test_rows_with_too_few_negatives_are_dropped_or_repeat_them(pairs: Write, tm
     assert cat["negative"] == cat["negative_3"] != cat["negative_2"]
     assert len(cat["scores"]) == 4 and cat["scores"][1] == cat["scores"][3]
     assert {row["anchor"] for row in read(tmp_path / "a.incomplete.jsonl")} == {"blue bird seed", "green frog pond"}
+    before = (tmp_path / "a.jsonl").read_bytes()
+    with pytest.raises(UsageError, match=r"other settings \(rules, incomplete\) and would be lost"):
+        sp.mine(pairs(rows), "bm25", tmp_path / "a.jsonl", negatives=2)
+    assert (tmp_path / "a.jsonl").read_bytes() == before
+    (tmp_path / "a.jsonl").unlink()
     facts = sp.mine(pairs(rows), "bm25", tmp_path / "a.jsonl", negatives=2)
     assert facts["counts"]["incomplete"] == 0 and "negative_3" not in read(tmp_path / "a.jsonl")[0]
     with pytest.raises(SpectraError, match="the most is 3"):
