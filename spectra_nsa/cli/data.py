@@ -139,7 +139,7 @@ def _show(source: str, facts: dict[str, Any], limit: int) -> None:
     for index, row in enumerate(facts["sample"], 1):
         out.print(f"[bold]row {index}[/bold]")
         for name, value in row.items():
-            out.print(f"  [dim]{escape(name)}[/dim] {escape(_short(value))}")
+            out.print(f"  [dim]{escape(name)}:[/dim] {escape(_short(value))}")
 
 
 def _show_lengths(facts: dict[str, Any]) -> None:
@@ -154,7 +154,8 @@ def _show_lengths(facts: dict[str, Any]) -> None:
             repeated = f"{facts['duplicates']['columns'][name]:,}"
             table.add_row("" if index else name, unit, *numbers, "" if index else repeated)
     console().print(table)
-    console().print(f"rows that repeat an earlier row: {facts['duplicates']['rows']:,}")
+    if facts["duplicates"]["rows"]:
+        console().print(f"rows that repeat an earlier row: {facts['duplicates']['rows']:,}")
 
 
 def _show_problems(facts: dict[str, Any]) -> None:
