@@ -161,6 +161,13 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
+_WANTED = {  # by pydantic's type of error
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+}
+
+
 def _explain(error: ValidationError, root: type[BaseModel], where: str) -> UsageError:
     """Returns the first problem as an error with a remedy."""
     problem = error.errors()[0]
@@ -170,6 +177,8 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
         return UsageError(f"{where}: {_unknown_key(path, problem.get('input'), root)}")
     if problem["type"] == "model_type":
         return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: it has to be a section of keys and values.")
+    if (wanted := _WANTED.get(problem["type"])) is not None:
+        return UsageError(f"{where}: {dotted} must be {wanted}, not {problem.get('input')!r}.")
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return UsageError(f"{where}: {dotted}: {message}.")

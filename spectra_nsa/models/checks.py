@@ -87,8 +87,9 @@ def local_folder(folder_or_name: str | Path, key: str | None = None) -> Path | N
             _refuse_run(path)
         return path
     if path.exists() or not _may_be_hub_name(name):
+        reason = "is not a model folder" if path.exists() else "does not exist, so it is not a model folder"
         raise SpectraError(
-            f"{f'{key}: ' if key else ''}{name} is not a model folder. Name the folder of a saved model, or a Hub name "
+            f"{f'{key}: ' if key else ''}{name} {reason}. Name the folder of a saved model, or a Hub name "
             "such as sentence-transformers/all-MiniLM-L6-v2."
         )
     return None

@@ -293,3 +293,16 @@ def test_the_margins_of_the_textbook_losses_can_be_changed() -> None:
     assert (terms.triplet.margin, terms.contrastive.margin, terms.contrastive.weight) == (0.4, 0.5, 1)
     with pytest.raises(UsageError, match="greater than 0"):
         load_recipe(None, ["loss.terms.triplet.margin=0"])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("train.batch=many", "train.batch must be a whole number, not 'many'"),
+        ("train.batch=1.5", "train.batch must be a whole number, not 1.5"),
+        ("train.lr=fast", "train.lr must be a number, not 'fast'"),
+    ],
+)
+def test_a_value_of_another_type_says_what_is_wanted(word: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_recipe(None, [word])
