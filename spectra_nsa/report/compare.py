@@ -11,7 +11,7 @@ from spectra_nsa.report.html import Report
 from spectra_nsa.report.labels import label
 from spectra_nsa.report.run_log import SHARES, RunLog, series_of
 from spectra_nsa.report.run_page import MAIN_CHARTS, chart_groups
-from spectra_nsa.report.run_status import run_status
+from spectra_nsa.report.run_status import run_status, seconds_running
 
 _CHANGE_THE_LOSS = ("train.batch", "loss.", "model.matryoshka", "model.semantic_dims", "distill.")
 
@@ -72,7 +72,7 @@ def _outcome(run: RunLog) -> dict[str, Any]:
             outcome["kept step"] = dev["kept_step"]
     outcome |= {"loss": state["loss"]} | state["terms"] | state["throughput"] | state["memory"]
     outcome |= {f"health_{name}": value for name, value in state["health"].items()}
-    outcome["seconds"] = round(last.get("time", 0.0) - run.rows[0].get("time", 0.0), 1)
+    outcome["seconds"] = round(seconds_running(run.rows), 1)
     return outcome | {"warnings": len(state["warnings"])}
 
 

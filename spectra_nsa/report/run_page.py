@@ -20,7 +20,7 @@ from spectra_nsa.report.run_log import (
     series_of,
     terms_of,
 )
-from spectra_nsa.report.run_status import run_status
+from spectra_nsa.report.run_status import run_status, seconds_running
 
 MAIN_CHARTS = ("Dev metric", "Loss")  # the others are collapsed
 
@@ -88,7 +88,7 @@ def _facts(run: RunLog, state: Mapping[str, Any]) -> dict[str, object]:
         facts["loss"] = f"{figure(train[0]['loss'])} → {figure(train[-1]['loss'])}"
     facts["steps"] = f"{state['step']:,}"
     if len(run.rows) > 1:
-        facts["time"] = duration(run.rows[-1].get("time", 0.0) - run.rows[0].get("time", 0.0))
+        facts["time"] = duration(seconds_running(run.rows))
     if "pairs_per_second" in state["throughput"]:
         facts[label("pairs_per_second")] = figure(state["throughput"]["pairs_per_second"])
     facts["warnings"] = str(len(state["warnings"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,6 +66,16 @@ def _epoch(train: MetricsRow, last: MetricsRow) -> float | None:
 
 def _strip_prefix(row: MetricsRow, prefix: str) -> dict[str, Any]:
     return {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)}
+
+
+def seconds_running(rows: Sequence[MetricsRow]) -> float:
+    """Returns the seconds between the first and the last row, without the pauses before a run was resumed.
+
+    Args:
+        rows: the rows of `metrics.jsonl`, in order.
+    """
+    pairs = itertools.pairwise(rows)
+    return sum(row.get("time", 0.0) - before.get("time", 0.0) for before, row in pairs if "started" not in row)
 
 
 def _seconds_left(started: MetricsRow, last: MetricsRow, now: float) -> float | None:

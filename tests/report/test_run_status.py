@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from spectra_nsa.report.run_status import run_status
+from spectra_nsa.report.run_status import run_status, seconds_running
 from tests.report.runs import WARNING, rows_of
 
 
@@ -43,3 +43,8 @@ def test_status_of_an_ended_and_of_a_resumed_run() -> None:
     assert run_status(again, now=5000.0)["status"] == "running"
     assert run_status(again, now=5000.0)["seconds_left"] == 10
     assert run_status([], now=0.0)["status"] == "starting"
+
+
+def test_a_pause_before_resuming_is_no_running_time() -> None:
+    times = [(0.0, "started"), (10.0, "loss"), (12.0, "ended"), (9_000.0, "started"), (9_030.0, "loss")]
+    assert seconds_running([{"step": 0, "time": time, key: {}} for time, key in times]) == 42
