@@ -113,7 +113,7 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     if recipe.name is not None and resume is None:
         check_free(Path(recipe.output) / recipe.name)
     from spectra_nsa.config.terms import live_terms
-    from spectra_nsa.training.checks import check_data
+    from spectra_nsa.training.checks import check_data, data_notes
     from spectra_nsa.training.data.rows import load_training_data
     from spectra_nsa.training.init.start import planned_config
     from spectra_nsa.training.loop.arguments import steps_of
@@ -139,7 +139,7 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
         "dev_rows": len(data.dev) if data.dev is not None else 0,
         "left_out": data.left_out,
         "quarantined": data.quarantined,
-        "notes": list(data.notes),
+        "notes": data_notes(recipe, data),
         "steps": steps_of(recipe, len(data.train)),
         "first_step": first_step,
         "parameters": facts["parameters"],

@@ -14,6 +14,7 @@ from spectra_nsa.config.terms import (
     live_terms,
     row_kind,
 )
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 if TYPE_CHECKING:
@@ -114,6 +115,13 @@ def check_terms(recipe: Recipe) -> None:
         raise UsageError(
             f"distill.scores is set, but the term that learns from it is off: set loss.terms.{learners[0]}.weight=1."
         )
+
+
+def data_notes(recipe: Recipe, data: TrainingData) -> list[str]:
+    """Returns remarks on the rows for the reader, such as that they are fewer than a batch."""
+    rows, batch = len(data.train), recipe.train.batch
+    few = f"train.batch is {batch:,}, but there are only {counted(rows, 'row')}: each step takes all of them"
+    return [*data.notes, *([few] if rows < batch else [])]
 
 
 def check_data(recipe: Recipe, data: TrainingData) -> None:

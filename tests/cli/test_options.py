@@ -31,8 +31,9 @@ def test_columns_map_the_training_data(words: list[str], rows: str, tmp_path: Pa
 
 def test_a_plan_without_a_model_says_that_it_starts_from_random_weights(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("anchor,positive\n" + "".join(f"reset {i},open {i}\n" for i in range(40)))
-    run = CliRunner().invoke(app, ["train", "--data", str(tmp_path / "pairs.csv"), "--dry-run"])
+    run = CliRunner().invoke(app, ["train", "--data", str(tmp_path / "pairs.csv"), "--batch", "64", "--dry-run"])
     assert run.exit_code == 0, run.exception
-    last = run.stdout.splitlines()[-2]  # a note on the few steps follows
+    last, small, _ = run.stdout.splitlines()[-3:]  # a note on the few steps is last
+    assert small == "note: train.batch is 64, but there are only 30 rows: each step takes all of them"
     assert last.startswith("No model.start: M456 is trained from scratch, with 458 M random weights and about ")
     assert "GB of memory" in last and last.endswith("name it with --model.")

@@ -11,7 +11,7 @@ from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
-from spectra_nsa.training.checks import check_data, check_recipe
+from spectra_nsa.training.checks import check_data, check_recipe, data_notes
 from spectra_nsa.training.jobs.job import Job
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class PairsJob(Job):
         if data.left_out:
             counts.append(f"{data.left_out:,} left out (they share a text with a held-out row)")
         line = start_line(folder, steps_of(self.recipe, len(data.train)), counts, data.quarantined, first_step)
-        return "\n".join([line, *(f"note: {note}" for note in data.notes)])
+        return "\n".join([line, *(f"note: {note}" for note in data_notes(self.recipe, data))])
 
     def build_trainer(self, setup: RunSetup) -> PairsTrainer:
         return build_trainer(self.recipe, self.model, self.data, setup)
