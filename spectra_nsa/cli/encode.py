@@ -72,6 +72,7 @@ def encode_command(
         _write(output, arrays)
     if as_json:
         document = {"schema": 1, "model": model, "texts": rows, "output": str(output) if output else None}
+        document["quarantined"] = mapping.quarantined
         vectors = {} if output else {name: array.tolist() for name, array in arrays.items()}
         print_json(document | {"shapes": {n: list(a.shape) for n, a in arrays.items()}, "outputs": vectors})
         return

@@ -58,7 +58,7 @@ def fit_codes_command(
     mapping.check()
     facts = fit_codes_on(model, texts, query_texts, output=output, seed=seed, name=corpus, say=_say)
     if as_json:
-        print_json({"schema": 1, "model": facts.pop("folder"), **facts})
+        print_json({"schema": 1, "model": facts.pop("folder"), "quarantined": mapping.quarantined, **facts})
         return
     print(
         f"{counted(facts['texts'], 'text')}; {counted(facts['queries'], 'held-out query')}: "
@@ -102,7 +102,7 @@ def fit_anomaly_command(
     mapping.check()
     facts = fit_anomaly_on(model, normal, output=output, prototypes=prototypes, level=level, seed=seed, say=_say)
     if as_json:
-        print_json({"schema": 1, "model": facts.pop("folder"), **facts})
+        print_json({"schema": 1, "model": facts.pop("folder"), "quarantined": mapping.quarantined, **facts})
         return
     how = "prototypes and covariances" if facts["method"] == "prototypes" else "density"
     print(f"fitted on {counted(facts['texts'], 'text')}: {how}, {counted(facts['prototypes'], 'prototype')}")

@@ -154,6 +154,7 @@ def result_facts(result: RunResult) -> dict[str, Any]:
         "steps": result.steps,
         "first_step": result.first_step,
         "seconds": round(result.seconds, 1),
+        "quarantined": result.quarantined,
     }
     if result.pairs_per_second is not None:
         facts["pairs_per_second"] = round(result.pairs_per_second, 2)

@@ -67,7 +67,8 @@ def search_command(
     if as_json:
         seconds = round(time.monotonic() - start, 3)
         records = _hit_records(hits, names)
-        print_json({"schema": 1, "model": model, "query": query, "seconds": seconds, "hits": records})
+        facts = {"schema": 1, "model": model, "query": query, "seconds": seconds, "quarantined": mapping.quarantined}
+        print_json(facts | {"hits": records})
         return
     print(f"model: {model}", file=sys.stderr)
     _show(hits, names, lines)

@@ -16,22 +16,31 @@ class SharedColumns:
 
     Args:
         columns: role → column; ``None`` detects the roles everywhere.
+
+    Attributes:
+        quarantined: the number of quarantined rows of all sources so far.
     """
 
     def __init__(self, columns: Mapping[str, str] | None) -> None:
         self.columns = dict(columns or {})
+        self.quarantined = 0
         self._applied = not self.columns
         self._mismatch: NoSuchColumn | None = None  # of the first source that lacks a mapped column
 
     def load(
         self, source: str | Path, *, split: str | None = None, limit: int | None = None, quarantine: Path | None = None
     ) -> TextSet:
-        """Reads a source as `load_source` does.
+        """Reads a source as `load_source` does, and counts its quarantined rows.
 
         Raises:
             SpectraError: as `load_source`. If the source lacks a mapped column and its own columns have no known
                 names, the error is about the missing column.
         """
+        rows = self._load(source, split=split, limit=limit, quarantine=quarantine)
+        self.quarantined += rows.quarantined
+        return rows
+
+    def _load(self, source: str | Path, *, split: str | None, limit: int | None, quarantine: Path | None) -> TextSet:
         if not self.columns or str(source).startswith("python:"):  # its columns are fixed
             return load_source(source, split=split, limit=limit, quarantine=quarantine)
         try:

@@ -43,6 +43,7 @@ class RunResult:
         best: the best dev metric by name; empty without a dev set.
         start: the dev metric before the first step by name; empty without a dev set and in a resumed run.
         ended: how, in a word or two.
+        quarantined: the number of quarantined rows.
         interrupted: whether Ctrl-C ended it; then there is no `model/`, and `--resume` continues it.
         backup: what became of the copies; ``None`` if the recipe asks for none.
     """
@@ -56,6 +57,7 @@ class RunResult:
     best: dict[str, float]
     start: dict[str, float]
     ended: str
+    quarantined: int
     interrupted: bool
     backup: Tally | None = None
 
@@ -227,7 +229,7 @@ def _train(job: Job, point: ResumePoint, backup: Backup | None, deadline: float 
                     job.save(temporary)
     processes.barrier()  # no process returns before the model is there
     best = trainer.state.best_model_checkpoint
-    rows = (steps - point.step) * recipe.train.batch * recipe.train.accumulation
+    rows = (steps - point.step) * min(recipe.train.batch, job.rows) * recipe.train.accumulation
     return RunResult(
         folder=folder,
         model=job.model,
@@ -238,6 +240,7 @@ def _train(job: Job, point: ResumePoint, backup: Backup | None, deadline: float 
         best=trainer.best_dev,
         start=trainer.start_dev,
         ended=outcome_of(trainer, interrupted),
+        quarantined=job.quarantined,
         interrupted=interrupted,
         backup=backup.finish(Path(best) if best else None, model=not interrupted) if backup is not None else None,
     )

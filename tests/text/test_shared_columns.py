@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from spectra_nsa.core.errors import SpectraError, UsageError
@@ -42,3 +44,11 @@ def test_limit_and_fixed_columns(write):
     shared = SharedColumns({"text": "body"})
     assert len(shared.load("python:stdlib", limit=3).dataset) == 3
     assert len(shared.load(write("a.csv", "body,x\n1,2\n3,4\n5,6\n"), limit=2).dataset) == 2
+
+
+def test_quarantined_rows_of_all_sources_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{broken\n{"text": "b"}\n')
+    shared = SharedColumns(None)
+    for _ in range(2):
+        shared.load(tmp_path / "bad.jsonl")
+    assert shared.quarantined == 2

@@ -28,12 +28,14 @@ class Job(ABC):
         shards: whether processes can shard the model.
         has_pairs: whether its rows are pairs, so that `pairs_per_second` says something.
         model: what is trained, after `open_model`.
+        quarantined: the number of quarantined rows, after `load_rows`.
     """
 
     command: ClassVar[str]
     shards: ClassVar[bool] = False
     has_pairs: ClassVar[bool] = False
     model: nn.Module
+    quarantined: int = 0
 
     def __init__(self, recipe: Recipe, data: TrainingData | None = None) -> None:
         self.recipe, self.preloaded = recipe, data

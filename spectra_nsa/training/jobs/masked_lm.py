@@ -69,6 +69,7 @@ class MaskedLMJob(Job):
         from spectra_nsa.training.data.documents import load_texts
 
         self.texts = load_texts(self.recipe, quarantine=quarantine)
+        self.quarantined = self.texts.quarantined
 
     @property
     def rows(self) -> int:

@@ -58,6 +58,7 @@ class PairsJob(Job):
         self.data = load_training_data(
             recipe.data, seed=recipe.train.seed, quarantine=quarantine, distill=recipe.distill
         )
+        self.quarantined = self.data.quarantined
 
     @property
     def rows(self) -> int:

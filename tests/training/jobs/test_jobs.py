@@ -52,6 +52,7 @@ def test_a_further_job_is_a_line_in_the_table(tmp_path: Path, start: Path, monke
     result = train(load_recipe(None, [*keys, *more, "name=recorded"]))
     assert RecordingJob.calls == [
         "load_rows", "rows", "check_rows", "open_model", "prepare", "start_line", "build_trainer", "finish", "save",
+        "rows",
     ]  # fmt: skip
     RecordingJob.calls.clear()
     train(resume=result.folder)
