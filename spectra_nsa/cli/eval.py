@@ -30,6 +30,10 @@ def evaluate_command(
     markdown: Annotated[Path | None, typer.Option(help="Write the tables to this Markdown file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write an HTML report: tables, distributions, examples.")] = None,
     dim: Annotated[int | None, typer.Option(help="Use only this many leading dimensions of MODEL.", min=1)] = None,
+    query_active: Annotated[
+        int | None, typer.Option(help="Keep only this many largest weights of each query (sparse MODEL).", min=1)
+    ] = None,
+    document_active: Annotated[int | None, typer.Option(help="The same for documents.", min=1)] = None,
     limit: Annotated[
         int | None, typer.Option(help="Read at most this many rows per source (ignored for retrieval).", min=1)
     ] = None,
@@ -55,7 +59,8 @@ def evaluate_command(
     from spectra_nsa.text.columns import parse_columns
 
     tasks, notes = tasks_from(task, limit=limit, columns=None if columns is None else parse_columns(columns))
-    evaluation = evaluate(_systems(model, baseline or [], dim, precision), tasks, notes=notes)
+    limits = {"dim": dim, "query_active": query_active, "document_active": document_active}
+    evaluation = evaluate(_systems(model, baseline or [], limits, precision), tasks, notes=notes)
     document = evaluation.document(model, precision=resolve_precision(precision))
     if json == "-":
         print_json(document, indent=2)
@@ -71,13 +76,13 @@ def _check_writable(json: str | None, markdown: Path | None, html: Path | None) 
             raise UsageError(f"{path} is a folder: name a file to write.")
 
 
-def _systems(model: str, baselines: list[str], dim: int | None, precision: str) -> list[System]:
-    """Opens the systems. If two folders share a short name, the later one is named by its path."""
+def _systems(model: str, baselines: list[str], limits: dict[str, int | None], precision: str) -> list[System]:
+    """Opens the systems; `limits` are the model's. If two folders share a short name, the later one has its path."""
     from spectra_nsa.evaluation.open import open_system
 
     systems: list[System] = []
     for at, name in enumerate([model, *baselines]):
-        system = open_system(name, dim=dim if at == 0 else None, precision=precision)
+        system = open_system(name, **(limits if at == 0 else {}), precision=precision)
         if any(system.name == other.name for other in systems):
             system.name = name
         systems.append(system)

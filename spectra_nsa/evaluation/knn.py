@@ -51,7 +51,7 @@ class KNNTask:
         from spectra_nsa.metrics.knn import knn_classification, macro_f1_draws
 
         if not isinstance(system, DenseSystem):
-            raise UnsuitableSystem(f"{system.name} has no embeddings, but knn needs them")
+            raise UnsuitableSystem(f"{system.name} has no dense vectors, but knn needs them")
         train, test = (system.encode_queries(list(texts)) for texts, _ in (self._train, self._test))
         scores = knn_classification(train, self._train[1], test, self._test[1], k=self._k)
         accuracy = mean_result(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.files import expand_user
 from spectra_nsa.evaluation.systems import DenseSystem
 
@@ -12,25 +13,52 @@ if TYPE_CHECKING:
     from spectra_nsa.evaluation.systems import System
 
 
-def open_system(name_or_folder: str | Path, *, dim: int | None = None, precision: str = "fp32") -> System:
+def open_system(
+    name_or_folder: str | Path,
+    *,
+    dim: int | None = None,
+    query_active: int | None = None,
+    document_active: int | None = None,
+    precision: str = "fp32",
+) -> System:
     """Opens a system to measure.
 
     Args:
-        name_or_folder: ``"bm25"``; the folder of a saved model, ours or any sentence-transformers one; or a Hub name.
-        dim: use only this many leading dimensions; ``None`` uses all. Ignored for ``"bm25"``.
+        name_or_folder: ``"bm25"``; the folder of a saved model, ours or any sentence-transformers one, dense or sparse;
+            or a Hub name.
+        dim: use only this many leading dimensions of a dense model; ``None`` uses all.
+        query_active: keep only this many largest weights of each query of a sparse encoder; ``None`` keeps all.
+        document_active: the same for documents.
         precision: the number format of a model, as in `DenseSystem`. Ignored for ``"bm25"``.
 
     Raises:
         SpectraError: it does not exist or cannot be opened.
+        UsageError: an option belongs to another kind of model.
     """
     if str(name_or_folder) == "bm25":
         from spectra_nsa.evaluation.bm25 import BM25System
 
         return BM25System()
-    from spectra_nsa.models.open import DENSE, open_model
+    from spectra_nsa.models.open import DENSE, find_model, open_model
 
-    name = _short_name(name_or_folder)
-    model = open_model(name_or_folder, accept=DENSE, convert=False)
+    files = find_model(name_or_folder, accept=(*DENSE, "sparse"))
+    name, limits = _short_name(name_or_folder), (query_active, document_active)
+    if files.kind == "sparse":
+        if dim is not None:
+            raise UsageError(f"{name} is a sparse encoder: use --query-active and --document-active instead of --dim.")
+        from spectra_nsa.evaluation.sparse.system import SparseSystem
+
+        suffix = "" if limits == (None, None) else f"@{query_active or 'all'},{document_active or 'all'}"
+        return SparseSystem(
+            name + suffix,
+            open_model(files, convert=False),
+            query_active=query_active,
+            document_active=document_active,
+            precision=precision,
+        )
+    if limits != (None, None):
+        raise UsageError(f"{name} is a dense model: use --dim instead of --query-active and --document-active.")
+    model = open_model(files, convert=False)
     return DenseSystem(name if dim is None else f"{name}@{dim}", model, dim=dim, precision=precision)
 
 

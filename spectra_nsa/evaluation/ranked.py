@@ -26,7 +26,7 @@ def ranking_figures(
     document_ids: Sequence[str],
     qrels: Mapping[str, Mapping[str, int]],
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Returns metric → (Q,) values for the queries of a ranking, and a note if equal scores leave the order open.
+    """Returns metric → (Q,) values for the queries of a ranking, with the ranking's notes and one on open ties.
 
     Args:
         system: the name of the system that ranked.
@@ -49,7 +49,7 @@ def ranking_figures(
         f"{system}: in {tied:,} of {counted(len(query_ids), 'query')}, documents of different relevance share a score; "
         "the figures are the mean over all orders of the tied documents"
     )
-    return ranking_metrics(run, judged, RANKING_METRICS), [note] if tied else []
+    return ranking_metrics(run, judged, RANKING_METRICS), [*ranking.notes, *([note] if tied else [])]
 
 
 def ranking_results(values: Mapping[str, np.ndarray], *, kind: str, name: str, system: str) -> list[Result]:
@@ -75,7 +75,11 @@ def without_documents(ranking: Ranking, excluded: Sequence[int | None], k: int) 
     index = np.where(drop_QN, -1, ranking.index)
     scores = np.where(drop_QN, np.float32(-np.inf), ranking.scores)
     order = np.argsort(drop_QN, axis=1, kind="stable")[:, :k]
-    return Ranking(index=np.take_along_axis(index, order, axis=1), scores=np.take_along_axis(scores, order, axis=1))
+    return Ranking(
+        index=np.take_along_axis(index, order, axis=1),
+        scores=np.take_along_axis(scores, order, axis=1),
+        notes=ranking.notes,
+    )
 
 
 def ranked_queries(

@@ -46,7 +46,7 @@ class StatisticsTask:
         from spectra_nsa.metrics.embedding import embedding_statistics
 
         if not isinstance(system, DenseSystem):
-            raise UnsuitableSystem(f"{system.name} has no embeddings, but statistics needs them")
+            raise UnsuitableSystem(f"{system.name} has no dense vectors, but statistics needs them")
         vectors = system.encode_documents(self._texts)
         partners = None if self._partners is None else system.encode_documents(self._partners)
         figures = embedding_statistics(vectors, partners=partners)

@@ -43,7 +43,7 @@ class STSTask:
         from spectra_nsa.metrics.similarity import cosine_pairs
 
         if not isinstance(system, DenseSystem):
-            raise UnsuitableSystem(f"{system.name} has no embeddings, but sts needs them")
+            raise UnsuitableSystem(f"{system.name} has no dense vectors, but sts needs them")
         sentences = list(dict.fromkeys([*self._first, *self._second]))
         row = {sentence: at for at, sentence in enumerate(sentences)}
         vectors = system.encode_queries(sentences)

@@ -6,7 +6,7 @@ Legend: Q queries, N documents, D width, k hits per query.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,10 +26,12 @@ class Ranking:
     Attributes:
         index: (Q, k) int64 positions in the list of documents; −1 if a query has fewer hits.
         scores: (Q, k) float32, larger is better; −∞ beside −1.
+        notes: remarks for the reader, such as how many queries had no vector.
     """
 
     index: np.ndarray
     scores: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
 class System(Protocol):
@@ -113,16 +115,31 @@ def nearest(queries: np.ndarray, documents: np.ndarray, k: int) -> Ranking:
     If more documents share the k-th score than fit, they are drawn at random, so that the order of the documents favors
     none of them. Equal scores within the k are ordered by position. The block bounds the memory for any Q and N.
     """
+    return exact_ranking(lambda rows: queries[rows] @ documents.T, len(queries), len(documents), k)
+
+
+def exact_ranking(
+    scores_of: Callable[[slice], np.ndarray], queries: int, documents: int, k: int, *, memory: int = 1
+) -> Ranking:
+    """Ranks all documents for blocks of queries, with ties as in `nearest`.
+
+    Args:
+        scores_of: a block of queries → the scores of all documents, (B, N).
+        queries: Q.
+        documents: N.
+        k: hits per query.
+        memory: how many times its own size a block of scores needs.
+    """
     import numpy as np
 
-    k = min(k, len(documents))
+    k = min(k, documents)
     generator = np.random.default_rng(0)
-    index = np.zeros((len(queries), k), dtype=np.int64)
-    scores = np.zeros((len(queries), k), dtype=np.float32)
-    step = max(1, _BLOCK // max(1, len(documents)))
-    for start in range(0, len(queries) if k else 0, step):
+    index = np.zeros((queries, k), dtype=np.int64)
+    scores = np.zeros((queries, k), dtype=np.float32)
+    step = max(1, _BLOCK // memory // max(1, documents))
+    for start in range(0, queries if k else 0, step):
         rows = slice(start, start + step)
-        similarity = queries[rows] @ documents.T
+        similarity = scores_of(rows)
         top = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
         _redraw_cut_ties(similarity, top, generator)
         top.sort(axis=1)

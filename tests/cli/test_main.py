@@ -37,7 +37,10 @@ FLAGS = {
     ),
     "monitor": "run --once --every --all --json",
     "compare": "first second --html --all --json",
-    "eval": "model --task -t --baseline -b --json --markdown --html --dim --limit --all --columns --precision",
+    "eval": (
+        "model --task -t --baseline -b --json --markdown --html --dim --query-active --document-active --limit --all "
+        "--columns --precision"
+    ),
     "ablate": (
         "words --parts --part --task -t --seeds --model -m --data -d --columns --output -o --markdown --dim --limit "
         "--keep-models --list-parts --dry-run --json"

@@ -182,9 +182,9 @@ def test_statistics_of_distinct_texts(dense: DenseSystem) -> None:
     assert "mean_cosine" not in values(single) and any("mean_cosine" in note for note in single.notes)
 
 
-def test_tasks_that_need_embeddings_refuse_bm25() -> None:
+def test_tasks_that_need_dense_vectors_refuse_bm25() -> None:
     for task in (STSTask("a", ["a", "b"], ["c", "d"], [0, 1]), StatisticsTask("b", ["x"])):
-        with pytest.raises(UnsuitableSystem, match="no embeddings"):
+        with pytest.raises(UnsuitableSystem, match="no dense vectors"):
             task.run(BM25System())
 
 

@@ -1,0 +1,62 @@
+"""Texts to sparse rows with any sparse encoder, in constant memory beside the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from spectra_nsa.metrics.finite import check_finite
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+_CHUNK = 8  # batches encoded at a time with a stock `SparseEncoder`, which holds a row of V numbers for each text
+
+
+def encode_rows(
+    model: Any,
+    texts: Sequence[str],
+    role: str,
+    *,
+    name: str,
+    batch_size: int = 32,
+    max_active_dims: int | None = None,
+    precision: str = "fp32",
+    progress: bool = False,
+) -> csr_matrix:
+    """Encodes texts in their role: (N, V) float32 rows with sorted indices.
+
+    Args:
+        model: a `SpectraSparseEncoder`, or a stock `SparseEncoder`, whose vectors are taken as they are.
+        texts: N texts.
+        role: ``"query"`` or ``"document"``, which selects prompt and route.
+        name: the system's name, for errors.
+        batch_size: texts per forward pass.
+        max_active_dims: keep this many largest weights of each text; ``None`` for the model's own limit, if any.
+        precision: see `resolve_precision`.
+        progress: whether to show a progress bar.
+
+    Raises:
+        SpectraError: a weight is not finite.
+    """
+    options: dict[str, Any] = {"batch_size": batch_size, "max_active_dims": max_active_dims, "precision": precision}
+    own = getattr(model, "encode_csr", None)
+    rows = _stock_rows(model, texts, role, **options) if own is None else own(texts, role, **options, progress=progress)
+    check_finite(rows.data, name, "weights")
+    return rows
+
+
+def _stock_rows(model: Any, texts: Sequence[str], role: str, **options: Any) -> csr_matrix:
+    import numpy as np
+    from scipy.sparse import csr_matrix, vstack
+
+    from spectra_nsa.models.encode import batches, encode_role
+
+    blocks, order = [], []
+    for positions, chunk in batches(texts, _CHUNK * options["batch_size"]):
+        vectors = encode_role(model, chunk, role, convert_to_sparse_tensor=False, save_to_cpu=True, **options)
+        blocks.append(csr_matrix(vectors.float().numpy()))
+        order.append(positions)
+    if not blocks:
+        return csr_matrix((0, model.get_embedding_dimension() or 0), dtype=np.float32)
+    return vstack(blocks, format="csr")[np.argsort(np.concatenate(order))]

@@ -1,0 +1,121 @@
+"""Sparse encoders as systems: exact search by the inner product of sparse vectors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from spectra_nsa.core.counts import counted
+from spectra_nsa.evaluation.sparse.encoding import encode_rows
+from spectra_nsa.evaluation.systems import Ranking, exact_ranking
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+_SHARE = 4  # a block of scores takes this many times its memory while it is computed
+
+
+class SparseSystem:
+    """Exact search with a sparse encoder: ours, or any `SparseEncoder` with its `encode_query` and `encode_document`.
+
+    A document that shares no term with the query is no hit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        *,
+        query_active: int | None = None,
+        document_active: int | None = None,
+        batch_size: int = 32,
+        precision: str = "fp32",
+    ) -> None:
+        """Initializes the system.
+
+        Args:
+            name: its name in the results.
+            model: a `SparseEncoder`, ours or any other.
+            query_active: keep this many largest weights of each query; ``None`` for the model's own limit, if any.
+            document_active: the same for documents.
+            batch_size: texts per forward pass.
+            precision: the number format: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
+        """
+        self.name = name
+        self.model = model
+        self.batch_size = batch_size
+        self.precision = precision
+        self._active = {"query": query_active, "document": document_active}
+
+    def encode_queries(self, texts: Sequence[str]) -> csr_matrix:
+        """Returns (Q, V) float32 rows, with the model's prompt and route for queries.
+
+        Raises:
+            SpectraError: a weight is not finite.
+        """
+        return self._encode("query", texts)
+
+    def encode_documents(self, texts: Sequence[str]) -> csr_matrix:
+        """Returns (N, V) float32 rows, with the model's prompt and route for documents. Raises as above."""
+        return self._encode("document", texts)
+
+    def sparse_rows(self, queries: Sequence[str], documents: Sequence[str]) -> tuple[csr_matrix, csr_matrix]:
+        """Returns queries and documents as rows whose inner products are the scores."""
+        return self.encode_queries(queries), self.encode_documents(documents)
+
+    def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
+        """Returns the k best documents of each query by inner product."""
+        return nearest_sparse(*self.sparse_rows(queries, documents), k, name=self.name)
+
+    def _encode(self, role: str, texts: Sequence[str]) -> csr_matrix:
+        return encode_rows(
+            self.model,
+            texts,
+            role,
+            name=self.name,
+            batch_size=self.batch_size,
+            max_active_dims=self._active[role],
+            precision=self.precision,
+            progress=sys.stderr.isatty(),
+        )
+
+
+def nearest_sparse(queries: csr_matrix, documents: csr_matrix, k: int, *, name: str) -> Ranking:
+    """Searches exactly by inner product: (Q, V), (N, V) → the min(k, N) best of each query.
+
+    A score of zero or less is no hit. Equal scores are treated as in `nearest`. Notes count the texts without any
+    term.
+
+    Args:
+        queries: CSR rows.
+        documents: CSR rows.
+        k: hits per query.
+        name: the system's name, for the notes.
+    """
+    import numpy as np
+
+    postings = documents.T.tocsr()  # the product of CSR rows walks the posting list of each term of a query
+    ranking = exact_ranking(
+        lambda rows: np.asarray((queries[rows] @ postings).toarray(), dtype=np.float32),
+        queries.shape[0],
+        documents.shape[0],
+        k,
+        memory=_SHARE,
+    )
+    hit = ranking.scores > 0
+    return Ranking(
+        index=np.where(hit, ranking.index, -1),
+        scores=np.where(hit, ranking.scores, np.float32(-np.inf)),
+        notes=(*_empty_note(name, queries, "query"), *_empty_note(name, documents, "document")),
+    )
+
+
+def _empty_note(name: str, rows: csr_matrix, what: str) -> tuple[str, ...]:
+    import numpy as np
+
+    empty = int((np.diff(rows.indptr) == 0).sum())
+    if not empty:
+        return ()
+    effect = "without hits" if what == "query" else "never found"
+    return (f"{name}: {counted(empty, what)} of {rows.shape[0]:,} without any term: {effect}",)
