@@ -100,6 +100,9 @@ class DataSection(Section):
     columns: dict[str, str] | None = Field(None, description="ROLE: COLUMN, for column names that are not recognized")
     split: str | None = Field(None, description="split of a Hub dataset or of a folder; null takes train")
     limit: int | None = Field(None, gt=0, description="maximum number of rows; null reads all")
+    negatives: int | None = Field(
+        None, ge=0, le=8, description="most negatives of a row; 0 reads triplets as pairs, null reads up to 8"
+    )
     group: str | None = Field(
         None, description="a column: each batch is filled from rows that share its value; null mixes all rows"
     )

@@ -6,7 +6,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.text.rows import REQUIRED, Kind
@@ -25,8 +25,8 @@ _ALIASES: dict[str, tuple[str, ...]] = {
                "func_documentation_string", "title"),
     "positive": ("positive", "pos", "positives", "positive_passages", "document", "passage", "answer", "response",
                  "code", "func_code_string", "function", "completion", "abstract", "body"),
-    "negative": ("negative", "negatives", "neg", "hard_negative", "hard_negatives", "negative_passages"),
-    "score": ("score", "similarity", "similarity_score", "relatedness_score", "label", "labels"),
+    "negative": ("negative", "negatives", "neg", "negs", "hard_negative", "hard_negatives", "negative_passages"),
+    "score": ("score", "similarity", "similarity_score", "relatedness_score", "label", "labels", "scores"),
     "text": ("text", "sentence", "content", "document", "passage", "body"),
     "label": ("label", "labels", "label_text", "class", "category", "intent"),
 }  # fmt: skip
@@ -60,12 +60,14 @@ class Layout:
         notes: what the user should know about the choice.
         classes: the column that may hold classes of the pairs instead of scores; ``None`` if there is none, or if the
             user chose the roles.
+        unused: columns of negatives beyond the number to read; they are dropped.
     """
 
     kind: Kind
     columns: dict[str, str]
     notes: tuple[str, ...] = ()
     classes: str | None = None
+    unused: tuple[str, ...] = ()
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -95,13 +97,16 @@ def _checked_role(role: str) -> str:
     return role
 
 
-def find_layout(available: Sequence[str], columns: Mapping[str, str] | None, *, source: str) -> Layout:
+def find_layout(
+    available: Sequence[str], columns: Mapping[str, str] | None, *, source: str, negatives: int | None = None
+) -> Layout:
     """Assigns roles to the columns of a source.
 
     Args:
         available: the columns of the source.
         columns: role → column, chosen by the user; it takes precedence over the known names. ``None`` detects all.
         source: the name of the source, for errors.
+        negatives: the most negatives of a row; 0 makes pairs of triplets, ``None`` reads up to `MAX_NEGATIVES`.
 
     Raises:
         NoSuchColumn: a mapped column does not exist.
@@ -127,7 +132,19 @@ def find_layout(available: Sequence[str], columns: Mapping[str, str] | None, *, 
             else "cannot detect the roles of the columns"
         )
         raise UnclearColumns(_unclear_message(source, available, reason), available)
-    return layout
+    return _with_negatives(layout, MAX_NEGATIVES if negatives is None else negatives)
+
+
+def _with_negatives(layout: Layout, most: int) -> Layout:
+    """Returns a layout with at most so many columns of negatives."""
+    names = [column for role, column in layout.columns.items() if role.startswith("negative")]
+    if len(names) <= most:
+        return layout
+    columns = {role: column for role, column in layout.columns.items() if not role.startswith("negative")}
+    columns |= dict(zip(_negative_roles(most), names, strict=False))
+    notes = (f"the first {most} of {len(names)} columns of negatives used",) if most else ()
+    kind: Kind = layout.kind if most else "pairs"
+    return replace(layout, kind=kind, columns=columns, notes=(*layout.notes, *notes), unused=tuple(names[most:]))
 
 
 def _unclear_message(source: str, available: Sequence[str], reason: str) -> str:
@@ -168,7 +185,7 @@ def _negatives(names: Iterable[str]) -> dict[str, str]:
     first = _known_name("negative", names)
     matches = ((re.fullmatch(r"(?:hard_)?neg(?:ative)?_(\d+)", name.lower()), name) for name in names)
     numbered = sorted((int(match[1]), name) for match, name in matches if match)
-    columns = [*([first] if first else []), *(name for _, name in numbered)][:MAX_NEGATIVES]
+    columns = [*([first] if first else []), *(name for _, name in numbered)]
     return dict(zip(_negative_roles(len(columns)), columns, strict=True))
 
 

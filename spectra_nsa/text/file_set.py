@@ -14,7 +14,9 @@ from spectra_nsa.text.rows import Problem, Record
 HEAD_ROWS = 100  # the columns of a file are the keys of its first rows
 
 
-def read_file_set(files: Sequence[Path], columns: Mapping[str, str] | None) -> Iterator[Record | Problem]:
+def read_file_set(
+    files: Sequence[Path], columns: Mapping[str, str] | None, negatives: int | None = None
+) -> Iterator[Record | Problem]:
     """Yields the rows of several files, in order. A file of unrelated content becomes one `Problem` at line 0.
 
     The columns with a role are detected in the largest file where that is possible. The other files need them too.
@@ -22,6 +24,7 @@ def read_file_set(files: Sequence[Path], columns: Mapping[str, str] | None) -> I
     Args:
         files: the files.
         columns: role → column; ``None`` detects the roles.
+        negatives: see `find_layout`.
 
     Raises:
         SpectraError: a file cannot be read.
@@ -30,7 +33,7 @@ def read_file_set(files: Sequence[Path], columns: Mapping[str, str] | None) -> I
     if len(files) == 1:
         yield from read_records(files[0])
         return
-    needed = next(filter(None, (_role_columns(path, columns) for path in _by_size(files))), [])
+    needed = next(filter(None, (_role_columns(path, columns, negatives) for path in _by_size(files))), [])
     for path in files:
         items = read_records(path)
         head = list(itertools.islice(items, HEAD_ROWS))
@@ -50,11 +53,12 @@ def _keys(head: Sequence[Record | Problem]) -> list[str]:
     return list(dict.fromkeys(key for item in head if isinstance(item, Record) for key in item.values))
 
 
-def _role_columns(path: Path, columns: Mapping[str, str] | None) -> list[str]:
+def _role_columns(path: Path, columns: Mapping[str, str] | None, negatives: int | None) -> list[str]:
     """Returns the columns with a role; an empty list if no roles are detected."""
     keys = _keys(list(itertools.islice(read_records(path), HEAD_ROWS)))
     try:
-        return list(find_layout(keys, columns, source=str(path)).columns.values()) if keys else []
+        layout = find_layout(keys, columns, source=str(path), negatives=negatives) if keys else None
+        return list(layout.columns.values()) if layout is not None else []
     except UsageError:
         raise
     except SpectraError:

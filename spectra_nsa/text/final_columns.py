@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.counts import counted
@@ -112,7 +113,7 @@ def _negative_names(counts: Counter[int], notes: list[str]) -> list[str]:
     return ["negative", *(f"negative_{i}" for i in range(2, k + 1))]
 
 
-def _extra_types(summary: TableSummary, reserved: Iterable[str], notes: list[str]) -> dict[str, type]:
+def _extra_types(summary: TableSummary, reserved: Container[str], notes: list[str]) -> dict[str, type]:
     """Returns the type of each column without a role that is kept: plain values and lists of numbers.
 
     Plain values of different types become text.
@@ -124,7 +125,7 @@ def _extra_types(summary: TableSummary, reserved: Iterable[str], notes: list[str
             notes.append("columns without a name were dropped")
         elif "\0" in name or not is_utf8(name):  # no table can have it
             dropped.append(ascii(name))
-        elif name in reserved or not types or not (types <= set(PLAIN_TYPES) or types == {list}):
+        elif _is_reserved(name, reserved) or not types or not (types <= set(PLAIN_TYPES) or types == {list}):
             dropped.append(name)
         elif len(types) == 1 and name not in summary.large:
             (kept[name],) = types
@@ -133,6 +134,11 @@ def _extra_types(summary: TableSummary, reserved: Iterable[str], notes: list[str
     if dropped:
         notes.append(f"columns dropped (not plain values, or named like a role): {', '.join(dropped)}")
     return kept
+
+
+def _is_reserved(name: str, roles: Container[str]) -> bool:
+    """Returns whether a column would be taken for one with a role: in triplets any name of a further negative is."""
+    return name in roles or ("negative" in roles and re.fullmatch(r"negative_\d+", name) is not None)
 
 
 def _converted(value: Any, kind: type) -> Any:

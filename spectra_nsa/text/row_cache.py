@@ -26,7 +26,7 @@ from spectra_nsa.text.rows import Problem
 if TYPE_CHECKING:
     from datasets import Dataset
 
-RULES = 6  # part of the key; increase it when a row is processed differently
+RULES = 7  # part of the key; increase it when a row is processed differently
 ROWS = Cache("rows", keep=8)
 _REFUSED = "refused.jsonl"
 _SPOOL = 1_000_000  # characters of quarantined rows that stay in memory

@@ -13,7 +13,7 @@ from spectra_nsa.core.files import expand_user
 from spectra_nsa.text import beir
 from spectra_nsa.text.file_set import read_file_set
 from spectra_nsa.text.quarantine import Quarantine
-from spectra_nsa.text.readers import hub
+from spectra_nsa.text.readers import cornstack, hub
 from spectra_nsa.text.readers.records import (
     FORMATS,
     PLAIN_TEXT,
@@ -37,6 +37,7 @@ class _Options:
     columns: Mapping[str, str] | None
     split: str | None
     limit: int | None
+    negatives: int | None
     quarantine: Path | None
 
 
@@ -46,6 +47,7 @@ def load_source(
     columns: Mapping[str, str] | None = None,
     split: str | None = None,
     limit: int | None = None,
+    negatives: int | None = None,
     quarantine: Path | None = None,
 ) -> TextSet:
     """Reads and checks texts from any source.
@@ -54,10 +56,11 @@ def load_source(
         source: a JSON Lines, CSV, TSV (each also `.gz`, `.zst`) or Parquet file; a folder of such files; a plain text
             file (.txt, .md, .rst) with one text per line; a BEIR folder (its corpus); a Hugging Face dataset
             ``org/name[:config[:split]]`` or a local copy of one; ``python:stdlib``, ``python:installed`` or
-            ``python:numpy,scipy`` for docstrings with their functions.
+            ``python:numpy,scipy`` for docstrings with their functions; ``cornstack:python,go`` for CoRNStack.
         columns: role → column, such as ``{"anchor": "title"}``; missing roles are detected. ``None`` detects all.
         split: the split of a folder or dataset; ``None`` reads train if there is one.
         limit: the number of good rows to read, where each item of a list of positives is a row; ``None`` reads all.
+        negatives: the most negatives of a row; 0 reads triplets as pairs, ``None`` reads up to eight.
         quarantine: a folder for the quarantined rows; ``None`` counts them and keeps the first few.
 
     Raises:
@@ -68,15 +71,17 @@ def load_source(
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}.")
     check_source(source)
-    options = _Options(columns=columns, split=split, limit=limit, quarantine=quarantine)
+    options = _Options(columns=columns, split=split, limit=limit, negatives=negatives, quarantine=quarantine)
     text = str(source)
     if text.startswith("python:"):
         return _from_python(text, options)
+    if text.startswith(cornstack.PREFIX):
+        return _from_cornstack(text, options)
     path = expand_user(text)
     if path.is_file():
         if split:
             raise UsageError(f"{path} is a single file and has no split {split!r}. Drop the split or pass the folder.")
-        return _table(read_file_set([path], columns), [path], _short_name(path), str(path), options)
+        return _table(read_file_set([path], columns, negatives), [path], _short_name(path), str(path), options)
     folder, hub_name = _folder_or_hub(text, split)
     if hub_name is not None:
         return _from_hub(hub_name, options)
@@ -84,7 +89,7 @@ def load_source(
     if beir.is_beir(folder):
         return _from_beir(folder, options)
     files, notes = _data_files(folder, split)
-    return _table(read_file_set(files, columns), files, folder.resolve().name, str(folder), options, notes)
+    return _table(read_file_set(files, columns, negatives), files, folder.resolve().name, str(folder), options, notes)
 
 
 def check_source(source: str | Path) -> None:
@@ -97,6 +102,9 @@ def check_source(source: str | Path) -> None:
     text = str(source)
     if not text.strip():
         raise UsageError("the source is empty: give a file, a folder, a Hugging Face dataset or python:stdlib.")
+    if text.startswith(cornstack.PREFIX):
+        cornstack.parse_languages(text)
+        return
     path = expand_user(text)
     if not text.startswith("python:") and not path.is_file() and _folder_or_hub(text, None) == (None, None):
         raise _not_found(text, path)
@@ -130,7 +138,8 @@ def _not_found(text: str, path: Path) -> SpectraError:
     existing = f" Did you mean {path.with_name(near[0])}?" if near else f" {where} contains: {shown}." if shown else ""
     return SpectraError(
         f"{text} does not exist.{existing} A source is a file ({', '.join((*FORMATS, *PLAIN_TEXT))}), a folder of "
-        "files, a Hugging Face dataset org/name:config:split, or python:stdlib, python:installed, python:PACKAGE."
+        "files, a Hugging Face dataset org/name:config:split, python:stdlib, python:installed, python:PACKAGE, or "
+        "cornstack:LANGUAGE."
     )
 
 
@@ -169,9 +178,10 @@ def _table(
     late_notes: Callable[[], tuple[str, ...]] = tuple,
 ) -> TextSet:  # fmt: skip
     """Returns the checked rows: from the cache if the same files were read before, otherwise from `records`."""
-    columns, limit = options.columns, options.limit
+    columns, limit, negatives = options.columns, options.limit, options.negatives
     notes += separator_notes(files)
-    key = [source, [(path, path.resolve()) for path in files], columns, limit, notes, labels]
+    key = [source, [(path, path.resolve()) for path in files], columns, limit, negatives, notes, labels]
+    ranked = cornstack.RankedRows(records, source)
     with (
         RowCacheEntry(key, files) as entry,
         Quarantine(source, options.quarantine, entry.refused) as refused,
@@ -184,8 +194,8 @@ def _table(
                 digest=entry.digest, label_names=labels or {},
             )  # fmt: skip
         return build_table(
-            records, name=name, file=source, columns=columns, limit=limit, quarantine=refused, entry=entry,
-            label_names=labels, notes=notes, late_notes=late_notes,
+            ranked, name=name, file=source, columns=columns, limit=limit, negatives=negatives, quarantine=refused,
+            entry=entry, label_names=labels, notes=notes, late_notes=lambda: (*late_notes(), *ranked.notes()),
         )  # fmt: skip
 
 
@@ -229,6 +239,14 @@ def _from_hub(name: hub.HubName, options: _Options) -> TextSet:
     notes = () if name.split else (f"split {split}",)
     short = ":".join(filter(None, (Path(name.path).name, name.config)))
     return _table(records, files, short, str(name), options, notes, labels)
+
+
+def _from_cornstack(text: str, options: _Options) -> TextSet:
+    if options.split not in (None, "train"):
+        raise UsageError(f"{text} has only the split train: drop the split {options.split!r}.")
+    languages = cornstack.parse_languages(text)
+    name = "-".join(["cornstack", *languages])
+    return _table(cornstack.cornstack_records(languages), [], name, text, options)
 
 
 def _from_python(text: str, options: _Options) -> TextSet:

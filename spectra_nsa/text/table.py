@@ -31,6 +31,7 @@ def build_table(
     file: str,
     columns: Mapping[str, str] | None,
     limit: int | None,
+    negatives: int | None = None,
     quarantine: Quarantine,
     entry: RowCacheEntry,
     label_names: Mapping[str, list[str]] | None = None,
@@ -45,6 +46,7 @@ def build_table(
         file: the source being read, for errors and quarantined rows.
         columns: role → column, chosen by the user; ``None`` detects the roles.
         limit: how many rows to keep; ``None`` keeps all.
+        negatives: see `find_layout`.
         quarantine: receives the quarantined rows.
         entry: the cache entry that receives the rows if they do not fit in memory.
         label_names: column → the names of its numbered labels.
@@ -55,7 +57,6 @@ def build_table(
     """
     stream = iter(records)
     head = list(itertools.islice(stream, HEAD_ROWS))
-    first_records = [item for item in head if isinstance(item, Record)]
     names = label_names or {}
     layout: Layout | None = None
     store: RowStore | None = None
@@ -67,10 +68,10 @@ def build_table(
             quarantine.add(item)
             continue
         if layout is None:
-            layout, more_notes = _checked_layout(first_records or [item], columns, names, file)
+            layout, more_notes = _checked_layout([*head, item], columns, names, file, negatives)
             notes += more_notes
         store = store or RowStore(_stored_roles(layout), entry.draft_folder)
-        rows, extra = _rows_or_quarantine(item, layout, names, quarantine)
+        rows, extra = _rows_or_quarantine(item, layout, names, negatives, quarantine)
         expanded += len(rows) > 1
         for row in rows[: None if limit is None else limit - store.summary.rows]:
             store.add(row, extra)
@@ -86,11 +87,16 @@ def build_table(
 
 
 def _checked_layout(
-    records: Sequence[Record], columns: Mapping[str, str] | None, names: Mapping[str, list[str]], file: str
+    head: Sequence[Record | Problem],
+    columns: Mapping[str, str] | None,
+    names: Mapping[str, list[str]],
+    file: str,
+    negatives: int | None,
 ) -> tuple[Layout, tuple[str, ...]]:
     """Returns the roles of the columns, and notes on classes without a role."""
+    records = [item for item in head if isinstance(item, Record)]
     available = list(dict.fromkeys(key for record in records for key in record.values))
-    layout = find_layout(available, columns, source=file)
+    layout = find_layout(available, columns, source=file, negatives=negatives)
     return layout, check_classes(records, layout, names, chosen=bool(columns), source=file)
 
 
@@ -177,18 +183,18 @@ def class_name(value: object, column: str, names: Sequence[str] | None) -> str:
 
 
 def _rows_or_quarantine(
-    record: Record, layout: Layout, names: Mapping[str, list[str]], quarantine: Quarantine
+    record: Record, layout: Layout, names: Mapping[str, list[str]], most: int | None, quarantine: Quarantine
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Returns `_checked_rows` of a record; no rows if it is quarantined."""
     try:
-        return _checked_rows(record.values, layout, names)
+        return _checked_rows(record.values, layout, names, MAX_NEGATIVES if most is None else most)
     except BadValue as bad:
         quarantine.add(bad_value_problem(record, bad))
         return [], {}
 
 
 def _checked_rows(
-    values: Mapping[str, Any], layout: Layout, label_names: Mapping[str, list[str]]
+    values: Mapping[str, Any], layout: Layout, label_names: Mapping[str, list[str]], most: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Checks a record.
 
@@ -208,13 +214,13 @@ def _checked_rows(
         elif role == "label":
             row[role] = class_name(value, column, label_names.get(column))
         elif role.startswith("negative"):
-            negatives += passage_values(value, column, MAX_NEGATIVES)
+            negatives += passage_values(value, column, most)
         elif role == "positive":
             positives = passage_values(value, column)
         else:
             row[role] = text_value(value, column)
     if negatives:
-        row["negative"] = negatives[:MAX_NEGATIVES]
+        row["negative"] = negatives[:most]
     rows = [row | {"positive": positive} for positive in positives] or [row]
-    used = layout.columns.values()
+    used = {*layout.columns.values(), *layout.unused}
     return rows, {key: value for key, value in values.items() if key not in used}

@@ -31,6 +31,18 @@ PAIRS = [
     {"anchor": "a third", "positive": "the last", "negative": ["one"], "id": None, "tags": None},
 ]
 SCORED = [{"sentence1": "a b", "sentence2": "a c", "label": 0.5}, {"sentence1": "x", "sentence2": "y", "label": 1}]
+CORNSTACK = [
+    {
+        "query": f"sum {n}",
+        "document": f"def f{n}(): ...",
+        "metadata": {"objective": {"triplet": [["query", "document", "negatives"]]}},
+        "negatives": [f"def g{n}(): ...", f"def h{n}(): ..."],
+        "negative_scores": ["0.5", "0.4"],
+        "document_score": "0.9",
+        "document_rank": rank,
+    }
+    for n, rank in enumerate(("0", "-1", 1))
+]
 CSV = b'question,answer,,\n"how, to",use it,1,\nwhat,"say ""yes""\nnow",2,\nwhy,because,3,\n'
 TSV = b'sentence1\tsentence2\tscore\na b\ta c\t4.5\nx\t"y\t0\nz\tz\t5\n'
 TEXT = "one line\n\nanother líne\r\nlast".encode()
@@ -67,6 +79,12 @@ def test_json_lines(folder: Path, data: bytes) -> None:
 @given(data=changed_lines(SCORED))
 def test_json_lines_of_scores(folder: Path, data: bytes) -> None:
     _read(folder, "scored.jsonl", data)
+
+
+@cases(20)
+@given(data=changed_lines(CORNSTACK))
+def test_json_lines_of_cornstack(folder: Path, data: bytes) -> None:
+    _read(folder, "shard-00000.jsonl", data)
 
 
 @cases(30)

@@ -25,6 +25,7 @@ def roles(available, columns=None):
         (["query", "document", "negatives", "negative_scores"], "triplets", ["query", "document", "negatives"]),
         (["query", "answer", "negative_2", "negative_1"], "triplets", ["query", "answer", "negative_1", "negative_2"]),
         (["text", "label", "score"], "labelled", ["text", "label"]),
+        (["query", "pos", "negs"], "triplets", ["query", "pos", "negs"]),
         (["_id", "title", "text"], "texts", ["text"]),
         (["title", "body"], "pairs", ["title", "body"]),
         (["query", "pos", "neg", "pos_scores", "neg_scores", "prompt"], "triplets", ["query", "pos", "neg"]),
@@ -51,6 +52,31 @@ def test_a_mapping_takes_precedence_over_known_names():
     scored = {"sentence1": "Text_A", "sentence2": "Text_B", "score": "label"}
     assert roles(["Text_A", "Text_B", "label"], {"score": "label"}) == ("scored", scored)
     assert roles(["q", "a", "n"], {"anchor": "q", "positive": "a", "negative": "n"})[0] == "triplets"
+
+
+@pytest.mark.parametrize("name", ["score", "scores", "label", "labels", "Score", "document_score", "negative_scores"])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["query", "document"],
+        ["query", "document", "negatives"],
+        ["query", "document", "negative_0", "negative_1"],
+        ["sentence1", "sentence2"],
+        ["text"],
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_columns_of_scores_and_labels_are_never_texts(texts, name, first):
+    """sentence-transformers takes the first such column for the label, and every other one for a text."""
+    available = [name, *texts] if first else [*texts, name]
+    columns = roles(available)[1]
+    taken = [role for role, column in columns.items() if column == name]
+    assert set(taken) <= {"score", "label"}
+    assert [column for role, column in columns.items() if role not in ("score", "label")] == texts
+
+
+def test_scores_of_sentence_pairs_are_read():
+    assert roles(["sentence1", "sentence2", "scores"])[0] == "scored"
 
 
 def test_an_unused_score_is_mentioned():

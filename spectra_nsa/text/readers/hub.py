@@ -63,13 +63,16 @@ def is_hub_folder(folder: Path) -> bool:
     return head.startswith("---") and re.search(r"^configs:", head.split("\n---")[0], re.M) is not None
 
 
-def hub_records(name: HubName, limit: int | None) -> tuple[Iterator[Record], list[Path], dict[str, list[str]], str]:
+def hub_records(
+    name: HubName, limit: int | None, *, stream: bool = False
+) -> tuple[Iterator[Record], list[Path], dict[str, list[str]], str]:
     """Opens a dataset.
 
     Args:
         name: the dataset. If it has no split, the first of train, validation, dev and test that exists is read,
             otherwise the first split.
         limit: the approximate number of rows to stream; ``None`` downloads the split once and reads the local copy.
+        stream: whether to stream all rows too.
 
     Returns:
         the rows; their files (empty if they are streamed); column → the names of its numbered labels; the split.
@@ -84,7 +87,7 @@ def hub_records(name: HubName, limit: int | None) -> tuple[Iterator[Record], lis
     local = Path(name.path).is_dir()
     try:
         split = name.split or _default_split(datasets.get_dataset_split_names(name.path, name.config))
-        stream = local or limit is not None
+        stream = stream or local or limit is not None
         rows = datasets.load_dataset(name.path, name.config, split=split, streaming=stream)
     except Exception as error:
         raise _load_error(name, error) from error

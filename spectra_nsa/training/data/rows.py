@@ -97,7 +97,12 @@ def load_training_data(
         SpectraError: the source holds rows of another kind, or too few of them.
     """
     source = load_source(
-        section.source, columns=section.columns, split=section.split, limit=section.limit, quarantine=quarantine
+        section.source,
+        columns=section.columns,
+        split=section.split,
+        limit=section.limit,
+        negatives=section.negatives,
+        quarantine=quarantine,
     )
     distill = distill or DistillSection()
     _check_columns(source, section, distill)
