@@ -164,8 +164,12 @@ class MaskedLMHead(nn.Module):
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
+    def states(self, x_BTD: Tensor) -> Tensor:
+        """Computes what the decoder reads: (B, T, D)."""
+        return self.norm(self.activation(self.dense(x_BTD)))
+
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.decoder(self.norm(self.activation(self.dense(x_BTD)))) + self.bias
+        return self.decoder(self.states(x_BTD)) + self.bias
 
 
 class SpectraForMaskedLM(SpectraPreTrainedModel):

@@ -134,8 +134,8 @@ def open_model(
         device: ``"cpu"``, ``"cuda"``, …; ``None`` lets torch choose.
 
     Returns:
-        a `SpectraSentenceTransformer` for a Spectra model or a converted checkpoint; else a `SentenceTransformer`,
-        `SparseEncoder` or `CrossEncoder`.
+        a `SpectraSentenceTransformer` for a Spectra model or a converted checkpoint, a `SpectraSparseEncoder` for a
+        sparse encoder; else a `SentenceTransformer` or `CrossEncoder`.
 
     Raises:
         SpectraError: there is no such model, it is damaged or of another kind, or the library cannot open it.
@@ -190,6 +190,8 @@ def _open_with_library(files: ModelFolder, device: str | None) -> Any:
         transformers.utils.logging.disable_progress_bar()
     classes = {kind: name for name, kind in _CLASSES.items()}
     opener = getattr(sentence_transformers, classes.get(files.kind, "SentenceTransformer"))
+    if files.kind == "sparse":
+        from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder as opener
     try:
         model = opener(str(files.folder), device=device, local_files_only=True)
     except Exception as error:  # each library has its own

@@ -1,0 +1,87 @@
+"""A masked LM taken apart: the states that its decoder reads, and the decoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.models.model import SpectraForMaskedLM
+
+
+class VocabularyHead:
+    """The decoder of a masked LM, and the rest of the model without it.
+
+    Args:
+        model: any Hugging Face masked LM whose last step is a linear layer over the vocabulary.
+
+    Raises:
+        SpectraError: it has no such layer.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        if not isinstance(self.decoder, nn.Linear):
+            raise SpectraError(
+                f"{type(model).__name__} has no linear decoder over the vocabulary, which a sparse encoder needs. Start "
+                "from a masked LM, or from a BERT-architecture encoder with sparse.head=closed_form."
+            )
+
+    @property
+    def decoder(self) -> nn.Linear:
+        """The decoder."""
+        decoder: nn.Linear = self.model.get_output_embeddings()
+        return decoder
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """(V, D)."""
+        return self.decoder.weight
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """(V,); ``None`` for none."""
+        return self.model.lm_head.bias if isinstance(self.model, SpectraForMaskedLM) else self.decoder.bias
+
+    def states(self, features: dict[str, Any]) -> Tensor:
+        """Runs the model up to the decoder.
+
+        Args:
+            features: `input_ids` and `attention_mask`, (B, T), and what else the model takes.
+
+        Returns:
+            (B, T, D).
+        """
+        if isinstance(self.model, SpectraForMaskedLM):
+            return self.model.lm_head.states(self.model.model(**features, outputs=()).last_hidden_state)
+        # No architecture offers these states by a name that all share, but all of them call their decoder last.
+        decoder: Any = self.decoder
+        decoder.forward = _identity  # on the instance, which hides the class's
+        try:
+            states: Tensor = self.model(**features, return_dict=True).logits
+        finally:
+            del decoder.forward
+        return states
+
+    def is_exact(self) -> bool:
+        """Returns whether states and decoder give the model's own logits, on a tiny input."""
+        device = self.weight.device
+        ids = torch.arange(1, 4, device=device).clamp_max(len(self.weight) - 1).unsqueeze(0)
+        features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                states = self.states(features)
+                if states.shape[-1] != self.weight.shape[1]:
+                    return False
+                ours = nn.functional.linear(states, self.weight, self.bias)
+                return torch.allclose(ours, self.model(**features, return_dict=True).logits, atol=1e-3, rtol=1e-3)
+        finally:
+            self.model.train(training)
+
+
+def _identity(states: Tensor) -> Tensor:
+    return states
