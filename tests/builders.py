@@ -10,7 +10,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Transformer
 from sentence_transformers.base.modules.normalize import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizerFast
 
 WORDS = (
     "the a of to and in open close file read write socket list sort text model token vector query document"
@@ -84,3 +84,25 @@ def set_weight(folder: Path, name: str, row: int, value: float) -> Path:
 def token_id(word: str) -> int:
     """Returns the id of one of `WORDS` in the vocabulary of `bert_folder`."""
     return 5 + WORDS.index(word)
+
+
+def tiny_masked_lm(folder: Path, *, seed: int = 0, bias: float = -1.0) -> Path:
+    """Writes a masked LM of 2 layers with random weights whose logits differ enough to be sparse after ReLU.
+
+    Args:
+        folder: is created.
+        seed: of the weights.
+        bias: of every logit.
+    """
+    torch.manual_seed(seed)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*special, *WORDS, *letters[1:], *(f"##{letter}" for letter in letters)]
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = BertConfig(vocab_size=len(pieces), max_position_embeddings=40, initializer_range=0.5, **shape)
+    model = BertForMaskedLM(config)
+    with torch.no_grad():
+        model.cls.predictions.bias.fill_(bias)
+    model.save_pretrained(folder)
+    BertTokenizerFast(vocab={piece: at for at, piece in enumerate(pieces)}).save_pretrained(folder)
+    return folder

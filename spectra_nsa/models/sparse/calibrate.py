@@ -70,8 +70,8 @@ def check_vocabulary_use(use: VocabularyUse, width: int) -> None:
         SpectraError: it is silent, active throughout, or the same for all texts.
     """
     remedy = (
-        "Set sparse.calibrate=256, which moves and scales the logits before the first step; or sparse.head=closed_form, "
-        "which makes a new head; or start from a different checkpoint."
+        "Set sparse.calibrate=256, which moves and scales the logits before the first step, or "
+        "sparse.head=closed_form, which makes a new head, or start from a different checkpoint."
     )
     if use.active < 1:
         raise SpectraError(f"the model's vocabulary is silent: {use.active:.2f} active terms a text. {remedy}")

@@ -62,7 +62,9 @@ def fit_closed_form_head(model: SpectraSparseEncoder, texts: Sequence[str], *, p
     """
     head = model.head("document")
     if head is None:
-        raise SpectraError("a closed-form head needs a masked LM whose last step is a linear layer over the vocabulary.")
+        raise SpectraError(
+            "a closed-form head needs a masked LM whose last step is a linear layer over the vocabulary."
+        )
     training = model.training
     model.eval()
     untie_decoder(head)
@@ -112,7 +114,9 @@ def idf(model: SpectraSparseEncoder, texts: Sequence[str], *, most: int = 50_000
     texts = list(texts[:most])
     counts: Counter[int] = Counter()
     for start in range(0, len(texts), 1_000):
-        for ids in model.tokenizer(texts[start : start + 1_000], truncation=True, add_special_tokens=False)["input_ids"]:
+        for ids in model.tokenizer(texts[start : start + 1_000], truncation=True, add_special_tokens=False)[
+            "input_ids"
+        ]:
             counts.update(set(ids))
     df_V = torch.zeros(model.get_embedding_dimension() or len(model.tokenizer))
     df_V[list(counts)] = torch.tensor([float(count) for count in counts.values()])

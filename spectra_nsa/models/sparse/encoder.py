@@ -62,7 +62,7 @@ class SpectraSparseEncoder(SparseEncoder):
         first: Any = self[0]
         if not isinstance(first, Router):
             return list(self)
-        routes = first.sub_modules
+        routes: Any = first.sub_modules
         name = role if role in routes else first.default_route
         return [*routes[name], *list(self)[1:]]
 
@@ -116,9 +116,7 @@ class SpectraSparseEncoder(SparseEncoder):
             self._fill_empty(vectors_BV, states_BTD, input, head)
         return vectors_BV
 
-    def _fill_empty(
-        self, vectors_BV: Tensor, states_BTD: Tensor, input: dict[str, Any], head: VocabularyHead
-    ) -> None:
+    def _fill_empty(self, vectors_BV: Tensor, states_BTD: Tensor, input: dict[str, Any], head: VocabularyHead) -> None:
         """Gives a text without any term the strongest of its own tokens; special tokens do not count."""
         for row in (~vectors_BV.any(1)).nonzero().squeeze(1).tolist():
             mask_T = input["attention_mask"][row].bool()
@@ -281,4 +279,6 @@ def _sparse_tensor(rows: csr_matrix) -> Tensor:
     """Returns CSR rows as a coalesced COO tensor, the form in which the library returns vectors."""
     coordinates = rows.tocoo()
     indices = torch.from_numpy(np.stack([coordinates.row, coordinates.col]).astype(np.int64))
-    return torch.sparse_coo_tensor(indices, torch.from_numpy(coordinates.data), rows.shape, is_coalesced=True)
+    return torch.sparse_coo_tensor(
+        indices, torch.from_numpy(coordinates.data), rows.shape, is_coalesced=True, check_invariants=False
+    )

@@ -25,8 +25,8 @@ class VocabularyHead:
         self.model = model
         if not isinstance(self.decoder, nn.Linear):
             raise SpectraError(
-                f"{type(model).__name__} has no linear decoder over the vocabulary, which a sparse encoder needs. Start "
-                "from a masked LM, or from a BERT-architecture encoder with sparse.head=closed_form."
+                f"{type(model).__name__} has no linear decoder over the vocabulary, which a sparse encoder needs. "
+                "Start from a masked LM, or from a BERT-architecture encoder with sparse.head=closed_form."
             )
 
     @property
@@ -36,7 +36,7 @@ class VocabularyHead:
         return decoder
 
     @property
-    def weight(self) -> nn.Parameter:
+    def weight(self) -> Tensor:
         """(V, D)."""
         return self.decoder.weight
 

@@ -9,33 +9,8 @@ import torch
 from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
-from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
-from tests.builders import WORDS
-
-
-def _transformer(folder: Path) -> Transformer:
-    """Returns a masked LM of 2 layers with random weights whose logits differ enough to be sparse after ReLU."""
-    torch.manual_seed(0)
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    pieces = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "[MASK]",
-        *WORDS,
-        *letters[1:],
-        *(f"##{letter}" for letter in letters),
-    ]
-    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    config = BertConfig(vocab_size=len(pieces), max_position_embeddings=40, initializer_range=0.5, **shape)
-    model = BertForMaskedLM(config)
-    with torch.no_grad():
-        model.cls.predictions.bias.fill_(-1.0)
-    model.save_pretrained(folder)
-    BertTokenizerFast(vocab={piece: at for at, piece in enumerate(pieces)}).save_pretrained(folder)
-    return Transformer(str(folder), transformer_task="fill-mask", max_seq_length=32)
+from tests.builders import tiny_masked_lm
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +21,8 @@ def sparse_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
     def build(*, inference_free: bool = False) -> Path:
         if inference_free not in built:
             folder = tmp_path_factory.mktemp("sparse")
-            transformer = _transformer(folder / "bert")
+            tiny_masked_lm(folder / "bert")
+            transformer = Transformer(str(folder / "bert"), transformer_task="fill-mask", max_seq_length=32)
             modules: list[Any] = [transformer, SpladePooling("max")]
             if inference_free:
                 weight = torch.linspace(0.5, 2.0, len(transformer.tokenizer))
