@@ -23,6 +23,7 @@ from spectra_nsa.config.sections import (
     PretrainSection,
     TrainSection,
 )
+from spectra_nsa.config.sparse_section import SparseSection
 from spectra_nsa.config.yaml_values import parse_yaml
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 
@@ -40,6 +41,9 @@ class Recipe(Section):
     monitor: MonitorSection = MonitorSection()
     backup: BackupSection = BackupSection()
     pretrain: PretrainSection | None = Field(None, description="masked-LM pretraining; null for training on pairs")
+    sparse: SparseSection | None = Field(
+        None, description="a section for learned sparse encoders; null for dense training"
+    )
 
     @field_validator("name", mode="before")
     @classmethod

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
 
 RowKind = Literal["texts", "pairs", "triplets", "scored"]
+ModelKind = Literal["dense", "sparse"]
 SCORE_COLUMN = "score"
 # What a batch holds beside its tokens, per column: the teachers' vectors, the same on the student's width, and scores.
 TEACHER_VECTORS, TARGET_VECTORS, MARGIN_SCORES = "teacher", "target", "margin_score"
@@ -41,6 +42,7 @@ class TermFacts:
         name: its key under `loss.terms`.
         about: one line.
         rows: the kinds of training rows that it applies to.
+        model_kind: the kind of models that it trains.
         weight: its default weight; 0 is off.
         train_encoder: the default of whether its gradient reaches the encoder; only a head's term can be detached.
         margin: the default margin; ``None`` for a term without one.
@@ -54,6 +56,7 @@ class TermFacts:
     name: str
     about: str
     rows: frozenset[RowKind]
+    model_kind: ModelKind = "dense"
     weight: float = 0.0
     train_encoder: bool = True
     margin: float | None = None
@@ -212,12 +215,18 @@ def row_kind(texts: int, scored: bool) -> RowKind:
 
 
 def active_terms(recipe: Recipe) -> list[str]:
-    """Returns the terms whose part of the model is on, whatever their weight."""
+    """Returns the terms of the recipe's kind of model whose part of it is on, whatever their weight."""
+    kind = model_kind(recipe)
     return [
         name
         for name, facts in TERM_FACTS.items()
-        if facts.part is None or getattr(recipe.model, facts.part) is not False
+        if facts.model_kind == kind and (facts.part is None or getattr(recipe.model, facts.part) is not False)
     ]
+
+
+def model_kind(recipe: Recipe) -> ModelKind:
+    """Returns the kind of model that a recipe trains."""
+    return "dense" if recipe.sparse is None else "sparse"
 
 
 def live_terms(recipe: Recipe, columns: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from spectra_nsa.config.sections import (
     PretrainSection,
     TrainSection,
 )
+from spectra_nsa.config.sparse_section import SparseSection
 from spectra_nsa.core.errors import SpectraError, UsageError
 
 RECIPES = resources.files("spectra_nsa.config") / "recipes"
@@ -34,6 +35,7 @@ SECTIONS: dict[str, type[Section]] = {
     "monitor": MonitorSection,
     "backup": BackupSection,
     "pretrain": PretrainSection,
+    "sparse": SparseSection,
 }
 
 
