@@ -14,8 +14,12 @@ from spectra_nsa.core.errors import UsageError
 if TYPE_CHECKING:
     from spectra_nsa.evaluation.run import Evaluation
     from spectra_nsa.evaluation.systems import System
+    from spectra_nsa.report.panels import Panel
 
-_KINDS = "sts=FILE, retrieval=BEIR_DIR, pairs=SOURCE, knn=TRAIN_FILE,TEST_FILE, statistics=SOURCE"
+_KINDS = (
+    "sts=FILE, retrieval=BEIR_DIR, pairs=SOURCE, knn=TRAIN_FILE,TEST_FILE, statistics=SOURCE, sparsity=SOURCE, "
+    "performance=SOURCE, token-importance=SOURCE"
+)
 
 
 def evaluate_command(
@@ -45,8 +49,8 @@ def evaluate_command(
 ) -> None:
     """Measure a model on your data, and compare it with other models and BM25.
 
-    Figures have 95 % intervals, except those of statistics. The model is compared with each baseline on the same
-    queries, so the intervals of the differences are paired.
+    Figures have 95 % intervals, except those that describe a collection or a machine. The model is compared with each
+    baseline on the same queries, so the intervals of the differences are paired.
 
     Example: spectra eval runs/first/model --task sts=dev.jsonl --task retrieval=beir/scifact --baseline bm25
     """
@@ -100,6 +104,9 @@ def _show(evaluation: Evaluation, show_all: bool) -> None:
         out.print(table)
     for line in difference_lines([vars(difference) for difference in evaluation.differences]):
         out.print(line, markup=False, soft_wrap=True)
+    for (_, name, system), panel in _panels(evaluation):
+        if line := panel.line():
+            out.print(f"{name} · {system} · {line}", markup=False, soft_wrap=True)
     hidden = list(dict.fromkeys(result.metric for result in evaluation.results if result not in shown))
     if hidden:
         out.print(f"Not shown without --all: {', '.join(hidden)}.", markup=False, style="dim", soft_wrap=True)
@@ -121,12 +128,21 @@ def _write_files(
         from spectra_nsa.report.markdown import results_table
 
         with atomic_write(markdown) as file:
-            file.write(results_table(evaluation.results, document["differences"]))
+            tables = [results_table(evaluation.results, document["differences"])]
+            tables += [panel.markdown(f"{name} · {system}") for (_, name, system), panel in _panels(evaluation)]
+            file.write("\n".join(table for table in tables if table))
         written.append(markdown)
     if html is not None:
         written.append(_page(evaluation, document, html))
     for path in written:
         console(stderr=True).print(f"wrote {path}", markup=False)
+
+
+def _panels(evaluation: Evaluation) -> list[tuple[tuple[str, str, str], Panel]]:
+    """Returns the panels of all outcomes, those of one heading together."""
+    panels = [(key, panel) for key, outcome in evaluation.outcomes.items() for panel in outcome.panels]
+    titles = list(dict.fromkeys(panel.title for _, panel in panels))
+    return sorted(panels, key=lambda item: titles.index(item[1].title))
 
 
 def _page(evaluation: Evaluation, document: dict[str, Any], path: Path) -> Path:
@@ -138,6 +154,8 @@ def _page(evaluation: Evaluation, document: dict[str, Any], path: Path) -> Path:
         report.add_histogram(
             outcome.distributions, title="Cosines", caption=f"{kind} · {name} · {system}", x_label="cosine"
         )
+    for (_, name, system), panel in _panels(evaluation):
+        panel.add_to(report, f"{name} · {system}")
     for kind, name in dict.fromkeys(key[:2] for key in evaluation.outcomes):
         queries = {
             key[2]: outcome.queries

@@ -79,6 +79,7 @@ class BM25System:
             raise missing_extra("bm25s with PyStemmer", "eval") from error
         self.name = name
         self._k1, self._b = k1, b
+        self._words: list[str] = []  # of the rows computed last
 
     def sparse_rows(self, queries: Iterable[str], documents: Iterable[str]) -> tuple[Any, Any]:
         """Returns queries and documents as scipy CSR rows whose inner products are the BM25 scores.
@@ -94,6 +95,7 @@ class BM25System:
         query_ids = [[vocabulary[word] for word in words if word in vocabulary] for words in stemmed_words(queries)]
         ends = np.cumsum([0, *map(len, query_ids)])
         flat = np.fromiter((number for row in query_ids for number in row), dtype=np.int32, count=ends[-1])
+        self._words = list(vocabulary)
         shape = len(query_ids), len(vocabulary)
         rows = csr_matrix((np.ones(len(flat), dtype=np.float32), flat, ends), shape=shape)
         rows.sum_duplicates()
@@ -105,6 +107,10 @@ class BM25System:
         width = len(scores["indptr"]) - 1
         weights = csc_matrix((scores["data"], scores["indices"], scores["indptr"]), shape=(len(ids), width)).tocsr()
         return rows, weights[:, : len(vocabulary)]
+
+    def term_names(self, terms: Sequence[int]) -> list[str]:
+        """Returns the stemmed words of some dimensions of the rows that `sparse_rows` returned last."""
+        return [self._words[term] for term in terms]
 
     def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
         """Returns the k best documents of each query; a document that shares no word with the query is no hit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from spectra_nsa.core.results import Result
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from spectra_nsa.evaluation.systems import System
     from spectra_nsa.metrics.bootstrap import Difference
+    from spectra_nsa.report.panels import Panel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,9 @@ class TaskOutcome:
         draws: metric → (resamples,) its value in each bootstrap draw, for figures that are not means over units. The
             draws of two systems are of the same units.
         queries: for tasks with retrieval, one entry per judged query.
-        distributions: name → values for a histogram, such as the cosines of positives and negatives.
+        distributions: name → cosines for a histogram, such as those of positives and negatives.
+        panels: what a report shows besides.
+        details: what the JSON document has besides, with values that JSON can hold.
         notes: remarks for the reader, such as why a figure is undefined, or how many texts were skipped.
     """
 
@@ -65,6 +68,8 @@ class TaskOutcome:
     draws: Mapping[str, np.ndarray] = field(default_factory=dict)
     queries: Sequence[RankedQuery] = ()
     distributions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    panels: Sequence[Panel] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
@@ -78,7 +83,7 @@ class Task(Protocol):
         """Measures one system.
 
         Raises:
-            UnsuitableSystem: the system lacks what the task needs (BM25 has no cosines).
+            UnsuitableSystem: the system lacks what the task needs (BM25 has no dense vectors).
         """
         ...
 
@@ -88,7 +93,7 @@ class Task(Protocol):
 
 
 class UnsuitableSystem(Exception):
-    """The task needs embeddings, which the system does not have. The system is skipped with a note."""
+    """The system lacks what the task needs, such as dense vectors. It is skipped with a note."""
 
 
 def mean_result(*, kind: str, name: str, system: str, metric: str, values: np.ndarray) -> Result:

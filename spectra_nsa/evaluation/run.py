@@ -63,10 +63,21 @@ class Evaluation:
     seconds: float = 0.0
 
     def document(self, model: str | None, **extra: Any) -> dict[str, Any]:
-        """Returns the JSON document: `results_document` with `differences` and `notes`."""
+        """Returns the JSON document: `results_document` with `differences`, `details` and `notes`."""
         differences = [{**asdict(entry), "ci": list(entry.ci)} for entry in self.differences]
+        details = [
+            {"task": kind, "name": name, "system": system, **outcome.details}
+            for (kind, name, system), outcome in self.outcomes.items()
+            if outcome.details
+        ]
         return results_document(
-            self.results, model=model, seconds=self.seconds, differences=differences, notes=self.notes, **extra
+            self.results,
+            model=model,
+            seconds=self.seconds,
+            differences=differences,
+            details=details,
+            notes=self.notes,
+            **extra,
         )
 
 

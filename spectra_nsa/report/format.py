@@ -32,6 +32,13 @@ def number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
+def escaped(text: str) -> str:
+    """Returns a text as one line of Markdown in which no character has a meaning."""
+    for sign in ("\\", "|", "*", "_", "<", "`"):
+        text = text.replace(sign, "\\" + sign)
+    return " ".join(text.split())
+
+
 def duration(seconds: float) -> str:
     """Formats seconds as hours and minutes, as minutes and seconds, or as seconds."""
     seconds = round(seconds)

@@ -15,7 +15,7 @@ from spectra_nsa.core.files import atomic_write
 from spectra_nsa.core.results import Result
 from spectra_nsa.report.examples import Example, RankedQueryLike, select_examples
 from spectra_nsa.report.format import number
-from spectra_nsa.report.svg import Estimate, Point, forest, histogram, line_chart
+from spectra_nsa.report.svg import Bar, Estimate, Point, bars, forest, histogram, line_chart
 from spectra_nsa.report.tables import difference_columns, result_tables
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _NOT_CURVES = {"step", "epoch"}
 _TEXT_LIMIT = 700  # characters
+_CONTINUED = ("charts", "heat")  # kinds of sections that may share a heading
 
 
 class Report:
@@ -143,6 +144,33 @@ class Report:
         svg = forest(estimates, x_label=x_label)
         return self._add("charts", title, charts=[{"title": caption, "svg": svg, "names": []}]) if svg else self
 
+    def add_bars(
+        self, rows: Sequence[Bar], *, x_label: str, title: str, caption: str = "", names: Sequence[str] = ()
+    ) -> Self:
+        """Adds a bar chart, see `svg.bars`; adds nothing if there are no bars.
+
+        Args:
+            rows: the bars.
+            x_label: what the lengths are.
+            title: the section's heading.
+            caption: the text above the chart, such as the system's name.
+            names: what the first and the second color stand for; empty for no legend.
+        """
+        svg = bars(rows, x_label=x_label)
+        return self._add("charts", title, charts=[{"title": caption, "svg": svg, "names": names}]) if svg else self
+
+    def add_heat(self, pieces: Sequence[tuple[str, float, str]], *, title: str, caption: str = "") -> Self:
+        """Adds a text whose background shows a number for each piece.
+
+        Args:
+            pieces: (piece, number of 0 or more, what is shown on hover). The pieces together are the text.
+            title: the section's heading.
+            caption: the text above it.
+        """
+        highest = max((heat for _, heat, _ in pieces), default=0.0) or 1.0
+        shown = [(text, round(max(0.0, heat) / highest, 3), hover) for text, heat, hover in pieces]
+        return self._add("heat", title, caption=caption, pieces=shown) if pieces else self
+
     def add_examples(
         self, queries: Mapping[str, Sequence[RankedQueryLike]], *, title: str = "Examples", each: int = 4
     ) -> Self:
@@ -216,14 +244,20 @@ def _cut(text: str) -> str:
 
 
 def _grouped(sections: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Merges consecutive chart sections with the same title, so that their charts are side by side."""
+    """Merges consecutive chart sections with the same title, so that their charts are side by side.
+
+    A section with the title of the one before, but of another kind, goes on under its heading.
+    """
     grouped: list[dict[str, Any]] = []
+    title: str | None = None
     for section in sections:
         last = grouped[-1] if grouped else None
-        if last and section["kind"] == last["kind"] == "charts" and section["title"] == last["title"]:
+        repeated = section["title"] == title
+        if last and section["kind"] == last["kind"] == "charts" and repeated:
             last["charts"] = [*last["charts"], *section["charts"]]
         else:
-            grouped.append(dict(section))
+            title = section["title"]
+            grouped.append(section | {"title": ""} if repeated and section["kind"] in _CONTINUED else dict(section))
     return grouped
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spectra_nsa.core.results import Result
+from spectra_nsa.report.format import escaped
 from spectra_nsa.report.tables import DifferenceCell, FigureCell, ResultTable, difference_columns, result_tables
 
 
@@ -25,14 +26,14 @@ def _markdown(table: ResultTable, differences: Sequence[Mapping[str, Any]]) -> s
     columns = difference_columns(table, differences)
     names = [*(system for system, _ in table.rows), *columns]
     lines = [
-        f"**{_escape(table.title)}** (n = {table.n:,}; 95 % intervals below the figures)",
+        f"**{escaped(table.title)}** (n = {table.n:,}; 95 % intervals below the figures)",
         "",
-        "| metric | " + " | ".join(_escape(name) for name in names) + " |",
+        "| metric | " + " | ".join(escaped(name) for name in names) + " |",
         "|---|" + "---:|" * len(names),
     ]
     for at, metric in enumerate(table.metrics):
         cells = [*(cells[at] for _, cells in table.rows), *(cells.get(metric) for cells in columns.values())]
-        lines.append(f"| {_escape(metric)} | " + " | ".join(_show(cell) for cell in cells) + " |")
+        lines.append(f"| {escaped(metric)} | " + " | ".join(_show(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -41,9 +42,3 @@ def _show(cell: FigureCell | DifferenceCell | None) -> str:
         return "–"
     figure = f"**{cell.text}**" if isinstance(cell, FigureCell) and cell.best else cell.text
     return f"{figure}<br><sub>{cell.interval}</sub>" if cell.interval else figure
-
-
-def _escape(text: str) -> str:
-    for sign in ("\\", "|", "*", "_", "<", "`"):
-        text = text.replace(sign, "\\" + sign)
-    return " ".join(text.split())

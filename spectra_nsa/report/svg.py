@@ -168,6 +168,51 @@ def forest(estimates: Sequence[Estimate], *, x_label: str) -> str:
     return _svg(parts, x_label, height=bottom + _BOTTOM)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One bar of `bars`.
+
+    Attributes:
+        name: the text beside it.
+        value: its length; negative values are drawn as 0.
+        marked: whether it has the second color.
+        title: what is shown on hover besides name and value.
+    """
+
+    name: str
+    value: float
+    marked: bool = False
+    title: str = ""
+
+
+def bars(rows: Sequence[Bar], *, x_label: str) -> str:
+    """Draws horizontal bars from zero, one per row, with their values at the end.
+
+    Args:
+        rows: from top to bottom; values that are not finite are skipped.
+        x_label: the label below the bars.
+
+    Returns:
+        the SVG; ``""`` if there are no bars.
+    """
+    kept = [bar for bar in rows if math.isfinite(bar.value)]
+    if not kept:
+        return ""
+    row, left = 20, min(_WIDTH // 2, 16 + 8 * max(len(bar.name) for bar in kept))
+    longest = max(max(bar.value for bar in kept), 0.0) or 1.0
+    parts = []
+    for at, bar in enumerate(kept):
+        y, width = _TOP + row * at, max(bar.value, 0.0) / longest * (_WIDTH - left - _RIGHT - 48)
+        hover = f"<title>{escape(bar.name)}: {_short(bar.value)}{escape(bar.title and f' {bar.title}')}</title>"
+        parts.append(f'<text class="tick" x="{left - 8}" y="{y + 12}" text-anchor="end">{escape(bar.name)}</text>')
+        box = f'x="{left}" y="{y + 2}" width="{width:.1f}" height="{row - 6}" rx="2"'
+        parts.append(f'<rect class="bar s{int(bar.marked)}" {box}>{hover}</rect>')
+        parts.append(f'<text class="tick" x="{left + width + 6:.1f}" y="{y + 12}">{_short(bar.value)}</text>')
+    bottom = _TOP + row * len(kept)
+    parts.append(f'<text class="tick" x="{left}" y="{bottom + 16}">{escape(x_label)}</text>')
+    return _svg(parts, x_label, height=bottom + 24)
+
+
 def _svg(parts: Sequence[str], label: str, *, height: float = _HEIGHT) -> str:
     body = "".join(parts)
     return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">{body}</svg>'

@@ -11,9 +11,20 @@ from spectra_nsa.report.format import number
 
 # Metrics without a better or worse: no best value is marked.
 _DESCRIPTIVE = {"positive_cosine", "negative_cosine"}
-_LOWER_IS_BETTER = {"fpr95", "loss"}
+_LOWER_IS_BETTER = {"fpr95", "loss"} | {
+    f"{side}_{figure}"
+    for side in ("query", "document")
+    for figure in ("latency_p50_ms", "latency_p95_ms", "cpu_ms", "memory_mb")
+}
+# Tasks whose figures describe texts or vectors and are neither better nor worse.
+_DESCRIPTIVE_TASKS = {"statistics", "sparsity", "token-importance"}
 # Metrics that say little beside the others of their task.
-_SECONDARY = {"mrr@10", "recall@5", "precision@1", "precision@10", "pair_accuracy", *_DESCRIPTIVE}
+_SECONDARY = {"mrr@10", "recall@5", "precision@1", "precision@10", "pair_accuracy", *_DESCRIPTIVE} | {
+    *(f"{side}_{figure}" for side in ("query", "document") for figure in ("sparsity", "memory_mb", "active_p95")),
+    "postings_per_query_p95",
+    "terms_used",
+    "postings_in_top_10",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +129,7 @@ def _table(group: Sequence[Result]) -> ResultTable:
 def _best(group: Sequence[Result], metric: str) -> float | None:
     """Returns the best value of a metric; ``None`` if it has fewer than two values or no better and worse."""
     values = [result.value for result in group if result.metric == metric]
-    if len(values) < 2 or metric in _DESCRIPTIVE or group[0].task == "statistics":
+    if len(values) < 2 or metric in _DESCRIPTIVE or group[0].task in _DESCRIPTIVE_TASKS:
         return None
     return min(values) if metric in _LOWER_IS_BETTER else max(values)
 

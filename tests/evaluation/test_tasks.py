@@ -14,10 +14,11 @@ from spectra_nsa.evaluation.knn import KNNTask
 from spectra_nsa.evaluation.outcome import TaskOutcome, UnsuitableSystem
 from spectra_nsa.evaluation.pairs import PairsTask
 from spectra_nsa.evaluation.retrieval import RetrievalTask
+from spectra_nsa.evaluation.sources import source_name
 from spectra_nsa.evaluation.statistics import StatisticsTask
 from spectra_nsa.evaluation.sts import STSTask
 from spectra_nsa.evaluation.systems import DenseSystem
-from spectra_nsa.evaluation.tasks import source_name, tasks_from
+from spectra_nsa.evaluation.tasks import tasks_from
 from spectra_nsa.text.rows import RetrievalSet
 
 from .words import WordModel

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spectra_nsa.report.svg import Estimate, decades, forest, histogram, line_chart, ticks
+from spectra_nsa.report.svg import Bar, Estimate, bars, decades, forest, histogram, line_chart, ticks
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
@@ -76,3 +76,17 @@ def test_a_logarithmic_axis_maps_equal_ratios_to_equal_distances() -> None:
 def test_logarithmic_ticks_by_hand() -> None:
     assert decades(8, 1536) == [10, 20, 50, 100, 200, 500, 1000]
     assert decades(1, 1e5) == [1, 10, 100, 1000, 10_000, 100_000]
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    rows = [
+        Bar(name="a<b", value=2.0),
+        Bar(name="c", value=1.0, marked=True, title="from d"),
+        Bar(name="x", value=math.nan),
+    ]
+    svg = bars(rows, x_label="weight")
+    ElementTree.fromstring(svg)
+    first, second = (float(width) for width in re.findall(r'class="bar[^>]* width="([\d.]+)"', svg))
+    assert first == 2 * second and 'class="bar s1"' in svg and "<title>c: 1 from d</title>" in svg
+    assert bars([], x_label="weight") == ""
+    assert 'width="0.0"' in bars([Bar(name="a", value=0)], x_label="weight")

@@ -1,4 +1,4 @@
-"""Texts to sparse rows with any sparse encoder, in constant memory beside the result."""
+"""Sparse encoders of any make: texts to sparse rows in constant memory beside the result, and the modules they pass."""
 
 from __future__ import annotations
 
@@ -60,3 +60,29 @@ def _stock_rows(model: Any, texts: Sequence[str], role: str, **options: Any) -> 
     if not blocks:
         return csr_matrix((0, model.get_embedding_dimension() or 0), dtype=np.float32)
     return vstack(blocks, format="csr")[np.argsort(np.concatenate(order))]
+
+
+def modules_of(model: Any, role: str) -> list[Any]:
+    """Returns the modules that texts of a role pass."""
+    from sentence_transformers.base.modules import Router
+
+    first: Any = model[0]
+    if not isinstance(first, Router):
+        return list(model)
+    keys = [(role, "text"), (role, None), (None, "text"), (None, None)]
+    named = next((first.route_mappings[key] for key in keys if key in first.route_mappings), role)
+    routes: Any = first.sub_modules
+    return [*routes[named if named in routes else first.default_route], *list(model)[1:]]
+
+
+def has_terms(model: Any) -> bool:
+    """Returns whether the dimensions of a sparse encoder are the terms of its vocabulary, in both roles."""
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
+
+    for role in ("query", "document"):
+        modules = modules_of(model, role)
+        kinds = [SparseStaticEmbedding] if len(modules) == 1 else [Transformer, SpladePooling]
+        if len(modules) != len(kinds) or not all(map(isinstance, modules, kinds)):
+            return False
+    return True
