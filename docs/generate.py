@@ -113,6 +113,12 @@ def _section_reference(name: str, section: type[BaseModel]) -> Iterator[str]:
     plain = {key: field for key, field in section.model_fields.items() if _section(field.annotation) is None}
     inner = {key: _section(field.annotation) for key, field in section.model_fields.items() if key not in plain}
     yield _keys(f"{name}.", plain)
+    for key, field in plain.items():
+        entry = _entry(field.annotation)
+        if entry is not None:
+            yield f"### {name}.{key}.NAME"
+            yield (entry.__doc__ or "").split("\n\n")[0].strip()
+            yield _keys(f"{name}.{key}.NAME.", entry.model_fields)
     for key, below in inner.items():
         assert below is not None
         if all(isinstance(field.default, BaseModel) for field in below.model_fields.values()):
@@ -161,6 +167,15 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
+def _entry(annotation: Any) -> type[BaseModel] | None:
+    """Returns the section of the values of a mapping, ``None`` if the field is no mapping of sections."""
+    if get_origin(annotation) in (Union, UnionType):
+        return next((entry for kind in get_args(annotation) if (entry := _entry(kind)) is not None), None)
+    if get_origin(annotation) is Annotated:
+        return _entry(get_args(annotation)[0])
+    return _section(get_args(annotation)[1]) if get_origin(annotation) is dict else None
+
+
 def _type(annotation: Any) -> str:
     origin, inside = get_origin(annotation), get_args(annotation)
     if annotation is NoneType:
@@ -173,6 +188,8 @@ def _type(annotation: Any) -> str:
         return _type(inside[0])
     if origin is list:
         return f"list of {_plural(_type(inside[0]))}"
+    if origin is dict and _section(inside[1]) is not None:
+        return "mapping of names to sections"
     if origin is dict:
         return f"mapping of {_plural(_type(inside[0]))} to {_plural(_type(inside[1]))}"
     names = {"str": "text", "int": "integer", "float": "number", "bool": "true or false"}

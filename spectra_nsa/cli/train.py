@@ -112,8 +112,8 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     first_step = planned_step(resume)
     if recipe.name is not None and resume is None:
         check_free(Path(recipe.output) / recipe.name)
-    from spectra_nsa.config.terms import live_terms
-    from spectra_nsa.training.checks import check_data, data_notes
+    from spectra_nsa.training.checks import check_data, data_notes, live_terms_of, plan_sets
+    from spectra_nsa.training.data.mixing import epoch_rows
     from spectra_nsa.training.data.rows import load_training_data
     from spectra_nsa.training.init.start import planned_config
     from spectra_nsa.training.loop.arguments import steps_of
@@ -121,7 +121,10 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     config, length = planned_config(recipe)
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
     check_data(recipe, data)
-    texts, length = len(data.columns), min(length, recipe.train.max_length or length)
+    texts, length = (
+        max(len(part.columns) for part in data.parts.values()),
+        min(length, recipe.train.max_length or length),
+    )
     batch = min(recipe.train.batch, len(data.train))
     if recipe.train.cached_pass_tokens is not None:
         batch = min(batch, max(1, recipe.train.cached_pass_tokens // (texts * length)))  # rows in memory at a time
@@ -136,16 +139,17 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
         "recipe": recipe.model_dump(),
         "changed": recipe.model_dump(exclude_defaults=True),
         "rows": len(data.train),
+        "sets": plan_sets(recipe, data),
         "dev_rows": len(data.dev) if data.dev is not None else 0,
         "left_out": data.left_out,
         "quarantined": data.quarantined,
         "notes": data_notes(recipe, data),
-        "steps": steps_of(recipe, len(data.train)),
+        "steps": steps_of(recipe, epoch_rows(recipe, data)),
         "first_step": first_step,
         "parameters": facts["parameters"],
         "memory_gb": facts["memory_gb"]["training"],
         "memory_for": {"batch": batch, "texts": texts, "length": length},
-        "terms": live_terms(recipe, data.train.column_names),
+        "terms": live_terms_of(recipe, data),
         "precision": resolve_precision(recipe.train.precision),
     }
 
@@ -157,13 +161,18 @@ def _plan_text(plan: dict[str, Any]) -> str:
     size = plan["recipe"]["model"]["size"]
     scratch = "" if size is None else f"\n{_from_scratch(size, plan['parameters'], plan['memory_gb'])}"
     few = [FEW_STEPS.format(counted(plan["steps"], "step"))] if plan["steps"] < ENOUGH_STEPS else []
+    sets = "".join(
+        f"\n{name}: {counted(part['rows'], 'row')}, {counted(part['batches'], 'batch')} an epoch; loss: "
+        f"{', '.join(part['terms'])}"
+        for name, part in plan["sets"].items()
+    )
     notes = "".join(f"\nnote: {note}" for note in [*plan["notes"], *few])
     return changed_keys(plan) + (
         f"{counted(plan['rows'], 'training row')}, {counted(plan['dev_rows'], 'dev row')}, {left_out}"
         f"{plan['quarantined']:,} quarantined; "
         f"{_length(plan)} in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
         f"about {plan['memory_gb']} GB for {texts}; loss: {', '.join(plan['terms'])}. "
-        f"{resume_sentence(plan)}Nothing was trained.{scratch}{notes}"
+        f"{resume_sentence(plan)}Nothing was trained.{scratch}{sets}{notes}"
     )
 
 

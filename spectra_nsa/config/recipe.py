@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from spectra_nsa.config.data_section import DataSection
 from spectra_nsa.config.loss_sections import DistillSection, LossSection
 from spectra_nsa.config.overrides import read_override, set_value
 from spectra_nsa.config.presets import DEFAULT, load_preset
@@ -17,14 +18,13 @@ from spectra_nsa.config.renamed_keys import current_key, with_current_keys
 from spectra_nsa.config.section import Section
 from spectra_nsa.config.sections import (
     BackupSection,
-    DataSection,
     ModelSection,
     MonitorSection,
     PretrainSection,
     TrainSection,
 )
 from spectra_nsa.config.sparse_section import SparseSection
-from spectra_nsa.config.yaml_values import parse_yaml
+from spectra_nsa.config.yaml_values import annotation_of, models_in, parse_yaml
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 
 
@@ -181,6 +181,8 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
         return UsageError(f"{where}: {_unknown_key(path, problem.get('input'), root)}")
     if problem["type"] == "model_type":
         return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: it has to be a section of keys and values.")
+    if problem["type"] == "missing":
+        return UsageError(f"{where}: {dotted} is missing.")
     if (wanted := _WANTED.get(problem["type"])) is not None:
         return UsageError(f"{where}: {dotted} must be {wanted}, not {problem.get('input')!r}.")
     message = problem["msg"].removeprefix("Value error, ")
@@ -205,9 +207,7 @@ def _unknown_key(path: list[str], value: Any, root: type[BaseModel]) -> UsageErr
         value: its value; a mapping if the unknown part is a section.
         root: the schema of the whole recipe.
     """
-    schema = root
-    for part in path[:-1]:
-        schema = _section(schema, part)
+    schema, *_ = models_in(annotation_of(root, ".".join(path[:-1]))) if path[:-1] else [root]
     prefix = ".".join([*path[:-1], ""])
     valid = [prefix + name for name in schema.model_fields]
     homes = _homes(root)
@@ -251,6 +251,4 @@ def _section(schema: type[BaseModel], name: str) -> type[BaseModel]:
 
 
 def _section_types(schema: type[BaseModel], name: str) -> list[type[BaseModel]]:
-    annotation = schema.model_fields[name].annotation
-    candidates = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
-    return [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return models_in(schema.model_fields[name].annotation)

@@ -1,14 +1,14 @@
-"""The sections of a recipe beside the loss: every key, its default and what it means."""
+"""The sections of a recipe beside data and loss: every key, its default and what it means."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from spectra_nsa.config.data_section import DataSection as DataSection
 from spectra_nsa.config.section import Section
 from spectra_nsa.config.shape_options import ShapeOption, shape_options
-from spectra_nsa.core.errors import UsageError
 
 
 class ModelSection(Section):
@@ -89,53 +89,6 @@ class ModelSection(Section):
 
 
 SHAPE_OPTIONS = shape_options(ModelSection.model_fields)
-
-
-class DataSection(Section):
-    """The data that the model learns from."""
-
-    train: str | None = Field(
-        None, description="the source to train on: a file, a folder, a Hub dataset or `python:installed`"
-    )
-    columns: dict[str, str] | None = Field(None, description="ROLE: COLUMN, for column names that are not recognized")
-    split: str | None = Field(None, description="split of a Hub dataset or of a folder; null takes train")
-    limit: int | None = Field(None, gt=0, description="maximum number of rows; null reads all")
-    negatives: int | None = Field(
-        None, ge=0, le=8, description="most negatives of a row; 0 reads triplets as pairs, null reads up to 8"
-    )
-    group: str | None = Field(
-        None, description="a column: each batch is filled from rows that share its value; null mixes all rows"
-    )
-    dev: str | None = Field(
-        None, description="a source for the dev metric, pairs or scored pairs; null holds out rows of `data.train`"
-    )
-    dev_rows: int = Field(
-        200,
-        ge=0,
-        description="rows of the dev set, at most a quarter of the data if held out; 0 turns the dev metric off",
-    )
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def _mapping(cls, columns: Any) -> Any:
-        if isinstance(columns, str):
-            roles = ", ".join(": ".join(part.split("=", 1)) for part in columns.split(",")) or "anchor: title"
-            raise ValueError(
-                f"give a mapping of roles to columns, data.columns='{{{roles}}}', or use the option --columns "
-                "anchor=title,positive=body"
-            )
-        return columns
-
-    @property
-    def source(self) -> str:
-        """The source of the training rows.
-
-        Raises:
-            UsageError: the recipe names none.
-        """
-        if self.train is None:
-            raise UsageError("nothing to train on: give --data SOURCE (a file, a Hub dataset, or python:installed).")
-        return self.train
 
 
 class TrainSection(Section):

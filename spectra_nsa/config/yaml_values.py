@@ -53,6 +53,11 @@ def annotation_of(schema: Any, key: str) -> Any:
     return schema
 
 
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Returns the pydantic models among the alternatives of a type."""
+    return [kind for kind in _alternatives(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
 def is_text(annotation: Any) -> bool:
     """Returns whether text is the only scalar that a type allows, besides null."""
     kinds = [kind for kind in _alternatives(annotation) if kind is not NoneType]

@@ -52,3 +52,13 @@ def opening(name: object) -> Iterator[None]:
             f"{name} cannot be opened ({type(error).__name__}: {reason[:300]}). One of its files is damaged, or of a "
             "version that the installed libraries do not read."
         ) from error
+
+
+@contextlib.contextmanager
+def errors_begin(start: str) -> Iterator[None]:
+    """Puts a few words in front of the errors for the user, such as the recipe key at fault."""
+    try:
+        yield
+    except SpectraError as error:
+        kind = UsageError if isinstance(error, UsageError) else SpectraError
+        raise kind(f"{start}: {error}") from error

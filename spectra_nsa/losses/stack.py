@@ -38,6 +38,10 @@ class LossStack(nn.Module):
         equal_passes: whether processes shard the encoder's weights, so that every process must run the same number of
             passes; then, with `cached`, `finish` follows the backward pass.
         distill_temperature: of the similarity distributions that are learned from teachers.
+        sets: dataset → the terms that may take part in its batches; ``None`` allows all of them everywhere.
+
+    Attributes:
+        dataset: the dataset of the batch; ``None`` if there is only one.
 
     Raises:
         UsageError: a term that cannot be cached.
@@ -54,6 +58,7 @@ class LossStack(nn.Module):
         cached: int | None = None,
         equal_passes: bool = False,
         distill_temperature: float = 0.05,
+        sets: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -71,6 +76,8 @@ class LossStack(nn.Module):
         # Looked up anew at each step: sharding replaces the parameters of a module.
         self._parameter = spectra.get_parameter
         self._token_embedding = spectra.get_input_embeddings
+        self.sets = {**(sets or {})}
+        self.dataset: str | None = None
         self.step, self.steps = 0, 1
         self.work = Work()
         self.gradient_norms: dict[str, float] | None = None  # filled at each step if it is a dict
@@ -153,7 +160,9 @@ class LossStack(nn.Module):
     def _live(self, texts: int, scored: bool, inputs: Collection[str]) -> list[Term]:
         """Returns the terms that have a weight at this step and apply to such rows."""
         rows = row_kind(texts, scored)
-        return [TERMS[name] for name in self.active if self.weight(name) and TERM_FACTS[name].applies(rows, inputs)]
+        allowed = self.active if self.dataset is None else self.sets.get(self.dataset, self.active)
+        names = [name for name in self.active if name in allowed and self.weight(name)]
+        return [TERMS[name] for name in names if TERM_FACTS[name].applies(rows, inputs)]
 
     def _run_model(self, columns: list[dict[str, Any]], names: list[str]) -> list[dict[str, Tensor]]:
         # On a GPU the gradients of lookups cost next to nothing, and finding the tokens in use would stall the queue.

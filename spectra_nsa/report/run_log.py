@@ -20,6 +20,7 @@ MEMORY = ("memory_gb", "gpu_memory_gb")
 HEALTH = "health_"
 DEV = "eval_dev_"
 TERM_GRADIENT = "grad_norm_"
+SET_LOSS = "loss_"  # of one of several datasets
 # The values that are no numbers, with the types of their parts.
 _EVENTS: dict[str, dict[str, type]] = {
     "started": {"steps": int, "pid": int, "host": str, "environment": dict},
@@ -146,7 +147,7 @@ def terms_of(row: MetricsRow) -> dict[str, float]:
     return {
         key: value
         for key, value in row.items()
-        if key not in _NOT_TERMS and not key.startswith((TERM_GRADIENT, HEALTH, DEV)) and is_number(value)
+        if key not in _NOT_TERMS and not key.startswith((TERM_GRADIENT, SET_LOSS, HEALTH, DEV)) and is_number(value)
     }
 
 

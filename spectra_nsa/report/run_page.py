@@ -13,6 +13,7 @@ from spectra_nsa.report.run_log import (
     DEV,
     HEALTH,
     MEMORY,
+    SET_LOSS,
     THROUGHPUT,
     RunLog,
     embedding_term,
@@ -57,6 +58,7 @@ def chart_groups(runs: Sequence[RunLog]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {
         "Dev metric": [name for name in names if name.startswith(DEV)],
         "Loss": [name for name in (embedding_term(terms), "loss") if name in names],
+        "Loss of each dataset": [name for name in names if name.startswith(SET_LOSS)],
         "Loss terms": [name for name in terms if name != embedding_term(terms)],
         "Optimizer": [name for name in ("learning_rate", "temperature", "grad_norm") if name in names],
         "Gradient norm of each loss term": [name for name in names if name.startswith("grad_norm_")],

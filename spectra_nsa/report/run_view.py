@@ -10,6 +10,7 @@ from spectra_nsa.report.labels import label
 from spectra_nsa.report.run_log import (
     HEALTH,
     MEMORY,
+    SET_LOSS,
     SHARES,
     THROUGHPUT,
     MetricsRow,
@@ -91,6 +92,8 @@ def _summary(rows: Sequence[MetricsRow], state: Mapping[str, Any]) -> Table:
         shown.append(_figure_row(rows, semantic, state["terms"][semantic], f"first {figure(first_semantic)}"))
         heads = "; all terms"
     shown.append(_figure_row(rows, "loss", state["loss"], f"first {figure(first)}{heads}"))
+    for name, value in state["set_losses"].items():
+        shown.append(_figure_row(rows, f"{SET_LOSS}{name}", value, "its batches only"))
     rates = {**state["throughput"], **state["memory"]}
     shown += [_figure_row(rows, key, rates[key]) for key in _SPEED if key in rates]
     health, start = state["health"], state["health_first"]

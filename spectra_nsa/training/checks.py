@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.terms import (
@@ -15,7 +17,7 @@ from spectra_nsa.config.terms import (
     row_kind,
 )
 from spectra_nsa.core.counts import counted
-from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.errors import SpectraError, UsageError, errors_begin
 
 if TYPE_CHECKING:
     from spectra_nsa.training.data.rows import TrainingData
@@ -86,8 +88,11 @@ def check_names(recipe: Recipe) -> None:
     from spectra_nsa.text.sources import check_source
 
     data = recipe.data
+    for key, section in data.sources.items():
+        with contextlib.nullcontext() if key == "data" else errors_begin(key):
+            check_source(section.source)
     also = recipe.pretrain.extra_sources if recipe.pretrain is not None else []
-    for source in (data.source, *also, *([data.dev] if data.dev is not None and data.dev_rows else [])):
+    for source in (*also, *([data.dev] if data.dev is not None and data.dev_rows else [])):
         check_source(source)
     for name in (recipe.model.start, *recipe.distill.teachers):
         if name is not None:
@@ -117,6 +122,44 @@ def check_terms(recipe: Recipe) -> None:
         )
 
 
+def live_terms_by_set(recipe: Recipe, data: TrainingData) -> dict[str, list[str]]:
+    """Returns the loss terms that take part in training by dataset; a single dataset has the name ``""``."""
+    live: dict[str, list[str]] = {}
+    for name, part in data.parts.items():
+        inputs = distillation_inputs(recipe)
+        if part.scores is None and name:
+            inputs = [given for given in inputs if given != MARGIN_SCORES]
+        own = (recipe.data.sets or {})[name].terms if name else None
+        names = live_terms(recipe, part.train.column_names, inputs)
+        live[name] = [term for term in names if own is None or term in own]
+    return live
+
+
+def live_terms_of(recipe: Recipe, data: TrainingData) -> list[str]:
+    """Returns the loss terms that take part in training, on whichever dataset."""
+    live = live_terms_by_set(recipe, data).values()
+    return [name for name in TERM_FACTS if any(name in names for names in live)]
+
+
+def row_counts(data: TrainingData) -> str:
+    """Returns the number of training rows in words; of several datasets also that of each."""
+    sets = ", ".join(f"{name} {len(part.train):,}" for name, part in data.sets.items())
+    return counted(len(data.train), "row") + (f" ({sets})" if sets else "")
+
+
+def plan_sets(recipe: Recipe, data: TrainingData) -> dict[str, dict[str, Any]]:
+    """Returns rows, batches of an epoch and loss terms of each of several datasets; empty if there is only one."""
+    from spectra_nsa.training.data.mixing import set_batches
+
+    if not data.sets:
+        return {}
+    live, counts = live_terms_by_set(recipe, data), set_batches(recipe, data)
+    return {
+        name: {"rows": len(part.train), "batches": count, "terms": live[name]}
+        for (name, part), count in zip(data.sets.items(), counts, strict=True)
+    }
+
+
 def data_notes(recipe: Recipe, data: TrainingData) -> list[str]:
     """Returns remarks on the rows for the reader, such as that they are fewer than a batch."""
     rows, batch = len(data.train), recipe.train.batch
@@ -128,23 +171,49 @@ def check_data(recipe: Recipe, data: TrainingData) -> None:
     """Checks that what a recipe asks for can be done with the rows.
 
     Raises:
-        UsageError: a term that is off by default was turned on and does not apply to such rows, no term applies, or
-            `train.patience` waits for a dev metric that does not exist.
+        UsageError: a term that is off by default was turned on and does not apply to such rows, no term applies, one
+            of several datasets has no whole batch, or `train.patience` waits for a dev metric that does not exist.
         SpectraError: `distill.scores` cannot be used.
     """
     from spectra_nsa.training.teacher.lookup import check_scores
 
-    live = live_terms(recipe, data.train.column_names)
-    rows = ROW_KINDS[row_kind(len(data.columns), data.scored)]
+    live = live_terms_by_set(recipe, data)
+    anywhere = live_terms_of(recipe, data)
+    kinds = {name: ROW_KINDS[row_kind(len(part.columns), part.scored)] for name, part in data.parts.items()}
+    rows = " and ".join(dict.fromkeys(kinds.values()))
     for name, facts in TERM_FACTS.items():
         turned_on = recipe.loss.terms[name].weight > 0 and facts.weight == 0
-        if turned_on and name not in live:
+        if turned_on and name not in anywhere:
             raise UsageError(f"loss.terms.{name} has nothing to learn from {rows}: it needs {facts.needed_rows}.")
-    if not live:
-        raise UsageError(f"no term of the loss applies to {rows}: give a weight to one that does.")
-    if data.scores is not None:
-        check_scores(data.scores, data.columns, recipe.distill.scores or [])
+    for name, part in data.parts.items():
+        key = f"data.sets.{name}: " if name else ""
+        if not live[name]:
+            raise UsageError(f"{key}no term of the loss applies to {kinds[name]}: give a weight to one that does.")
+        if part.scores is not None:
+            check_scores(part.scores, part.columns, recipe.distill.scores or [])
+    for name, part in data.sets.items():
+        _check_set(recipe, name, len(part.train), live[name], kinds[name])
     if recipe.train.patience is not None and data.dev is None:
         raise UsageError(
             "train.patience waits for a better dev metric, and there is none: set data.dev_rows or data.dev."
         )
+
+
+def _check_set(recipe: Recipe, name: str, rows: int, live: Sequence[str], kind: str) -> None:
+    """Checks that one of several datasets fills a batch, and that each term named for it takes part."""
+    batch = recipe.train.batch
+    if rows < batch:
+        raise UsageError(
+            f"data.sets.{name} has {counted(rows, 'training row')}, which fill no batch of {batch:,} of its own. Add "
+            "rows, lower train.batch, or leave the dataset out."
+        )
+    for term in (recipe.data.sets or {})[name].terms or []:
+        if recipe.loss.terms[term].weight == 0:
+            raise UsageError(f"data.sets.{name}.terms: {term} is off. Set loss.terms.{term}.weight=1.")
+        if term not in live:
+            facts = TERM_FACTS[term]
+            needs = facts.remedy if kind == ROW_KINDS["triplets"] and facts.learns_from else None
+            raise UsageError(
+                f"data.sets.{name}.terms: {term} has nothing to learn from {kind}: "
+                f"{needs or f'it needs {facts.needed_rows}'}."
+            )

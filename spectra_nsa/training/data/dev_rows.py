@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_nsa.config.sections import DataSection
+from spectra_nsa.config.data_section import DataSection
 from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
@@ -63,7 +63,7 @@ def split_dev(source: TextSet, section: DataSection, *, seed: int, quarantine: P
     if not section.dev_rows:
         return DevSplit()
     if section.dev is not None:
-        return _read_dev(section, section.dev, section.dev_rows, quarantine)
+        return read_dev(section, section.dev, quarantine)
     if source.kind not in TRAINABLE:
         return DevSplit()
     rows, texts = source.dataset.select_columns(list(source.roles)), list(source.text_columns[:2])
@@ -73,7 +73,7 @@ def split_dev(source: TextSet, section: DataSection, *, seed: int, quarantine: P
     problem = _no_metric(dev, texts[1], source.kind)
     if problem is not None:
         return DevSplit(notes=(f"no rows are held out, because {problem}: no dev metric",))
-    positions = _without_texts_of(dev, rows, texts, order[size:])
+    positions = without_texts(texts_of(dev, texts), rows, texts, order[size:])
     if len(positions) < 2:
         raise SpectraError(
             f"{section.train}: {counted(len(positions), 'training row')} left: the others share a text with one of the "
@@ -82,8 +82,18 @@ def split_dev(source: TextSet, section: DataSection, *, seed: int, quarantine: P
     return DevSplit(dev=dev, positions=positions, left_out=len(rows) - size - len(positions))
 
 
-def _read_dev(section: DataSection, name: str, limit: int, quarantine: Path | None) -> DevSplit:
-    source = SharedColumns(section.columns).load(name, limit=limit, quarantine=quarantine)
+def read_dev(section: DataSection, name: str, quarantine: Path | None) -> DevSplit:
+    """Reads dev rows from a source of their own.
+
+    Args:
+        section: the recipe's `data`, with the number of rows to read.
+        name: the source.
+        quarantine: the folder for quarantined rows; ``None`` only counts them.
+
+    Raises:
+        SpectraError: the source holds rows of another kind, or has no metric.
+    """
+    source = SharedColumns(section.columns).load(name, limit=section.dev_rows, quarantine=quarantine)
     if source.kind not in TRAINABLE:
         raise SpectraError(f"data.dev: {name} holds {source.kind}; a dev set needs pairs or scored pairs.")
     problem = _no_metric(source.dataset, source.text_columns[1], source.kind)
@@ -104,14 +114,18 @@ def _no_metric(dev: Dataset, second: str, kind: str) -> str | None:
     return None
 
 
-def _without_texts_of(
-    dev: Dataset, rows: Dataset, names: Sequence[str], positions: NDArray[np.int64]
+def texts_of(dev: Dataset, names: Sequence[str]) -> Set[str]:
+    """Returns the texts of dev rows in the named columns, as `comparable` spells them."""
+    return {comparable(text) for name in names for text in dev[name]}
+
+
+def without_texts(
+    held_out: Set[str], rows: Dataset, names: Sequence[str], positions: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Returns the positions of rows that share no text with a dev row in the named columns, as `comparable` compares.
+    """Returns those of the positions whose rows have no held-out text in the named columns.
 
     Texts are compared in the order of the file, because a shuffled pass over rows on disk is slow.
     """
-    held_out = {comparable(text) for name in names for text in dev[name]}
     shared: list[bool] = []
     for table in rows.select_columns(list(names)).with_format("arrow").iter(ROWS_PER_CHUNK):
         texts = zip(*(column.to_pylist() for column in table.columns), strict=True)

@@ -25,7 +25,7 @@ from spectra_nsa.core import processes
 from spectra_nsa.core.cache import Cache, Entry
 from spectra_nsa.core.console import progress
 from spectra_nsa.text.row_store import ArrowFile
-from spectra_nsa.training.data.rows import TrainingData
+from spectra_nsa.training.data.training_data import TrainingData
 
 if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
-from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
-from spectra_nsa.training.checks import check_data, check_recipe, data_notes
+from spectra_nsa.training.checks import check_data, check_recipe, data_notes, live_terms_of, row_counts
 from spectra_nsa.training.jobs.job import Job
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
     from spectra_nsa.training.loop.plan import RunSetup
     from spectra_nsa.training.loop.trainer import RunTrainer
+    from spectra_nsa.training.monitor.dev_metric import DevEvaluator
 
 
 class PairsJob(Job):
@@ -101,16 +101,18 @@ class PairsJob(Job):
             )
 
     def start_line(self, folder: Path, first_step: int) -> str:
+        from spectra_nsa.training.data.mixing import epoch_rows
         from spectra_nsa.training.loop.arguments import steps_of
         from spectra_nsa.training.runs.start_line import start_line
 
         data = self.data
-        counts = [f"{counted(len(data.train), 'row')}"]
+        counts = [row_counts(data)]
         if data.dev is not None:
             counts.append(f"{len(data.dev):,} held out")
         if data.left_out:
             counts.append(f"{data.left_out:,} left out (they share a text with a held-out row)")
-        line = start_line(folder, steps_of(self.recipe, len(data.train)), counts, data.quarantined, first_step)
+        steps = steps_of(self.recipe, epoch_rows(self.recipe, data))
+        line = start_line(folder, steps, counts, data.quarantined, first_step)
         return "\n".join([line, *(f"note: {note}" for note in data_notes(self.recipe, data))])
 
     def build_trainer(self, setup: RunSetup) -> PairsTrainer:
@@ -166,26 +168,26 @@ def build_trainer(
         UsageError: fp16 with sharding, or a batch that the processes cannot share.
         SpectraError: a teacher cannot be opened, or there are fewer rows than processes.
     """
-    from spectra_nsa.config.terms import live_terms
     from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.models.size import flops_per_token
+    from spectra_nsa.training.data.mixing import epoch_rows, texts_per_row
+    from spectra_nsa.training.jobs.batches import training_batches
     from spectra_nsa.training.loop.arguments import training_arguments
     from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
     from spectra_nsa.training.loop.plan import plan_run
     from spectra_nsa.training.loop.step_callbacks import LossClock
-    from spectra_nsa.training.monitor.dev_metric import DevEvaluator
     from spectra_nsa.training.monitor.health import HealthSample
     from spectra_nsa.training.monitor.throughput import Throughput
     from spectra_nsa.training.runs.resume import row_facts
 
     precision = resolve_precision(recipe.train.precision)
     shard = shards_weights(recipe, precision)
-    evaluator = DevEvaluator(data.dev, data.dev_kind, precision) if data.dev is not None and data.dev_kind else None
-    arguments = training_arguments(recipe, setup.folder, len(data.train), precision, evaluator)
+    evaluator = _dev_evaluator(recipe, data, precision)
+    arguments = training_arguments(recipe, setup.folder, epoch_rows(recipe, data), precision, evaluator)
     loss = _loss_stack(recipe, model, shard=shard)
-    sample = HealthSample(data, recipe.monitor.rows, seed=recipe.train.seed, precision=precision)
+    sample = HealthSample(data.first, recipe.monitor.rows, seed=recipe.train.seed, precision=precision)
     throughput = Throughput(
-        loss.work, len(data.columns), functools.partial(flops_per_token, model.spectra.config), precision
+        loss.work, texts_per_row(recipe, data), functools.partial(flops_per_token, model.spectra.config), precision
     )
     plan = plan_run(
         recipe,
@@ -193,22 +195,33 @@ def build_trainer(
         throughput,
         facts=row_facts(recipe, data),
         evaluator=evaluator,
-        terms=live_terms(recipe, data.train.column_names),
+        terms=live_terms_of(recipe, data),
         measure=functools.partial(sample.measure, model) if recipe.monitor.rows else None,
         callbacks=[LossClock(loss)],
     )
-    rows, collator = _batches(recipe, model, data, tokenize=setup.deadline is None)
+    batches = training_batches(recipe, model, data, tokenize=setup.deadline is None)
     return PairsTrainer(
         model,
         plan,
         loss=loss,
         groups=data.groups,
-        texts=data.train if rows is not data.train else None,
+        texts=batches.texts,
+        mixed=batches.sampler,
         shard=shard,
         args=arguments,
-        train_dataset=rows,
-        data_collator=collator,
+        train_dataset=batches.rows,
+        data_collator=batches.collator,
     )
+
+
+def _dev_evaluator(recipe: Recipe, data: TrainingData, precision: str) -> DevEvaluator | None:
+    from spectra_nsa.training.monitor.dev_metric import DevEvaluator
+
+    if data.dev is None or data.dev_kind is None:
+        return None
+    held_out = recipe.data.sets is not None and recipe.data.dev is None
+    prompts = next(iter(recipe.data.sets.values())).prompts if held_out and recipe.data.sets else None
+    return DevEvaluator(data.dev, data.dev_kind, precision, prompts)
 
 
 def _loss_stack(recipe: Recipe, model: SpectraSentenceTransformer, *, shard: bool) -> LossStack:
@@ -225,34 +238,8 @@ def _loss_stack(recipe: Recipe, model: SpectraSentenceTransformer, *, shard: boo
         cached=recipe.train.cached_pass_tokens,
         equal_passes=shard,
         distill_temperature=recipe.distill.temperature,
+        sets={name: part.terms for name, part in (recipe.data.sets or {}).items() if part.terms is not None},
     )
-
-
-def _batches(
-    recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData, *, tokenize: bool
-) -> tuple[Dataset, Any]:
-    """Returns the training rows, and the collator that makes batches of them.
-
-    Args:
-        recipe: the run.
-        model: its tokenizer and prompts.
-        data: the rows.
-        tokenize: whether to tokenize the rows beforehand if the run reads all of them.
-    """
-    from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
-
-    from spectra_nsa.models.prompts import column_prompts
-    from spectra_nsa.training.data.token_cache import token_rows
-    from spectra_nsa.training.loop.arguments import sees_every_row
-    from spectra_nsa.training.teacher.lookup import DistillationCollator, open_distillation
-
-    prompts = column_prompts(model.prompts, data.columns)
-    stock = SentenceTransformerDataCollator(model.preprocess, prompts=prompts, max_length=recipe.train.max_length)
-    distillation = open_distillation(recipe, data, model)
-    if distillation is not None:
-        return data.train, DistillationCollator(stock, distillation, data.columns)
-    tokens = token_rows(data, model, stock) if tokenize and sees_every_row(recipe, len(data.train)) else None
-    return tokens or (data.train, stock)
 
 
 def shards_weights(recipe: Recipe, precision: str) -> bool:

@@ -141,6 +141,9 @@ HOOKS = (
         "adds up the terms that the loss stack returns",
         "model, inputs, return_outputs=, num_items_in_batch=",
     ),
+    LibraryHook(BASE_TRAINER, "track_loss_components", "adds up the loss of each of several datasets", "loss"),
+    LibraryHook(BASE_TRAINER, "get_train_dataloader", "fills each batch from one of several datasets", ""),
+    LibraryHook(ACCELERATOR, "even_batches", "no process repeats rows to fill its last batch"),
     LibraryHook(BASE_MODEL, "_resolve_prompt", "prompts of our own encode methods", "prompt, prompt_name"),
     LibraryHook(
         "sentence_transformers.sentence_transformer.model.SentenceTransformer",

@@ -30,7 +30,7 @@ from spectra_nsa.training.loop.step_callbacks import (
     TrimMemory,
 )
 from spectra_nsa.training.runs.checkpoints import delete_old_checkpoints, finalize_checkpoint
-from spectra_nsa.training.runs.resume import load_running_sums, refit_schedule, save_running_sums
+from spectra_nsa.training.runs.resume import load_running_sums, refit_schedule, save_running_sums, set_epoch
 
 _SCRATCH = ".writing"
 MAX_SKIPPED = 10  # skipped steps in a row
@@ -195,6 +195,7 @@ class RunTrainer(Trainer):
         if self.state.global_step >= self.state.max_steps:  # the run has ended: transformers would add a step
             self.control.should_training_stop = True
             return
+        set_epoch(kwargs["train_dataloader"], self._epoch)
         super()._run_epoch(*args, **kwargs)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spectra_nsa.report.run_log import SET_LOSS
+
 LogRow = Mapping[str, Any]
 WINDOW = 10  # logged rows that are compared with earlier ones
 LEAST_RANK = 0.1  # share of the rank that the sample allows
@@ -125,6 +127,11 @@ def _training_alarms(rows: Sequence[LogRow]) -> Iterator[Alarm]:
             )
 
 
+def _keys(row: LogRow) -> set[str]:
+    """Returns the keys of a row, apart from those of datasets: a line has those that its batches came from."""
+    return {key for key in row if not key.startswith(SET_LOSS)}
+
+
 def _rising_loss(rows: Sequence[LogRow]) -> Iterator[Alarm]:
     """Yields an alarm if the latest window's loss exceeds the best window's by more than both its scatter and a tenth.
 
@@ -132,7 +139,9 @@ def _rising_loss(rows: Sequence[LogRow]) -> Iterator[Alarm]:
     and terms as the last one count.
     """
     last = rows[-1]
-    alike = [row for row in rows if set(row) == set(last) and _close(row.get("temperature"), last.get("temperature"))]
+    alike = [
+        row for row in rows if _keys(row) == _keys(last) and _close(row.get("temperature"), last.get("temperature"))
+    ]
     values = [float(row["loss"]) for row in alike if math.isfinite(float(row["loss"]))]
     if len(values) < 3 * WINDOW:
         return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.sentence_transformer.evaluation import (
@@ -26,14 +27,17 @@ class DevEvaluator(BaseEvaluator):
         dev: pairs (anchor, positive) or scored pairs (sentence1, sentence2, score).
         kind: ``"pairs"`` measures nDCG@10 of each anchor's positive among all; ``"scored"`` Spearman's correlation.
         precision: see `resolve_precision`.
+        prompts: those of queries and documents; ``None`` takes the model's. Scored pairs take the model's always.
     """
 
     greater_is_better = True
 
-    def __init__(self, dev: Dataset, kind: str, precision: str) -> None:
+    def __init__(
+        self, dev: Dataset, kind: str, precision: str, prompts: Mapping[Literal["query", "document"], str] | None = None
+    ) -> None:
         super().__init__()
         self.precision = precision
-        self.inner, key = _retrieval(dev) if kind == "pairs" else _similarity(dev)
+        self.inner, key = _retrieval(dev, dict(prompts or {})) if kind == "pairs" else _similarity(dev)
         self.metric = "dev_ndcg@10" if kind == "pairs" else "dev_spearman"
         self._key = key
 
@@ -47,7 +51,7 @@ class DevEvaluator(BaseEvaluator):
         return {self.metric: value if math.isfinite(value) else 0.0}
 
 
-def _retrieval(dev: Dataset) -> tuple[BaseEvaluator, str]:
+def _retrieval(dev: Dataset, prompts: Mapping[Any, str]) -> tuple[BaseEvaluator, str]:
     anchors, positives = DistinctSpellings(dev["anchor"]), DistinctSpellings(dev["positive"])
     relevant: dict[str, set[str]] = {}
     for anchor, positive in zip(anchors.numbers, positives.numbers, strict=True):
@@ -63,6 +67,8 @@ def _retrieval(dev: Dataset) -> tuple[BaseEvaluator, str]:
         name="dev",
         write_csv=False,
         score_functions=None,
+        query_prompt=prompts.get("query"),
+        corpus_prompt=prompts.get("document"),
     )
     return evaluator, "dev_cosine_ndcg@10"
 

@@ -52,12 +52,13 @@ class Throughput(TrainerCallback):
 
     Args:
         work: the tokens that went through the model; emptied at each log.
-        columns: texts per row: 2 for pairs, more with hard negatives; 0 if there are no pairs to count.
+        columns: texts per row, as a mean over several datasets: 2 for pairs, more with hard negatives; 0 if there are
+            no pairs to count.
         flops: returns F for a mean length.
         precision: of the matrix products that the peak is measured with.
     """
 
-    def __init__(self, work: Work, columns: int, flops: Callable[[float], float], precision: str) -> None:
+    def __init__(self, work: Work, columns: float, flops: Callable[[float], float], precision: str) -> None:
         self.work, self.columns, self.flops, self.precision = work, columns, flops, precision
         self.peak = 0.0
         self.spent = 0.0

@@ -15,6 +15,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core.checksums import read_manifest
+from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import read_json_object
 
@@ -41,21 +42,34 @@ _FREE = {
 def row_facts(recipe: Recipe, data: TrainingData) -> dict[str, Any]:
     """Returns what decides which rows a step reads: kept in each checkpoint's manifest.
 
-    The digest is of at most 1,000 evenly spaced rows, so that it costs nothing on large data.
+    The digest is of at most 1,000 evenly spaced rows of a dataset, so that it costs nothing on large data.
     """
-    rows = len(data.train)
-    indices = sorted({number * rows // _SAMPLE for number in range(_SAMPLE)})
-    sample = {name: list(data.train[indices][name]) for name in data.train.column_names}
-    groups = None if data.groups is None else [data.groups[index] for index in indices]
-    text = json.dumps([sample, groups], sort_keys=True)
-    return {
+    samples = {name: _sample(part) for name, part in data.parts.items()}
+    text = json.dumps(samples if data.sets else samples[""], sort_keys=True)
+    facts: dict[str, Any] = {
         "train.batch": recipe.train.batch,
         "train.accumulation": recipe.train.accumulation,
         "train.seed": recipe.train.seed,
         "data.group": recipe.data.group,
-        "rows": rows,
+        "rows": len(data.train),
         "sample": hashlib.sha256(text.encode()).hexdigest(),
     }
+    if data.sets:
+        sets = recipe.data.sets or {}
+        facts["data.mixing"] = recipe.data.mixing
+        facts["data.sets"] = [
+            f"{name} with {counted(len(part.train), 'row')}, weight {sets[name].weight:g}, group {sets[name].group}"
+            for name, part in data.sets.items()
+        ]
+    return facts
+
+
+def _sample(data: TrainingData) -> list[Any]:
+    """Returns evenly spaced rows and their groups."""
+    rows = len(data.train)
+    indices = sorted({number * rows // _SAMPLE for number in range(_SAMPLE)})
+    sample = {name: list(data.train[indices][name]) for name in data.train.column_names}
+    return [sample, None if data.groups is None else [data.groups[index] for index in indices]]
 
 
 def check_resumable(
@@ -161,6 +175,16 @@ def check_state(checkpoint: Path) -> None:
 
 def _damaged(path: Path, problem: str) -> SpectraError:
     return SpectraError(f"{path} is damaged: {problem}. Resume from an earlier checkpoint.")
+
+
+def set_epoch(loader: Any, epoch: int) -> None:
+    """Tells every sampler of a loader the epoch. In a resumed run of several processes the libraries miss some."""
+    sampler = getattr(loader, "batch_sampler", None)
+    while sampler is not None:
+        for found in (sampler, getattr(sampler, "sampler", None)):
+            if found is not None and hasattr(found, "set_epoch"):
+                found.set_epoch(epoch)
+        sampler = getattr(sampler, "batch_sampler", None)
 
 
 def refit_schedule(optimizer: Any, scheduler: Any, fresh: list[dict[str, Any]]) -> None:

@@ -110,7 +110,10 @@ class DistillationCollator(BaseDataCollator):
 
 
 def open_distillation(
-    recipe: Recipe, data: TrainingData, model: SpectraSentenceTransformer
+    recipe: Recipe,
+    data: TrainingData,
+    model: SpectraSentenceTransformer,
+    like: DistillationSource | None = None,
 ) -> DistillationSource | None:
     """Returns the source that the recipe's `distill` section describes; ``None`` if it is empty.
 
@@ -118,6 +121,8 @@ def open_distillation(
         recipe: the run.
         data: its rows; each teacher encodes the texts that the cache does not hold.
         model: the student before it learns.
+        like: the source of another dataset of the same run, whose map to the student's width holds here too; ``None``
+            fits the map.
 
     Raises:
         SpectraError: a teacher cannot be opened, or a score is outside −1 to 1.
@@ -143,6 +148,8 @@ def open_distillation(
     assert width is not None
     if len(vectors) == 1 and vectors[0].vectors.shape[1] == width:
         return source
+    if like is not None:
+        return replace(source, map_ED=like.map_ED)
     map_ED = processes.run_on_first(lambda: fit_map(source, data, model, width))
     return replace(source, map_ED=map_ED)
 

@@ -106,6 +106,31 @@ def poisoned_run(recipe: Recipe, rank: int) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in train(recipe).model.state_dict().items()}
 
 
+def sets_recipe(folder: Path, start: Path, *more: str) -> Recipe:
+    """Returns a run of two epochs on two datasets, with a checkpoint after every two steps."""
+    source = folder / "pairs.jsonl"
+    sets = [f"data.sets.all.train={source}", f"data.sets.some.train={source}", "data.sets.some.limit=20"]
+    steps = ["train.max_steps=null", "train.epochs=2", "train.checkpoint_every=2", "train.evaluate_every=2"]
+    last = ["data.dev_rows=0", "train.keep_checkpoints=99"]  # the last model, not the best
+    return run_recipe(folder, start, "data.train=null", *sets, *steps, *last, *more)
+
+
+def resumed_run(folder: Path, start: Path, rank: int) -> dict[str, Any]:
+    """Returns the weights of a run on two datasets, and those after it was resumed in its second epoch."""
+    result = train(sets_recipe(folder, start, "name=two-sets"))
+    whole = {name: value.clone() for name, value in result.model.state_dict().items()}
+    processes.barrier()
+    if rank == 0:
+        shutil.rmtree(result.folder / "model")
+        for checkpoint in (result.folder / "checkpoints").glob("step-*"):
+            if int(checkpoint.name[5:]) > result.steps * 3 // 4:
+                shutil.rmtree(checkpoint)
+    processes.barrier()
+    again = train(None, resume=result.folder)
+    assert again.first_step > result.steps // 2
+    return {"whole": whole, "resumed": again.model.state_dict()}
+
+
 def agreements(rank: int) -> dict[str, Any]:
     def refused() -> None:
         raise SpectraError(f"from {rank}")
@@ -152,6 +177,7 @@ def worker(rank: int, folder: Path, start: Path) -> None:
     found["run"] = poisoned_run(run_recipe(folder, start, "name=two"), rank)
     found["model kinds"] = MODEL_KINDS
     found["grouped"] = poisoned_run(run_recipe(folder, start, "name=two-grouped", "data.group=topic"), rank)
+    found["sets"] = resumed_run(folder, start, rank)
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -218,6 +244,14 @@ def test_a_run_of_two_processes_is_the_run_of_one(both: Any, start: Path) -> Non
     for mine, theirs in zip(*logs, strict=True):
         assert {k: mine.get(k) for k in keys} == pytest.approx({k: theirs.get(k) for k in keys}, abs=2e-4, nan_ok=True)
     assert logs[0][3]["loss"] == 0.0, "the poisoned step was skipped"
+
+
+def test_several_datasets_and_a_later_epoch_resume_in_two_processes(both: Any, start: Path) -> None:
+    folder, found = both
+    wanted = train(sets_recipe(folder, start, "name=one-sets")).model.state_dict()
+    whole, resumed = found[0]["sets"]["whole"], found[0]["sets"]["resumed"]
+    assert all((whole[name] - value).abs().max() <= 1e-5 for name, value in wanted.items() if value.numel())
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
 def test_torchrun_leaves_one_run_that_can_be_resumed(tmp_path: Path, start: Path) -> None:
