@@ -28,20 +28,19 @@ class PairsTask:
     Each distinct text is encoded once, in its first spelling (see `DistinctSpellings`).
     """
 
-    kind = "pairs"
-
-    def __init__(self, name: str, anchors: Sequence[str], positives: Sequence[str]) -> None:
+    def __init__(self, name: str, anchors: Sequence[str], positives: Sequence[str], *, kind: str = "pairs") -> None:
         """Initializes the task.
 
         Args:
             name: the dataset's name.
             anchors: N texts.
             positives: N texts.
+            kind: the kind of the task.
 
         Raises:
             SpectraError: there are fewer than two pairs with different positives.
         """
-        self.name = name
+        self.kind, self.name = kind, name
         distinct_anchors, distinct_positives = DistinctSpellings(anchors), DistinctSpellings(positives)
         self._anchors, self._positives = distinct_anchors.texts, distinct_positives.texts
         if len(self._positives) < 2 or len(anchors) != len(positives):

@@ -25,6 +25,8 @@ def ranking_figures(
     query_ids: Sequence[str],
     document_ids: Sequence[str],
     qrels: Mapping[str, Mapping[str, int]],
+    *,
+    metrics: Sequence[str] = RANKING_METRICS,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns metric → (Q,) values for the queries of a ranking, with the ranking's notes and one on open ties.
 
@@ -34,6 +36,7 @@ def ranking_figures(
         query_ids: Q ids, each with at least one relevant document in `qrels`.
         document_ids: N ids, indexed by the ranking.
         qrels: query → document → grade.
+        metrics: names from `RANKING_METRICS`.
 
     Raises:
         SpectraError: a score is not finite.
@@ -49,7 +52,7 @@ def ranking_figures(
         f"{system}: in {tied:,} of {counted(len(query_ids), 'query')}, documents of different relevance share a score; "
         "the figures are the mean over all orders of the tied documents"
     )
-    return ranking_metrics(run, judged, RANKING_METRICS), [*ranking.notes, *([note] if tied else [])]
+    return ranking_metrics(run, judged, metrics), [*ranking.notes, *([note] if tied else [])]
 
 
 def ranking_results(values: Mapping[str, np.ndarray], *, kind: str, name: str, system: str) -> list[Result]:

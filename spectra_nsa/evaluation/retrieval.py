@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.evaluation.outcome import TaskOutcome, mean_differences
 from spectra_nsa.evaluation.ranked import DEPTH, ranked_queries, ranking_figures, ranking_results, without_documents
-from spectra_nsa.metrics.ranking import judged_queries
+from spectra_nsa.metrics.ranking import RANKING_METRICS, judged_queries
 from spectra_nsa.text.beir import is_own_document
 
 if TYPE_CHECKING:
@@ -18,20 +19,33 @@ if TYPE_CHECKING:
 
 
 class RetrievalTask:
-    """Ranking metrics over the hundred best documents of each judged query, by exact search.
+    """Ranking metrics over the best documents of each judged query, by exact search.
 
     A query that is itself a document (as in ArguAna and Quora) does not retrieve itself.
     """
 
-    kind = "retrieval"
-
-    def __init__(self, data: RetrievalSet) -> None:
+    def __init__(
+        self,
+        data: RetrievalSet,
+        *,
+        kind: str = "retrieval",
+        metrics: Sequence[str] = RANKING_METRICS,
+        depth: int = DEPTH,
+    ) -> None:
         """Initializes the task. Queries without a relevant document are skipped, as in trec_eval.
+
+        Args:
+            data: the texts and judgments.
+            kind: the kind of the task, such as the name of a protocol.
+            metrics: names from `RANKING_METRICS`, the main one first.
+            depth: the number of documents that count.
 
         Raises:
             SpectraError: no query of the dataset has a relevant document.
         """
-        self.name = data.name
+        self.kind, self.name = kind, data.name
+        self._metrics, self._depth = metrics, depth
+        self._latest: tuple[System, TaskOutcome] | None = None
         self._documents = data.corpus
         self._qrels = data.qrels
         self._queries = {query: data.queries[query] for query in judged_queries(data.qrels) if query in data.queries}
@@ -50,11 +64,21 @@ class RetrievalTask:
 
     def run(self, system: System) -> TaskOutcome:
         """Ranks the documents and computes the metrics."""
+        self._latest = system, self._run(system)
+        return self._latest[1]
+
+    def outcome(self, system: System) -> TaskOutcome:
+        """Returns what `run` returned last for a system; runs it if that was another system."""
+        return self._latest[1] if self._latest is not None and self._latest[0] is system else self.run(system)
+
+    def _run(self, system: System) -> TaskOutcome:
         ids = list(self._documents)
-        depth = DEPTH + any(own is not None for own in self._own)
+        depth = self._depth + any(own is not None for own in self._own)
         ranking = system.search(list(self._queries.values()), list(self._documents.values()), depth)
-        ranking = without_documents(ranking, self._own, DEPTH)
-        values, notes = ranking_figures(system.name, ranking, list(self._queries), ids, self._qrels)
+        ranking = without_documents(ranking, self._own, self._depth)
+        values, notes = ranking_figures(
+            system.name, ranking, list(self._queries), ids, self._qrels, metrics=self._metrics
+        )
         return TaskOutcome(
             results=ranking_results(values, kind=self.kind, name=self.name, system=system.name),
             per_unit=values,

@@ -11,6 +11,7 @@ from typing import Any
 from spectra_nsa.core.console import console
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.results import Result, results_document
+from spectra_nsa.evaluation.collections.protocols import protocol_notes
 from spectra_nsa.evaluation.outcome import Task, TaskOutcome, UnsuitableSystem
 from spectra_nsa.evaluation.systems import System
 
@@ -100,7 +101,7 @@ def evaluate(
     _check_unique("task", [f"{task.kind}={task.name}" for task in tasks])
     start = time.perf_counter()
     outcomes: dict[OutcomeKey, TaskOutcome] = {}
-    remarks = list(notes)
+    remarks = [*notes, *protocol_notes(task.kind for task in tasks)]
     for system in systems:
         for task in tasks:
             if progress:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import expand_user
-from spectra_nsa.text.beir import is_beir, load_beir
+from spectra_nsa.evaluation.collections.hub_folder import is_collection, load_folder
+from spectra_nsa.text.beir import load_beir
 from spectra_nsa.text.rows import kind_name
 from spectra_nsa.text.shared_columns import SharedColumns
 
@@ -79,7 +80,10 @@ class Sources:
             SpectraError: see `load_beir`.
         """
         folder, split = split_of(source)
-        data = load_beir(folder.resolve(), split)
+        return self.noted(load_beir(folder.resolve(), split), source)
+
+    def noted(self, data: RetrievalSet, source: str) -> RetrievalSet:
+        """Adds notes on what is missing in a retrieval set, and returns it."""
         if data.missing:
             missing = counted(data.missing, "judgment")
             self.notes.append(f"{source}: {missing} dropped, because the query or document does not exist")
@@ -92,13 +96,14 @@ class Sources:
         return data
 
     def sides(self, source: str, task: str) -> Sides:
-        """Reads the queries and documents of a BEIR folder, of pairs, or of texts, which are then both.
+        """Reads the queries and documents of a retrieval set, of pairs, or of texts, which are then both.
 
         Raises:
             SpectraError: the source is missing or empty.
         """
-        if is_beir(split_of(source)[0]):
-            data = self.retrieval(source)
+        folder, split = split_of(source)
+        if is_collection(folder):
+            data = self.noted(load_folder(folder, split), source)
             name, queries, documents = data.name, list(data.queries.values()), list(data.corpus.values())
         else:
             rows = self.rows(source, ANY_TEXTS, task)

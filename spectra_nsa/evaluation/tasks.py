@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from spectra_nsa.core.errors import UsageError, unknown_name
+from spectra_nsa.evaluation.collections.builders import COLLECTIONS, check_collection
 from spectra_nsa.evaluation.knn import KNNTask
 from spectra_nsa.evaluation.pairs import PairsTask
 from spectra_nsa.evaluation.performance import PerformanceTask
 from spectra_nsa.evaluation.retrieval import RetrievalTask
-from spectra_nsa.evaluation.sources import ANY_TEXTS, Sources, source_name
+from spectra_nsa.evaluation.sources import ANY_TEXTS, Sources, source_name, split_of
 from spectra_nsa.evaluation.sparse.sparsity import SparsityTask
 from spectra_nsa.evaluation.sparse.token_importance import TokenImportanceTask
 from spectra_nsa.evaluation.statistics import StatisticsTask
@@ -27,7 +28,8 @@ def tasks_from(
 
     Args:
         specifications: such as ``sts=FILE``, ``retrieval=BEIR_DIR`` or ``knn=TRAIN_FILE,TEST_FILE``.
-        limit: the largest number of rows per source; ``None`` reads all. Ignored for ``retrieval``.
+        limit: the largest number of rows per source; ``None`` reads all. Ignored for rankings of a whole
+            corpus.
         columns: role → column, for the sources that have all of these columns; ``None`` guesses the roles. Ignored for
             BEIR folders.
 
@@ -60,7 +62,9 @@ def check_tasks(specifications: Sequence[str]) -> list[tuple[str, str]]:
             raise UsageError(f"a task is KIND=SOURCE, such as sts=dev.jsonl, not {specification!r}.")
         if kind not in _BUILDERS:
             raise unknown_name("task", kind, _BUILDERS)
-        if kind not in _FOLDERS:
+        if kind in COLLECTIONS and kind != "custom":
+            check_collection(kind, source)
+        elif not (kind in _FOLDERS and split_of(source)[0].is_dir()):
             for name in _knn_files(source) if kind == "knn" else [source]:
                 check_source(name)
         checked.append((kind, source))
@@ -125,6 +129,8 @@ _BUILDERS: dict[str, Callable[[str, Sources], list[Task]]] = {
     "sparsity": _sparsity,
     "performance": _performance,
     "token-importance": _token_importance,
+    **COLLECTIONS,
 }
 TASK_KINDS = tuple(_BUILDERS)
-_FOLDERS = {"retrieval"}  # a folder, which a split may follow
+# Kinds whose source may be a folder that a split follows.
+_FOLDERS = {"retrieval", "sparsity", "performance", "token-importance", "custom"}

@@ -1,0 +1,1 @@
+"""Public retrieval collections: BEIR, NanoBEIR, CodeSearchNet and CoSQA, from local copies or the Hugging Face Hub."""
