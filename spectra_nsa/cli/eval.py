@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _KINDS = (
     "sts=FILE, retrieval=BEIR_DIR, pairs=SOURCE, knn=TRAIN_FILE,TEST_FILE, statistics=SOURCE, sparsity=SOURCE, "
-    "performance=SOURCE, token-importance=SOURCE"
+    "performance=SOURCE, token-importance=SOURCE, beir=DIR|NAME, nanobeir=DIR|NAME, custom=SOURCE, "
+    "csn-graphcodebert=DIR, csn-original-999=DIR, csn-mteb=DIR, cosqa-coir=DIR, cosqa-distinct=DIR"
 )
 
 

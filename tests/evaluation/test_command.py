@@ -8,8 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from spectra_nsa.cli import eval as eval_module
 from spectra_nsa.cli.eval import evaluate_command
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.evaluation.tasks import TASK_KINDS
 from tests.builders import bert_folder
 
 app = typer.Typer()
@@ -60,6 +62,10 @@ def test_wrong_usage_is_refused(pairs: Path, tmp_path: Path) -> None:
     for arguments in (["bm25"], ["bm25", "-t", "sst=x"], ["bm25", "-t", f"pairs={pairs}", "--html", str(tmp_path)]):
         with pytest.raises(UsageError):
             CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def test_the_help_names_every_kind_of_task() -> None:
+    assert [part.split("=")[0] for part in eval_module._KINDS.split(", ")] == list(TASK_KINDS)
 
 
 def test_limit_applies_to_each_source(pairs: Path) -> None:

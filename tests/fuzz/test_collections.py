@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 
 from spectra_nsa.evaluation.tasks import tasks_from
@@ -20,6 +21,11 @@ QRELS = [
 ]
 FUNCTIONS = [{"docstring_tokens": ["open", at], "code_tokens": ["def", str(at)], "url": f"u{at}"} for at in range(3)]
 COSQA = [{"doc": "open a file", "retrieval_idx": 0}, {"doc": "read", "retrieval_idx": 1}]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("collections")
 
 
 def _write(folder: Path, **files: bytes) -> Path:

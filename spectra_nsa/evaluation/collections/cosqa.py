@@ -86,7 +86,7 @@ def _coclr(folder: Path, split: str | None) -> RetrievalSet:
         corpus = {f"d{int(number)}": str(code) for code, number in codes.items()}
         queries = {f"q{at}": str(row["doc"]) for at, row in enumerate(rows)}
         qrels = {f"q{at}": {f"d{int(row['retrieval_idx'])}": 1} for at, row in enumerate(rows)}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise SpectraError(f"{path} and code_idx_map.txt are not in CoCLR's format: {error!r}.") from error
     unknown = [query for query, judged in qrels.items() if not judged.keys() <= corpus.keys()]
     if unknown:
