@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from spectra_nsa.training.data.training_data import TrainingData
     from spectra_nsa.training.teacher.lookup import DistillationSource
 
-# Returns the library's collator for the prompt of each column.
-StockCollator = Callable[[Mapping[str, str]], "BaseDataCollator"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
@@ -44,7 +41,7 @@ def training_batches(
     data: TrainingData,
     *,
     tokenize: bool,
-    stock: StockCollator | None = None,
+    routed: bool = False,
 ) -> Batches:
     """Returns what the batches of a run are made of.
 
@@ -53,7 +50,7 @@ def training_batches(
         model: its tokenizer and prompts.
         data: the rows.
         tokenize: whether to tokenize the rows beforehand if the run reads all of them.
-        stock: the library's collator; ``None`` for that of dense models.
+        routed: whether the model sends queries and documents different ways.
 
     Raises:
         SpectraError: a teacher cannot be opened, or a score is outside −1 to 1.
@@ -62,29 +59,29 @@ def training_batches(
     from spectra_nsa.training.loop.arguments import sees_every_row
     from spectra_nsa.training.teacher.lookup import open_distillation
 
-    stock = stock or _dense_collator(recipe, model)
     tokenize = tokenize and sees_every_row(recipe, epoch_rows(recipe, data))
     if data.sets:
-        return _mixed(recipe, model, data, tokenize=tokenize, stock=stock)
-    collator = stock(_prompts(recipe, model, data, ""))
+        return _mixed(recipe, model, data, tokenize=tokenize, routed=routed)
+    collator = _stock(recipe, model, data, "", routed=routed)
     rows, made = _one_set(model, data, open_distillation(recipe, data, model), collator, tokenize=tokenize)
     return Batches(rows=rows, collator=made, texts=data.train if rows is not data.train else None)
 
 
-def _dense_collator(recipe: Recipe, model: SpectraSentenceTransformer) -> StockCollator:
+def _stock(
+    recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData, name: str, *, routed: bool
+) -> BaseDataCollator:
+    """Returns the library's collator for a dataset, with its own prompts or otherwise those of the model."""
     from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
-    return lambda prompts: SentenceTransformerDataCollator(
-        model.preprocess, prompts=dict(prompts), max_length=recipe.train.max_length
-    )
-
-
-def _prompts(recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData, name: str) -> dict[str, str]:
-    """Returns the prompt of each column of a dataset: its own, otherwise that of the model."""
-    from spectra_nsa.models.prompts import column_prompts
+    from spectra_nsa.models.prompts import column_prompts, column_role
 
     own: Mapping[Any, str] = (recipe.data.sets[name].prompts if name and recipe.data.sets else None) or {}
-    return column_prompts({**model.prompts, **own}, data.columns)
+    return SentenceTransformerDataCollator(
+        model.preprocess,
+        prompts=column_prompts({**model.prompts, **own}, data.columns),
+        max_length=recipe.train.max_length,
+        router_mapping={column: column_role(column) for column in data.columns} if routed else {},
+    )
 
 
 def _one_set(
@@ -105,7 +102,7 @@ def _one_set(
 
 
 def _mixed(
-    recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData, *, tokenize: bool, stock: StockCollator
+    recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData, *, tokenize: bool, routed: bool
 ) -> Batches:
     from spectra_nsa.training.data.mixed_batches import SetCollator, SetRows, mixed_sampler
     from spectra_nsa.training.data.mixing import set_batches
@@ -117,7 +114,7 @@ def _mixed(
         distillation = open_distillation(recipe, part, model, like=first)
         first = first or distillation
         whole = tokenize and count >= len(part.train) // recipe.train.batch
-        collator = stock(_prompts(recipe, model, part, name))
+        collator = _stock(recipe, model, part, name, routed=routed)
         rows[name], collators[name] = _one_set(model, part, distillation, collator, tokenize=whole)
     joined = SetRows(rows)
     return Batches(

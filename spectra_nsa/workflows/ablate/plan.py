@@ -63,7 +63,7 @@ class AblationPlan:
         measures: how models are measured.
         tasks: the tasks with their data.
         steps: the steps of each cell.
-        rows: the number of training rows.
+        rows: the training rows of an epoch.
         texts: for timing the encoding.
         notes: parts that were skipped, and why.
     """
@@ -117,12 +117,13 @@ def make_plan(
     _check_names(recipe, measures)
     _check_folder(folder, recipe, measures)
     from spectra_nsa.evaluation.tasks import tasks_from
+    from spectra_nsa.training.data.mixing import epoch_rows
     from spectra_nsa.training.data.rows import load_training_data
     from spectra_nsa.training.loop.arguments import steps_of
 
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
     tasks, notes = tasks_from(measures.tasks, limit=measures.limit)
-    rows = len(data.train)
+    rows = epoch_rows(recipe, data)
     cells = _cells(recipe, recipe_facts(recipe, data), parts, custom, rows, notes)
     left, right = data.columns[:2]
     first = data.train[: _TEXTS // 2]
@@ -149,7 +150,7 @@ def recipe_facts(recipe: Recipe, data: TrainingData) -> RecipeFacts:
     return RecipeFacts(
         model=config.to_dict(),
         saved=start is not None and find_start(start).kind == "spectra",
-        rows=row_kind(len(data.columns), data.scored),
+        rows=row_kind(len(data.first.columns), data.first.scored),
     )
 
 
