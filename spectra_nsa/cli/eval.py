@@ -24,10 +24,10 @@ _KINDS = (
 
 
 def evaluate_command(
-    model: Annotated[str, typer.Argument(help="A model's folder or Hub name, or bm25.")],
+    model: Annotated[str, typer.Argument(help="A model's folder or Hub name, bm25, or hybrid:A+B.")],
     task: Annotated[list[str] | None, typer.Option("--task", "-t", help=f"{_KINDS}. Repeatable.")] = None,
     baseline: Annotated[
-        list[str] | None, typer.Option("--baseline", "-b", help="Another model, or bm25. Repeatable.")
+        list[str] | None, typer.Option("--baseline", "-b", help="Another model, bm25, or hybrid:A+B. Repeatable.")
     ] = None,
     json: Annotated[
         str | None, typer.Option("--json", help="Write the results to this JSON file; - for standard output.")
@@ -41,6 +41,10 @@ def evaluate_command(
     document_active: Annotated[int | None, typer.Option(help="The same for documents.", min=1)] = None,
     limit: Annotated[
         int | None, typer.Option(help="Read at most this many rows per source (ignored for retrieval).", min=1)
+    ] = None,
+    fusion_dev: Annotated[
+        str | None,
+        typer.Option(help="Fit the weights of hybrid systems on these pairs or this retrieval set (not the test set)."),
     ] = None,
     show_all: Annotated[
         bool, typer.Option("--all", help="Print every metric. The files always hold every metric.")
@@ -65,7 +69,8 @@ def evaluate_command(
 
     tasks, notes = tasks_from(task, limit=limit, columns=None if columns is None else parse_columns(columns))
     limits = {"dim": dim, "query_active": query_active, "document_active": document_active}
-    evaluation = evaluate(_systems(model, baseline or [], limits, precision), tasks, notes=notes)
+    systems = _systems(model, baseline or [], limits, precision)
+    evaluation = evaluate(systems, tasks, notes=[*notes, *_fitted(systems, fusion_dev)])
     document = evaluation.document(model, precision=resolve_precision(precision))
     if json == "-":
         print_json(document, indent=2)
@@ -83,15 +88,34 @@ def _check_writable(json: str | None, markdown: Path | None, html: Path | None) 
 
 def _systems(model: str, baselines: list[str], limits: dict[str, int | None], precision: str) -> list[System]:
     """Opens the systems; `limits` are the model's. If two folders share a short name, the later one has its path."""
-    from spectra_nsa.evaluation.open import open_system
+    from spectra_nsa.evaluation.open import open_hybrid, open_system
 
-    systems: list[System] = []
-    for at, name in enumerate([model, *baselines]):
-        system = open_system(name, **(limits if at == 0 else {}), precision=precision)
-        if any(system.name == other.name for other in systems):
+    names = [model, *baselines]
+    systems: dict[str, System] = {}
+    for at, name in sorted(enumerate(names), key=lambda item: item[1].startswith("hybrid:")):  # after their parts
+        chosen = {key: value for key, value in limits.items() if value is not None} if at == 0 else {}
+        if name.startswith("hybrid:"):
+            if chosen:
+                raise UsageError(f"{name}: --dim, --query-active and --document-active are not for hybrid systems.")
+            system: System = open_hybrid(name, systems, precision=precision)
+        else:
+            system = open_system(name, **chosen, precision=precision)
+        if any(system.name == other.name for other in systems.values()):
             system.name = name
-        systems.append(system)
-    return systems
+        systems[name] = system
+    return [systems[name] for name in names]
+
+
+def _fitted(systems: list[System], source: str | None) -> list[str]:
+    """Fits the hybrid systems, if asked to, and returns notes on how they are fused."""
+    from spectra_nsa.evaluation.hybrid import HybridSystem, fit_on
+
+    hybrids = [system for system in systems if isinstance(system, HybridSystem)]
+    if source is None:
+        return [system.note for system in hybrids]
+    if not hybrids:
+        raise UsageError("--fusion-dev fits hybrid systems, but none is given: name one as hybrid:MODEL+bm25.")
+    return fit_on(hybrids, source)
 
 
 def _show(evaluation: Evaluation, show_all: bool) -> None:

@@ -10,6 +10,9 @@ from spectra_nsa.core.files import expand_user
 from spectra_nsa.evaluation.systems import DenseSystem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from spectra_nsa.evaluation.hybrid import HybridSystem
     from spectra_nsa.evaluation.systems import System
 
 
@@ -60,6 +63,46 @@ def open_system(
         raise UsageError(f"{name} is a dense model: use --dim instead of --query-active and --document-active.")
     model = open_model(files, convert=False)
     return DenseSystem(name if dim is None else f"{name}@{dim}", model, dim=dim, precision=precision)
+
+
+def open_hybrid(name: str, opened: Mapping[str, System], *, precision: str = "fp32") -> HybridSystem:
+    """Opens a hybrid system.
+
+    Args:
+        name: ``hybrid:A+B`` with two or more names as in `open_system`, or ``hybrid:0.7*A+0.3*B`` with weights.
+        opened: systems that are open already, by name.
+        precision: of the others, see `open_system`.
+
+    Raises:
+        UsageError: the name is of another form, or only some parts have weights.
+        SpectraError: a part does not exist or cannot be opened.
+    """
+    from spectra_nsa.evaluation.hybrid import PREFIX, HybridSystem
+    from spectra_nsa.index.hybrid import Fusion
+
+    parts: list[System] = []
+    weights: dict[str, float] = {}
+    for part in name.removeprefix(PREFIX).split("+"):
+        weight, star, system_name = part.partition("*")
+        system_name = system_name if star else part
+        if not system_name:
+            raise UsageError(f"{name}: a hybrid system is hybrid:A+B, or hybrid:0.7*A+0.3*B with weights.")
+        parts.append(opened.get(system_name) or open_system(system_name, precision=precision))
+        if star:
+            weights[parts[-1].name] = _weight(weight, name)
+    if weights and len(weights) < len(parts):
+        raise UsageError(f"{name}: give every part a weight, or none.")
+    return HybridSystem(parts, Fusion(method="weighted", weights=weights) if weights else None)
+
+
+def _weight(text: str, name: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = -1.0
+    if not 0 < weight < float("inf"):
+        raise UsageError(f"{name}: the weight {text!r} is not a number above 0.")
+    return weight
 
 
 def _short_name(name_or_folder: str | Path) -> str:

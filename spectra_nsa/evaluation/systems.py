@@ -44,6 +44,19 @@ class System(Protocol):
         ...
 
 
+class LastRows:
+    """The vectors of the last texts of each role, so that several tasks on one collection encode it once."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[list[str], Any]] = {}
+
+    def rows(self, role: str, texts: Sequence[str], encode: Callable[[str, Sequence[str]], Any]) -> Any:
+        """Returns the vectors of texts, encoded now unless they are the last ones of this role."""
+        if role not in self._last or self._last[role][0] != list(texts):
+            self._last[role] = list(texts), encode(role, texts)
+        return self._last[role][1]
+
+
 class DenseSystem:
     """Exact cosine search with a SentenceTransformer, or anything with its `encode_query` and `encode_document`."""
 
@@ -70,6 +83,7 @@ class DenseSystem:
         self.dim = dim
         self.batch_size = batch_size
         self.precision = precision
+        self._last = LastRows()
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """Returns (Q, D) float32 unit rows, with the model's query prompt if it has one.
@@ -85,7 +99,11 @@ class DenseSystem:
 
     def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
         """Returns the k nearest documents of each query by cosine."""
-        return nearest(self.encode_queries(queries), self.encode_documents(documents), k)
+        return nearest(*self.dense_rows(queries, documents), k)
+
+    def dense_rows(self, queries: Sequence[str], documents: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns queries (Q, D) and documents (N, D). Those of the last texts are kept for further tasks on them."""
+        return self._last.rows("query", queries, self._encode), self._last.rows("document", documents, self._encode)
 
     def _encode(self, role: str, texts: Sequence[str]) -> np.ndarray:
         import numpy as np

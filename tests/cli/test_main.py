@@ -38,8 +38,8 @@ FLAGS = {
     "monitor": "run --once --every --all --json",
     "compare": "first second --html --all --json",
     "eval": (
-        "model --task -t --baseline -b --json --markdown --html --dim --query-active --document-active --limit --all "
-        "--columns --precision"
+        "model --task -t --baseline -b --json --markdown --html --dim --query-active --document-active --limit "
+        "--fusion-dev --all --columns --precision"
     ),
     "ablate": (
         "words --parts --part --task -t --seeds --model -m --data -d --columns --output -o --markdown --dim --limit "

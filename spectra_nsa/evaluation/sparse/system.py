@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.evaluation.sparse.encoding import encode_rows, has_terms
-from spectra_nsa.evaluation.systems import Ranking, exact_ranking
+from spectra_nsa.evaluation.systems import LastRows, Ranking, exact_ranking
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -47,7 +47,7 @@ class SparseSystem:
         self.batch_size = batch_size
         self.precision = precision
         self._active = {"query": query_active, "document": document_active}
-        self._last: dict[str, tuple[list[str], csr_matrix]] = {}
+        self._last = LastRows()
 
     def encode_queries(self, texts: Sequence[str]) -> csr_matrix:
         """Returns (Q, V) float32 rows, with the model's prompt and route for queries.
@@ -62,11 +62,8 @@ class SparseSystem:
         return self._encode("document", texts)
 
     def sparse_rows(self, queries: Sequence[str], documents: Sequence[str]) -> tuple[csr_matrix, csr_matrix]:
-        """Returns queries and documents as rows whose inner products are the scores.
-
-        The rows of the last texts are kept, so that several tasks on one collection encode it once.
-        """
-        return self._kept("query", queries), self._kept("document", documents)
+        """Returns queries and documents as rows whose inner products are the scores; see `DenseSystem.dense_rows`."""
+        return self._last.rows("query", queries, self._encode), self._last.rows("document", documents, self._encode)
 
     def term_names(self, terms: Sequence[int]) -> list[str] | None:
         """Returns the tokens that some dimensions stand for; ``None`` if the dimensions are no terms."""
@@ -78,11 +75,6 @@ class SparseSystem:
     def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
         """Returns the k best documents of each query by inner product."""
         return nearest_sparse(*self.sparse_rows(queries, documents), k, name=self.name)
-
-    def _kept(self, role: str, texts: Sequence[str]) -> csr_matrix:
-        if role not in self._last or self._last[role][0] != list(texts):
-            self._last[role] = list(texts), self._encode(role, texts)
-        return self._last[role][1]
 
     def _encode(self, role: str, texts: Sequence[str]) -> csr_matrix:
         return encode_rows(
