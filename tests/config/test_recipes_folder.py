@@ -20,12 +20,14 @@ from spectra_nsa.config.terms import live_terms
 from spectra_nsa.models import fresh
 from spectra_nsa.models.fresh import load_tokenizer
 from spectra_nsa.text.readers import hub
+from spectra_nsa.text.readers.cornstack import parse_languages
 from spectra_nsa.training.loop.arguments import steps_of
 from spectra_nsa.training.run import pretrain, train
 from tests.builders import WORDS, bert_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 FROM_SCRATCH = {"m456": "M456", "m600": "M600", "m700": "M700", "m1b": "M1B", "nexus-240m": "nexus-240m"}
+SPARSE = {"quick_test": (10_000, 1, 8), "development": (50_000, 2, 16), "production": (None, 5, 32)}
 TINY = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 4, "intermediate_size": 64}
 HEADS = {"fast", "bridge", "anomaly"}
 TERMS = {
@@ -40,7 +42,7 @@ def shipped(name: str, *more: str) -> Recipe:
 
 def test_the_top_level_folder_is_the_packaged_one() -> None:
     assert (ROOT / "recipes").resolve() == FOLDER.resolve()
-    assert set(recipe_names()) == {*FROM_SCRATCH, "quickstart", "sts-mini"}
+    assert set(recipe_names()) == {*FROM_SCRATCH, *SPARSE, "quickstart", "sts-mini"}
 
 
 @pytest.mark.parametrize("name", FROM_SCRATCH)
@@ -70,6 +72,18 @@ def test_the_edge_one_takes_a_thousand_steps_on_own_pairs() -> None:
     assert (steps_of(recipe, 1_000_000), recipe.train.batch, recipe.model.max_length) == (1000, 64, 128)
     shape = load_preset("nexus-240m").model
     assert (shape["norm"], shape["position"], shape["vocab_size"]) == ("pre", "absolute", 48_000)
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_the_sparse_ones_differ_in_rows_epochs_and_batch(name: str) -> None:
+    recipe = shipped(name)
+    limits = [part.limit for part in recipe.data.sources.values()]
+    rows = None if None in limits else sum(limit or 0 for limit in limits)
+    assert (rows, recipe.train.epochs, recipe.train.batch) == SPARSE[name]
+    languages = [language for part in recipe.data.sources.values() for language in parse_languages(part.source)]
+    assert languages == (["python"] if name == "quick_test" else ["python", "java", "javascript", "go", "php", "ruby"])
+    assert all(part.negatives == 1 for part in recipe.data.sources.values())
+    assert recipe.sparse is not None and recipe.train.gradient_checkpointing and recipe.train.precision == "bf16"
 
 
 def tiny_preset(name: str) -> Preset:
@@ -112,7 +126,7 @@ def write(path: Path, rows: Sequence[Mapping[str, str | float]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", sorted({*recipe_names()} - {*SPARSE}))
 def test_a_recipe_with_a_small_model_trains_saves_and_encodes(name: str, home: Path) -> None:
     more = ["train.max_steps=2", "train.batch=8", "train.accumulation=2", "train.log_every=1", f"output={home}/runs"]
     if name == "quickstart":

@@ -31,6 +31,17 @@ RECIPE: dict[str, Any] = {
     "backup": {"to": "backup"},
     "pretrain": None,
 }
+SETS: dict[str, Any] = {
+    "data": {
+        "sets": {
+            "code": {"train": "cornstack:python", "limit": 10, "negatives": 1, "weight": 0.5, "group": "language"},
+            "similar": {"train": "s.csv", "terms": ["cosent"], "prompts": {"query": "q: ", "document": ""}},
+        },
+        "mixing": "round_robin",
+        "dev_rows": 10,
+    },
+    "train": {"batch": 16},
+}
 KEYS = [f"{section}.{key}" for section in ("model", "data", "loss", "distill", "train", "monitor", "backup", "pretrain")
         for key in Recipe().model_dump()[section] or {"steps": 1}]  # fmt: skip
 WORDS = st.one_of(
@@ -75,6 +86,12 @@ def test_damaged_yaml(folder: Path, data: bytes) -> None:
 @given(value=changed_json(RECIPE))
 def test_other_values(folder: Path, value: Any) -> None:
     _load(folder, yaml.safe_dump(value, sort_keys=False).encode())
+
+
+@cases(30)
+@given(value=changed_json(SETS))
+def test_other_values_of_datasets(folder: Path, value: Any) -> None:
+    _load(folder, yaml.safe_dump(value).encode("utf-8", "backslashreplace"))
 
 
 @cases(40, share=1.5)
