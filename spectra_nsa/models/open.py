@@ -198,6 +198,10 @@ def _open_with_library(files: ModelFolder, device: str | None) -> Any:
         what = "a sentence-transformers model" if files.kind in DENSE else _NAMES[files.kind]
         raise SpectraError(f"{files.name} cannot be opened as {what}: {error}") from error
     _check_limits(model, files.name)
+    if files.kind == "sparse":
+        from spectra_nsa.models.sparse.sides import check_routes
+
+        check_routes(model, files.name)
     return model
 
 

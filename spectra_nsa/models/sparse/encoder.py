@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,23 +15,29 @@ from sentence_transformers.util import batch_to_device, select_max_active_dims
 from torch import Tensor, nn
 
 from spectra_nsa.core.console import progress as progress_bar
-from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.core.precision import autocast, resolve_precision
-from spectra_nsa.metrics.finite import not_finite
 from spectra_nsa.models.encode import batches
 from spectra_nsa.models.prompts import with_roles
 from spectra_nsa.models.sparse.head import VocabularyHead
 from spectra_nsa.models.sparse.pooling import max_relu_logits
+from spectra_nsa.models.sparse.query_side import FALLBACK_WEIGHT
+from spectra_nsa.models.sparse.rows import (
+    csr_rows,
+    in_order,
+    keep_strongest_static,
+    own_ids,
+    sparse_tensor,
+    static_vectors,
+)
+from spectra_nsa.models.sparse.sides import ROLES, save_side
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds")
 _OUTPUT = "sparse"
-# What a term weighs that stands for a text whose vector would be empty. In a query, any weight gives the same ranking.
-FALLBACK_WEIGHT = 0.1
 
 
 class SpectraSparseEncoder(SparseEncoder):
@@ -56,6 +62,12 @@ class SpectraSparseEncoder(SparseEncoder):
     def routes(self) -> bool:
         """Whether queries and documents take different ways through the model."""
         return isinstance(self[0], Router)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that the model knows: both if it does not route."""
+        first: Any = self[0]
+        return tuple(role for role in ROLES if not isinstance(first, Router) or role in first.sub_modules)
 
     def modules_of(self, role: str | None) -> list[nn.Module]:
         """Returns the modules that texts of a role pass: ``"query"``, ``"document"``, or ``None`` for the default."""
@@ -92,6 +104,10 @@ class SpectraSparseEncoder(SparseEncoder):
         first = modules[0]
         return first if len(modules) == 1 and isinstance(first, SparseStaticEmbedding) else None
 
+    def save_side(self, role: str, folder: str | Path) -> None:
+        """Writes what the texts of one role need (see `sides.save_side`)."""
+        save_side(self, role, folder)
+
     def forward(self, input: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Adds ``sentence_embedding``, (B, V) fp32, to the features, or returns it as the output ``sparse``.
 
@@ -99,7 +115,9 @@ class SpectraSparseEncoder(SparseEncoder):
         """
         role = kwargs.get("task") or input.get("task")
         if (static := self.static(role)) is not None:
-            vectors_BV = _static_vectors(static, input)
+            vectors_BV = static_vectors(static, input)
+            if not self.training:
+                keep_strongest_static(vectors_BV, static, input, self._special_ids)
         elif (head := self.head(role)) is not None:
             vectors_BV = self._pooled_vectors(head, input, self.modules_of(role)[-1])
         else:
@@ -119,12 +137,11 @@ class SpectraSparseEncoder(SparseEncoder):
     def _fill_empty(self, vectors_BV: Tensor, states_BTD: Tensor, input: dict[str, Any], head: VocabularyHead) -> None:
         """Gives a text without any term the strongest of its own tokens; special tokens do not count."""
         for row in (~vectors_BV.any(1)).nonzero().squeeze(1).tolist():
-            mask_T = input["attention_mask"][row].bool()
-            ids_T = input["input_ids"][row][mask_T]
-            ids_T = ids_T[~torch.isin(ids_T, self._special_ids.to(ids_T.device))].unique()
+            ids_T = own_ids(input, row, self._special_ids)
             if len(ids_T):
                 bias = 0 if head.bias is None else head.bias[ids_T]
-                states, weight = states_BTD[row][mask_T].float(), head.weight[ids_T].float()
+                states = states_BTD[row][input["attention_mask"][row].bool()].float()
+                weight = head.weight[ids_T].float()
                 vectors_BV[row, ids_T[((states @ weight.T).amax(0) + bias).argmax()]] = FALLBACK_WEIGHT
 
     @property
@@ -152,7 +169,7 @@ class SpectraSparseEncoder(SparseEncoder):
             max_active_dims=kwargs.get("max_active_dims"),
             progress=bool(kwargs.get("show_progress_bar")),
         )
-        tensor = _sparse_tensor(rows).to("cpu" if kwargs.get("save_to_cpu") else self.device)
+        tensor = sparse_tensor(rows).to("cpu" if kwargs.get("save_to_cpu") else self.device)
         return tensor[0] if single else tensor
 
     def encode_csr(
@@ -220,27 +237,8 @@ class SpectraSparseEncoder(SparseEncoder):
             if limit is not None:
                 vectors_BV = select_max_active_dims(vectors_BV, limit)
             order.append(positions)
-            parts.append(_csr_rows(vectors_BV))
-        return self._in_order(parts, order, len(texts))
-
-    def _in_order(self, parts: list[csr_matrix], order: list[np.ndarray], texts: int) -> csr_matrix:
-        from scipy.sparse import csr_matrix, vstack
-
-        if not parts:
-            return csr_matrix((0, self.get_embedding_dimension() or 0), dtype=np.float32)
-        stacked = vstack(parts, format="csr")
-        if not np.isfinite(stacked.data).all():
-            bad = np.unique(np.searchsorted(stacked.indptr, np.flatnonzero(~np.isfinite(stacked.data)), side="right"))
-            raise not_finite(len(bad), texts, "the sparse encoder", "vectors")
-        rows: csr_matrix = stacked[np.argsort(np.concatenate(order))]
-        empty = int((np.diff(rows.indptr) == 0).sum())
-        if empty:
-            print(
-                f"spectra: {counted(empty, 'text')} of {texts:,} without any term: no search finds them",
-                file=sys.stderr,
-                flush=True,
-            )
-        return rows
+            parts.append(csr_rows(vectors_BV))
+        return in_order(parts, order, self.get_embedding_dimension() or 0)
 
 
 _OWN_ARGUMENTS = frozenset(
@@ -255,30 +253,3 @@ def _exact_head(model: Any) -> VocabularyHead | None:
     except SpectraError:
         return None
     return head if head.is_exact() else None
-
-
-def _static_vectors(static: SparseStaticEmbedding, input: dict[str, Any]) -> Tensor:
-    """Computes the weights of the tokens that occur in each text, (B, V) fp32; weights below zero count as zero."""
-    ids_BT, mask_BT = input["input_ids"], input["attention_mask"]
-    present_BV = torch.zeros(len(ids_BT), len(static.weight), device=ids_BT.device)
-    present_BV.scatter_reduce_(1, ids_BT, mask_BT.float(), reduce="amax")
-    return present_BV * static.weight.float()
-
-
-def _csr_rows(vectors_BV: Tensor) -> csr_matrix:
-    from scipy.sparse import csr_matrix
-
-    rows, columns = vectors_BV.nonzero(as_tuple=True)
-    values = vectors_BV[rows, columns].cpu().numpy()
-    ends = np.zeros(len(vectors_BV) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(rows.cpu().numpy(), minlength=len(vectors_BV)), out=ends[1:])
-    return csr_matrix((values, columns.int().cpu().numpy(), ends), shape=tuple(vectors_BV.shape))
-
-
-def _sparse_tensor(rows: csr_matrix) -> Tensor:
-    """Returns CSR rows as a coalesced COO tensor, the form in which the library returns vectors."""
-    coordinates = rows.tocoo()
-    indices = torch.from_numpy(np.stack([coordinates.row, coordinates.col]).astype(np.int64))
-    return torch.sparse_coo_tensor(
-        indices, torch.from_numpy(coordinates.data), rows.shape, is_coalesced=True, check_invariants=False
-    )

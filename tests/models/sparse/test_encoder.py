@@ -30,7 +30,7 @@ def model(checkpoint: Path) -> SpectraSparseEncoder:
 @pytest.fixture(scope="module")
 def free(checkpoint: Path) -> SpectraSparseEncoder:
     model = splade_from(checkpoint, max_length=32)
-    return inference_free(model, torch.linspace(-0.5, 2.0, model.get_embedding_dimension() or 0))
+    return inference_free(model, torch.linspace(-0.1, 2.0, model.get_embedding_dimension() or 0))
 
 
 def test_the_vectors_are_those_of_the_library(model: SpectraSparseEncoder, tmp_path: Path) -> None:
