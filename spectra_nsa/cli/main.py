@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from spectra_nsa.cli import backup, data, recipe, tokenizer
+from spectra_nsa.cli import backup, data, index, recipe, tokenizer
 from spectra_nsa.cli.ablate import ablate_command
 from spectra_nsa.cli.compare import compare_command
 from spectra_nsa.cli.distill import distill_command
@@ -75,6 +75,7 @@ app.command("similarity")(similarity_command)
 app.command("search")(search_command)
 app.command("mine")(mine_command)
 app.command("inspect")(inspect_command)
+app.add_typer(index.app, name="index")
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(recipe.app, name="recipe")

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spectra_nsa.cli.index_search import search_index
 from spectra_nsa.cli.options import Columns, shared_columns
 from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.strings import is_blank
+from spectra_nsa.index.commits import is_index
 
 if TYPE_CHECKING:
     from spectra_nsa.index.cascade import Scoring
@@ -22,9 +24,12 @@ if TYPE_CHECKING:
 
 def search_command(
     words: Annotated[
-        list[str], typer.Argument(metavar="[MODEL] QUERY", help="The query, optionally preceded by a model.")
+        list[str],
+        typer.Argument(metavar="[DIR|MODEL] QUERY", help="The query, optionally preceded by an index or a model."),
     ],
-    corpus: Annotated[str, typer.Option("--corpus", "-c", help="A source of texts: a file, or python:stdlib.")],
+    corpus: Annotated[
+        str | None, typer.Option("--corpus", "-c", help="Without an index: a source of texts, such as python:stdlib.")
+    ] = None,
     columns: Columns = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of hits.")] = 10,
     bits: Annotated[int | None, typer.Option(help="Search by binary codes first, of 64, 128 or 256 bits.")] = None,
@@ -35,12 +40,17 @@ def search_command(
     lines: Annotated[int, typer.Option(min=1, help="Lines to show of each hit.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find the texts of a corpus that are closest in meaning to a query.
+    """Find the texts of a corpus that are closest in meaning to a query, or the documents of an index.
 
-    Without MODEL, the model that you trained last is used, in whatever folder it is.
+    DIR is an index that `spectra index build` made. Without a QUERY, it is asked one line after the other. Without DIR
+    and MODEL, the model that you trained last is used, in whatever folder it is.
 
     Example: spectra search "remove a directory and everything in it" --corpus python:stdlib -k 3
     """
+    if is_index(words[0]):
+        _check_index_options(corpus, columns, bits, symmetric)
+        return search_index(words, k, lines, as_json)
+    corpus = _given_corpus(corpus)
     model, query = _model_and_query(words, corpus)
     _check_codes(bits, symmetric)
     from spectra_nsa.cli.encode import read_named_texts
@@ -56,9 +66,9 @@ def search_command(
     mapping.check()
     encoder = open_encoder(files)
     if bits is not None:
-        scoring: Scoring = "symmetric" if symmetric else "asymmetric"
         if not encoder.spec.codes_fitted:
             _warn_unfitted(model, corpus, columns, len(set(texts)))
+        scoring: Scoring = "symmetric" if symmetric else "asymmetric"
         hits = code_hits(encoder, folder, query, texts, k, bits=bits, candidates=candidates, scoring=scoring)
     else:
         vector = encoder.encode_query(query, normalize_embeddings=True)
@@ -66,12 +76,11 @@ def search_command(
         hits = top_hits(cached_documents(encoder, folder, texts) @ vector, texts, k)
     if as_json:
         seconds = round(time.monotonic() - start, 3)
-        records = _hit_records(hits, names)
         facts = {"schema": 1, "model": model, "query": query, "seconds": seconds, "quarantined": mapping.quarantined}
-        print_json(facts | {"hits": records})
-        return
-    print(f"model: {model}", file=sys.stderr)
-    _show(hits, names, lines)
+        print_json(facts | {"hits": _hit_records(hits, names)})
+    else:
+        print(f"model: {model}", file=sys.stderr)
+        _show(hits, names, lines)
 
 
 def _model_and_query(words: list[str], corpus: str) -> tuple[str, str]:
@@ -113,6 +122,21 @@ def _warn_unfitted(model: str, corpus: str, columns: str | None, texts: int) -> 
         f"{f'Fit them: {fit}' if texts >= MIN_TEXTS else exact}",
         file=sys.stderr,
     )
+
+
+def _given_corpus(corpus: str | None) -> str:
+    """Returns the corpus. Raises `UsageError` if there is none, which only an index does without."""
+    if corpus is None:
+        raise UsageError("nothing to search: name an index, or a source of texts with --corpus.")
+    return corpus
+
+
+def _check_index_options(corpus: str | None, columns: str | None, bits: int | None, symmetric: bool) -> None:
+    """Raises `UsageError` if an option is given that an index does not use."""
+    given = {"--corpus": corpus, "--columns": columns, "--bits": bits, "--symmetric": symmetric or None}
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(f"{option} is for the search of a corpus with a model: an index has its own.")
 
 
 def _check_codes(bits: int | None, symmetric: bool) -> None:

@@ -10,8 +10,9 @@ One process changes an index at a time; any number read it. Each reader sees the
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,7 @@ class Index:
         Raises:
             UsageError: the folder holds something else.
         """
-        path = expand_user(folder)
-        if not is_index(path):
-            check_replaceable(path, "")
+        path = check_target(folder)
         settings = {name: part.settings() for name, part in parts.items()}
         with atomic_folder(path) as draft:
             for name, data in (files or {}).items():
@@ -126,6 +125,25 @@ class Index:
                 found.append(self.segments[number].records.record(int(position) - self.starts[number]))
         return found
 
+    def ids_of_texts(self) -> dict[str, str]:
+        """Returns the id of each text that is stored."""
+        found = {}
+        for segment in self.segments:
+            for row in segment.kept:
+                record = segment.records.record(int(row))
+                if record.text is not None:
+                    found[record.text] = record.id
+        return found
+
+    def positions(self, ids: Sequence[str]) -> list[int]:
+        """Returns the position of each id; −1 if the index does not have it."""
+        found = [-1] * len(ids)
+        for segment, start in zip(self.segments, self.starts, strict=True):
+            for at, row in enumerate(segment.records.rows(ids).tolist()):
+                if row >= 0 and not (len(segment.dead) and segment.dead[row]):
+                    found[at] = start + row
+        return found
+
     def add(
         self,
         ids: Sequence[str],
@@ -156,7 +174,7 @@ class Index:
         with change(self.folder) as writer:
             self._open(writer.before)
             self._check_rows(len(records), rows)
-            old = self._find(list(ids))
+            old = [at for at in self.positions(list(ids)) if at >= 0]
             if len(old) and not replace:
                 key = self.records([old[0]])[0].id
                 raise SpectraError(
@@ -179,7 +197,7 @@ class Index:
         """Deletes documents in one commit and returns how many there were. Unknown ids are ignored."""
         with change(self.folder) as writer:
             self._open(writer.before)
-            old = self._find(list(dict.fromkeys(ids)))
+            old = [at for at in self.positions(list(dict.fromkeys(ids))) if at >= 0]
             if len(old):
                 segments = delete_in(self.segments, self.starts, old)
                 self._commit(writer, write_deleted(writer, segments))
@@ -206,10 +224,7 @@ class Index:
         Raises:
             UsageError: that folder holds something else than an index.
         """
-        path = expand_user(folder)
-        if not is_index(path):
-            check_replaceable(path, "")
-        with atomic_folder(path) as draft:
+        with atomic_folder(check_target(folder)) as draft:
             for name in self.commit.files:
                 (draft / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.folder / name, draft / name)
@@ -252,16 +267,29 @@ class Index:
             if count != documents:
                 raise SpectraError(f"there are {counted(documents, 'id')} but {count:,} rows of {name!r}.")
 
-    def _find(self, ids: list[str]) -> list[int]:
-        """Returns the positions of those ids that the index has."""
-        found: list[int] = []
-        for segment, start in zip(self.segments, self.starts, strict=True):
-            rows = segment.records.rows(ids)
-            rows = rows[rows >= 0]
-            alive = rows[~segment.dead[rows]] if len(segment.dead) else rows
-            found += (alive + start).tolist()
-        return found
-
     def _commit(self, writer: Change, segments: Sequence[SegmentFacts]) -> None:
         settings = {name: part.settings() for name, part in self.parts.items()}
         self._open(writer.commit(segments, settings, self.commit.facts))
+
+
+def check_target(folder: str | Path) -> Path:
+    """Returns the path of an index to be written, which may replace an older index.
+
+    Raises:
+        UsageError: the folder holds something else.
+    """
+    path = expand_user(folder)
+    if not is_index(path):
+        check_replaceable(path, "")
+    return path
+
+
+@contextlib.contextmanager
+def new_index(folder: str | Path) -> Iterator[Path]:
+    """Yields a temporary folder for `Index.create`; it takes the place of `folder` when the block ends well.
+
+    Raises:
+        UsageError: the folder holds something else than an index.
+    """
+    with atomic_folder(check_target(folder)) as draft:
+        yield draft

@@ -48,6 +48,14 @@ FLAGS = {
     "encode": "model more --texts -t --input -i --columns --output -o --outputs --dim --batch --precision --json",
     "similarity": "model first second --dim --json",
     "search": "words --corpus -c --columns -k --bits --candidates --symmetric --lines --json",
+    "index build": "corpus --model -m --output -o --kind --columns --impacts --prune --dev --json",
+    "index add": "folder source --columns --replace --model -m --json",
+    "index delete": "folder ids --json",
+    "index info": "folder --json",
+    "index verify": "folder --json",
+    "index compact": "folder --json",
+    "index fit": "folder queries --columns --model -m --json",
+    "index export": "folder --output -o --json",
     "mine": (
         "source --model -m --output -o --corpus -c --negatives --range-min --range-max --margin --relative-margin "
         "--percentage-to-positive --max-score --min-score --sampling --seed --judge --judge-ratio --incomplete "

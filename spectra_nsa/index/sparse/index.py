@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import expand_user, read_json
-from spectra_nsa.index.collection import Index
+from spectra_nsa.index.collection import Index, new_index
 from spectra_nsa.index.hits import Hits
-from spectra_nsa.index.records import Record, make_records
+from spectra_nsa.index.records import Record
 from spectra_nsa.index.sparse.exchange import VOCABULARY, SparseRows, read_rows, write_rows
 from spectra_nsa.index.sparse.part import NAME, PostingsPart, sparse_rows
 from spectra_nsa.index.sparse.postings import Postings
@@ -74,15 +74,12 @@ class SparseIndex:
         if vocabulary is not None and len(vocabulary) != width:
             raise SpectraError(f"there are {len(vocabulary):,} terms, but the rows have {width:,} dimensions.")
         part = PostingsPart(width=width, impacts=impacts, pruning=pruning)
-        part.count(rows)
-        make_records(list(ids), texts, metadata)  # raises before a folder is replaced
-        if len(ids) != rows.shape[0]:
-            raise SpectraError(f"there are {len(ids):,} ids but {rows.shape[0]:,} rows.")
         files = {} if vocabulary is None else {VOCABULARY: json.dumps(list(vocabulary)).encode()}
         facts = {} if model is None else {"models": {NAME: dict(model)}}
-        index = Index.create(folder, KIND, {NAME: part}, facts=facts, files=files)
-        index.add(ids, {NAME: rows}, texts=texts, metadata=metadata)
-        return cls(index)
+        with new_index(folder) as draft:
+            index = Index.create(draft, KIND, {NAME: part}, facts=facts, files=files)
+            index.add(ids, {NAME: rows}, texts=texts, metadata=metadata)
+        return cls.load(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> SparseIndex:
