@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import expand_user
 from spectra_nsa.evaluation.systems import DenseSystem
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from spectra_nsa.evaluation.hybrid import HybridSystem
     from spectra_nsa.evaluation.systems import System
+    from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
+
+SPLADE = "splade:"
 
 
 def open_system(
@@ -28,7 +31,8 @@ def open_system(
 
     Args:
         name_or_folder: ``"bm25"``; the folder of a saved model, ours or any sentence-transformers one, dense or sparse;
-            or a Hub name.
+            or a Hub name. ``splade:NAME`` for a masked LM with SPLADE pooling, untrained: a folder, a Hub name, or a
+            short name such as ``tiny``.
         dim: use only this many leading dimensions of a dense model; ``None`` uses all.
         query_active: keep only this many largest weights of each query of a sparse encoder; ``None`` keeps all.
         document_active: the same for documents.
@@ -38,15 +42,19 @@ def open_system(
         SpectraError: it does not exist or cannot be opened.
         UsageError: an option belongs to another kind of model.
     """
+    from spectra_nsa.models.open import DENSE, find_model, open_model
+
     if str(name_or_folder) == "bm25":
         from spectra_nsa.evaluation.bm25 import BM25System
 
         return BM25System()
-    from spectra_nsa.models.open import DENSE, find_model, open_model
-
-    files = find_model(name_or_folder, accept=(*DENSE, "sparse"))
-    name, limits = _short_name(name_or_folder), (query_active, document_active)
-    if files.kind == "sparse":
+    if str(name_or_folder).startswith(SPLADE):
+        files, kind, name = None, "sparse", str(name_or_folder)
+    else:
+        files = find_model(name_or_folder, accept=(*DENSE, "sparse"))
+        kind, name = files.kind, _short_name(name_or_folder)
+    limits = (query_active, document_active)
+    if kind == "sparse":
         if dim is not None:
             raise UsageError(f"{name} is a sparse encoder: use --query-active and --document-active instead of --dim.")
         from spectra_nsa.evaluation.sparse.system import SparseSystem
@@ -54,15 +62,36 @@ def open_system(
         suffix = "" if limits == (None, None) else f"@{query_active or 'all'},{document_active or 'all'}"
         return SparseSystem(
             name + suffix,
-            open_model(files, convert=False),
+            _splade(name.removeprefix(SPLADE)) if files is None else open_model(files, convert=False),
             query_active=query_active,
             document_active=document_active,
             precision=precision,
         )
     if limits != (None, None):
         raise UsageError(f"{name} is a dense model: use --dim instead of --query-active and --document-active.")
+    assert files is not None
     model = open_model(files, convert=False)
     return DenseSystem(name if dim is None else f"{name}@{dim}", model, dim=dim, precision=precision)
+
+
+def _splade(name: str) -> SpectraSparseEncoder:
+    """Opens a masked LM as the sparse encoder that a training would start from.
+
+    Raises:
+        SpectraError: there is no such checkpoint, or it has no masked-LM head.
+    """
+    from spectra_nsa.core.console import say_loading
+    from spectra_nsa.models.sparse.build import has_masked_lm_head, splade_from
+    from spectra_nsa.models.sparse.names import sparse_start
+
+    folder, origin = sparse_start(name)
+    if not has_masked_lm_head(folder):
+        raise SpectraError(
+            f"{SPLADE}{name}: {folder} has no masked-LM head. Name a masked LM, or train a sparse encoder from it: "
+            "spectra train sparse.head=closed_form."
+        )
+    say_loading(origin)
+    return splade_from(folder)
 
 
 def open_hybrid(name: str, opened: Mapping[str, System], *, precision: str = "fp32") -> HybridSystem:

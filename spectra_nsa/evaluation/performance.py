@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from spectra_nsa.evaluation.systems import System
     from spectra_nsa.metrics.bootstrap import Difference
 
-BATCHED = 512  # texts of each side that are encoded in batches
+BATCHED = 256  # texts of each side that are encoded in batches
 SINGLE = 50  # texts of each side that are encoded one at a time
 REPEATS = 5
 _WARM_UP = 8  # texts encoded before the clock starts, one at a time; the first batch is encoded too
@@ -43,7 +43,7 @@ class Encodes(Protocol):
 class PerformanceTask:
     """Times the encoding of both sides on this machine.
 
-    Throughput is that of the median of some passes over up to 512 texts in batches. Latency is that of single texts, 50
+    Throughput is that of the median of some passes over up to 256 texts in batches. Latency is that of single texts, 50
     of each side, each once per pass. Both come after a warm-up.
     """
 

@@ -10,7 +10,7 @@ from spectra_nsa.report.format import escaped, number
 from spectra_nsa.report.html import Report
 from spectra_nsa.report.svg import Bar, Point
 
-_LINE = 12  # bars in a line of the terminal
+_LINE = 8  # bars in a line of the terminal
 
 
 class Panel(Protocol):

@@ -104,6 +104,18 @@ def test_options_of_the_other_kind_are_refused(
         open_system(make_bert(), query_active=8)
 
 
+def test_a_masked_lm_is_measured_before_training(
+    sparse_folder: Callable[..., Path], make_bert: Callable[..., Path]
+) -> None:
+    folder = sparse_folder()
+    untrained, saved = open_system(f"splade:{folder}"), open_system(folder)
+    assert isinstance(untrained, SparseSystem) and isinstance(saved, SparseSystem)
+    assert untrained.name == f"splade:{folder}"
+    assert (untrained.encode_documents(DOCUMENTS) != saved.encode_documents(DOCUMENTS)).nnz == 0
+    with pytest.raises(SpectraError, match="no masked-LM head"):
+        open_system(f"splade:{make_bert()}")
+
+
 def test_weights_that_are_not_finite_give_no_figure(sparse_folder: Callable[..., Path]) -> None:
     stock = SparseEncoder(str(sparse_folder(inference_free=True)), device="cpu", local_files_only=True)
     stock[0].sub_modules["query"][0].weight.data[:] = np.inf
