@@ -19,7 +19,7 @@ from spectra_nsa.models.prompts import column_prompts, role_prompt, with_roles
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.training.data.rows import load_training_data
 from spectra_nsa.training.init.rarity import fit_rarity
-from spectra_nsa.training.jobs.pairs import _batches
+from spectra_nsa.training.jobs.batches import training_batches
 from spectra_nsa.training.monitor.health import HealthSample
 from spectra_nsa.workflows.mine.scorers import encode_block, find_scorer
 from spectra_nsa.workflows.mine.scorers import open_encoder as open_scorer
@@ -135,8 +135,8 @@ def test_training_and_health_use_the_prompts(
     recipe = load_recipe(None, [f"data.train={tmp_path / 'pairs.jsonl'}", f"model.start={folder}"])
     data = load_training_data(recipe.data, seed=0, quarantine=None)
     model = sp.warm_start(folder)
-    rows, collator = _batches(recipe, model, data, tokenize=False)
-    batch = collator([row for row in rows if row["anchor"] == QUERY])
+    made = training_batches(recipe, model, data, tokenize=False)
+    batch = made.collator([row for row in made.rows if row["anchor"] == QUERY])
     for column, role in (("anchor", "query"), ("positive", "document")):
         ids = model.tokenizer(roles[role] + texts_by_role()[role])["input_ids"]
         assert batch[f"{column}_input_ids"].tolist() == [ids]
