@@ -11,7 +11,7 @@ from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import expand_user
 from spectra_nsa.evaluation.collections.hub_folder import is_collection, load_folder
-from spectra_nsa.text.beir import load_beir
+from spectra_nsa.text.beir import is_beir, load_beir
 from spectra_nsa.text.rows import kind_name
 from spectra_nsa.text.shared_columns import SharedColumns
 
@@ -74,13 +74,14 @@ class Sources:
         return data
 
     def retrieval(self, source: str) -> RetrievalSet:
-        """Reads a BEIR folder, ``DIR`` or ``DIR:SPLIT``.
+        """Reads a retrieval set, ``DIR`` or ``DIR:SPLIT``, in BEIR's layout or another one of `hub_folder`.
 
         Raises:
-            SpectraError: see `load_beir`.
+            SpectraError: see `load_beir` and `load_collection`.
         """
         folder, split = split_of(source)
-        return self.noted(load_beir(folder.resolve(), split), source)
+        load = load_folder if is_collection(folder) and not is_beir(folder) else load_beir
+        return self.noted(load(folder.resolve(), split), source)
 
     def noted(self, data: RetrievalSet, source: str) -> RetrievalSet:
         """Adds notes on what is missing in a retrieval set, and returns it."""

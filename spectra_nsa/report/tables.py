@@ -16,6 +16,8 @@ _LOWER_IS_BETTER = {"fpr95", "loss"} | {
     for side in ("query", "document")
     for figure in ("latency_p50_ms", "latency_p95_ms", "cpu_ms", "memory_mb")
 }
+# Whole numbers.
+_COUNTS = {"query_empty", "document_empty", "terms_in_half", "terms_used"}
 # Tasks whose figures describe texts or vectors and are neither better nor worse.
 _DESCRIPTIVE_TASKS = {"statistics", "sparsity", "token-importance"}
 # Metrics that say little beside the others of their task.
@@ -138,4 +140,5 @@ def _cell(result: Result | None, best: float | None) -> FigureCell | None:
     if result is None:
         return None
     low_high = "" if result.ci is None else f"{number(result.ci[0])}–{number(result.ci[1])}"
-    return FigureCell(text=number(result.value), interval=low_high, best=best is not None and result.value == best)
+    text = f"{result.value:,.0f}" if result.metric in _COUNTS else number(result.value)
+    return FigureCell(text=text, interval=low_high, best=best is not None and result.value == best)

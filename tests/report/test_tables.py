@@ -114,3 +114,12 @@ def test_difference_lines_name_each_baseline_of_the_model() -> None:
     entries = [difference("ours", "e5", 0.2), difference("ours", "bm25", 0.3), difference("bm25", "e5", 0.1)]
     lines = difference_lines(entries)
     assert ["ours − e5" in lines[0], "ours − bm25" in lines[1], len(lines)] == [True, True, 2]
+
+
+def test_counts_are_whole_numbers() -> None:
+    results = [
+        Result(task="sparsity", name="x", system="m", metric=metric, value=value, n=9)
+        for metric, value in (("terms_in_half", 2.0), ("terms_used", 4568.0), ("flops", 2.0))
+    ]
+    (table,) = result_tables(results)
+    assert [cell.text for cell in table.rows[0][1] if cell] == ["2", "4,568", "2.000"]

@@ -78,6 +78,15 @@ def test_beir_takes_one_set_or_a_folder_of_sets(table: Table, tmp_path: Path) ->
     assert (task.kind, task.name) == ("beir", "one")
 
 
+def test_retrieval_reads_these_layouts_too(table: Table, tmp_path: Path) -> None:
+    nano(table, "NanoX")
+    (task,), _ = tasks_from([f"retrieval={tmp_path / 'nano'}"])
+    assert (task.kind, task.name) == ("retrieval", "NanoX")
+    table("half/corpus.jsonl", CORPUS)
+    with pytest.raises(SpectraError, match=r"no queries.jsonl|qrels/test.tsv"):
+        tasks_from([f"retrieval={tmp_path / 'half'}"])
+
+
 def test_custom_ranks_pairs_and_folders(table: Table, tmp_path: Path) -> None:
     pairs = table("pairs.jsonl", [{"anchor": f"find {at}", "positive": f"{at} is here"} for at in range(5)])
     nano(table, "NanoX")

@@ -95,6 +95,22 @@ def test_figures_are_the_library_s(sparse_folder: Callable[..., Path]) -> None:
     assert ours["mrr@10"] == pytest.approx(theirs["x_dot_mrr@10"])
 
 
+def test_stock_encoders_hold_a_few_batches_at_a_time(
+    sparse_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stock `SparseEncoder` keeps a dense row for each text of a call, so a call never gets the whole corpus."""
+    stock = SparseEncoder(str(sparse_folder(inference_free=True)), device="cpu", local_files_only=True)
+    calls: list[int] = []
+    encode = stock.encode_document
+    monkeypatch.setattr(
+        stock, "encode_document", lambda texts, **options: (calls.append(len(texts)), encode(texts, **options))[1]
+    )
+    rows = SparseSystem("stock", stock, batch_size=2).encode_documents(DOCUMENTS * 10)
+    assert calls == [16, 16, 16, 12] and rows.shape[0] == 60
+    np.testing.assert_allclose(rows[6:12].toarray(), rows[:6].toarray(), atol=1e-6)
+    assert SparseSystem("stock", stock).encode_documents([]).shape == (0, rows.shape[1])
+
+
 def test_options_of_the_other_kind_are_refused(
     sparse_folder: Callable[..., Path], make_bert: Callable[..., Path]
 ) -> None:
