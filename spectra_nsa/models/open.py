@@ -199,8 +199,9 @@ def _open_with_library(files: ModelFolder, device: str | None) -> Any:
         raise SpectraError(f"{files.name} cannot be opened as {what}: {error}") from error
     _check_limits(model, files.name)
     if files.kind == "sparse":
-        from spectra_nsa.models.sparse.sides import check_routes
+        from spectra_nsa.models.sparse.sides import check_routes, check_weights
 
+        check_weights(model, files.name)
         check_routes(model, files.name)
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.masked_lm import saved_head
 from spectra_nsa.models.model import register
 from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
+from spectra_nsa.models.sparse.sides import check_weights
 
 SparseKind = Literal["splade", "inference_free"]
 
@@ -42,7 +44,7 @@ def splade_from(checkpoint: str | Path, *, max_length: int | None = None) -> Spe
         max_length: the length at which texts are cut, in tokens; ``None`` for the checkpoint's.
 
     Raises:
-        SpectraError: it cannot be opened.
+        SpectraError: it cannot be opened, or a weight is NaN or infinite.
     """
     register()
     folder = resolve_folder(checkpoint)
@@ -53,7 +55,9 @@ def splade_from(checkpoint: str | Path, *, max_length: int | None = None) -> Spe
         limit = getattr(transformer.model.config, "max_position_embeddings", None)
         if length is not None:
             transformer.max_seq_length = length if limit is None else min(length, limit)
-        return SpectraSparseEncoder(modules=[transformer, SpladePooling("max")], similarity_fn_name="dot")
+        model = SpectraSparseEncoder(modules=[transformer, SpladePooling("max")], similarity_fn_name="dot")
+    check_weights(model, checkpoint)
+    return model
 
 
 def inference_free(model: SpectraSparseEncoder, weights_V: torch.Tensor) -> SpectraSparseEncoder:
@@ -62,13 +66,34 @@ def inference_free(model: SpectraSparseEncoder, weights_V: torch.Tensor) -> Spec
     Args:
         model: a model without routes.
         weights_V: the weight of each term, not negative; special tokens get 0.
+
+    Raises:
+        SpectraError: the tokenizer's ids have gaps.
     """
+    _complete_vocabulary(model.tokenizer, len(weights_V))
     weights_V = weights_V.float().clamp_min(0).clone()
     weights_V[model.tokenizer.all_special_ids] = 0
     static = SparseStaticEmbedding(tokenizer=model.tokenizer, weight=weights_V)
     documents: list[Any] = list(model)
     router = Router.for_query_document(query_modules=[static], document_modules=documents)
     return SpectraSparseEncoder(modules=[router], similarity_fn_name="dot", prompts=dict(model.prompts))
+
+
+def _complete_vocabulary(tokenizer: Any, size: int) -> None:
+    """Names the rows of a padded vocabulary that have no token: the library expects one weight per token.
+
+    Raises:
+        SpectraError: there are gaps, or more tokens than rows.
+    """
+    known = tokenizer.get_vocab()
+    fillers = (name for number in itertools.count() if (name := f"[unused{number}]") not in known)
+    tokenizer.add_tokens(list(itertools.islice(fillers, max(0, size - len(known)))))
+    ids = set(tokenizer.get_vocab().values())
+    if ids != set(range(size)):
+        raise SpectraError(
+            f"an inference-free model needs a token for each of its {size:,} terms, but the tokenizer's ids have gaps "
+            "or exceed them. Set sparse.kind=splade, or start from a checkpoint with its own tokenizer."
+        )
 
 
 def set_dropout(model: nn.Module, rate: float) -> None:

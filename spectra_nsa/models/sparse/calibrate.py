@@ -15,17 +15,17 @@ from sentence_transformers.util import batch_to_device
 from torch import Tensor
 
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.metrics.finite import not_finite
 from spectra_nsa.models.encode import batches
 from spectra_nsa.models.sparse.closed_form import untie_decoder
 from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
 from spectra_nsa.models.sparse.head import VocabularyHead
-from spectra_nsa.models.sparse.pooling import max_relu_logits
+from spectra_nsa.models.sparse.pooling import max_logits
 
 COMMON = 0.5  # the share of the texts in which a term may be active after calibration
 _STRONGEST = 6.4  # the logit of a text's strongest term after calibration: it weighs log1p(6.4) = 2.0
 _ALIKE = 0.8  # the mean overlap of two texts' terms from which all texts look alike
 _KEPT = (0.2, 3.0)  # active dimensions, as multiples of the target, of a head that stays as it is
-_OFFSET = 1e3  # keeps logits positive while the maximum is taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,20 +59,23 @@ def vocabulary_use(vectors_NV: Tensor) -> VocabularyUse:
     )
 
 
-def check_vocabulary_use(use: VocabularyUse, width: int) -> None:
+def check_vocabulary_use(use: VocabularyUse, width: int, *, calibrated: bool = False) -> None:
     """Checks that a vocabulary can be trained.
 
     Args:
         use: that of a sample.
         width: the size of the vocabulary.
+        calibrated: whether the logits were calibrated, so that this is no remedy.
 
     Raises:
         SpectraError: it is silent, active throughout, or the same for all texts.
     """
-    remedy = (
-        "Set sparse.calibrate=256, which moves and scales the logits before the first step, or "
-        "sparse.head=closed_form, which makes a new head, or start from a different checkpoint."
+    first = (
+        "Calibration does not help. Set "
+        if calibrated
+        else ("Set sparse.calibrate=256, which moves and scales the logits before the first step, or ")
     )
+    remedy = f"{first}sparse.head=closed_form, which makes a new head, or start from a different checkpoint."
     if use.active < 1:
         raise SpectraError(f"the model's vocabulary is silent: {use.active:.2f} active terms a text. {remedy}")
     if use.active > width / 2:
@@ -126,7 +129,7 @@ def calibrate(model: SpectraSparseEncoder, texts: Sequence[str], target: float) 
     head.bias.sub_(shift_V).mul_(scale)
     after = vocabulary_use(((logits_NV - shift_V) * scale).clamp_min(0).log1p())
     model.train(training)
-    check_vocabulary_use(after, logits_NV.shape[1])
+    check_vocabulary_use(after, logits_NV.shape[1], calibrated=True)
     return after
 
 
@@ -139,10 +142,12 @@ def measure_use(model: SpectraSparseEncoder, texts: Sequence[str], role: str = "
 
 def _pooled_logits(model: SpectraSparseEncoder, head: VocabularyHead, texts: Sequence[str]) -> Tensor:
     """Returns the largest logit of each term in each text, (N, V), also below zero."""
-    assert head.bias is not None
     parts = []
     for _, batch in batches(list(texts), 32):
         features = batch_to_device(model.preprocess(batch, task="document"), model.device)
         states_BTD = head.states({key: features[key] for key in ("input_ids", "attention_mask")})
-        parts.append(max_relu_logits(states_BTD, features["attention_mask"], head.weight, head.bias + _OFFSET))
-    return torch.cat(parts) - _OFFSET
+        parts.append(max_logits(states_BTD, features["attention_mask"], head.weight, head.bias))
+    logits_NV = torch.cat(parts)
+    if not logits_NV.isfinite().all():
+        raise not_finite(int((~logits_NV.isfinite().all(1)).sum()), len(logits_NV), "the masked LM", "logits")
+    return logits_NV

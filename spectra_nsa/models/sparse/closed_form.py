@@ -139,7 +139,16 @@ class _Statistics:
         self.count += len(states_ND)
 
     def solve(self) -> tuple[Tensor, Tensor]:
-        """Returns M as (D, D), to be multiplied from the right, and c as (D,)."""
+        """Returns M as (D, D), to be multiplied from the right, and c as (D,).
+
+        Raises:
+            SpectraError: a state or an embedding is NaN or infinite.
+        """
+        if not (self._xx.isfinite().all() and self._xy.isfinite().all()):
+            raise SpectraError(
+                "the encoder's states or its token embedding have NaN or infinity, so no head can be made from them. "
+                "Its weights are damaged: save or download the checkpoint again."
+            )
         width = len(self._xx) - 1
         ridge = torch.full((width + 1,), _RIDGE * float(self._xx[:width, :width].trace()) / width).to(self._xx)
         ridge[-1] = 0  # the offset is free

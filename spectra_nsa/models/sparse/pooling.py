@@ -38,6 +38,15 @@ def max_relu_logits(states_BTD: Tensor, mask_BT: Tensor, weight_VD: Tensor, bias
     return pooled
 
 
+@torch.no_grad()
+def max_logits(states_BTD: Tensor, mask_BT: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
+    """Computes max_t (weight · state_t + bias), also below zero: (B, V) fp32, without a gradient.
+
+    The arguments are those of `max_relu_logits`. A text without tokens counts as one of padding.
+    """
+    return _largest(_fill_padding(states_BTD, mask_BT.bool()), weight_VD.to(states_BTD.dtype), bias_V)
+
+
 class _MaxReluLogits(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states_BTD: Tensor, mask_BT: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
@@ -46,12 +55,7 @@ class _MaxReluLogits(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
         with torch.autocast(device, enabled=False):
             states, weight = states_BTD.to(dtype), weight_VD.to(dtype)
-            pooled_BV = torch.empty(len(states), len(weight), dtype=torch.float32, device=states.device)
-            for block in _blocks(states, len(weight)):
-                pooled_BV[:, block] = _logits(states, weight[block]).amax(1).float()
-            if bias_V is not None:
-                pooled_BV += bias_V.float()
-            pooled_BV.clamp_min_(0)
+            pooled_BV = _largest(states, weight, bias_V).clamp_min_(0)
             pooled_BV *= mask_BT.any(1, keepdim=True)
         ctx.save_for_backward(states, mask_BT, weight, pooled_BV)
         ctx.dtypes = states_BTD.dtype, weight_VD.dtype, None if bias_V is None else bias_V.dtype
@@ -95,6 +99,14 @@ def _add_block(
     to_states.index_add_(0, tokens, factor * weight[terms_U[columns]].float())
     if to_weight is not None:
         to_weight.index_add_(0, terms_U[columns], factor * states.flatten(0, 1)[tokens].float())
+
+
+def _largest(states_BTD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
+    """Computes the largest logit of each term in each text: (B, V) fp32."""
+    pooled_BV = torch.empty(len(states_BTD), len(weight_VD), dtype=torch.float32, device=states_BTD.device)
+    for block in _blocks(states_BTD, len(weight_VD)):
+        pooled_BV[:, block] = _logits(states_BTD, weight_VD[block]).amax(1).float()
+    return pooled_BV if bias_V is None else pooled_BV.add_(bias_V.float())
 
 
 def _logits(states_BTD: Tensor, weight_UD: Tensor) -> Tensor:

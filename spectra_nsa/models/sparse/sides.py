@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spectra_nsa.core.errors import unknown_name
+from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.core.files import atomic_folder, check_replaceable, expand_user
 from spectra_nsa.models.sparse.query_side import (
     QueryWeights,
@@ -77,6 +77,24 @@ def check_routes(model: Any, name: str | Path) -> None:
             check_static_weights(_weights(static), table, tokenizers[role].all_special_ids, name)
     if len(tables) == 2:
         check_same_vocabulary(tables["query"], tables["document"], name)
+
+
+def check_weights(model: Any, name: str | Path) -> None:
+    """Checks that all weights are finite. Attention can hide NaN in its own: the vectors would not show it.
+
+    Args:
+        model: a `SpectraSparseEncoder`.
+        name: of the model, for the message.
+
+    Raises:
+        SpectraError: one is NaN or infinite.
+    """
+    for parameter, weight in model.named_parameters():
+        if not weight.isfinite().all():
+            raise SpectraError(
+                f"{name}: the weight {parameter} has NaN or infinity. Save or download the model again, or use an "
+                "earlier checkpoint of its training."
+            )
 
 
 def _weights(static: Any) -> Any:
