@@ -156,8 +156,9 @@ class SpectraSparseEncoder(SparseEncoder):
         """
         single = isinstance(inputs, str)
         texts = [str(inputs)] if single else text_list(inputs)
-        if args or kwargs.keys() - _OWN_ARGUMENTS or isinstance(kwargs.get("device"), list) or not texts:
-            return super().encode(texts[0] if single else texts, *args, **kwargs)
+        if args or kwargs.keys() - _OWN_ARGUMENTS or not texts:  # several devices too
+            vectors = super().encode(texts[0] if single else texts, *args, **kwargs)
+            return vectors.coalesce() if isinstance(vectors, Tensor) and vectors.is_sparse else vectors
         if not kwargs.get("convert_to_tensor", True) or not kwargs.get("convert_to_sparse_tensor", True):
             return super().encode(texts[0] if single else texts, **kwargs)
         prompt = self._resolve_prompt(kwargs.get("prompt"), kwargs.get("prompt_name"))

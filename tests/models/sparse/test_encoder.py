@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+import queue
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SparseEncoder
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.models.open import open_model
@@ -69,6 +72,52 @@ def test_static_weights_are_not_negative_and_special_tokens_have_none(free: Spec
     assert static is not None and static.weight.min() == 0
     assert not static.weight[free.tokenizer.all_special_ids].any()
     assert free.static("document") is None and free.head("document") is not None
+
+
+@pytest.mark.parametrize("route", ["query", "document"])
+@pytest.mark.parametrize("options", [{}, {"convert_to_sparse_tensor": False}, {"max_active_dims": 2}])
+def test_several_devices_give_the_vectors_of_one(
+    free: SpectraSparseEncoder, route: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results: queue.Queue[Any] = queue.Queue()
+
+    class Workers:  # what a worker does with a copy of the model, in this process
+        def put(self, item: Any) -> None:
+            number, texts, kwargs = item
+            results.put([number, pickle.loads(pickle.dumps(free))._inference(texts, device="cpu", **kwargs)])
+
+    pool = {"input": Workers(), "output": results, "processes": [None, None]}
+    monkeypatch.setattr(SpectraSparseEncoder, "start_multi_process_pool", lambda self, devices: pool)
+    monkeypatch.setattr(SpectraSparseEncoder, "stop_multi_process_pool", lambda self, pool: None)
+    encode = getattr(free, f"encode_{route}")
+    for several in ({"device": ["cpu", "cpu"]}, {"pool": pool}):
+        found = encode(TEXTS, chunk_size=3, **several, **options)
+        torch.testing.assert_close(_dense(found), _dense(encode(TEXTS, **options)))
+        assert not found.is_sparse or found.is_coalesced()
+
+
+def test_no_dense_vectors_of_all_texts_are_made(free: SpectraSparseEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    largest: list[int] = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = function(*args, **(kwargs or {}))
+            largest.extend(value.numel() for value in torch.utils._pytree.tree_leaves(out) if _is_strided(value))
+            return out
+
+    width = free.get_embedding_dimension() or 0
+    texts = [f"{WORDS[number % 20]} {WORDS[number % 7]}" for number in range(200)]
+    for role in ("query", "document"):
+        largest.clear()
+        with Sizes():
+            free.encode_csr(texts, role, batch_size=4)
+            free.encode(texts, task=role, batch_size=4)
+        weights = max(weight.numel() for weight in free.parameters())
+        assert 4 * width <= max(largest) <= max(weights, 4 * 40 * width) < len(texts) * width
+
+
+def _is_strided(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided
 
 
 def test_training_gets_the_vectors_as_an_output(free: SpectraSparseEncoder) -> None:
