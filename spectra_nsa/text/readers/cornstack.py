@@ -55,10 +55,10 @@ def _open(language: str, languages: Sequence[str]) -> Iterator[Record]:
     try:
         return hub.hub_records(name, None, stream=True)[0]
     except SpectraError as error:
-        described = "CoRNStack is described with it, but no public dataset was found. " * (language in DESCRIBED)
+        described = "CoRNStack is described with it, but no public dataset of it is known. " * (language in DESCRIBED)
         rest = ",".join(other for other in languages if other != language)
-        without = f" To read the others without it: {PREFIX}{rest}" if rest else ""
-        raise SpectraError(f"CoRNStack's {language} is missing. {described}{error}{without}") from error
+        remedy = f"To read the others without it: {PREFIX}{rest}" if rest else "Leave it out, or name a folder with it."
+        raise SpectraError(f"CoRNStack's {language} cannot be opened. {described}{error} {remedy}") from error
 
 
 def _in_turn(streams: dict[str, Iterator[Record]]) -> Iterator[Record]:
