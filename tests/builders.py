@@ -12,6 +12,9 @@ from sentence_transformers.base.modules.normalize import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizerFast
 
+from spectra_nsa.config.terms import TERM_FACTS
+
+DENSE_TERMS = {name: facts for name, facts in TERM_FACTS.items() if facts.model_kind == "dense"}
 WORDS = (
     "the a of to and in open close file read write socket list sort text model token vector query document"
 ).split()

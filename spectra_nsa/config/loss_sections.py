@@ -16,7 +16,9 @@ class TermSection(Section):
 
     weight: float = Field(0.0, ge=0, description="factor of the term; 0 turns it off")
     start: int = Field(0, ge=0, description="first step at which the term counts")
-    ramp: int = Field(0, ge=0, description="steps over which the weight rises from 0")
+    ramp: int | None = Field(
+        0, ge=0, description="steps over which the weight rises from 0; null takes a third of the run"
+    )
     train_encoder: bool = Field(True, description="whether the term of a head trains the encoder too")
 
 
@@ -24,6 +26,14 @@ class MarginTermSection(TermSection):
     """A term with a margin."""
 
     margin: float = Field(gt=0, description="how far apart texts that do not match have to be")
+
+
+class RegularizerTermSection(TermSection):
+    """A regularizer of sparse vectors. With a target in `sparse`, its weight is its share among those of its side."""
+
+    threshold: int | None = Field(
+        None, ge=0, description="only texts with more active dimensions than this count; null counts all"
+    )
 
 
 class _TermsBase(Section):
@@ -49,6 +59,8 @@ class _TermsBase(Section):
 
 def _term_field(facts: TermFacts) -> tuple[type[TermSection], Any]:
     values: dict[str, Any] = {"weight": facts.weight, "train_encoder": facts.train_encoder}
+    if facts.side is not None:
+        return RegularizerTermSection, Field(RegularizerTermSection(**values, ramp=None), description=facts.about)
     if facts.margin is None:
         return TermSection, Field(TermSection(**values), description=facts.about)
     return MarginTermSection, Field(MarginTermSection(**values, margin=facts.margin), description=facts.about)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 RowKind = Literal["texts", "pairs", "triplets", "scored"]
 ModelKind = Literal["dense", "sparse"]
+Side = Literal["query", "document"]
+SIDES: tuple[Side, Side] = ("query", "document")
 SCORE_COLUMN = "score"
 # What a batch holds beside its tokens, per column: the teachers' vectors, the same on the student's width, and scores.
 TEACHER_VECTORS, TARGET_VECTORS, MARGIN_SCORES = "teacher", "target", "margin_score"
@@ -46,6 +48,7 @@ class TermFacts:
         weight: its default weight; 0 is off.
         train_encoder: the default of whether its gradient reaches the encoder; only a head's term can be detached.
         margin: the default margin; ``None`` for a term without one.
+        side: of a regularizer of sparse vectors, whose they are; ``None`` for other terms.
         part: the recipe key under `model` that turns it off together with its head; ``None`` if there is none.
         learns_from: the distillation inputs of which it needs at least one; empty if it needs none.
         cacheable: whether the model's outputs are all that it needs, so that `train.cached_pass_tokens` is exact.
@@ -60,6 +63,7 @@ class TermFacts:
     weight: float = 0.0
     train_encoder: bool = True
     margin: float | None = None
+    side: Side | None = None
     part: str | None = None
     learns_from: tuple[str, ...] = ()
     cacheable: bool = True
@@ -186,6 +190,47 @@ _BUILT_IN = (
         about="squared difference from the margins of teachers or given scores; needs hard negatives",
         rows=_NEGATIVES,
         learns_from=(TEACHER_VECTORS, MARGIN_SCORES),
+    ),
+    TermFacts(
+        name="sparse_semantic",
+        about="InfoNCE of the sparse vectors' dot products",
+        rows=_MATCHING,
+        model_kind="sparse",
+        weight=1.0,
+        ablation_weight=None,
+    ),
+    TermFacts(
+        name="sparse_margin_mse",
+        about="squared difference from the margins of teachers or given scores; needs hard negatives",
+        rows=_NEGATIVES,
+        model_kind="sparse",
+        learns_from=(TEACHER_VECTORS, MARGIN_SCORES),
+        ablation_weight=0.05,
+    ),
+    TermFacts(
+        name="sparse_kl",
+        about="KL divergence from the scores of teachers for the batch's documents, or from given scores",
+        rows=_MATCHING,
+        model_kind="sparse",
+        weight=1.0,
+        learns_from=(TEACHER_VECTORS, MARGIN_SCORES),
+    ),
+    *(
+        TermFacts(
+            name=f"{side}_{name}",
+            about=about.format("queries" if side == "query" else "documents"),
+            rows=_MATCHING,
+            model_kind="sparse",
+            weight=weight,
+            side=side,
+            ablation_weight=3e-4,
+        )
+        for side in SIDES
+        for name, weight, about in (
+            ("flops", 3e-4, "FLOPS of the {}: squared mean weights of the terms"),
+            ("l1", 0.0, "sum of the weights of the {}"),
+            ("df_flops", 0.0, "FLOPS of the {}, of the terms that are in many of them"),
+        )
     ),
 )
 TERM_FACTS: dict[str, TermFacts] = {facts.name: facts for facts in _BUILT_IN}

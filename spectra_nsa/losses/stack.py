@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from spectra_nsa.config.loss_sections import LossSection, MarginTermSection
-from spectra_nsa.config.terms import DISTILLATION_INPUTS, TERM_FACTS, row_kind
+from spectra_nsa.config.loss_sections import LossSection, MarginTermSection, RegularizerTermSection
+from spectra_nsa.config.sparse_section import SparseSection
+from spectra_nsa.config.terms import DISTILLATION_INPUTS, TERM_FACTS, Side, row_kind
 from spectra_nsa.core.errors import UsageError
+from spectra_nsa.losses.activity import Activity
 from spectra_nsa.losses.cached import GradientCache, cached_pass, gradient_norm
 from spectra_nsa.losses.finite import NotFiniteError, agreed
 from spectra_nsa.losses.terms import TERMS, Term, TermBatch
+from spectra_nsa.losses.weights import TermWeights
 from spectra_nsa.losses.whole_batch import sizes_of, whole_outputs, whole_scores
 from spectra_nsa.tokens.length_batches import Work, outputs_by_length
 
 if TYPE_CHECKING:
-    from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.models.model import SpectraModel
 
 
 class LossStack(nn.Module):
@@ -31,13 +34,18 @@ class LossStack(nn.Module):
             used.
         section: weights, start steps, ramps, temperatures.
         active: the terms that may take part; others are left out whatever their weight.
+        dense: what terms of dense vectors read beside the outputs: parameters, and sizes of the entity vector. ``None``
+            for a sparse encoder.
         sizes: the Matryoshka sizes of `embedding`.
+        sparse: how sparse vectors are compared, and how many dimensions are to be active; ``None`` for dense ones.
         groups: forward passes for each batch; see `outputs_by_length`.
         cached: the most tokens of a forward pass, the loss being computed from cached outputs (see `losses/cached.py`);
             only the sum of the terms can be back-propagated then. ``None`` runs the model once.
         equal_passes: whether processes shard the encoder's weights, so that every process must run the same number of
             passes; then, with `cached`, `finish` follows the backward pass.
         distill_temperature: of the similarity distributions that are learned from teachers.
+        teachers: width and weight of each teacher whose vectors stand side by side in a batch; terms of sparse vectors
+            normalize the scores of each. Empty for a single teacher.
         sets: dataset → the terms that may take part in its batches; ``None`` allows all of them everywhere.
 
     Attributes:
@@ -49,15 +57,18 @@ class LossStack(nn.Module):
 
     def __init__(
         self,
-        model: SpectraSentenceTransformer,
+        model: nn.Module,
         section: LossSection,
         *,
         active: Collection[str],
-        sizes: Sequence[int],
+        dense: SpectraModel | None = None,
+        sizes: Sequence[int] = (),
+        sparse: SparseSection | None = None,
         groups: int | None = None,
         cached: int | None = None,
         equal_passes: bool = False,
         distill_temperature: float = 0.05,
+        teachers: Sequence[tuple[int, float]] = (),
         sets: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         super().__init__()
@@ -69,13 +80,18 @@ class LossStack(nn.Module):
         self.cached = cached
         self.equal_passes = equal_passes
         self.distill_temperature = distill_temperature
+        self.teachers = tuple(teachers)
+        self.sparse = sparse
+        self.activity = None
+        if sparse is not None:
+            self.activity = Activity({"query": sparse.query_active, "document": sparse.document_active})
+        self._weights = TermWeights(section, self.active, self.activity)
         if cached is not None:
             _check_cacheable(self.active)
-        spectra = model.spectra
-        self.entity_sizes = tuple(spectra.config.entity_dims)
-        # Looked up anew at each step: sharding replaces the parameters of a module.
-        self._parameter = spectra.get_parameter
-        self._token_embedding = spectra.get_input_embeddings
+        self.entity_sizes = tuple(dense.config.entity_dims) if dense is not None else ()
+        # Looked up anew at each step, because sharding replaces the parameters of a module; not a second submodule.
+        self._parameter = dense.get_parameter if dense is not None else None
+        self._token_embedding = dense.get_input_embeddings if dense is not None else None
         self.sets = {**(sets or {})}
         self.dataset: str | None = None
         self.step, self.steps = 0, 1
@@ -96,11 +112,22 @@ class LossStack(nn.Module):
         return last + (first - last) * (1 + math.cos(math.pi * self.progress)) / 2
 
     def weight(self, name: str) -> float:
-        """Returns a term's weight at this step: 0 before its start, then rising over its ramp."""
-        term = self.section.terms[name]
-        if self.step < term.start:
-            return 0.0
-        return term.weight * min(1.0, (self.step - term.start + 1) / (term.ramp + 1))
+        """Returns a term's weight at this step (see `TermWeights.at`)."""
+        return self._weights.at(name, self.step, self.steps)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What is worth logging beside the terms (see `TermWeights.figures`)."""
+        return self._weights.figures(self.step, self.steps)
+
+    def state(self) -> dict[str, Any]:
+        """Returns numbers and tensors that a checkpoint holds, so that `restore` continues bit for bit."""
+        return {} if self.activity is None else self.activity.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from a state."""
+        if self.activity is not None:
+            self.activity.restore(state)
 
     def forward(self, features: Iterable[dict[str, Any]], labels: Tensor | None = None) -> dict[str, Tensor]:
         """Returns the weighted terms by name; the trainer adds them up and logs each.
@@ -112,6 +139,7 @@ class LossStack(nn.Module):
 
         Raises:
             NotFiniteError: an output of the model, or a term, is not finite; the message names it.
+            SpectraError: sparse vectors have fallen silent.
         """
         columns, inputs = _split_inputs(features)
         live = self._live(len(columns), labels is not None, inputs[-1])
@@ -119,7 +147,7 @@ class LossStack(nn.Module):
         detached = {term.head for term in live if term.head and not self.section.terms[term.name].train_encoder}
         asked = {"spectra_outputs": tuple(names), "spectra_detached": tuple(sorted(detached))}
         columns = [column | asked for column in columns]
-        parameters = {name: self._parameter(name) for term in live for name in term.parameters}
+        parameters = self._read_parameters(live)
         sizes = sizes_of(columns)
         self._cache = cache = None
         if self.cached is not None and torch.is_grad_enabled():
@@ -128,23 +156,14 @@ class LossStack(nn.Module):
             outputs = cache.outputs
         else:
             outputs = whole_outputs(self._run_model(columns, names), sizes)
-        batch = TermBatch(
-            outputs=outputs,
-            inputs=whole_outputs(inputs, sizes),
-            scores=None if labels is None else whole_scores(labels, sizes),
-            parameters=parameters,
-            sizes=self.sizes,
-            entity_sizes=self.entity_sizes,
-            temperature=self.temperature,
-            distill_temperature=self.distill_temperature,
-            progress=self.progress,
-            both_directions=self.section.both_directions,
-        )
-        values: dict[str, Tensor] = {}
+        inputs = whole_outputs(inputs, sizes)
+        scores = None if labels is None else whole_scores(labels, sizes)
         with agreed():
             _check_outputs(outputs)
-            for term in live:
-                values |= self._weighted(term, batch, cache)
+            if self.activity is not None and torch.is_grad_enabled() and "sparse" in names:
+                self.activity.observe([column["sparse"] for column in outputs], self.step, self.steps)
+            batch = self._batch(outputs, inputs, scores, parameters)
+            values = self._values(live, batch, cache)
         if cache is not None:
             return cache.deferred(values)
         if self.gradient_norms is not None:
@@ -161,27 +180,91 @@ class LossStack(nn.Module):
         """Returns the terms that have a weight at this step and apply to such rows."""
         rows = row_kind(texts, scored)
         allowed = self.active if self.dataset is None else self.sets.get(self.dataset, self.active)
-        names = [name for name in self.active if name in allowed and self.weight(name)]
+        chosen = [name for name in self.active if name in allowed or TERM_FACTS[name].side is not None]
+        names = [name for name in chosen if self.weight(name)]
         return [TERMS[name] for name in names if TERM_FACTS[name].applies(rows, inputs)]
+
+    def _read_parameters(self, live: Iterable[Term]) -> dict[str, nn.Parameter]:
+        names = {name for term in live for name in term.parameters}
+        assert self._parameter is not None or not names
+        return {name: self._parameter(name) for name in names} if self._parameter is not None else {}
 
     def _run_model(self, columns: list[dict[str, Any]], names: list[str]) -> list[dict[str, Tensor]]:
         # On a GPU the gradients of lookups cost next to nothing, and finding the tokens in use would stall the queue.
-        table = self._token_embedding()
-        on_cpu = next(table.parameters()).device.type == "cpu"
-        return outputs_by_length(
-            self.model, columns, self.groups, names, self.work, table if on_cpu else None, self.equal_passes
+        table = self._token_embedding() if self._token_embedding is not None else None
+        if table is not None and next(table.parameters()).device.type != "cpu":
+            table = None
+        return outputs_by_length(self.model, columns, self.groups, names, self.work, table, self.equal_passes)
+
+    def _batch(
+        self,
+        outputs: Sequence[Mapping[str, Tensor]],
+        inputs: Sequence[Mapping[str, Tensor]],
+        scores: Tensor | None,
+        parameters: Mapping[str, Tensor],
+    ) -> TermBatch:
+        batch = TermBatch(
+            outputs=outputs,
+            inputs=inputs,
+            scores=scores,
+            parameters=parameters,
+            sizes=self.sizes,
+            entity_sizes=self.entity_sizes,
+            temperature=self.temperature,
+            distill_temperature=self.distill_temperature,
+            progress=self.progress,
+            both_directions=self.section.both_directions,
+            teachers=self.teachers,
         )
+        if self.sparse is None or self.activity is None:
+            return batch
+        return replace(
+            batch,
+            scale=self.sparse.scale,
+            teacher_scale=self.sparse.teacher_scale,
+            frequencies=self.activity.frequencies(),
+        )
+
+    def _values(self, live: Iterable[Term], batch: TermBatch, cache: GradientCache | None) -> dict[str, Tensor]:
+        """Returns the values of the terms; the first weight of regularizers depends on the values of the others."""
+        values: dict[str, Tensor] = {}
+        regularizers = [term for term in live if TERM_FACTS[term.name].side is not None]
+        for term in live:
+            if term not in regularizers:
+                values |= self._weighted(term, batch, cache)
+        loss = sum(float(value.detach()) for value in values.values()) if regularizers else 0.0
+        self._start_regularizers(regularizers, batch, loss)
+        for term in regularizers:
+            values |= self._weighted(term, batch, cache)
+        return values
+
+    def _start_regularizers(self, regularizers: Iterable[Term], batch: TermBatch, loss: float) -> None:
+        penalties: dict[Side, dict[str, Tensor]] = {}
+        for term in regularizers:
+            side = TERM_FACTS[term.name].side
+            if side is not None and self.activity is not None and not self.activity.sides[side].started:
+                with torch.no_grad():
+                    penalties.setdefault(side, {}).update(self._raw(term, batch))
+        if penalties:
+            self._weights.start(loss, penalties)
 
     def _weighted(self, term: Term, batch: TermBatch, cache: GradientCache | None) -> dict[str, Tensor]:
         """Returns a term's values; a cache takes their gradients at once, so that the term's matrices are freed."""
-        settings, weight = self.section.terms[term.name], self.weight(term.name)
-        if isinstance(settings, MarginTermSection):
-            batch = replace(batch, margin=settings.margin)
-        values = {name: weight * value for name, value in term.values(batch).items()}
+        weight = self.weight(term.name)
+        values = {name: weight * value for name, value in self._raw(term, batch).items()}
         for name, value in values.items():
             if not torch.isfinite(value):
                 raise NotFiniteError(f"the term {name!r} is {value.item()}, from {' and '.join(term.outputs)}")
         return values if cache is None else cache.take(values)
+
+    def _raw(self, term: Term, batch: TermBatch) -> dict[str, Tensor]:
+        """Returns a term's values before they are weighted."""
+        settings = self.section.terms[term.name]
+        if isinstance(settings, MarginTermSection):
+            batch = replace(batch, margin=settings.margin)
+        if isinstance(settings, RegularizerTermSection):
+            batch = replace(batch, threshold=settings.threshold)
+        return term.values(batch)
 
     def _measure(self, values: Mapping[str, Tensor], batch: TermBatch, names: list[str]) -> None:
         """Measures the norm of each weighted term's gradient at the outputs, without a backward pass below them."""

@@ -18,6 +18,7 @@ from spectra_nsa.core.errors import UsageError
 from spectra_nsa.losses.stack import LossStack, NotFiniteError
 from spectra_nsa.tokens import length_batches
 from spectra_nsa.tokens.length_batches import group_by_tokens
+from tests.builders import DENSE_TERMS
 
 COLUMNS = [
     ["open the file", "close a socket of the file and the list", "sort", "read text", "a model"],
@@ -25,7 +26,7 @@ COLUMNS = [
     ["query a document", "vector of a model", "token", "write the list", "the a of"],
 ]
 TOKENS = 24
-TERMS = [name for name, facts in TERM_FACTS.items() if not facts.learns_from]
+TERMS = [name for name, facts in DENSE_TERMS.items() if not facts.learns_from]
 MATCHING = [name for name in TERMS if "triplets" in TERM_FACTS[name].rows]
 EVERY = {name: {"weight": 0.5, "train_encoder": True} for name in TERMS}
 MIXED = {name: {"weight": 0.5, "train_encoder": place % 2 == 0} for place, name in enumerate(TERMS)}
@@ -58,7 +59,14 @@ def step(
     labels: torch.Tensor | None = None,
 ) -> tuple[dict[str, float], Gradients, LossStack]:
     model.zero_grad()
-    loss = LossStack(model, LossSection.model_validate({"terms": terms}), active=TERMS, sizes=[32, 16], cached=cached)
+    loss = LossStack(
+        model,
+        LossSection.model_validate({"terms": terms}),
+        active=TERMS,
+        dense=model.spectra,
+        sizes=[32, 16],
+        cached=cached,
+    )
     loss.gradient_norms = {} if norms else None
     for _ in range(times):
         torch.manual_seed(1)
@@ -142,7 +150,14 @@ def test_bf16_autocast_is_entered_again(model: Any, monkeypatch: pytest.MonkeyPa
 
     exact = step(model, None)[1]
     monkeypatch.setattr(type(model), "forward", watched)
-    loss = LossStack(model, LossSection.model_validate({"terms": EVERY}), active=TERMS, sizes=[32], cached=TOKENS)
+    loss = LossStack(
+        model,
+        LossSection.model_validate({"terms": EVERY}),
+        active=TERMS,
+        dense=model.spectra,
+        sizes=[32],
+        cached=TOKENS,
+    )
     model.zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
         values = loss([model.preprocess(column) for column in COLUMNS])
@@ -173,7 +188,7 @@ def test_without_gradients_there_is_only_a_loss(model: Any) -> None:
 
 
 def step_values(model: Any) -> dict[str, torch.Tensor]:
-    loss = LossStack(model, LossSection(), active=TERMS, sizes=[32], cached=TOKENS)
+    loss = LossStack(model, LossSection(), active=TERMS, dense=model.spectra, sizes=[32], cached=TOKENS)
     return loss([model.preprocess(column) for column in COLUMNS[:2]])
 
 

@@ -18,12 +18,12 @@ from spectra_nsa.config.terms import TERM_FACTS, RowKind
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.losses.stack import LossStack, NotFiniteError
 from spectra_nsa.training.run import train
-from tests.builders import WORDS
+from tests.builders import DENSE_TERMS, WORDS
 
 ANCHORS = ["open the file", "close a socket", "sort a list", "read text"]
 POSITIVES = ["file open", "socket close", "list sort", "text read"]
 NEGATIVES = ["query a document", "vector of a model", "token", "write"]
-TERMS = [name for name, facts in TERM_FACTS.items() if not facts.learns_from]
+TERMS = [name for name, facts in DENSE_TERMS.items() if not facts.learns_from]
 SCORED = [name for name in TERMS if TERM_FACTS[name].rows == {"scored"}]
 
 
@@ -40,7 +40,7 @@ def model(make_bert: Callable[..., Path]) -> Any:
 
 def stack_of(model: Any, terms: dict[str, Any] | None = None, **options: Any) -> LossStack:
     section = LossSection.model_validate({"terms": terms or {}, **options})
-    return LossStack(model, section, active=TERMS, sizes=[32, 16])
+    return LossStack(model, section, active=TERMS, dense=model.spectra, sizes=[32, 16])
 
 
 def features(model: Any, *columns: list[str]) -> list[dict[str, Any]]:

@@ -27,12 +27,21 @@ Legend: N texts (all anchors, then all positives, then any negatives), B rows, D
 from __future__ import annotations
 
 from spectra_nsa.config.terms import TermFacts, add_term_facts
-from spectra_nsa.losses.terms import distillation, geometry, hard_negatives, heads, scored_pairs, semantic
+from spectra_nsa.losses.terms import (
+    distillation,
+    geometry,
+    hard_negatives,
+    heads,
+    scored_pairs,
+    semantic,
+    sparse_ranking,
+    sparsity,
+)
 from spectra_nsa.losses.terms.term import Term, TermBatch
 
 __all__ = ["TERMS", "Term", "TermBatch", "TermFacts", "register"]
 
-_FAMILIES = (semantic, scored_pairs, hard_negatives, geometry, heads, distillation)
+_FAMILIES = (semantic, scored_pairs, hard_negatives, geometry, heads, distillation, sparse_ranking, sparsity)
 TERMS: dict[str, Term] = {term.name: term for family in _FAMILIES for term in family.TERMS}
 
 

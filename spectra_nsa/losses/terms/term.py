@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spectra_nsa.config.terms import Side
+
 
 @dataclass(frozen=True, kw_only=True)
 class TermBatch:
@@ -24,21 +26,31 @@ class TermBatch:
         temperature: τ at this step.
         distill_temperature: of the similarity distributions that are learned from teachers.
         progress: the share of the schedule that is done, 0 to 1.
-        both_directions: whether `semantic` also ranks anchors for each positive.
+        both_directions: whether InfoNCE also ranks anchors for each positive.
         margin: of a term that has one, otherwise 0.
+        threshold: of a regularizer: only texts with more active dimensions count; ``None`` counts all.
+        scale: factor on the dot products of sparse vectors.
+        teachers: width and weight of each teacher whose vectors stand side by side; empty for a single one.
+        teacher_scale: factor on the teachers' scores after they are normalized, for sparse vectors.
+        frequencies: of sparse vectors, for each side the share of the texts in which each term is active, (V,).
     """
 
     outputs: Sequence[Mapping[str, Tensor]]
     inputs: Sequence[Mapping[str, Tensor]] = ()
     scores: Tensor | None = None
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
-    sizes: Sequence[int]
+    sizes: Sequence[int] = ()
     entity_sizes: Sequence[int] = ()
     temperature: float = 0.05
     distill_temperature: float = 0.05
     progress: float = 0.0
     both_directions: bool = True
     margin: float = 0.0
+    threshold: int | None = None
+    scale: float = 1.0
+    teachers: Sequence[tuple[int, float]] = ()
+    teacher_scale: float = 1.0
+    frequencies: Mapping[Side, Tensor] = field(default_factory=dict)
 
     def columns(self, output: str) -> list[Tensor]:
         """Returns an output of each column in fp32: anchors, positives, any negatives."""

@@ -233,6 +233,7 @@ def _loss_stack(recipe: Recipe, model: SpectraSentenceTransformer, *, shard: boo
         model,
         recipe.loss,
         active=active_terms(recipe),
+        dense=model.spectra,
         sizes=dims if recipe.model.matryoshka else dims[:1],
         groups=recipe.train.passes_per_batch,
         cached=recipe.train.cached_pass_tokens,

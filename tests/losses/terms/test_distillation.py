@@ -14,9 +14,10 @@ from sentence_transformers.util import pairwise_cos_sim
 
 import spectra_nsa as sp
 from spectra_nsa.config.loss_sections import LossSection
-from spectra_nsa.config.terms import MARGIN_SCORES, TARGET_VECTORS, TEACHER_VECTORS, TERM_FACTS
+from spectra_nsa.config.terms import MARGIN_SCORES, TARGET_VECTORS, TEACHER_VECTORS
 from spectra_nsa.losses.stack import LossStack
 from spectra_nsa.losses.terms import distillation
+from tests.builders import DENSE_TERMS
 from tests.losses.terms.vectors import unit
 
 COLUMNS = [["open the file", "close a socket", "sort a list"], ["file open", "socket close", "list sort"],
@@ -57,9 +58,11 @@ def model(make_bert: Callable[..., Path]) -> Any:
 
 
 def stack_of(model: Any, **options: Any) -> LossStack:
-    every = {name: {"weight": float(bool(facts.learns_from))} for name, facts in TERM_FACTS.items()}
+    every = {name: {"weight": float(bool(facts.learns_from))} for name, facts in DENSE_TERMS.items()}
     section = LossSection.model_validate({"terms": every})
-    return LossStack(model, section, active=TERM_FACTS, sizes=[32, 16], distill_temperature=0.1, **options)
+    return LossStack(
+        model, section, active=DENSE_TERMS, dense=model.spectra, sizes=[32, 16], distill_temperature=0.1, **options
+    )
 
 
 def features(model: Any, columns: list[list[str]], width: int = 12, **more: torch.Tensor) -> list[dict[str, Any]]:
@@ -102,9 +105,9 @@ def test_terms_without_their_inputs_are_inactive(model: Any) -> None:
 
 
 def test_single_texts_are_enough(model: Any) -> None:
-    every = {name: {"weight": 1.0} for name in TERM_FACTS}
+    every = {name: {"weight": 1.0} for name in DENSE_TERMS}
     section = LossSection.model_validate({"terms": every})
-    stack = LossStack(model, section, active=TERM_FACTS, sizes=[32], distill_temperature=0.1)
+    stack = LossStack(model, section, active=DENSE_TERMS, dense=model.spectra, sizes=[32], distill_temperature=0.1)
     found = stack(features(model, COLUMNS[:1]))
     assert {"distill_embedding", "distill_similarity_32", "bridge"} <= set(found)
     assert not set(found) & {"semantic_32", "anchor", "spectral", "margin_mse"}

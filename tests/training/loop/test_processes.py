@@ -19,13 +19,13 @@ from safetensors.torch import load_file
 import spectra_nsa as sp
 from spectra_nsa.config.loss_sections import LossSection
 from spectra_nsa.config.recipe import Recipe, load_recipe
-from spectra_nsa.config.terms import TARGET_VECTORS, TEACHER_VECTORS, TERM_FACTS
+from spectra_nsa.config.terms import TARGET_VECTORS, TEACHER_VECTORS
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.losses.stack import LossStack, NotFiniteError
 from spectra_nsa.training.loop.arguments import shared_batch
 from spectra_nsa.training.run import train
-from tests.builders import WORDS
+from tests.builders import DENSE_TERMS, WORDS
 
 COLUMNS = [
     ["open the file", "close a socket of the file and the list", "sort", "read text", "a model"],
@@ -35,7 +35,7 @@ COLUMNS = [
 SCORES = torch.tensor([0.1, 0.9, 0.4, 0.4, 1.0], dtype=torch.float64)
 VECTORS = torch.randn(3, 5, 24 + 32, generator=torch.Generator().manual_seed(0))  # of a teacher, and their targets
 SHARE = [slice(0, 3), slice(3, 5)]  # uneven, and of other widths
-TERMS = {name: {"weight": 0.5, "train_encoder": place % 2 == 0} for place, name in enumerate(TERM_FACTS)}
+TERMS = {name: {"weight": 0.5, "train_encoder": place % 2 == 0} for place, name in enumerate(DENSE_TERMS)}
 MODEL_KINDS: set[str] = set()  # what the loss of a run was given in this process
 CASES = {
     f"{kind} {way}": (columns, cached)
@@ -53,7 +53,7 @@ def one_step(start: Path, case: str, rows: slice) -> dict[str, Any]:
     for gate in model.spectra.gates():
         torch.nn.init.constant_(gate, 0.1)
     section = LossSection.model_validate({"terms": TERMS})
-    loss = LossStack(model, section, active=TERM_FACTS, sizes=[32, 16], cached=cached)
+    loss = LossStack(model, section, active=DENSE_TERMS, dense=model.spectra, sizes=[32, 16], cached=cached)
     loss.gradient_norms = {}
     labels = SCORES[rows] if "scored" in case else None
     features: list[dict[str, Any]] = [model.preprocess(column[rows]) for column in COLUMNS[:columns]]
@@ -155,7 +155,7 @@ def agreements(rank: int) -> dict[str, Any]:
 def disagreement(start: Path, rank: int) -> str:
     """Returns the error that a process gets if a term is infinite in the other process only."""
     model = sp.warm_start(start)
-    loss = LossStack(model, LossSection(), active=TERM_FACTS, sizes=[32])
+    loss = LossStack(model, LossSection(), active=DENSE_TERMS, dense=model.spectra, sizes=[32])
     if rank == 1:
         with torch.no_grad():
             model.spectra.anomaly.prototypes.weight.fill_(float("inf"))
@@ -194,7 +194,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, start: Path) -> tuple[Path, l
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_have_the_loss_and_gradients_of_one(both: Any, start: Path, case: str) -> None:
     wanted = one_step(start, case, slice(None))
-    matching = sum("triplets" in facts.rows and not facts.learns_from for facts in TERM_FACTS.values()) + 1
+    matching = sum("triplets" in facts.rows and not facts.learns_from for facts in DENSE_TERMS.values()) + 1
     # four scored terms at two sizes each, for five terms of matches of which one has two sizes
     count = {"pairs": matching - 2, "triplets": matching, "scored": matching - 6 + 8, "taught": matching + 4}
     assert len(wanted["values"]) == count[case.split()[0]]

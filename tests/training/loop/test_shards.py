@@ -22,7 +22,6 @@ from torch.distributed.tensor import DTensor
 import spectra_nsa as sp
 from spectra_nsa.config.loss_sections import LossSection
 from spectra_nsa.config.recipe import Recipe, load_recipe
-from spectra_nsa.config.terms import TERM_FACTS
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.losses.stack import LossStack
@@ -32,6 +31,7 @@ from spectra_nsa.training.jobs.pairs import shards_weights
 from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
 from spectra_nsa.training.loop.shards import Shards, full_tensor
 from spectra_nsa.training.run import train
+from tests.builders import DENSE_TERMS
 from tests.training.loop.test_processes import TERMS, run_recipe
 
 LONG = "read the text of a document and write the list of tokens to a socket"
@@ -75,7 +75,7 @@ def one_step(start: Path, case: str, rows: slice, *, shard: bool) -> dict[str, A
     if shard:
         Shards(model, precision)
     section = LossSection.model_validate({"terms": more.get("terms", TERMS)})
-    loss = LossStack(model, section, active=TERM_FACTS, sizes=[32, 16], equal_passes=shard, **cut)
+    loss = LossStack(model, section, active=DENSE_TERMS, dense=model.spectra, sizes=[32, 16], equal_passes=shard, **cut)
     loss.gradient_norms = {}
     features = [model.preprocess(column[rows]) for column in TEXTS[:columns]]
     gathered_counts: list[int] = []
