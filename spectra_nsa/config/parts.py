@@ -14,19 +14,20 @@ from spectra_nsa.config.overrides import read_override
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.sections import SHAPE_OPTIONS, ModelSection
 from spectra_nsa.config.shape_options import ShapeOption
-from spectra_nsa.config.terms import ROW_KINDS, TERM_FACTS, TermFacts, distillation_inputs
+from spectra_nsa.config.terms import ROW_KINDS, TERM_FACTS, ModelKind, TermFacts, distillation_inputs, model_kind
 from spectra_nsa.config.variants import Condition, RecipeFacts, Switch, Variant
 from spectra_nsa.core.errors import UsageError, unknown_name
 
 
 @dataclass(frozen=True)
 class Part:
-    """An entry of the catalogue; see `Variant` for `detached`."""
+    """An entry of the catalogue; see `Variant` for `detached`. A `model_kind` of ``None`` is both."""
 
     name: str
     about: str
     switch: Switch
     detached: Condition = lambda recipe, facts: False
+    model_kind: ModelKind | None = "dense"
 
 
 def variant_of(name: str, recipe: Recipe, facts: RecipeFacts) -> Variant:
@@ -37,7 +38,10 @@ def variant_of(name: str, recipe: Recipe, facts: RecipeFacts) -> Variant:
     """
     if name not in PARTS:
         raise unknown_name("part", name, PARTS)
-    part = PARTS[name]
+    part, kind = PARTS[name], model_kind(recipe)
+    if part.model_kind not in (None, kind):
+        other = "sparse.kind=splade" if kind == "dense" else "sparse=null"
+        raise _senseless(name, f"the recipe trains a {kind} model", f"set {other}")
     has, values = part.switch(recipe, facts)
     return Variant(part=name, about=part.about, adds=not has, values=values, detached=part.detached(recipe, facts))
 
@@ -239,12 +243,13 @@ _MODEL_AND_OPTIONS = (
     Part("bridge-joined", "the gradient of the binary codes flows into the encoder", _joined("bridge")),
     Part("ranking-joined", "the ranking head's gradient flows into the encoder", _joined("ranking")),
     Part("entity-joined", "the entity head's gradient flows into the encoder", _joined("entity")),
-    Part("both_directions", "InfoNCE also from document to query", _both_directions),
+    Part("both_directions", "InfoNCE also from document to query", _both_directions, model_kind=None),
     Part("temperature_schedule", "a temperature that falls, from 1.4 times its last value", _temperature),
-    Part("dropout", "dropout, 0.1 if turned on", _number("model.dropout", 0.1, 0.0)),
-    Part("weight_decay", "weight decay, 0.01 if turned on", _number("train.weight_decay", 0.01, 0.0)),
+    Part("dropout", "dropout, 0.1 if turned on", _number("model.dropout", 0.1, 0.0), model_kind=None),
+    Part("weight_decay", "weight decay, 0.01 if turned on", _number("train.weight_decay", 0.01, 0.0),
+         model_kind=None),
     Part("warmup", "a learning rate that rises at first, for 8 % of the steps if turned on",
-         _number("train.warmup", 0.08, 0.0)),
+         _number("train.warmup", 0.08, 0.0), model_kind=None),
     Part("gate_lr", "a separate learning rate for the gates, 50 times the others' if turned on", _gate_lr),
 )  # fmt: skip
 PARTS: dict[str, Part] = {part.name: part for part in _MODEL_AND_OPTIONS}
@@ -252,4 +257,4 @@ for _facts in TERM_FACTS.values():
     if _facts.ablation_weight is not None:
         _name = f"{_facts.name}_term" if _facts.name in PARTS else _facts.name
         _about = f"{_facts.about} (weight {_facts.ablation_weight:g} if turned on)"
-        PARTS[_name] = Part(_name, _about, _term(_name, _facts), _term_detached(_facts))
+        PARTS[_name] = Part(_name, _about, _term(_name, _facts), _term_detached(_facts), _facts.model_kind)

@@ -101,7 +101,8 @@ class SideActivity:
 
     def state(self) -> dict[str, Any]:
         """Returns numbers and tensors from which `restore` continues bit for bit."""
-        return {name: value for name, value in vars(self).items() if name not in ("side", "target")}
+        state = {name: value for name, value in vars(self).items() if name not in ("side", "target")}
+        return state | {"frequency": None if self.frequency is None else self.frequency.cpu()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continues from a state."""
@@ -155,9 +156,9 @@ class Activity:
         return {side: each.state() for side, each in self.sides.items()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continues from a state."""
+        """Continues from a state; an empty one, of a checkpoint without it, begins anew."""
         for side, each in self.sides.items():
-            each.restore(state[side])
+            each.restore(state.get(side, {}))
 
 
 def _window(steps: int, share: int, limit: int) -> int:

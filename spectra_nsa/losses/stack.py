@@ -203,7 +203,7 @@ class LossStack(nn.Module):
         scores: Tensor | None,
         parameters: Mapping[str, Tensor],
     ) -> TermBatch:
-        batch = TermBatch(
+        return TermBatch(
             outputs=outputs,
             inputs=inputs,
             scores=scores,
@@ -215,14 +215,9 @@ class LossStack(nn.Module):
             progress=self.progress,
             both_directions=self.section.both_directions,
             teachers=self.teachers,
-        )
-        if self.sparse is None or self.activity is None:
-            return batch
-        return replace(
-            batch,
-            scale=self.sparse.scale,
-            teacher_scale=self.sparse.teacher_scale,
-            frequencies=self.activity.frequencies(),
+            scale=1.0 if self.sparse is None else self.sparse.scale,
+            teacher_scale=1.0 if self.sparse is None else self.sparse.teacher_scale,
+            frequencies={} if self.activity is None else self.activity.frequencies(),
         )
 
     def _values(self, live: Iterable[Term], batch: TermBatch, cache: GradientCache | None) -> dict[str, Tensor]:

@@ -113,15 +113,45 @@ def plan_passes(
 
     Args:
         features: see `outputs_by_length`.
-        groups: see `outputs_by_length`.
+        groups: see `outputs_by_length`; for each set of columns that may share a pass.
         tokens: the most tokens per pass, padding included, instead of `groups`; ``None`` for `groups`.
     """
-    if len({str(batch.get("prompt_length")) for batch in features}) > 1:
-        # prompts differ in length between columns, so no pass mixes columns
-        by_column = [(column, plan_passes([batch], groups, tokens)) for column, batch in enumerate(features)]
-        return [[(column, row) for _, row in rows] for column, passes in by_column for rows in passes]
-    lengths = [int(n) for batch in features for n in batch["attention_mask"].sum(-1).tolist()]
-    rows = [(column, row) for column, batch in enumerate(features) for row in range(len(batch["input_ids"]))]
+    return [rows for columns in _alike(features) for rows in _plan_columns(features, columns, groups, tokens)]
+
+
+def _alike(features: Sequence[dict[str, Any]]) -> list[list[int]]:
+    """Returns the columns that may share a pass: those whose entries beside tokens are equal, such as `task`."""
+    kinds: list[list[int]] = []
+    for column, batch in enumerate(features):
+        for columns in kinds:
+            if _equal(_other_entries(batch), _other_entries(features[columns[0]])):
+                columns.append(column)
+                break
+        else:
+            kinds.append([column])
+    return kinds
+
+
+def _other_entries(batch: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in batch.items() if key not in (*_TOKEN_KEYS, _POSITIONS)}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Compares values that may be or hold tensors."""
+    if one is other:
+        return True
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    return bool(one == other)
+
+
+def _plan_columns(
+    features: Sequence[dict[str, Any]], columns: Sequence[int], groups: int | None, tokens: int | None
+) -> list[list[tuple[int, int]]]:
+    lengths = [int(n) for column in columns for n in features[column]["attention_mask"].sum(-1).tolist()]
+    rows = [(column, row) for column in columns for row in range(len(features[column]["input_ids"]))]
     if tokens is not None:
         split = group_by_tokens(lengths, tokens)
     else:
@@ -173,8 +203,8 @@ def outputs_by_length(
 
     Args:
         model: a SentenceTransformer.
-        features: a tokenized batch for each column, padded on either side, with `input_ids` and `attention_mask`; other
-            entries are the same in all columns.
+        features: a tokenized batch for each column, padded on either side, with `input_ids` and `attention_mask`.
+            Columns whose other entries differ, such as `task` or the length of a prompt, share no pass.
         groups: the number of forward passes; ``None`` for about one per 16 texts. 1 gives one padded pass.
         names: the outputs of the model to return.
         work: counts the passes; ``None`` for no counting.
@@ -246,14 +276,14 @@ def build_batch(
 
     Args:
         features: see `outputs_by_length`.
-        rows: (column, row) of each text.
+        rows: (column, row) of each text; the columns differ in tokens only (see `plan_passes`).
         work: counts the texts; ``None`` for no counting.
     """
     first = features[rows[0][0]]
     masks = [features[column]["attention_mask"][row].bool() for column, row in rows]
     if work is not None:
         work.add([int(mask.sum()) for mask in masks])
-    part: dict[str, Any] = {key: value for key, value in first.items() if key not in (*_TOKEN_KEYS, _POSITIONS)}
+    part = _other_entries(first)
     for key in (*_TOKEN_KEYS, _POSITIONS):
         if key in first:
             real = [features[column][key][row][mask] for (column, row), mask in zip(rows, masks, strict=True)]

@@ -11,9 +11,11 @@ from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.terms import (
     MARGIN_SCORES,
     ROW_KINDS,
+    SIDES,
     TERM_FACTS,
     distillation_inputs,
     live_terms,
+    model_kind,
     row_kind,
 )
 from spectra_nsa.core.counts import counted
@@ -109,13 +111,17 @@ def check_terms(recipe: Recipe) -> None:
     Raises:
         UsageError: such as `margin_mse` without scores, or scores without `margin_mse`.
     """
+    _check_kinds(recipe)
     provided = distillation_inputs(recipe)
     weighted = [facts for name, facts in TERM_FACTS.items() if recipe.loss.terms[name].weight > 0]
     for facts in weighted:
         turned_on = facts.learns_from and facts.weight == 0
         if turned_on and not any(name in provided for name in facts.learns_from):
             raise UsageError(f"loss.terms.{facts.name} has nothing to learn from: {facts.remedy}.")
-    learners = [facts.name for facts in TERM_FACTS.values() if MARGIN_SCORES in facts.learns_from]
+    kind = model_kind(recipe)
+    learners = [
+        facts.name for facts in TERM_FACTS.values() if MARGIN_SCORES in facts.learns_from and facts.model_kind == kind
+    ]
     if recipe.distill.scores and not any(facts.name in learners for facts in weighted):
         raise UsageError(
             f"distill.scores is set, but the term that learns from it is off: set loss.terms.{learners[0]}.weight=1."
@@ -160,11 +166,38 @@ def plan_sets(recipe: Recipe, data: TrainingData) -> dict[str, dict[str, Any]]:
     }
 
 
+def _check_kinds(recipe: Recipe) -> None:
+    """Raises `UsageError` if the recipe sets a term of dense models for a sparse one, or the other way around."""
+    kind, terms = model_kind(recipe), recipe.loss.terms
+    defaults = {name: field.default for name, field in type(terms).model_fields.items()}
+    changed = {name: f"loss.terms.{name}" for name in TERM_FACTS if terms[name] != defaults[name]}
+    for name, part in (recipe.data.sets or {}).items():
+        changed |= {term: f"data.sets.{name}.terms: {term}" for term in part.terms or []}
+    for name, key in changed.items():
+        other = TERM_FACTS[name].model_kind
+        if other != kind:
+            remedy = "leave it out" if kind == "sparse" else "leave it out, or set sparse.kind=splade"
+            raise UsageError(f"{key} is a term of {other} models, and the recipe trains a {kind} one: {remedy}.")
+
+
+def sparse_notes(recipe: Recipe) -> list[str]:
+    """Returns remarks on the sides of a sparse encoder that no regularizer limits."""
+    if recipe.sparse is None:
+        return []
+    free = []
+    for side in SIDES:
+        names = [name for name, facts in TERM_FACTS.items() if facts.side == side]
+        static = side == "query" and recipe.sparse.kind == "inference_free"  # no more terms than tokens
+        if not static and all(recipe.loss.terms[name].weight == 0 for name in names):
+            free.append(f"loss.terms.{side}_flops.weight is 0: nothing limits the active dimensions of the {side} side")
+    return free
+
+
 def data_notes(recipe: Recipe, data: TrainingData) -> list[str]:
     """Returns remarks on the rows for the reader, such as that they are fewer than a batch."""
     rows, batch = len(data.train), recipe.train.batch
     few = f"train.batch is {batch:,}, but there are only {counted(rows, 'row')}: each step takes all of them"
-    return [*data.notes, *([few] if rows < batch else [])]
+    return [*data.notes, *sparse_notes(recipe), *([few] if rows < batch else [])]
 
 
 def check_data(recipe: Recipe, data: TrainingData) -> None:
@@ -190,7 +223,7 @@ def check_data(recipe: Recipe, data: TrainingData) -> None:
         if not live[name]:
             raise UsageError(f"{key}no term of the loss applies to {kinds[name]}: give a weight to one that does.")
         if part.scores is not None:
-            check_scores(part.scores, part.columns, recipe.distill.scores or [])
+            check_scores(part.scores, part.columns, recipe.distill.scores or [], cosines=recipe.sparse is None)
     for name, part in data.sets.items():
         _check_set(recipe, name, len(part.train), live[name], kinds[name])
     if recipe.train.patience is not None and data.dev is None:

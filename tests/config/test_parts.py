@@ -41,11 +41,12 @@ def with_model(facts: RecipeFacts, **fields: Any) -> RecipeFacts:
     return replace(facts, model={**facts.model, **fields})
 
 
-WITH_TEACHER = load_recipe(None, ["distill.teachers=[one]"])
-
-
 def recipe_for(name: str) -> Recipe:
-    return WITH_TEACHER if name in TERM_FACTS and TERM_FACTS[name].learns_from else Recipe()
+    if name not in TERM_FACTS:
+        return Recipe()
+    facts = TERM_FACTS[name]
+    words = ["distill.teachers=[one]"] if facts.learns_from else []
+    return load_recipe(None, [*words, *(["sparse.kind=splade"] if facts.model_kind == "sparse" else [])])
 
 
 def facts_for(name: str) -> RecipeFacts:
@@ -101,6 +102,8 @@ def test_every_switch_of_the_recipe_is_in_the_catalogue() -> None:
         ("gate_lr", [], {}, "model.spectral=true"),
         ("distill_similarity", [], {}, "distill.teachers=[MODEL]"),
         ("margin_mse", ["distill.teachers=[one]"], {"rows": "pairs"}, "columns anchor, positive, negative"),
+        ("query_flops", [], {}, "trains a dense model. Set sparse.kind=splade"),
+        ("depth_mix", ["sparse.kind=splade"], {}, "trains a sparse model. Set sparse=null"),
         ("spektral", [], {}, "Did you mean 'spectral'"),
     ],
 )

@@ -27,12 +27,14 @@ class Batches:
         collator: makes a batch of some of them.
         texts: the rows as texts if `rows` holds ids; else ``None``.
         sampler: returns the batch sampler of several datasets, given the rows of a batch; ``None`` for one dataset.
+        teachers: the width and the weight of each teacher whose vectors stand side by side in a batch.
     """
 
     rows: Dataset | SetRows
     collator: Any
     texts: Dataset | None = None
     sampler: Callable[[int], MixedBatchSampler] | None = field(default=None)
+    teachers: tuple[tuple[int, float], ...] = ()
 
 
 def training_batches(
@@ -63,8 +65,14 @@ def training_batches(
     if data.sets:
         return _mixed(recipe, model, data, tokenize=tokenize, routed=routed)
     collator = _stock(recipe, model, data, "", routed=routed)
-    rows, made = _one_set(model, data, open_distillation(recipe, data, model), collator, tokenize=tokenize)
-    return Batches(rows=rows, collator=made, texts=data.train if rows is not data.train else None)
+    distillation = open_distillation(recipe, data, model)
+    rows, made = _one_set(model, data, distillation, collator, tokenize=tokenize)
+    return Batches(
+        rows=rows,
+        collator=made,
+        texts=data.train if rows is not data.train else None,
+        teachers=() if distillation is None else distillation.parts,
+    )
 
 
 def _stock(
@@ -120,6 +128,7 @@ def _mixed(
     return Batches(
         rows=joined,
         collator=SetCollator(collators),
+        teachers=() if first is None else first.parts,
         sampler=lambda batch: mixed_sampler(
             data, joined, counts, batch=batch, mixing=recipe.data.mixing, seed=recipe.train.seed
         ),

@@ -138,10 +138,15 @@ class PairsTrainer(RunTrainer, ShardingTrainer):
             self.accum_loss_components["train"] = {
                 name: value.to(self.args.device) for name, value in self._resumed["terms"].items()
             }
+            self.stack.restore(self._resumed.get("stack", {}))
             sums = self._resumed.get("sets", {})
             self.set_losses = SetLosses({name: value.to(self.args.device) for name, value in sums.items()})
 
     def _running_sums(self) -> dict[str, Any]:
         terms = {name: value.cpu() for name, value in self.accum_loss_components["train"].items()}
-        sets = {name: value.cpu() for name, value in self.set_losses.sums.items()}
-        return super()._running_sums() | {"terms": terms} | ({"sets": sets} if self.mixed is not None else {})
+        sums = super()._running_sums() | {"terms": terms}
+        if self.mixed is not None:
+            sums["sets"] = {name: value.cpu() for name, value in self.set_losses.sums.items()}
+        if state := self.stack.state():
+            sums["stack"] = state
+        return sums

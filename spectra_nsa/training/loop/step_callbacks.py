@@ -52,7 +52,7 @@ class BackUpCheckpoints(TrainerCallback):
 
 
 class LossClock(TrainerCallback):
-    """Tells the loss stack the current step, and logs the temperature and each term's gradient norm."""
+    """Tells the loss stack the current step, and logs its temperature and figures and each term's gradient norm."""
 
     def __init__(self, stack: LossStack) -> None:
         self.stack = stack
@@ -75,6 +75,7 @@ class LossClock(TrainerCallback):
     ) -> None:
         if logs is not None and "loss" in logs:
             logs["temperature"] = self.stack.temperature
+            logs.update(self.stack.figures)
             for name, norm in (self.stack.gradient_norms or {}).items():
                 logs[f"grad_norm_{name}"] = norm
 

@@ -63,12 +63,20 @@ class DistillationSource:
         weights: of their cosines, summing to 1.
         map_ED: from the teachers' vectors, side by side, to the student's width; ``None`` if they are used as they are.
         scores: given scores; ``None`` if there are none.
+        targets: whether the student's own vectors have targets; those of a sparse student have none.
     """
 
     teachers: tuple[TeacherVectors, ...]
     weights: tuple[float, ...]
     map_ED: NDArray[np.float32] | None = None
     scores: GivenScores | None = None
+    targets: bool = True
+
+    @property
+    def parts(self) -> tuple[tuple[int, float], ...]:
+        """The width and the weight of each teacher's part of `vectors`."""
+        widths = (teacher.vectors.shape[1] for teacher in self.teachers)
+        return tuple(zip(widths, self.weights, strict=True))
 
     def vectors(self, texts: Sequence[str], column: str) -> NDArray[np.float32]:
         """Returns (B, E) unit vectors whose cosines are the weighted mean of the teachers' cosines."""
@@ -84,9 +92,10 @@ class DistillationSource:
         for column in columns:
             if self.teachers:
                 teacher_BE = self.vectors(texts[column], column)
-                target_BD = teacher_BE if self.map_ED is None else teacher_BE @ self.map_ED
                 inputs[f"{column}_{TEACHER_VECTORS}"] = torch.from_numpy(teacher_BE)
-                inputs[f"{column}_{TARGET_VECTORS}"] = torch.from_numpy(target_BD)
+                if self.targets:
+                    target_BD = teacher_BE if self.map_ED is None else teacher_BE @ self.map_ED
+                    inputs[f"{column}_{TARGET_VECTORS}"] = torch.from_numpy(target_BD)
             if self.scores is not None and column != columns[0]:
                 inputs[f"{column}_{MARGIN_SCORES}"] = torch.from_numpy(self.scores.of(texts[columns[0]], texts[column]))
         return inputs
@@ -128,7 +137,9 @@ def open_distillation(
         SpectraError: a teacher cannot be opened, or a score is outside −1 to 1.
     """
     section = recipe.distill
-    scores = None if data.scores is None else read_scores(data.scores, data.columns, section.scores or [])
+    dense, scores = recipe.sparse is None, None
+    if data.scores is not None:
+        scores = read_scores(data.scores, data.columns, section.scores or [], cosines=dense)
     if scores is not None and scores.contradictory and processes.is_first():
         pairs = counted(scores.contradictory, "pair")
         print(
@@ -144,6 +155,8 @@ def open_distillation(
             vectors.append(teacher_vectors(teacher, data.all_rows, data.columns))
     weights = section.weights or [1.0] * len(vectors)
     source = DistillationSource(tuple(vectors), tuple(weight / sum(weights) for weight in weights), scores=scores)
+    if not dense:
+        return replace(source, targets=False)
     width = model.get_embedding_dimension()
     assert width is not None
     if len(vectors) == 1 and vectors[0].vectors.shape[1] == width:
@@ -183,35 +196,39 @@ def _sample(rows: Dataset, column: str, size: int) -> list[str]:
     return list(rows[positions][column])
 
 
-def read_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str]) -> GivenScores:
+def read_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str], *, cosines: bool = True) -> GivenScores:
     """Reads the scores of each row's anchor with its other texts.
 
     Args:
         rows: texts and scores.
         columns: of the texts, the anchor first.
         names: columns of scores, one for each text after the anchor; or a single column of lists.
+        cosines: whether they are compared with cosines; those that a sparse student learns from have any scale.
 
     Raises:
         SpectraError: as `check_scores`.
     """
-    check_scores(rows, columns, names)
+    check_scores(rows, columns, names, cosines=cosines)
     passages = columns[1:]
-    digests, values = [], []
+    digests: list[NDArray[np.uint64]] = []
+    values: list[NDArray[np.float32]] = []
     for start in range(0, len(rows), _ROWS):
         part = rows[start : start + _ROWS]
         digests += [digests_of(_pair_texts(part[columns[0]], part[column]), "score") for column in passages]
-        values += [scores.clip(-1.0, 1.0) for scores in _numbers(part, names, len(passages))]
+        found = _numbers(part, names, len(passages))
+        values += [scores.clip(-1.0, 1.0) for scores in found] if cosines else found
     distinct, first, pair = np.unique(np.concatenate(digests), return_index=True, return_inverse=True)
     all_values = np.concatenate(values)
     differs = np.abs(all_values - all_values[first][pair]) > _ROUNDING
     return GivenScores(distinct, all_values[first], contradictory=len(np.unique(pair[differs])))
 
 
-def check_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str]) -> None:
+def check_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str], *, cosines: bool = True) -> None:
     """Checks that the data's scores can be learned from; see `read_scores` for the arguments.
 
     Raises:
-        SpectraError: wrong number of columns, or a score is NaN or more than a rounding error outside −1 to 1.
+        SpectraError: wrong number of columns, or a score is not finite, or it is compared with cosines and more
+            than a rounding error outside −1 to 1.
     """
     passages = columns[1:]
     if len(names) not in (1, len(passages)):
@@ -224,7 +241,9 @@ def check_scores(rows: Dataset, columns: Sequence[str], names: Sequence[str]) ->
     for start in range(0, len(rows), _ROWS):
         for values in _numbers(scores[start : start + _ROWS], names, len(passages)):
             low, high = np.minimum(low, values.min()), np.maximum(high, values.max())  # NaN stays NaN
-    if not (low >= -1 - _ROUNDING and high <= 1 + _ROUNDING):
+    if not np.isfinite([low, high]).all() and not cosines:
+        raise SpectraError("distill.scores has NaN or infinity. Leave these rows out, or give other columns.")
+    if cosines and not (low >= -1 - _ROUNDING and high <= 1 + _ROUNDING):
         raise SpectraError(
             "distill.scores are compared with cosines, so they must lie from -1 to 1; these go from "
             f"{low:.3g} to {high:.3g}. Rescale them, for example with a sigmoid."

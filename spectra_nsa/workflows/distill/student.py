@@ -56,7 +56,8 @@ def student_recipe(
         "train.lr": LR,
     }
     # A student learns only from its teacher unless the recipe says otherwise.
-    defaults |= {f"loss.terms.{name}.weight": 0.0 for name, facts in TERM_FACTS.items() if not facts.learns_from}
+    others = [name for name, facts in TERM_FACTS.items() if facts.model_kind == "dense" and not facts.learns_from]
+    defaults |= {f"loss.terms.{name}.weight": 0.0 for name in others}
     recipe = load_recipe(None, values, flags=defaults)
     check_free(run_folder(recipe))
     kept = recipe.model.keep_layers
