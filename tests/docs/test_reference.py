@@ -37,7 +37,7 @@ def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def test_every_recipe_key_has_a_row() -> None:
     filled = Recipe.model_validate({"pretrain": {}, "sparse": {}}).model_dump()
-    rows = re.findall(r"^\| `([a-z_.]+)` \|", RECIPE, re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9_.]+)` \|", RECIPE, re.MULTILINE)
     assert sorted(rows) == sorted(leaves(filled))
 
 
