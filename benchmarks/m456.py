@@ -95,7 +95,8 @@ def triplets(rows: int) -> Dataset:
 
 def _terms() -> list[str]:
     """Returns the terms for triplets, without distillation."""
-    return [name for name, facts in TERM_FACTS.items() if "triplets" in facts.rows and not facts.learns_from]
+    dense = {name: facts for name, facts in TERM_FACTS.items() if facts.model_kind == "dense"}
+    return [name for name, facts in dense.items() if "triplets" in facts.rows and not facts.learns_from]
 
 
 def recipe_of(options: argparse.Namespace, steps: int, log_every: int) -> Recipe:

@@ -170,7 +170,8 @@ def _check_kinds(recipe: Recipe) -> None:
     """Raises `UsageError` if the recipe sets a term of dense models for a sparse one, or the other way around."""
     kind, terms = model_kind(recipe), recipe.loss.terms
     defaults = {name: field.default for name, field in type(terms).model_fields.items()}
-    changed = {name: f"loss.terms.{name}" for name in TERM_FACTS if terms[name] != defaults[name]}
+    on = [name for name in TERM_FACTS if terms[name].weight > 0]  # a term that is turned off is off in any model
+    changed = {name: f"loss.terms.{name}" for name in on if terms[name] != defaults[name]}
     for name, part in (recipe.data.sets or {}).items():
         changed |= {term: f"data.sets.{name}.terms: {term}" for term in part.terms or []}
     for name, key in changed.items():

@@ -15,7 +15,7 @@ from tests.cli.test_main import FLAGS
 from tests.docs.test_pages import PAGES, ROOT
 from tests.docs.test_reference import RECIPE
 
-KEYS = set(re.findall(r"`([a-z_.]+)`", RECIPE))
+KEYS = set(re.findall(r"`([a-z0-9_.]+)`", RECIPE))
 ENTRY_KEYS = {"weight", "start", "ramp", "train_encoder", "margin"}
 GUIDES = [page for page in PAGES if page.name != "CHANGELOG.md"]
 
@@ -42,7 +42,7 @@ def test_commands_use_verbs_and_options_that_exist(page: Path) -> None:
 def test_commands_use_recipe_keys_that_exist(page: Path) -> None:
     for words in commands(page):
         for word in words:
-            key = re.match(r"((?:model|data|loss|distill|train|watch|backup|pretrain)\.[a-z_.]+)=", word)
+            key = re.match(r"((?:model|data|loss|distill|train|watch|backup|pretrain|sparse)\.[a-z0-9_.]+)=", word)
             if key:
                 entry, _, last = key[1].rpartition(".")
                 assert key[1] in KEYS or (entry in KEYS and last in ENTRY_KEYS), words
