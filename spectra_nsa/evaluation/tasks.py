@@ -62,7 +62,7 @@ def check_tasks(specifications: Sequence[str]) -> list[tuple[str, str]]:
             raise UsageError(f"a task is KIND=SOURCE, such as sts=dev.jsonl, not {specification!r}.")
         if kind not in _BUILDERS:
             raise unknown_name("task", kind, _BUILDERS)
-        if kind in COLLECTIONS and kind != "custom":
+        if kind == "retrieval" or (kind in COLLECTIONS and kind != "custom"):
             check_collection(kind, source)
         elif not (kind in _FOLDERS and split_of(source)[0].is_dir()):
             for name in _knn_files(source) if kind == "knn" else [source]:
@@ -133,4 +133,4 @@ _BUILDERS: dict[str, Callable[[str, Sources], list[Task]]] = {
 }
 TASK_KINDS = tuple(_BUILDERS)
 # Kinds whose source may be a folder that a split follows.
-_FOLDERS = {"retrieval", "sparsity", "performance", "token-importance", "custom"}
+_FOLDERS = {"sparsity", "performance", "token-importance", "custom"}

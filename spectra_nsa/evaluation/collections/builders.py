@@ -157,7 +157,7 @@ def _from_mteb(name: str) -> RetrievalSet:
     try:
         task: Any = mteb.get_task(name)
         task.load_data()
-        (split,) = task.dataset["default"].values()
+        split = next(iter(task.dataset["default"].values()))
     except Exception as error:  # of mteb, of datasets, or of the network
         raise SpectraError(
             f"beir={name}: there is no such folder, and mteb cannot load a task of this name ({error!r}). "
