@@ -86,3 +86,17 @@ def has_terms(model: Any) -> bool:
         if len(modules) != len(kinds) or not all(map(isinstance, modules, kinds)):
             return False
     return True
+
+
+def empty_texts(rows: csr_matrix) -> tuple[int, int]:
+    """Returns how many texts have no term, and how many had none until their strongest token was put in its place.
+
+    Our encoders do the latter, with a weight that no term has otherwise.
+    """
+    import numpy as np
+
+    from spectra_nsa.models.sparse.query_side import FALLBACK_WEIGHT
+
+    terms = np.diff(rows.indptr)
+    single = rows.data[rows.indptr[:-1][terms == 1]]
+    return int((terms == 0).sum()), int(np.isclose(single, FALLBACK_WEIGHT, rtol=5e-3, atol=0).sum())  # bf16 rounds

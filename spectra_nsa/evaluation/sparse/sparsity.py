@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from spectra_nsa.core.results import Result
 from spectra_nsa.evaluation.outcome import TaskOutcome, UnsuitableSystem, mean_result
+from spectra_nsa.evaluation.sparse.encoding import empty_texts
 from spectra_nsa.report.panels import BarsPanel, CurvePanel, HistogramPanel
 from spectra_nsa.report.svg import Bar
 
@@ -71,6 +72,8 @@ class SparsityTask:
             for metric, values in per_unit.items()
         ]
         figures = self._figures(per_unit, frequencies, queries.shape[1])
+        for side, rows in (("query", queries), ("document", documents)):
+            figures[f"{side}_empty"] = float(sum(empty_texts(rows))), rows.shape[0]
         results += [
             Result(task=self.kind, name=self.name, system=system.name, metric=metric, value=float(value), n=n)
             for metric, (value, n) in figures.items()
@@ -102,7 +105,6 @@ class SparsityTask:
             active = per_unit[f"{side}_active"]
             figures[f"{side}_active_p95"] = float(np.quantile(active, 0.95)), len(active)
             figures[f"{side}_sparsity"] = 1 - active.mean() / max(1, terms), len(active)
-            figures[f"{side}_empty"] = float((active == 0).sum()), len(active)
         visited = per_unit["postings_per_query"]
         figures["postings_per_query_p95"] = float(np.quantile(visited, 0.95)), len(visited)
         figures["max_document_frequency"] = frequencies.max(initial=0) / n, n

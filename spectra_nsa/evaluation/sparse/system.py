@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.counts import counted
-from spectra_nsa.evaluation.sparse.encoding import encode_rows, has_terms
+from spectra_nsa.evaluation.sparse.encoding import empty_texts, encode_rows, has_terms
 from spectra_nsa.evaluation.systems import LastRows, Ranking, exact_ranking
 
 if TYPE_CHECKING:
@@ -115,15 +115,17 @@ def nearest_sparse(queries: csr_matrix, documents: csr_matrix, k: int, *, name: 
     return Ranking(
         index=np.where(hit, ranking.index, -1),
         scores=np.where(hit, ranking.scores, np.float32(-np.inf)),
-        notes=(*_empty_note(name, queries, "query"), *_empty_note(name, documents, "document")),
+        notes=(*_empty_notes(name, queries, "query"), *_empty_notes(name, documents, "document")),
     )
 
 
-def _empty_note(name: str, rows: csr_matrix, what: str) -> tuple[str, ...]:
-    import numpy as np
-
-    empty = int((np.diff(rows.indptr) == 0).sum())
-    if not empty:
-        return ()
+def _empty_notes(name: str, rows: csr_matrix, what: str) -> list[str]:
+    empty, replaced = empty_texts(rows)
     effect = "without hits" if what == "query" else "never found"
-    return (f"{name}: {counted(empty, what)} of {rows.shape[0]:,} without any term: {effect}",)
+    notes = []
+    if empty:
+        notes.append(f"{name}: {counted(empty, what)} of {rows.shape[0]:,} without any term: {effect}")
+    if replaced:
+        of = f"{counted(replaced, what)} of {rows.shape[0]:,}"
+        notes.append(f"{name}: {of} got no term from the model: the strongest token stands for the text")
+    return notes

@@ -15,6 +15,8 @@ from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.evaluation import systems
 from spectra_nsa.evaluation.open import open_system
 from spectra_nsa.evaluation.retrieval import RetrievalTask
+from spectra_nsa.evaluation.sources import Sides
+from spectra_nsa.evaluation.sparse.sparsity import SparsityTask
 from spectra_nsa.evaluation.sparse.system import SparseSystem, nearest_sparse
 from spectra_nsa.text.rows import RetrievalSet
 
@@ -52,6 +54,20 @@ def test_texts_without_terms_are_counted() -> None:
         "m: 1 query of 2 without any term: without hits",
         "m: 2 documents of 3 without any term: never found",
     )
+
+
+def test_texts_with_a_stand_in_are_counted(sparse_folder: Callable[..., Path]) -> None:
+    """With a bias far below 0 no logit is positive, so our encoder takes the strongest token of each text."""
+    system = open_system(sparse_folder())
+    assert isinstance(system, SparseSystem)
+    system.model.masked_lm().cls.predictions.bias.data.fill_(-1e3)
+    ranking = system.search(QUERIES, DOCUMENTS, 2)
+    assert ranking.notes == (
+        "splade: 5 queries of 5 got no term from the model: the strongest token stands for the text",
+        "splade: 6 documents of 6 got no term from the model: the strongest token stands for the text",
+    )
+    outcome = SparsityTask(Sides(name="toy", queries=QUERIES, documents=DOCUMENTS)).run(system)
+    assert {row.metric: row.value for row in outcome.results}["query_empty"] == 5
 
 
 @pytest.mark.parametrize("inference_free", [False, True])
