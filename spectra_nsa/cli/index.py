@@ -37,7 +37,11 @@ def build_command(
     corpus: Annotated[str, typer.Argument(help="A source of texts: a file, a BEIR folder, python:stdlib, …")],
     model: Annotated[
         list[str],
-        typer.Option("--model", "-m", help="A sparse encoder; for --kind hybrid also a dense model, or only that."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="A sparse encoder or splade:CHECKPOINT; for a hybrid a dense model too.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The index to write.")],
     kind: Annotated[

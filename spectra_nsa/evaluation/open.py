@@ -62,7 +62,7 @@ def open_system(
         suffix = "" if limits == (None, None) else f"@{query_active or 'all'},{document_active or 'all'}"
         return SparseSystem(
             name + suffix,
-            _splade(name.removeprefix(SPLADE)) if files is None else open_model(files, convert=False),
+            open_splade(name.removeprefix(SPLADE)) if files is None else open_model(files, convert=False),
             query_active=query_active,
             document_active=document_active,
             precision=precision,
@@ -74,7 +74,7 @@ def open_system(
     return DenseSystem(name if dim is None else f"{name}@{dim}", model, dim=dim, precision=precision)
 
 
-def _splade(name: str) -> SpectraSparseEncoder:
+def open_splade(name: str) -> SpectraSparseEncoder:
     """Opens a masked LM as the sparse encoder that a training would start from.
 
     Raises:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from spectra_nsa.core.errors import SpectraError
@@ -14,6 +15,7 @@ from spectra_nsa.text.shared_columns import SharedColumns
 from spectra_nsa.workflows.searcher import Documents
 
 ID_COLUMNS = ("_id", "id", "name")
+DISTINCT = 0.9  # share of distinct values from which such a column names documents
 _TEXTS = {"pairs": "positive", "triplets": "positive", "scored": "sentence2"}
 _ROLES = ("anchor", "positive", "negative", "text", "sentence1", "sentence2", "score", "label")
 
@@ -21,8 +23,8 @@ _ROLES = ("anchor", "positive", "negative", "text", "sentence1", "sentence2", "s
 def read_documents(source: str, columns: SharedColumns) -> tuple[Documents, int]:
     """Reads the documents of a source: its texts, or the positives of pairs.
 
-    Ids are the column `_id`, `id` or `name` if its values are distinct texts; otherwise a digest of each text. All
-    other columns become metadata.
+    Ids are the column `_id`, `id` or `name` if nearly all of its values are distinct, with a number behind the repeated
+    ones (``name#2``); otherwise a digest of each text. All other columns become metadata.
 
     Args:
         source: see `load_source`.
@@ -38,7 +40,7 @@ def read_documents(source: str, columns: SharedColumns) -> tuple[Documents, int]
     column = _TEXTS.get(rows.kind, "text")
     texts = [str(text) for text in rows.dataset[column]]
     name = _id_column(rows)
-    ids = [text_id(text) for text in texts] if name is None else [str(key) for key in rows.dataset[name]]
+    ids = [text_id(text) for text in texts] if name is None else _numbered(rows.dataset[name])
     first: dict[str, int] = {}
     for number, key in enumerate(ids):
         first.setdefault(key, number)
@@ -63,9 +65,19 @@ def _id_column(rows: TextSet) -> str | None:
     for name in ID_COLUMNS:
         if name in rows.dataset.column_names:
             values = list(rows.dataset[name])
-            if all(isinstance(value, str | int) and str(value) for value in values) and len(set(values)) == len(values):
-                return name
+            if all(isinstance(value, str | int) and str(value) for value in values):
+                return name if len(set(values)) >= DISTINCT * len(values) else None
     return None
+
+
+def _numbered(names: Iterable[Any]) -> list[str]:
+    """Returns names as ids: the second of a name is ``name#2``, and so on."""
+    counts: Counter[str] = Counter()
+    ids = []
+    for name in map(str, names):
+        counts[name] += 1
+        ids.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
+    return ids
 
 
 def read_queries(

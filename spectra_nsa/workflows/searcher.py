@@ -15,6 +15,7 @@ from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.core.files import expand_user
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.core.strings import is_blank
+from spectra_nsa.evaluation.open import SPLADE, open_splade
 from spectra_nsa.index.collection import Index, new_index
 from spectra_nsa.index.dense import VectorsPart
 from spectra_nsa.index.fit_fusion import fit_fusion
@@ -25,7 +26,7 @@ from spectra_nsa.index.sparse.bm25 import BM25Part
 from spectra_nsa.index.sparse.exchange import VOCABULARY
 from spectra_nsa.index.sparse.part import PostingsPart
 from spectra_nsa.index.sparse.pruning import Pruning
-from spectra_nsa.models.open import DENSE, ModelFolder, find_model, open_encoder, open_model
+from spectra_nsa.models.open import DENSE, ModelFolder, ModelKind, find_model, open_encoder, open_model
 
 KINDS = ("sparse", "hybrid")
 SPARSE, VECTORS, WORDS = "sparse", "dense", "bm25"  # names of the parts
@@ -81,7 +82,7 @@ class Searcher:
         where = str(index.folder)
         self.fusion = Fusion() if stored is None else Fusion.parse(stored, list(index.parts), where)
         self._opened: dict[str, Any] = dict(opened or {})
-        self._moved = [find_model(name, accept=(*DENSE, "sparse")) for name in models]
+        self._moved = [_find(name, (*DENSE, "sparse")) for name in models]
         known = {facts["sha256"] for facts in self._models().values()}
         for files in self._moved:
             if files.checksum not in known:
@@ -103,8 +104,8 @@ class Searcher:
         Args:
             folder: where to.
             documents: what it will hold.
-            models: for ``"sparse"`` one sparse encoder; for ``"hybrid"`` a sparse encoder, a dense model, or both,
-                beside BM25.
+            models: for ``"sparse"`` one sparse encoder, or ``splade:NAME`` for a masked LM with SPLADE pooling; for
+                ``"hybrid"`` such an encoder, a dense model, or both, beside BM25.
             kind: ``"sparse"`` or ``"hybrid"``.
             impacts: how sparse weights are stored, see `index.sparse.impacts`.
             pruning: which small sparse weights are left out; ``None`` keeps all.
@@ -205,7 +206,7 @@ class Searcher:
                     "vectors, through spectra_nsa.index."
                 )
             moved = next((files for files in self._moved if files.checksum == facts["sha256"]), None)
-            files = moved or find_model(facts["name"], accept=(*DENSE, "sparse"))
+            files = moved or _find(facts["name"], (*DENSE, "sparse"))
             if files.checksum != facts["sha256"]:
                 raise SpectraError(
                     f"{files.name} has changed since {self.index.folder} was built with it. Build the index again, or "
@@ -244,15 +245,24 @@ def _models_of_kind(kind: str, models: Sequence[str]) -> dict[str, ModelFolder]:
         raise unknown_name("kind of index", kind, KINDS)
     if not models:
         raise UsageError("no model: name one with --model.")
-    accept = (*DENSE, "sparse") if kind == "hybrid" else ("sparse",)
+    accept: Sequence[ModelKind] = (*DENSE, "sparse") if kind == "hybrid" else ("sparse",)
     found: dict[str, ModelFolder] = {}
     for name in models:
-        files = find_model(name, accept=accept)
+        files = _find(name, accept)
         part = SPARSE if files.kind == "sparse" else VECTORS
         if part in found:
             raise UsageError(f"{found[part].name} and {name} are both {part} models: an index has one of each.")
         found[part] = files
     return found
+
+
+def _find(name: str, accept: Sequence[ModelKind]) -> ModelFolder:
+    """Returns the files of a model; ``splade:NAME`` is a masked LM with SPLADE pooling, as in `open_system`."""
+    if not name.startswith(SPLADE):
+        return find_model(name, accept=accept)
+    from spectra_nsa.models.sparse.names import sparse_start
+
+    return ModelFolder(name=name, folder=sparse_start(name.removeprefix(SPLADE))[0], kind="sparse")
 
 
 def _model_facts(files: ModelFolder) -> dict[str, str]:
@@ -261,6 +271,8 @@ def _model_facts(files: ModelFolder) -> dict[str, str]:
 
 
 def _open(files: ModelFolder) -> Any:
+    if files.name.startswith(SPLADE):
+        return open_splade(files.name.removeprefix(SPLADE))
     if files.kind == "spectra":
         return open_encoder(files)
     return open_model(files, accept=(*DENSE, "sparse"), convert=False)

@@ -106,11 +106,24 @@ def test_models_that_do_not_fit_the_kind(built: Path) -> None:
     assert not (built / "x").exists()
 
 
+def test_a_masked_lm_with_splade_pooling(built: Path, tmp_path: Path) -> None:
+    documents, _ = read_documents(str(built / "texts.jsonl"), SharedColumns(None))
+    Searcher.build(tmp_path / "index", documents, [f"splade:{built / 'bert'}"])
+    found = Searcher.load(tmp_path / "index").hits("open a file")
+    wanted = Searcher.load(built / "sparse").hits("open a file")
+    assert [hit.id for hit in found] == [hit.id for hit in wanted]
+
+
 def test_documents_of_sources(tmp_path: Path) -> None:
     lines = tmp_path / "lines.txt"
     lines.write_text("open a file\nclose it\nopen a file\n")
     documents, repeated = read_documents(str(lines), SharedColumns(None))
     assert documents.ids == [text_id("open a file"), text_id("close it")] and repeated == 1
+    named = tmp_path / "named.jsonl"
+    rows = [{"name": f"n{min(number, 18)}", "text": f"text {number}"} for number in range(20)]
+    named.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    documents, repeated = read_documents(str(named), SharedColumns(None))
+    assert documents.ids[-2:] == ["n18", "n18#2"] and repeated == 0
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text('{"id": 7, "anchor": "how", "positive": "so"}\n{"id": 8, "anchor": "why", "positive": "as"}\n')
     documents, repeated = read_documents(str(pairs), SharedColumns(None))

@@ -153,7 +153,7 @@ class EdgeIndex:
         """
         engine = _engine()
         rows = sparse_rows(queries, self._facts["width"], "queries")
-        hits = no_hits(rows.shape[0], min(check_k(k), self.count()))
+        hits = no_hits(rows.shape[0], min(check_k(k), max(self._facts["documents"])))
         depth = hits.positions.shape[1]
         empty = np.diff(rows.indptr) == 0
         if depth:
