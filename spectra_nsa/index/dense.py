@@ -133,9 +133,9 @@ class VectorsPart:
         """Returns the queries as float32. Raises `SpectraError` if they have another width or are not finite."""
         return self._checked(queries, "queries")
 
-    def query_count(self, queries: Any) -> tuple[int, int]:
+    def query_count(self, prepared: NDArray[np.float32]) -> tuple[int, int]:
         """Returns the number of queries; each has active dimensions."""
-        return len(queries), 0
+        return len(prepared), 0
 
     def _checked(self, rows: Any, what: str) -> NDArray[np.float32]:
         vectors = np.asarray(rows, dtype=np.float32)

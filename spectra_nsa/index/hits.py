@@ -96,6 +96,8 @@ def merge_hits(parts: Sequence[Hits], starts: Sequence[int], queries: int, k: in
     """
     if not parts:
         return no_hits(queries, k)
+    if len(parts) == 1 and parts[0].positions.shape[1] == k:
+        return parts[0]
     moved = [
         np.where(part.positions < 0, -1, part.positions + start) for part, start in zip(parts, starts, strict=True)
     ]

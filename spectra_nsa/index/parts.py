@@ -98,8 +98,8 @@ class Part(Protocol):
         """
         ...
 
-    def query_count(self, queries: Any) -> tuple[int, int]:
-        """Returns the number of queries, and how many of them have no active dimension."""
+    def query_count(self, prepared: Any) -> tuple[int, int]:
+        """Returns the number of queries that `prepare` returned, and how many of them have no active dimension."""
         ...
 
 

@@ -55,9 +55,9 @@ class PartRetriever:
         """
         index, part = self.index, self.index.parts[self.name]
         k = min(check_k(k), index.count())
-        count, empty = part.query_count(queries)
         opened = [segment.parts[self.name] for segment in index.segments]
         prepared = part.prepare(queries, opened)
+        count, empty = part.query_count(prepared)
         found = [
             one.search(prepared, min(k, segment.facts.documents), segment.dead)
             for one, segment in zip(opened, index.segments, strict=True)

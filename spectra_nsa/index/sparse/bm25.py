@@ -177,9 +177,9 @@ class BM25Part:
             prepared.append(_Query(words=names, weights=(times * rarity).astype(np.float32)))
         return prepared
 
-    def query_count(self, queries: Words) -> tuple[int, int]:
+    def query_count(self, prepared: Sequence[_Query]) -> tuple[int, int]:
         """Returns the number of queries and of those without a word."""
-        return len(queries), sum(not len(words) for words in queries)
+        return len(prepared), sum(not query.words for query in prepared)
 
 
 def _write_words(folder: Path, words: list[str]) -> None:

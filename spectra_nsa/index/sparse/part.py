@@ -75,10 +75,9 @@ class PostingsPart:
         """Returns the queries as CSR rows. Raises `SpectraError` if they are of another width or not finite."""
         return sparse_rows(queries, self.width, "queries")
 
-    def query_count(self, queries: Any) -> tuple[int, int]:
+    def query_count(self, prepared: Any) -> tuple[int, int]:
         """Returns the number of queries and of those without any active dimension."""
-        rows = sparse_rows(queries, self.width, "queries")
-        return int(rows.shape[0]), int((np.diff(rows.indptr) == 0).sum())
+        return int(prepared.shape[0]), int((np.diff(prepared.indptr) == 0).sum())
 
 
 def sparse_rows(rows: Any, width: int, what: str) -> Any:

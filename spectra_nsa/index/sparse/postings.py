@@ -25,17 +25,20 @@ _IMPORT = 100_000_000  # postings and documents that numpy scores in the time th
 _scored = 0  # how many numpy has scored
 
 
+def kernels_loaded() -> bool:
+    """Returns whether the compiled kernels are imported."""
+    return "spectra_nsa.index.sparse.kernels" in sys.modules
+
+
 def use_numba(work: int) -> bool:
-    """Returns whether to search with the compiled kernels: numba is installed, and imported or worth importing.
+    """Returns whether to import the compiled kernels: numba is installed, and worth importing.
 
     Args:
         work: postings and documents to be scored now.
     """
     global _scored
-    if find_spec("numba") is None:
-        return False
     _scored += work
-    return "spectra_nsa.index.sparse.kernels" in sys.modules or _scored > _IMPORT
+    return _scored > _IMPORT and find_spec("numba") is not None
 
 
 def processors() -> int:
@@ -74,7 +77,8 @@ class Postings:
             queries: CSR rows of float32 with sorted indices.
             k: hits per query.
             dead: which documents are deleted; empty if none is.
-            numba: whether to use the compiled kernels; ``None`` for `use_numba`. The hits are the same.
+            numba: whether to use the compiled kernels; ``None`` if they are
+                loaded or worth loading. The hits are the same.
 
         Raises:
             SpectraError: the postings are damaged.
@@ -83,18 +87,18 @@ class Postings:
         if not self.count:
             return hits
         if numba is None:
-            numba = use_numba(int(self.lengths()[queries.indices].sum()) + queries.shape[0] * self.count)
+            work = 0 if kernels_loaded() else int(self.lengths()[queries.indices].sum()) + queries.shape[0] * self.count
+            numba = kernels_loaded() or use_numba(work)
         if not numba:
             sound = self._search_plain(queries, dead, hits)
+        elif queries.shape[0] < 2 * _SHARE or processors() == 1:
+            sound = self._search_rows(queries, dead, hits, 0, queries.shape[0])
         else:
-            threads = max(1, min(processors(), queries.shape[0] // _SHARE))
+            threads = min(processors(), queries.shape[0] // _SHARE)
             bounds = np.linspace(0, queries.shape[0], threads + 1).astype(int)
             run = functools.partial(self._search_rows, queries, dead, hits)
-            if threads == 1:
-                sound = run(0, queries.shape[0])
-            else:
-                with ThreadPoolExecutor(threads) as pool:
-                    sound = all(pool.map(run, bounds[:-1], bounds[1:]))
+            with ThreadPoolExecutor(threads) as pool:
+                sound = all(pool.map(run, bounds[:-1], bounds[1:]))
         if not sound:
             raise damaged(self.files[1], "a list is not in the order of existing documents")
         return hits
