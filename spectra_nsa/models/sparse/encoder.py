@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Router, Transformer
@@ -24,8 +23,7 @@ from spectra_nsa.models.sparse.head import VocabularyHead
 from spectra_nsa.models.sparse.pooling import max_relu_logits
 from spectra_nsa.models.sparse.query_side import FALLBACK_WEIGHT
 from spectra_nsa.models.sparse.rows import (
-    csr_rows,
-    in_order,
+    RowBuffer,
     keep_strongest_static,
     own_ids,
     sparse_tensor,
@@ -227,8 +225,7 @@ class SpectraSparseEncoder(SparseEncoder):
         if limit is not None and limit < 1:
             raise UsageError(f"max_active_dims must be at least 1, not {limit}.")
         self.eval()
-        parts: list[csr_matrix] = []
-        order: list[np.ndarray] = []
+        buffer = RowBuffer(self.get_embedding_dimension() or 0)
         text_batches = batches(texts, batch_size)
         if progress:
             text_batches = progress_bar(text_batches, label="encoding", total=-(-len(texts) // batch_size))
@@ -237,9 +234,8 @@ class SpectraSparseEncoder(SparseEncoder):
             vectors_BV = self(features, task=role)["sentence_embedding"].float()
             if limit is not None:
                 vectors_BV = select_max_active_dims(vectors_BV, limit)
-            order.append(positions)
-            parts.append(csr_rows(vectors_BV))
-        return in_order(parts, order, self.get_embedding_dimension() or 0)
+            buffer.add(vectors_BV, positions)
+        return buffer.rows()
 
 
 _OWN_ARGUMENTS = frozenset(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,42 +17,46 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
-def csr_rows(vectors_BV: Tensor) -> csr_matrix:
-    """Converts the vectors of a batch."""
-    from scipy.sparse import csr_matrix
-
-    rows, columns = vectors_BV.nonzero(as_tuple=True)
-    values = vectors_BV[rows, columns].cpu().numpy()
-    ends = np.zeros(len(vectors_BV) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(rows.cpu().numpy(), minlength=len(vectors_BV)), out=ends[1:])
-    return csr_matrix((values, columns.int().cpu().numpy(), ends), shape=tuple(vectors_BV.shape))
-
-
-def in_order(parts: Sequence[csr_matrix], positions: Sequence[np.ndarray], width: int) -> csr_matrix:
-    """Joins the rows of batches in the order of the texts. Warns of texts without active terms.
+class RowBuffer:
+    """Sparse rows as they come from batches. Small arrays that outlive a batch would fragment the heap: it grows.
 
     Args:
-        parts: the rows of each batch.
-        positions: the positions of its texts.
-        width: columns of a result without rows.
-
-    Raises:
-        SpectraError: a vector is not finite.
+        width: V.
     """
-    from scipy.sparse import csr_matrix, vstack
 
-    if not parts:
-        return csr_matrix((0, width), dtype=np.float32)
-    stacked = vstack(parts, format="csr")
-    texts = stacked.shape[0]
-    if not np.isfinite(stacked.data).all():
-        bad = np.unique(np.searchsorted(stacked.indptr, np.flatnonzero(~np.isfinite(stacked.data)), side="right"))
-        raise not_finite(len(bad), texts, "the sparse encoder", "vectors")
-    rows: csr_matrix = stacked[np.argsort(np.concatenate(positions))]
-    terms = np.diff(rows.indptr)
-    single = rows.data[rows.indptr[:-1][terms == 1]]
-    warn_empty(int((single == np.float32(FALLBACK_WEIGHT)).sum()), int((terms == 0).sum()), texts)
-    return rows
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._values, self._columns, self._lengths, self._positions = (bytearray() for _ in range(4))
+
+    def add(self, vectors_BV: Tensor, positions: np.ndarray) -> None:
+        """Adds the vectors of a batch, whose texts have these positions."""
+        rows, columns = vectors_BV.nonzero(as_tuple=True)
+        self._values += vectors_BV[rows, columns].float().cpu().numpy().tobytes()
+        self._columns += columns.int().cpu().numpy().tobytes()
+        self._lengths += np.bincount(rows.cpu().numpy(), minlength=len(vectors_BV)).astype(np.int64).tobytes()
+        self._positions += np.asarray(positions, dtype=np.int64).tobytes()
+
+    def rows(self) -> csr_matrix:
+        """Returns the rows in the order of the texts. Warns of texts without active terms.
+
+        Raises:
+            SpectraError: a vector is not finite.
+        """
+        from scipy.sparse import csr_matrix
+
+        lengths, positions = (np.frombuffer(part, dtype=np.int64) for part in (self._lengths, self._positions))
+        values = np.frombuffer(self._values, dtype=np.float32)
+        columns = np.frombuffer(self._columns, dtype=np.int32)
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        if not np.isfinite(values).all():
+            bad = np.unique(np.searchsorted(ends, np.flatnonzero(~np.isfinite(values)), side="right"))
+            raise not_finite(len(bad), len(lengths), "the sparse encoder", "vectors")
+        rows: csr_matrix = csr_matrix((values, columns, ends), shape=(len(lengths), self._width))
+        rows = rows[np.argsort(positions)]
+        terms = np.diff(rows.indptr)
+        single = rows.data[rows.indptr[:-1][terms == 1]]
+        warn_empty(int((single == np.float32(FALLBACK_WEIGHT)).sum()), int((terms == 0).sum()), len(lengths))
+        return rows
 
 
 def warn_empty(replaced: int, empty: int, texts: int) -> None:
