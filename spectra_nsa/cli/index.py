@@ -25,6 +25,12 @@ Models = Annotated[
     list[str] | None, typer.Option("--model", "-m", help="Where a model of the index is now, if it was moved.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Impacts = Annotated[
+    Literal["float32", "float16", "uint8"], typer.Option(help="Sparse weights on disk; float32 is exact.")
+]
+Prune = Annotated[
+    str | None, typer.Option(help="Leave out small sparse weights: top=100, ratio=0.1 or mass=0.9. Inexact.")
+]
 
 
 @app.callback()
@@ -48,12 +54,8 @@ def build_command(
         Literal["sparse", "hybrid"], typer.Option(help="sparse: posting lists. hybrid: with dense vectors and BM25.")
     ] = "sparse",
     columns: Columns = None,
-    impacts: Annotated[
-        Literal["float32", "float16", "uint8"], typer.Option(help="Sparse weights on disk; float32 is exact.")
-    ] = "float32",
-    prune: Annotated[
-        str | None, typer.Option(help="Leave out small sparse weights: top=100, ratio=0.1 or mass=0.9. Inexact.")
-    ] = None,
+    impacts: Impacts = "float32",
+    prune: Prune = None,
     dev: Annotated[
         str | None, typer.Option(help="With --kind hybrid: queries to fit the weights, a BEIR folder or pairs.")
     ] = None,
@@ -212,6 +214,32 @@ def export_command(
     opened = SparseIndex.load(folder)
     opened.export(output)
     _report(opened.index, start, as_json, output=str(output))
+
+
+@app.command("import")
+def import_command(
+    source: Annotated[Path, typer.Argument(help="A folder with rows.npz, as spectra index export writes it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The index to write.")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The sparse encoder of the rows, to search by text.")
+    ] = None,
+    impacts: Impacts = "float32",
+    prune: Prune = None,
+    as_json: Json = False,
+) -> None:
+    """Build a sparse index from CSR rows that another program made.
+
+    Example: spectra index import stdlib.csr --model runs/sparse/model --output stdlib.index
+    """
+    from spectra_nsa.index.sparse.index import SparseIndex
+    from spectra_nsa.index.sparse.pruning import parse_pruning
+    from spectra_nsa.workflows.searcher import sparse_model_facts
+
+    start = time.monotonic()
+    rule = None if prune is None else parse_pruning(prune)
+    facts = None if model is None else sparse_model_facts(model)
+    built = SparseIndex.read(source, output, model=facts, impacts=impacts, pruning=rule)
+    _report(built.index, start, as_json)
 
 
 def _fit(searcher: Any, source: str, columns: str | None) -> None:

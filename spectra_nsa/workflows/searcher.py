@@ -265,6 +265,11 @@ def _find(name: str, accept: Sequence[ModelKind]) -> ModelFolder:
     return ModelFolder(name=name, folder=sparse_start(name.removeprefix(SPLADE))[0], kind="sparse")
 
 
+def sparse_model_facts(name: str) -> dict[str, str]:
+    """Returns what an index remembers of a sparse encoder: name and SHA-256. Raises `SpectraError` if it is none."""
+    return _model_facts(_find(name, ("sparse",)))
+
+
 def _model_facts(files: ModelFolder) -> dict[str, str]:
     path = expand_user(files.name)
     return {"name": str(path.resolve()) if path.is_dir() else files.name, "sha256": files.checksum}

@@ -56,6 +56,7 @@ FLAGS = {
     "index compact": "folder --json",
     "index fit": "folder queries --columns --model -m --json",
     "index export": "folder --output -o --json",
+    "index import": "source --output -o --model -m --impacts --prune --json",
     "mine": (
         "source --model -m --output -o --corpus -c --negatives --range-min --range-max --margin --relative-margin "
         "--percentage-to-positive --max-score --min-score --sampling --seed --judge --judge-ratio --incomplete "

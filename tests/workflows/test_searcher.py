@@ -156,6 +156,10 @@ def test_the_commands(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert spectra("index", "verify", "own", "--json")["intact"]
     assert spectra("index", "export", "own", "-o", "csr", "--json")["documents"] == 30
     assert {path.name for path in (tmp_path / "csr").iterdir()} == {"rows.npz", "vocabulary.json", "records.jsonl"}
+    again = spectra("index", "import", "csr", "-o", "again", "-m", model, "--json")
+    assert again["documents"] == 30
+    left, right = (spectra("search", name, "read a socket", "--json")["hits"] for name in ("own", "again"))
+    assert left == right and len(left) == 10
 
 
 @pytest.mark.parametrize(
