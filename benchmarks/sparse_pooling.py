@@ -101,7 +101,7 @@ def compare(inputs: tuple[Tensor, ...], precision: str, *, backward: bool, round
     """Measures both heads and returns the cells of a row; the vectors must agree."""
     with torch.no_grad(), autocast("cpu", precision):
         torch.testing.assert_close(
-            ours(*inputs), library(*inputs).float(), rtol=1e-3, atol=2e-2 if precision == "bf16" else 1e-4
+            ours(*inputs), library(*inputs).float(), rtol=1e-3, atol=6e-2 if precision == "bf16" else 1e-4
         )
     times: dict[str, list[float]] = {"library": [], "ours": []}
     heads: dict[str, Head] = {"library": library, "ours": ours}

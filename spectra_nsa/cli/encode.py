@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from spectra_nsa.cli.encode_sparse import check_sparse_output, encode_sparse, is_sparse, sparse_similarity
 from spectra_nsa.cli.options import Columns, Precision, shared_columns
 from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
@@ -30,17 +31,28 @@ def encode_command(
     source: Annotated[str | None, typer.Option("--input", "-i", help="A file or other source of texts.")] = None,
     columns: Columns = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write: .npz, or .npy for a single output.")
+        Path | None,
+        typer.Option("--output", "-o", help="File to write: .npz, or .npy for one output; for sparse rows a folder."),
     ] = None,
     outputs: Annotated[str, typer.Option(help="Comma-separated output names.")] = "embedding",
     dim: Annotated[int | None, typer.Option(min=1, help="Truncate to this many leading dimensions.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Texts per batch.")] = 32,
     precision: Precision = "fp32",
+    dtype: Annotated[
+        Literal["sparse"] | None,
+        typer.Option(help="sparse: MODEL is a sparse encoder. The default for the folder of one."),
+    ] = None,
+    role: Annotated[
+        Literal["query", "document"], typer.Option(help="What the texts are to a sparse encoder.")
+    ] = "document",
+    active: Annotated[
+        int | None, typer.Option(min=1, help="Keep only this many largest weights of each text (sparse encoder).")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, including the vectors unless --output is set.")
     ] = False,
 ) -> None:
-    """Encode texts as vectors.
+    """Encode texts as vectors, or as weighted terms by a sparse encoder.
 
     Example: spectra encode runs/quickstart/model --texts "open a file" "close a socket" --dim 128
     """
@@ -48,9 +60,11 @@ def encode_command(
     rows = [*(texts or []), *(more or [])]
     check_not_blank(*rows)
     mapping = shared_columns(columns)
-    if output is not None:
-        _check_output(output, len(names))
-    _check_outputs(names)
+    sparse = dtype == "sparse" or is_sparse(model)
+    if sparse:
+        check_sparse_output(output, names, dim)
+    else:
+        _check_dense(model, output, names, sparse_options=active is not None or role != "document")
     if source is not None:
         from spectra_nsa.models.checks import local_folder
 
@@ -59,6 +73,31 @@ def encode_command(
     mapping.check()
     if not rows:
         raise UsageError('give texts: --texts "a" "b", or --input FILE.')
+    if sparse:
+        encode_sparse(
+            model, rows, role=role, active=active, batch=batch, precision=precision, output=output, as_json=as_json,
+            quarantined=mapping.quarantined,
+        )  # fmt: skip
+        return
+    _encode_dense(
+        model, rows, names, dim=dim, batch=batch, precision=precision, output=output, as_json=as_json,
+        quarantined=mapping.quarantined,
+    )  # fmt: skip
+
+
+def _encode_dense(
+    model: str,
+    rows: list[str],
+    names: list[str],
+    *,
+    dim: int | None,
+    batch: int,
+    precision: str,
+    output: Path | None,
+    as_json: bool,
+    quarantined: int,
+) -> None:
+    """Encodes texts by a dense model; prints the vectors' first numbers, or writes them."""
     encoder = open_for(model, dim)
     _warn_unfitted(model, encoder.spec, names)
     from spectra_nsa.core.precision import autocast, resolve_precision
@@ -72,7 +111,7 @@ def encode_command(
         _write(output, arrays)
     if as_json:
         document = {"schema": 1, "model": model, "texts": rows, "output": str(output) if output else None}
-        document["quarantined"] = mapping.quarantined
+        document["quarantined"] = quarantined
         vectors = {} if output else {name: array.tolist() for name, array in arrays.items()}
         print_json(document | {"shapes": {n: list(a.shape) for n, a in arrays.items()}, "outputs": vectors})
         return
@@ -102,6 +141,15 @@ def _show_first_rows(texts: list[str], array: np.ndarray) -> None:
         values = np.atleast_1d(row)
         head = " ".join(f"{value:+.4f}" if array.dtype.kind == "f" else str(value) for value in values[:6])
         print(f"  {head}{' …' if len(values) > 6 else ''}  {text[:60]!r}")
+
+
+def _check_dense(model: str, output: Path | None, names: list[str], *, sparse_options: bool) -> None:
+    """Checks output and options of a dense model."""
+    if output is not None:
+        _check_output(output, len(names))
+    _check_outputs(names)
+    if sparse_options:
+        raise UsageError(f"--active and --role are for sparse encoders, and {model} is not the folder of one.")
 
 
 def _check_output(output: Path, count: int) -> None:
@@ -165,11 +213,15 @@ def similarity_command(
     dim: Annotated[int | None, typer.Option(min=1, help="Truncate to this many leading dimensions.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print the cosine similarity of two texts.
+    """Print the cosine similarity of two texts; for a sparse encoder the dot product of a query and a document.
 
     Example: spectra similarity runs/quickstart/model "open a file" "read the contents of a path"
     """
     check_not_blank(first, second)
+    if is_sparse(model):
+        check_sparse_output(None, ["embedding"], dim)
+        sparse_similarity(model, first, second, as_json=as_json)
+        return
     encoder = open_for(model, dim)
     from spectra_nsa.metrics.finite import check_finite
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,12 @@ def inspect_command(
 
     Example: spectra inspect M456 --gpu H100
     """
-    from spectra_nsa.models.size import Workload, inspect_model, is_checkpoint, spec_of
+    from spectra_nsa.cli.encode_sparse import inspect_sparse, is_sparse
+
+    if is_sparse(model):
+        inspect_sparse(model, as_json=as_json)
+        return
+    from spectra_nsa.models.size import Workload, inspect_model, spec_of
 
     workload = Workload(
         rows=rows or Workload.rows,
@@ -41,9 +46,15 @@ def inspect_command(
     if as_json:
         print_json(facts, indent=2)
         return
+    _print(model, facts, texts_in_memory=f"{batch} × {texts}", hours=rows is not None)
+
+
+def _print(model: str, facts: dict[str, Any], *, texts_in_memory: str, hours: bool) -> None:
+    """Prints a model's facts as a table and lines; `hours` of training too."""
     from rich.table import Table
 
     from spectra_nsa.core.console import console
+    from spectra_nsa.models.size import is_checkpoint
     from spectra_nsa.report.labels import label
 
     out = console()
@@ -63,8 +74,8 @@ def inspect_command(
     out.print(f"compute    {facts['flops_per_token'] / 1e6:,.1f} MFLOP per token, forward pass")
     memory = facts["memory_gb"]
     out.print(f"memory     {memory['inference']} GB for inference")
-    out.print(f"           {memory['training']} GB for training with {batch} × {texts} texts in memory")
-    if rows is not None:
+    out.print(f"           {memory['training']} GB for training with {texts_in_memory} texts in memory")
+    if hours:
         out.print(f"training   {facts['hours_estimate']} h on one {facts['gpu']}")
         out.print(f"  [dim]{facts['how'][-1]}[/dim]")
     out.print("[dim]Estimates from the shape; --json says how each is computed, --rows estimates hours.[/dim]")

@@ -45,7 +45,10 @@ FLAGS = {
         "words --parts --part --task -t --seeds --model -m --data -d --columns --output -o --markdown --dim --limit "
         "--keep-models --list-parts --dry-run --json"
     ),
-    "encode": "model more --texts -t --input -i --columns --output -o --outputs --dim --batch --precision --json",
+    "encode": (
+        "model more --texts -t --input -i --columns --output -o --outputs --dim --batch --precision --dtype --role "
+        "--active --json"
+    ),
     "similarity": "model first second --dim --json",
     "search": "words --corpus -c --columns -k --bits --candidates --symmetric --lines --json",
     "index build": "corpus --model -m --output -o --kind --columns --impacts --prune --dev --json",
