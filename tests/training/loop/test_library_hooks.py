@@ -108,7 +108,8 @@ def subclasses() -> Iterator[tuple[type, list[type]]]:
 def inherited_names() -> Iterator[tuple[str, str]]:
     """Yields private names of a library's classes that our subclasses override, call or assign."""
     for value, bases in subclasses():
-        names = {name for name in vars(value) if PRIVATE.fullmatch(name) and not name.startswith("_abc_")}
+        made = ("_abc_", "_backward_cls")  # by the metaclasses of abstract classes and of autograd's functions
+        names = {name for name in vars(value) if PRIVATE.fullmatch(name) and not name.startswith(made)}
         names |= set(re.findall(r"(?:self|super\(\))\.(_[A-Za-z]\w*)", inspect.getsource(value)))
         for base in bases:
             try:
