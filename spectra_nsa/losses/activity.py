@@ -4,7 +4,7 @@ Weights of regularizers are not portable: they scale with the loss that they are
 So a recipe may state the target instead, the mean number of active dimensions, and the weight λ follows. With the error
 e = log(activity) − log(goal), clipped to ±1,
 
-    log λ = c + 3 e,    c rises by 20 e / T at each of T steps
+    log λ = c + 5 e,    c rises by 30 e / T at each of T steps
 
 (a proportional and an integral part, which make λ a multiple and never negative). The goal moves on a geometric path
 from the activity of the first batch to the target, over the first third of the steps. λ starts where the penalty is
@@ -24,7 +24,7 @@ from spectra_nsa.config.terms import SIDES, Side
 from spectra_nsa.core.errors import SpectraError
 
 PATH = 1 / 3  # the share of the steps in which the goal moves, and in which the weight of a regularizer rises
-_PROPORTIONAL, _INTEGRAL = 3.0, 20.0
+_PROPORTIONAL, _INTEGRAL = 5.0, 30.0
 _FIRST_SHARE = 1 / 500  # of the penalty in the loss, at the first step
 _RANGE = (-5.0, 9.0)  # of c, around its first value
 _FREQUENCY_WINDOW = 100  # batches, at most

@@ -19,13 +19,14 @@ from safetensors.torch import load_file
 import spectra_nsa as sp
 from spectra_nsa.config.loss_sections import LossSection
 from spectra_nsa.config.recipe import Recipe, load_recipe
-from spectra_nsa.config.terms import TARGET_VECTORS, TEACHER_VECTORS
+from spectra_nsa.config.terms import TARGET_VECTORS, TEACHER_VECTORS, active_terms
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.losses.stack import LossStack, NotFiniteError
+from spectra_nsa.models.sparse.build import splade_from
 from spectra_nsa.training.loop.arguments import shared_batch
 from spectra_nsa.training.run import train
-from tests.builders import DENSE_TERMS, WORDS
+from tests.builders import DENSE_TERMS, WORDS, tiny_masked_lm
 
 COLUMNS = [
     ["open the file", "close a socket of the file and the list", "sort", "read text", "a model"],
@@ -67,6 +68,27 @@ def one_step(start: Path, case: str, rows: slice) -> dict[str, Any]:
         "values": {name: float(value.detach()) for name, value in values.items()},
         "gradients": {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None},
         "norms": loss.gradient_norms,
+    }
+
+
+def sparse_step(folder: Path, rows: slice) -> dict[str, Any]:
+    """Returns values, figures and averaged gradients of two steps of a sparse encoder on a share of the rows."""
+    model = splade_from(folder, max_length=32).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    words = [f"loss.terms.{side}_{name}.weight=1" for side in ("query", "document") for name in ("l1", "df_flops")]
+    recipe = load_recipe(None, ["sparse.query_active=null", "sparse.document_active=9", *words])
+    loss = LossStack(model, recipe.loss, active=active_terms(recipe), sparse=recipe.sparse)
+    loss.steps = 9
+    for loss.step in range(2):
+        model.zero_grad()
+        values = loss([model.preprocess(column[rows]) for column in COLUMNS])
+        torch.stack(list(values.values())).sum().backward()
+    processes.average_gradients(model.parameters())
+    return {
+        "values": {name: float(value.detach()) for name, value in values.items()} | loss.figures,
+        "gradients": {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None},
     }
 
 
@@ -172,6 +194,7 @@ def worker(rank: int, folder: Path, start: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
     found = {case: one_step(start, case, SHARE[rank]) for case in CASES}
+    found["sparse"] = sparse_step(folder / "masked-lm", SHARE[rank])
     found["agreements"] = agreements(rank)
     found["disagreement"] = disagreement(start, rank)
     found["run"] = poisoned_run(run_recipe(folder, start, "name=two"), rank)
@@ -187,6 +210,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, start: Path) -> tuple[Path, l
     """The folder of a run of two processes, and the results of each."""
     folder = tmp_path_factory.mktemp("two")
     run_recipe(folder, start)
+    tiny_masked_lm(folder / "masked-lm")
     torch.multiprocessing.start_processes(worker, (folder, start), nprocs=2, start_method="spawn")
     return folder, [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
@@ -202,6 +226,17 @@ def test_two_processes_have_the_loss_and_gradients_of_one(both: Any, start: Path
         assert found["values"] == pytest.approx(wanted["values"], abs=1e-5)
         assert found["norms"] == pytest.approx(wanted["norms"], rel=1e-4)
         assert set(found["gradients"]) == set(wanted["gradients"])
+        for name, gradient in wanted["gradients"].items():
+            difference = (found["gradients"][name] - gradient).abs().max()
+            assert difference <= 2e-5 * (1 + gradient.abs().max()), name
+
+
+def test_the_sparsity_of_two_processes_is_that_of_one(both: Any) -> None:
+    folder, results = both
+    wanted = sparse_step(folder / "masked-lm", slice(None))
+    assert {"query_flops", "document_df_flops", "document_lambda", "query_active"} <= set(wanted["values"])
+    for found in (result["sparse"] for result in results):
+        assert found["values"] == pytest.approx(wanted["values"], rel=1e-4)
         for name, gradient in wanted["gradients"].items():
             difference = (found["gradients"][name] - gradient).abs().max()
             assert difference <= 2e-5 * (1 + gradient.abs().max()), name
