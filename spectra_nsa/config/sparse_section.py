@@ -37,6 +37,15 @@ class SparseSection(Section):
         30.0, gt=0, description="factor on the teachers' scores after they are normalized to 0 to 1"
     )
     static_lr: float = Field(0.01, gt=0, description="peak learning rate of the query weights (inference_free)")
+    highest_df: float | None = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description=(
+            "highest share of the documents in which a term may be active, before the first step and after the last; "
+            "null allows terms that are in all of them"
+        ),
+    )
     calibrate: int = Field(
         256, ge=0, description="texts on which the head is calibrated before the first step; 0 leaves it as it is"
     )

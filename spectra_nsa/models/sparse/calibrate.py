@@ -134,6 +134,32 @@ def calibrate(model: SpectraSparseEncoder, texts: Sequence[str], target: float) 
 
 
 @torch.no_grad()
+def cap_common_terms(model: SpectraSparseEncoder, texts: Sequence[str], share: float) -> int:
+    """Lowers the bias of each term that is active in more than a share of the texts, until it is not.
+
+    Such terms tell texts apart the least and have the longest posting lists.
+
+    Args:
+        model: changed in place.
+        texts: a sample of documents.
+        share: the highest document frequency.
+
+    Returns:
+        the number of terms that were lowered.
+    """
+    head = model.head("document")
+    if head is None or head.bias is None:
+        return 0
+    training = model.training
+    model.eval()
+    common_V = _pooled_logits(model, head, texts).quantile(1 - share, dim=0)
+    lowered_V = common_V > 0
+    head.bias.sub_(common_V.clamp_min(0))
+    model.train(training)
+    return int(lowered_V.sum())
+
+
+@torch.no_grad()
 def measure_use(model: SpectraSparseEncoder, texts: Sequence[str], role: str = "document") -> VocabularyUse:
     """Measures how a sample of texts uses the vocabulary."""
     rows = model.encode_csr(texts, role)

@@ -5,9 +5,10 @@ from the states to the tokens' own input embeddings, x ↦ M x + c, minimizes
 
     Σ_tokens ‖M x_t + c − e(token_t)‖² + λ ‖M‖²,
 
-where e(v) is the centered input embedding of v at unit length. The logit of term v is then idf(v) · e(v) · (M x + c):
-large for the token itself and for terms with a like embedding, and larger for rare ones. The decoder's rows are
-idf(v) Mᵀ e(v), its bias idf(v) e(v) · c. The threshold and the scale follow from `calibrate`.
+where e(v) is the centered input embedding of v at unit length. With p = (M x + c) / ‖M x + c‖, the logit of term v is
+√idf(v) · e(v) · p: large for the token itself and for terms with a like embedding, and larger for rare ones. Masked LMs
+have the layers for that: M and c go into the dense layer, moved to where GELU is nearly linear, its norm makes the
+length 1, and the decoder's rows are √idf(v) e(v). The threshold and the scale follow from `calibrate`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from spectra_nsa.models.sparse.head import VocabularyHead
 
 TOKENS = 400_000  # read at most; the regression has D² unknowns
 _RIDGE = 1e-3  # λ, as a share of the states' mean squared length
+_MIDDLE = 3.0  # GELU is nearly linear around it
+_SPREAD = 0.6  # the standard deviation around it
 _NEVER = -1e4  # the bias of tokens that are no terms
 
 
@@ -49,9 +52,6 @@ class HeadFit:
 def fit_closed_form_head(model: SpectraSparseEncoder, texts: Sequence[str], *, precision: str = "fp32") -> HeadFit:
     """Replaces the vocabulary head of a model.
 
-    The layers between the encoder and the decoder become nearly linear (the identity, moved to where GELU is nearly
-    linear), so that they lose nothing.
-
     Args:
         model: changed in place; its decoder is no longer tied to the input embedding.
         texts: at least a few hundred of the texts that it will encode.
@@ -67,8 +67,8 @@ def fit_closed_form_head(model: SpectraSparseEncoder, texts: Sequence[str], *, p
         )
     training = model.training
     model.eval()
+    dense, norm = _layers(head)
     untie_decoder(head)
-    _make_linear(head)
     targets_VD = _embeddings(head)
     statistics = _Statistics(head.weight.shape[1], head.weight.device)
     held_out: list[tuple[Tensor, Tensor]] = []
@@ -84,10 +84,17 @@ def fit_closed_form_head(model: SpectraSparseEncoder, texts: Sequence[str], *, p
         )
     map_DD, offset_D = statistics.solve()
     hits = [_hits(states_ND @ map_DD + offset_D, ids_N, targets_VD) for states_ND, ids_N in held_out]
+    width = len(map_DD)
+    length = float((held_out[0][0] @ map_DD + offset_D).norm(dim=1).median()) if held_out else 1.0
+    stretch = _SPREAD * width**0.5 / length
+    dense.weight.copy_(stretch * map_DD.T)
+    dense.bias.copy_(stretch * offset_D + _MIDDLE)
+    nn.init.constant_(norm.weight, width**-0.5)
+    nn.init.zeros_(norm.bias)
     idf_V = idf(model, texts).to(head.weight.device)
-    head.weight.copy_(idf_V.unsqueeze(1) * (targets_VD @ map_DD.T))
+    head.weight.copy_(idf_V.sqrt().unsqueeze(1) * targets_VD)
     assert head.bias is not None
-    head.bias.copy_(idf_V * (targets_VD @ offset_D))
+    nn.init.zeros_(head.bias)
     head.bias[_not_terms(model, len(idf_V)).to(head.bias.device)] = _NEVER
     model.train(training)
     recovered = float(torch.cat(hits).float().mean()) if hits else float("nan")
@@ -156,23 +163,23 @@ class _Statistics:
         return solution[:-1], solution[-1]
 
 
-def _make_linear(head: VocabularyHead) -> None:
-    """Makes the layer before the decoder nearly linear."""
+def _layers(head: VocabularyHead) -> tuple[nn.Linear, nn.LayerNorm]:
+    """Returns the dense layer and the norm between encoder and decoder.
+
+    Raises:
+        SpectraError: the model has others.
+    """
     width = head.weight.shape[1]
     inside = {id(module) for module in head.model.base_model.modules()}
-    layers = [
-        module
-        for module in head.model.modules()
-        if isinstance(module, nn.Linear) and id(module) not in inside and tuple(module.weight.shape) == (width, width)
-    ]
-    for layer in layers:
-        nn.init.eye_(layer.weight)
-        if layer.bias is not None:
-            nn.init.constant_(layer.bias, 2.0)
-    for module in head.model.modules():
-        if isinstance(module, nn.LayerNorm) and id(module) not in inside:
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
+    own = [module for module in head.model.modules() if id(module) not in inside and module is not head.decoder]
+    dense = [module for module in own if isinstance(module, nn.Linear) and module.weight.shape == (width, width)]
+    norms = [module for module in own if isinstance(module, nn.LayerNorm)]
+    if len(dense) != 1 or len(norms) != 1 or dense[0].bias is None or norms[0].bias is None or head.bias is None:
+        raise SpectraError(
+            f"{type(head.model).__name__} has no head as BERT has it (dense layer, activation, norm, decoder), which a "
+            "closed-form head needs. Start from its masked-LM head: sparse.head=checkpoint."
+        )
+    return dense[0], norms[0]
 
 
 def _embeddings(head: VocabularyHead) -> Tensor:
@@ -199,7 +206,7 @@ def _token_states(
             ids_BT, mask_BT = inputs["input_ids"], inputs["attention_mask"].bool()
             real_BT = mask_BT & ~torch.isin(ids_BT, special)
             with autocast(head.weight.device.type, resolve_precision(precision)):
-                states_BTD = head.states(inputs)
+                states_BTD = head.encoder_states(inputs)
             seen += int(real_BT.sum())
             yield states_BTD[real_BT].float(), ids_BT[real_BT]
 

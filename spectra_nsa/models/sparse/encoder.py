@@ -210,6 +210,11 @@ class SpectraSparseEncoder(SparseEncoder):
                 progress=progress,
             )
 
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Tensor:
+        """Computes all similarities, (N, M), also under autocast, whose formats sparse products lack."""
+        with torch.autocast(self.device.type, enabled=False):
+            return super().similarity(embeddings1, embeddings2)
+
     @torch.inference_mode()
     def _csr(
         self,

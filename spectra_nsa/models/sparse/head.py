@@ -45,6 +45,14 @@ class VocabularyHead:
         """(V,); ``None`` for none."""
         return self.model.lm_head.bias if isinstance(self.model, SpectraForMaskedLM) else self.decoder.bias
 
+    def encoder_states(self, features: dict[str, Any]) -> Tensor:
+        """Runs the encoder alone: its last states, (B, T, D); see `states`."""
+        if isinstance(self.model, SpectraForMaskedLM):
+            last: Tensor = self.model.model(**features, outputs=()).last_hidden_state
+            return last
+        last = self.model.base_model(**features, return_dict=True).last_hidden_state
+        return last
+
     def states(self, features: dict[str, Any]) -> Tensor:
         """Runs the model up to the decoder.
 

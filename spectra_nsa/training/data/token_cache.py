@@ -29,6 +29,7 @@ from spectra_nsa.training.data.training_data import TrainingData
 
 if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
 
 RULES = 1  # part of the key: raise it when the format changes
 TOKENS = Cache("tokens", keep=8)
@@ -75,13 +76,16 @@ class TokenCollator(BaseDataCollator):
 def preprocess_column(stock: BaseDataCollator, column: str, texts: list[str]) -> Mapping[str, Any]:
     """Returns the stock collator's tensors for texts of a column, without the column's name in their keys."""
     assert isinstance(stock.prompts, dict)
+    routes: Mapping[str, Any] = stock.router_mapping or {}
     options = {} if stock.max_length is None else {"max_length": stock.max_length}
-    tensors: Mapping[str, Any] = stock.preprocess_fn(texts, prompt=stock.prompts.get(column), task=None, **options)
+    tensors: Mapping[str, Any] = stock.preprocess_fn(
+        texts, prompt=stock.prompts.get(column), task=routes.get(column), **options
+    )
     return tensors
 
 
 def token_rows(
-    data: TrainingData, model: SpectraSentenceTransformer, stock: BaseDataCollator
+    data: TrainingData, model: SpectraSentenceTransformer | SpectraSparseEncoder, stock: BaseDataCollator
 ) -> tuple[Dataset, TokenCollator] | None:
     """Returns the training rows as token ids, and the collator for them.
 
@@ -140,7 +144,10 @@ def _same_batch(ours: Mapping[str, Any], stock: Mapping[str, Any]) -> bool:
 
 
 def _facts(
-    digest: str, columns: Sequence[str], model: SpectraSentenceTransformer, stock: BaseDataCollator
+    digest: str,
+    columns: Sequence[str],
+    model: SpectraSentenceTransformer | SpectraSparseEncoder,
+    stock: BaseDataCollator,
 ) -> dict[str, Any]:
     """Returns everything that decides the ids: rows, tokenizer, lengths, prompts, versions."""
     tokenizer = model.tokenizer
@@ -154,6 +161,7 @@ def _facts(
         "tokenizer": parts,
         "truncation": [tokenizer.truncation_side, tokenizer.model_max_length, model.max_seq_length, stock.max_length],
         "prompts": stock.prompts,
+        **({"routes": stock.router_mapping} if stock.router_mapping else {}),
         "versions": [tokenizers.__version__, transformers.__version__, sentence_transformers.__version__],
     }
 

@@ -10,9 +10,10 @@ from spectra_nsa.core.errors import UsageError
 from spectra_nsa.training.jobs.job import Job
 from spectra_nsa.training.jobs.masked_lm import MaskedLMJob
 from spectra_nsa.training.jobs.pairs import PairsJob
+from spectra_nsa.training.jobs.sparse import SparseJob
 from spectra_nsa.training.runs.checkpoints import run_of
 
-JOBS: tuple[type[Job], ...] = (MaskedLMJob, PairsJob)  # the first that applies to a recipe runs it
+JOBS: tuple[type[Job], ...] = (MaskedLMJob, SparseJob, PairsJob)  # the first that applies to a recipe runs it
 
 
 def job_for(recipe: Recipe) -> type[Job]:

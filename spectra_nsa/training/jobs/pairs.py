@@ -182,7 +182,7 @@ def build_trainer(
 
     precision = resolve_precision(recipe.train.precision)
     shard = shards_weights(recipe, precision)
-    evaluator = _dev_evaluator(recipe, data, precision)
+    evaluator = dev_evaluator(recipe, data, precision)
     arguments = training_arguments(recipe, setup.folder, epoch_rows(recipe, data), precision, evaluator)
     loss = _loss_stack(recipe, model, shard=shard)
     sample = HealthSample(data.first, recipe.monitor.rows, seed=recipe.train.seed, precision=precision)
@@ -214,14 +214,15 @@ def build_trainer(
     )
 
 
-def _dev_evaluator(recipe: Recipe, data: TrainingData, precision: str) -> DevEvaluator | None:
+def dev_evaluator(recipe: Recipe, data: TrainingData, precision: str) -> DevEvaluator | None:
+    """Returns the dev metric of a run; ``None`` without a dev set."""
     from spectra_nsa.training.monitor.dev_metric import DevEvaluator
 
     if data.dev is None or data.dev_kind is None:
         return None
     held_out = recipe.data.sets is not None and recipe.data.dev is None
     prompts = next(iter(recipe.data.sets.values())).prompts if held_out and recipe.data.sets else None
-    return DevEvaluator(data.dev, data.dev_kind, precision, prompts)
+    return DevEvaluator(data.dev, data.dev_kind, precision, prompts, sparse=recipe.sparse is not None)
 
 
 def _loss_stack(recipe: Recipe, model: SpectraSentenceTransformer, *, shard: bool) -> LossStack:

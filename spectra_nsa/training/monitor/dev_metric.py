@@ -11,6 +11,10 @@ from sentence_transformers.sentence_transformer.evaluation import (
     EmbeddingSimilarityEvaluator,
     InformationRetrievalEvaluator,
 )
+from sentence_transformers.sparse_encoder.evaluation import (
+    SparseEmbeddingSimilarityEvaluator,
+    SparseInformationRetrievalEvaluator,
+)
 
 from spectra_nsa.core.precision import autocast
 from spectra_nsa.core.strings import DistinctSpellings
@@ -28,16 +32,24 @@ class DevEvaluator(BaseEvaluator):
         kind: ``"pairs"`` measures nDCG@10 of each anchor's positive among all; ``"scored"`` Spearman's correlation.
         precision: see `resolve_precision`.
         prompts: those of queries and documents; ``None`` takes the model's. Scored pairs take the model's always.
+        sparse: whether the model is a sparse encoder, whose similarity is the dot product.
     """
 
     greater_is_better = True
 
     def __init__(
-        self, dev: Dataset, kind: str, precision: str, prompts: Mapping[Literal["query", "document"], str] | None = None
+        self,
+        dev: Dataset,
+        kind: str,
+        precision: str,
+        prompts: Mapping[Literal["query", "document"], str] | None = None,
+        *,
+        sparse: bool = False,
     ) -> None:
         super().__init__()
         self.precision = precision
-        self.inner, key = _retrieval(dev, dict(prompts or {})) if kind == "pairs" else _similarity(dev)
+        own = dict(prompts or {})
+        self.inner, key = _retrieval(dev, own, sparse) if kind == "pairs" else _similarity(dev, sparse)
         self.metric = "dev_ndcg@10" if kind == "pairs" else "dev_spearman"
         self._key = key
 
@@ -51,12 +63,13 @@ class DevEvaluator(BaseEvaluator):
         return {self.metric: value if math.isfinite(value) else 0.0}
 
 
-def _retrieval(dev: Dataset, prompts: Mapping[Any, str]) -> tuple[BaseEvaluator, str]:
+def _retrieval(dev: Dataset, prompts: Mapping[Any, str], sparse: bool) -> tuple[BaseEvaluator, str]:
     anchors, positives = DistinctSpellings(dev["anchor"]), DistinctSpellings(dev["positive"])
     relevant: dict[str, set[str]] = {}
     for anchor, positive in zip(anchors.numbers, positives.numbers, strict=True):
         relevant.setdefault(f"q{anchor}", set()).add(f"d{positive}")
-    evaluator = InformationRetrievalEvaluator(
+    kind = SparseInformationRetrievalEvaluator if sparse else InformationRetrievalEvaluator
+    evaluator = kind(
         {f"q{number}": text for number, text in enumerate(anchors.texts)},
         {f"d{number}": text for number, text in enumerate(positives.texts)},
         relevant,
@@ -70,11 +83,12 @@ def _retrieval(dev: Dataset, prompts: Mapping[Any, str]) -> tuple[BaseEvaluator,
         query_prompt=prompts.get("query"),
         corpus_prompt=prompts.get("document"),
     )
-    return evaluator, "dev_cosine_ndcg@10"
+    return evaluator, f"dev_{'dot' if sparse else 'cosine'}_ndcg@10"
 
 
-def _similarity(dev: Dataset) -> tuple[BaseEvaluator, str]:
-    evaluator = EmbeddingSimilarityEvaluator(
+def _similarity(dev: Dataset, sparse: bool) -> tuple[BaseEvaluator, str]:
+    kind = SparseEmbeddingSimilarityEvaluator if sparse else EmbeddingSimilarityEvaluator
+    evaluator = kind(
         list(dev["sentence1"]),
         list(dev["sentence2"]),
         [float(score) for score in dev["score"]],

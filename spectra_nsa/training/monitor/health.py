@@ -82,8 +82,8 @@ class HealthSample:
 
     def __init__(self, data: TrainingData, rows: int, *, seed: int, precision: str) -> None:
         source = data.dev if data.dev is not None and data.scored == (data.dev_kind == "scored") else data.train
-        self.columns = _pair_columns(source)
-        self.anchors, self.positives = _distinct_pairs(source, self.columns, rows, seed)
+        self.columns = pair_columns(source)
+        self.anchors, self.positives = distinct_pairs(source, self.columns, rows, seed)
         self.precision = precision
 
     def measure(self, model: SpectraSentenceTransformer) -> dict[str, float]:
@@ -129,13 +129,14 @@ class HealthSample:
         return arrays, {layer: total / tokens for layer, total in sums.items()}
 
 
-def _pair_columns(source: Dataset) -> tuple[str, str]:
+def pair_columns(source: Dataset) -> tuple[str, str]:
+    """Returns the two columns whose texts are compared; a single text is its own match."""
     if "text" in source.column_names:  # a text is its own match
         return "text", "text"
     return ("sentence1", "sentence2") if SCORE_COLUMN in source.column_names else ("anchor", "positive")
 
 
-def _distinct_pairs(source: Dataset, columns: tuple[str, str], rows: int, seed: int) -> tuple[list[str], list[str]]:
+def distinct_pairs(source: Dataset, columns: tuple[str, str], rows: int, seed: int) -> tuple[list[str], list[str]]:
     """Draws up to `rows` pairs with distinct anchors; of scored pairs those with the highest scores."""
     drawn = source.select(sorted(np.random.default_rng(seed).permutation(len(source))[: 4 * rows].tolist()))
     scored = SCORE_COLUMN in source.column_names

@@ -35,7 +35,7 @@ _SAMPLE = 1_000  # rows that the digest reads
 # Fields of the config that do not affect the weights' shapes: they may change, and the recipe's values apply.
 _FREE = {
     "transformers_version", "architectures", "dtype", "use_cache", "initializer_range", "max_length",
-    "hidden_dropout_prob", "attention_probs_dropout_prob",
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "tie_word_embeddings",
 }  # fmt: skip
 
 
@@ -73,7 +73,13 @@ def _sample(data: TrainingData) -> list[Any]:
 
 
 def check_resumable(
-    checkpoint: Path, config: SpectraConfig, tokenizer: Any, facts: Mapping[str, Any], command: str
+    checkpoint: Path,
+    config: SpectraConfig,
+    tokenizer: Any,
+    facts: Mapping[str, Any],
+    command: str,
+    *,
+    config_file: Path | None = None,
 ) -> None:
     """Checks that a checkpoint is of the same model and data as the run that resumes from it.
 
@@ -83,13 +89,17 @@ def check_resumable(
         tokenizer: of the recipe's model.
         facts: what decides which rows a step reads.
         command: the command that starts a new run from a checkpoint's weights.
+        config_file: the checkpoint's config; ``None`` for its `config.json`.
 
     Raises:
         UsageError: the message names what differs.
         SpectraError: the state of its trainer is damaged.
     """
     check_state(checkpoint)
-    differences = [*_model_differences(checkpoint, config), *_tokenizer_differences(checkpoint, tokenizer)]
+    differences = [
+        *_model_differences(config_file or checkpoint / "config.json", config),
+        *_tokenizer_differences(checkpoint, tokenizer),
+    ]
     if differences:
         raise UsageError(
             f"{checkpoint} holds a model different from the recipe's: {'; '.join(differences)}. Set the recipe's "
@@ -112,8 +122,8 @@ def check_resumable(
         )
 
 
-def _model_differences(checkpoint: Path, config: SpectraConfig) -> list[str]:
-    then = read_json_object(checkpoint / "config.json")
+def _model_differences(config_file: Path, config: SpectraConfig) -> list[str]:
+    then = read_json_object(config_file)
     now = json.loads(config.to_json_string(use_diff=False))
     return [
         f"{name} was {then[name]}, is {now[name]}"

@@ -94,10 +94,10 @@ def quickstart(
 
     budget = TimeBudget(minutes)
     budget.training_seconds(None, from_scratch=from_scratch)
-    out = claim_folder(Path(folder) if folder is not None else _free_folder())
+    out = claim_folder(Path(folder) if folder is not None else free_folder())
     start, origin = starter_checkpoint()
     say(f"weights    {origin}, SHA-256 checked")
-    data = _load(minutes, say, from_scratch=from_scratch)
+    data = load_data(minutes, say, from_scratch=from_scratch)
     recipe = load_recipe(
         QUICKSTART_RECIPE, flags={"model.start": str(start), "name": out.name, "output": str(out.parent)}
     )
@@ -116,7 +116,7 @@ def quickstart(
         say(f"schedule   {available:.0f} s, which begin with the teacher; batches of {recipe.train.batch}")
     else:
         say(f"schedule   {available:.0f} s, at most one pass over the pairs, in batches of {recipe.train.batch}")
-    result = _train(recipe, training_data(data.pairs, groups=not from_scratch), deadline, say)
+    result = train_within(recipe, training_data(data.pairs, groups=not from_scratch), deadline, say)
     release_memory()
     trained = AllOutputs("quickstart", result.model, precision="auto")
     evaluation = combine([_measure(trained, task), baseline], [task])
@@ -142,12 +142,14 @@ def _removed_if_refused(folder: Path) -> Iterator[None]:
         raise
 
 
-def _free_folder() -> Path:
+def free_folder() -> Path:
+    """Returns the first free one of runs/quickstart, runs/quickstart-2, …."""
     names = itertools.chain(["quickstart"], (f"quickstart-{number}" for number in itertools.count(2)))
     return next(folder for name in names if not (folder := Path("runs") / name).exists())
 
 
-def _load(minutes: float, say: Callable[[str], None], *, from_scratch: bool) -> QuickstartData:
+def load_data(minutes: float, say: Callable[[str], None], *, from_scratch: bool) -> QuickstartData:
+    """Reads the pairs and says how many there are; from scratch, as many as fit into the time."""
     print("  reading the Python packages on this machine", file=sys.stderr, flush=True)
     data = load_pairs()
     if from_scratch:
@@ -183,7 +185,12 @@ def _measure(dense: DenseSystem, task: PairsTask, *, bm25: bool = False) -> Eval
     return evaluate(systems, [task], progress=True)
 
 
-def _train(recipe: Recipe, data: TrainingData, deadline: float, say: Callable[[str], None]) -> RunResult:
+def train_within(recipe: Recipe, data: TrainingData, deadline: float, say: Callable[[str], None]) -> RunResult:
+    """Trains until a deadline, a `time.monotonic()`, and says how fast.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted.
+    """
     from spectra_nsa.training.run import train
 
     result = train(recipe, data=data, deadline=deadline)

@@ -1,0 +1,254 @@
+"""`spectra quickstart --sparse`: trains, measures and searches sparse encoders on this machine's own Python code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spectra_nsa.config.recipe import Recipe, load_recipe, with_values
+from spectra_nsa.core.files import write_json
+from spectra_nsa.core.memory import peak_memory_gb, release_memory
+from spectra_nsa.core.starter import starter_checkpoint
+from spectra_nsa.evaluation.bm25 import BM25System
+from spectra_nsa.evaluation.sparse.system import SparseSystem, nearest_sparse
+from spectra_nsa.evaluation.systems import DenseSystem, Ranking, nearest
+from spectra_nsa.index.fit_fusion import fit_fusion
+from spectra_nsa.index.hits import Hits
+from spectra_nsa.index.hybrid import Fusion, Hybrid
+from spectra_nsa.workflows.quickstart.budget import TimeBudget
+from spectra_nsa.workflows.quickstart.data import training_data
+from spectra_nsa.workflows.quickstart.report import write_sparse_report
+from spectra_nsa.workflows.quickstart.run import QUESTIONS, START, TASK, free_folder, load_data, train_within
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from scipy.sparse import csr_matrix
+
+    from spectra_nsa.evaluation.run import Evaluation
+    from spectra_nsa.training.data.rows import TrainingData
+    from spectra_nsa.training.run import RunResult
+
+SPARSE_RECIPE = Path(__file__).parents[2] / "config" / "recipes" / "quickstart-sparse.yaml"
+SPLADE, FREE, HYBRID = "sparse", "inference-free", "hybrid"
+_SPLADE_SHARE = 0.7  # of the training time; the inference-free model continues from the first
+_POSTING_BYTES = 6  # document number and weight of one term in an index
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseAnswer:
+    """The functions that answer a question: (qualified name, score, code, shared terms with their part of it)."""
+
+    question: str
+    functions: list[tuple[str, float, str, list[tuple[str, float]]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseQuickstart:
+    """The result of `spectra quickstart --sparse`.
+
+    Attributes:
+        folder: the run's folder, with `model/`, `inference-free/model/`, `results.json` and `report.html`.
+        evaluation: BM25, the dense start, both sparse models and the hybrid on the standard library.
+        answers: the sparse model's answers to the sample questions.
+        use: for each sparse model its `system`, the mean number of active terms of queries and documents, the highest
+            document frequency and the bytes of postings per document.
+        facts: counts and times for the report.
+    """
+
+    folder: Path
+    evaluation: Evaluation
+    answers: list[SparseAnswer]
+    use: list[dict[str, Any]]
+    facts: dict[str, Any]
+
+
+def sparse_quickstart(
+    folder: str | Path | None = None, *, minutes: float = 10, say: Callable[[str], None]
+) -> SparseQuickstart:
+    """Trains a SPLADE model and an inference-free one on the installed packages, and measures on the standard library.
+
+    Args:
+        folder: the run's folder; ``None`` takes the first free one of runs/quickstart, runs/quickstart-2, ….
+        minutes: about how long the whole command may take. Training gets the time that the other stages leave.
+        say: called with a line of progress at each stage.
+
+    Raises:
+        SpectraError: weights or data are missing, there is too little time, or the folder already holds a run.
+        KeyboardInterrupt: training was interrupted; its checkpoint is kept.
+    """
+    from spectra_nsa.core.seeds import set_seed
+    from spectra_nsa.evaluation.pairs import PairsTask
+    from spectra_nsa.evaluation.run import combine, evaluate
+    from spectra_nsa.training.runs.claim import claim_folder
+
+    budget = TimeBudget(minutes)
+    budget.training_seconds(None, from_scratch=False)
+    out = claim_folder(Path(folder) if folder is not None else free_folder())
+    start, origin = starter_checkpoint()
+    say(f"weights    {origin}, SHA-256 checked")
+    data = load_data(minutes, say, from_scratch=False)
+    recipe = load_recipe(SPARSE_RECIPE, flags={"model.start": str(start), "name": out.name, "output": str(out.parent)})
+    set_seed(recipe.train.seed)
+    task = PairsTask(TASK, list(data.test["anchor"]), list(data.test["positive"]))
+    rows = training_data(data.pairs, groups=True)
+    assert rows.dev is not None
+    begin = time.monotonic()
+    dense = _Dense(start, recipe)
+    baseline = evaluate([dense, BM25System()], [task], progress=True)
+    dense_dev = dense.both(rows.dev["anchor"][:], rows.dev["positive"][:])
+    # Two sparse models are measured afterwards, each at about the price of the dense one.
+    available = budget.training_seconds(2 * (time.monotonic() - begin), from_scratch=False)
+    say(f"schedule   {available:.0f} s of training in batches of {recipe.train.batch}: SPLADE, then inference-free")
+    results, systems = _train(recipe, rows, available, out, say)
+    hybrid = _Hybrid(dense, systems[0], _fit(dense_dev, systems[0], rows.dev))
+    evaluation = combine([evaluate([*systems, hybrid], [task], progress=True), baseline], [task])
+    facts = dict(data.facts) | {"weights": origin} | _facts(results, recipe, len(data.test))
+    facts |= {"minutes": round(budget.spent / 60, 2), "peak_memory_gb": round(peak_memory_gb(), 2)}
+    facts["fusion"] = hybrid.fusion.document()
+    use = [_use(system, data.test) for system in systems]
+    write_json(out / "results.json", evaluation.document(str(out / "model"), quickstart=facts, sparsity=use))
+    write_sparse_report(out, evaluation, facts, recipe, use)
+    answers = _answer(systems[0], data.test)
+    return SparseQuickstart(folder=out, evaluation=evaluation, answers=answers, use=use, facts=facts)
+
+
+def _train(
+    recipe: Recipe, rows: TrainingData, seconds: float, out: Path, say: Callable[[str], None]
+) -> tuple[list[RunResult], list[SparseSystem]]:
+    """Trains SPLADE, then an inference-free model that starts from it."""
+    splade = train_within(recipe, rows, time.monotonic() + _SPLADE_SHARE * seconds, say)
+    release_memory()
+    second = with_values(
+        recipe,
+        {
+            "name": FREE,
+            "output": str(out),
+            "model.start": str(splade.folder / "model"),
+            "sparse.kind": "inference_free",
+        },
+    )
+    free = train_within(second, rows, time.monotonic() + (1 - _SPLADE_SHARE) * seconds, say)
+    release_memory()
+    named = ((SPLADE, splade), (FREE, free))
+    return [splade, free], [SparseSystem(name, result.model, precision="auto") for name, result in named]
+
+
+class _Dense(DenseSystem):
+    """The dense start, which keeps the vectors of the texts encoded last."""
+
+    def __init__(self, start: Path, recipe: Recipe) -> None:
+        from spectra_nsa.models.warm_start import warm_start
+
+        model = warm_start(start, max_seq_length=recipe.model.max_length)
+        super().__init__(START, model, precision="auto")
+
+    def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
+        self.kept = self.both(queries, documents)
+        return nearest(*self.kept, k)
+
+    def both(self, queries: Sequence[str], documents: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the vectors of queries and documents."""
+        return self.encode_queries(queries), self.encode_documents(documents)
+
+
+class _Exact:
+    """Exact search in memory, as fusion asks for it: a query is a row, a score is an inner product."""
+
+    def __init__(self, documents: Any) -> None:
+        self.documents = documents
+
+    def search(self, queries: Any, k: int) -> Hits:
+        ranking = nearest(queries, self.documents, k) if isinstance(queries, np.ndarray) else self._sparse(queries, k)
+        return Hits(positions=ranking.index, scores=ranking.scores)
+
+    def scores(self, queries: Any, positions: np.ndarray) -> np.ndarray:
+        products = queries @ self.documents.T
+        all_scores = products if isinstance(products, np.ndarray) else products.toarray()
+        found: np.ndarray = np.take_along_axis(all_scores, np.maximum(positions, 0), axis=1)
+        return found
+
+    def _sparse(self, queries: csr_matrix, k: int) -> Ranking:
+        return nearest_sparse(queries, self.documents, k, name=SPLADE)
+
+
+class _Hybrid:
+    """The dense start and a sparse model, fused."""
+
+    name = HYBRID
+
+    def __init__(self, dense: _Dense, sparse: SparseSystem, fusion: Fusion) -> None:
+        self.dense, self.sparse, self.fusion = dense, sparse, fusion
+
+    def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
+        """Returns the k best documents of each query; the dense vectors are those of the last search."""
+        hits = _fuse(self.dense.kept, self.sparse.sparse_rows(queries, documents), self.fusion, k)
+        return Ranking(index=hits.positions, scores=hits.scores)
+
+
+def _fuse(dense: tuple[Any, Any], sparse: tuple[Any, Any], fusion: Fusion, k: int) -> Hits:
+    retrievers = {"dense": _Exact(dense[1]), SPLADE: _Exact(sparse[1])}
+    return Hybrid(retrievers, fusion).search({"dense": dense[0], SPLADE: sparse[0]}, k)
+
+
+def _fit(dense_dev: tuple[Any, Any], sparse: SparseSystem, dev: Dataset) -> Fusion:
+    """Fits the weights of the fusion on the held-out pairs."""
+    rows = sparse.encode_queries(dev["anchor"][:]), sparse.encode_documents(dev["positive"][:])
+    retrievers = {"dense": _Exact(dense_dev[1]), SPLADE: _Exact(rows[1])}
+    relevant = [{at: 1.0} for at in range(len(dev))]
+    return fit_fusion(retrievers, {"dense": dense_dev[0], SPLADE: rows[0]}, relevant)
+
+
+def _use(system: SparseSystem, test: Dataset) -> dict[str, Any]:
+    """Returns how much of the vocabulary a system uses on the test pairs, which it has just encoded."""
+    queries, documents = system.sparse_rows(test["anchor"][:], test["positive"][:])
+    frequency = np.bincount(documents.indices, minlength=documents.shape[1]) / documents.shape[0]
+    active = documents.nnz / documents.shape[0]
+    return {
+        "system": system.name,
+        "query_active": round(queries.nnz / queries.shape[0], 1),
+        "document_active": round(active, 1),
+        "highest_document_frequency": round(float(frequency.max()), 3),
+        "terms_in_most_documents": int((frequency > 0.5).sum()),
+        "bytes_per_document": round(_POSTING_BYTES * active),
+    }
+
+
+def _answer(system: SparseSystem, test: Dataset) -> list[SparseAnswer]:
+    """Searches the test functions, and names the terms that each shares with the question."""
+    codes, names = test["positive"][:], test["name"][:]
+    _, documents = system.sparse_rows(test["anchor"][:], codes)
+    queries = system.encode_queries(QUESTIONS)
+    answers = []
+    for at, question in enumerate(QUESTIONS):
+        scores = (queries[at] @ documents.T).toarray()[0]
+        best = np.argsort(-scores, kind="stable")[:3]
+        functions = [
+            (names[hit], float(scores[hit]), codes[hit], _shared(system, queries[at], documents[hit])) for hit in best
+        ]
+        answers.append(SparseAnswer(question=question, functions=functions))
+    return answers
+
+
+def _shared(system: SparseSystem, query: csr_matrix, document: csr_matrix, most: int = 4) -> list[tuple[str, float]]:
+    """Returns the terms that contribute most to a score, with their part of it."""
+    products = query.multiply(document).tocsr()
+    order = np.argsort(-products.data)[:most]
+    tokens = system.term_names(products.indices[order].tolist()) or []
+    return [(token, round(float(products.data[at]), 2)) for token, at in zip(tokens, order, strict=True)]
+
+
+def _facts(results: Sequence[RunResult], recipe: Recipe, tested: int) -> dict[str, Any]:
+    splade, free = results
+    return {
+        "trained_pairs": splade.steps * recipe.train.batch,
+        "test_pairs": tested,
+        "steps": splade.steps,
+        "steps_inference_free": free.steps,
+        "training_seconds": round(splade.seconds + free.seconds, 1),
+        "pairs_per_second": round(splade.pairs_per_second or 0.0, 1),
+    }
