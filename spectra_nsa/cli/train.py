@@ -106,7 +106,7 @@ def train_command(
 def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     """Returns what a run would do. Loads the rows and the model's shape, and trains nothing."""
     from spectra_nsa.core.precision import resolve_precision
-    from spectra_nsa.models.size import Workload, inspect_model
+    from spectra_nsa.models.size import Workload, inspect_model, training_gb
     from spectra_nsa.training.runs.claim import check_free
 
     first_step = planned_step(resume)
@@ -115,10 +115,13 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     from spectra_nsa.training.checks import check_data, data_notes, live_terms_of, plan_sets
     from spectra_nsa.training.data.mixing import epoch_rows
     from spectra_nsa.training.data.rows import load_training_data
+    from spectra_nsa.training.init.sparse_start import planned_sparse
     from spectra_nsa.training.init.start import planned_config
     from spectra_nsa.training.loop.arguments import steps_of
 
-    config, length = planned_config(recipe)
+    planned = planned_config(recipe) if recipe.sparse is None else None
+    sparse = planned_sparse(recipe) if recipe.sparse is not None else None
+    length = planned[1] if planned is not None else sparse[3] if sparse is not None else 0
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
     check_data(recipe, data)
     texts, length = (
@@ -134,7 +137,12 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
         length=length,
         checkpointing=recipe.train.gradient_checkpointing,
     )
-    facts = inspect_model(config, workload)
+    if planned is not None:
+        facts = inspect_model(planned[0], workload)
+        parameters, memory = facts["parameters"], facts["memory_gb"]["training"]
+    else:
+        assert sparse is not None
+        parameters, memory = sparse[0], training_gb(*sparse[:3], workload)
     return {
         "recipe": recipe.model_dump(),
         "changed": recipe.model_dump(exclude_defaults=True),
@@ -146,8 +154,8 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
         "notes": data_notes(recipe, data),
         "steps": steps_of(recipe, epoch_rows(recipe, data)),
         "first_step": first_step,
-        "parameters": facts["parameters"],
-        "memory_gb": facts["memory_gb"]["training"],
+        "parameters": parameters,
+        "memory_gb": memory,
         "memory_for": {"batch": batch, "texts": texts, "length": length},
         "terms": live_terms_of(recipe, data),
         "precision": resolve_precision(recipe.train.precision),

@@ -108,7 +108,8 @@ def load_run_recipe(
     *,
     flags: Mapping[str, Any] | None = None,
 ) -> Recipe:
-    """Reads a recipe as `load_recipe` does. Without `model.start` and `model.size` the size is the default one.
+    """Reads a recipe as `load_recipe` does. Without `model.start` and `model.size` the size is the default one,
+    but for a sparse encoder, which has a default start.
 
     Raises:
         UsageError: both are set, and what `load_recipe` raises.
@@ -117,7 +118,7 @@ def load_run_recipe(
     recipe = load_recipe(path, overrides, flags=flags)
     if recipe.model.size is not None and recipe.model.start is not None:
         raise UsageError("model.size trains from scratch and model.start is a warm start: set one of them.")
-    if recipe.model.size is None and recipe.model.start is None:
+    if recipe.model.size is None and recipe.model.start is None and recipe.sparse is None:
         return load_recipe(path, overrides, flags={**(flags or {}), "model.size": DEFAULT})
     return recipe
 

@@ -212,6 +212,17 @@ def flops_per_token(spec: ModelSpec, length: float) -> float:
     return 2 * matrices + 4 * length * encoder.hidden_size * encoder.layers
 
 
+def training_gb(parameters: int, layers: int, width: int, workload: Workload) -> float:
+    """Estimates the memory of training any encoder in GB.
+
+    Weights, gradients and the optimizer's state in fp32, and 34 bytes for each token, layer and dimension (Korthikanti
+    et al. 2022). `inspect_model` is more exact for our own.
+    """
+    tokens = workload.batch * workload.texts * workload.length
+    activations = 34 * width * tokens * (1 if workload.checkpointing else layers)
+    return round((16 * parameters + activations) / 1e9, 2)
+
+
 def _activation_bytes(spec: ModelSpec, checkpointing: bool) -> int:
     """Computes the bytes of bf16 activations per token that are kept for the backward pass."""
     layer = 2 * layer_activations(spec.encoder_spec())

@@ -87,6 +87,7 @@ def check_names(recipe: Recipe) -> None:
         SpectraError: one does not exist.
     """
     from spectra_nsa.models.checks import check_tokenizer_name, local_folder
+    from spectra_nsa.models.sparse.names import SHORT_NAMES
     from spectra_nsa.text.sources import check_source
 
     data = recipe.data
@@ -96,8 +97,9 @@ def check_names(recipe: Recipe) -> None:
     also = recipe.pretrain.extra_sources if recipe.pretrain is not None else []
     for source in (*also, *([data.dev] if data.dev is not None and data.dev_rows else [])):
         check_source(source)
+    short = SHORT_NAMES if recipe.sparse is not None else ()
     for name in (recipe.model.start, *recipe.distill.teachers):
-        if name is not None:
+        if name is not None and name not in short:
             local_folder(name)
     if recipe.model.token_vectors is not None:
         local_folder(recipe.model.token_vectors, "model.token_vectors")

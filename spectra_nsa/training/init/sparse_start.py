@@ -36,22 +36,19 @@ def open_sparse_start(recipe: Recipe) -> SpectraSparseEncoder:
     Raises:
         SpectraError: there is no such model, or it cannot become a sparse encoder.
     """
-    from spectra_nsa.models.checks import resolve_folder
     from spectra_nsa.models.open import model_kind, open_model
     from spectra_nsa.models.sparse.build import inference_free, set_dropout, splade_from
 
     assert recipe.sparse is not None
-    section, start = recipe.model, recipe.model.start
+    section, start = recipe.model, find_sparse_start(recipe)
     own_shape = bool(shape_fields(SHAPE_OPTIONS, section.model_dump()))
     if start is None or own_shape or section.tokenizer is not None or section.keep_layers is not None:
-        model = _own_backbone(recipe)
+        model = _own_backbone(recipe, start)
+    elif model_kind(start) == "sparse":
+        model = open_model(start, accept=("sparse",))
     else:
-        folder = resolve_folder(start)
-        if model_kind(folder) == "sparse":
-            model = open_model(start, accept=("sparse",))
-        else:
-            say_loading(start)
-            model = splade_from(folder, max_length=section.max_length)
+        say_loading(str(section.start or start))
+        model = splade_from(start, max_length=section.max_length)
     if section.max_length is not None:
         model.max_seq_length = min(section.max_length, model.max_seq_length)
     if section.dropout is not None:
@@ -59,19 +56,44 @@ def open_sparse_start(recipe: Recipe) -> SpectraSparseEncoder:
     if recipe.sparse.kind == "inference_free" and model.static("query") is None:
         model = inference_free(model, torch.zeros(model.get_embedding_dimension() or len(model.tokenizer)))
     if recipe.sparse.kind == "splade" and model.static("query") is not None:
-        raise SpectraError(f"{start} is inference-free. Set sparse.kind=inference_free, or start from a SPLADE model.")
+        raise SpectraError(
+            f"{section.start} is inference-free. Set sparse.kind=inference_free, or start from a SPLADE model."
+        )
     return model
 
 
-def _own_backbone(recipe: Recipe) -> SpectraSparseEncoder:
+def find_sparse_start(recipe: Recipe) -> Path | None:
+    """Returns the folder that a recipe starts from; ``None`` from scratch.
+
+    Without `model.start` and `model.size`, it is the default start (see `models.sparse.names`).
+
+    Raises:
+        SpectraError: there is no such model.
+    """
+    from spectra_nsa.models.sparse.names import default_start, sparse_start
+
+    if recipe.model.start is None:
+        return default_start()[0] if recipe.model.size is None else None
+    return sparse_start(recipe.model.start)[0]
+
+
+def planned_sparse(recipe: Recipe) -> tuple[int, int, int, int]:
+    """Returns the parameters, layers, width and longest text in tokens of the encoder that a recipe starts from."""
+    model = open_sparse_start(recipe)
+    config = model.masked_lm().config
+    parameters = sum(weight.numel() for weight in model.parameters())
+    return parameters, config.num_hidden_layers, config.hidden_size, model.max_seq_length or 512
+
+
+def _own_backbone(recipe: Recipe, start: Path | None) -> SpectraSparseEncoder:
     """Builds the recipe's own encoder, with the start's masked-LM head if it has one."""
     from spectra_nsa.models.masked_lm import save_masked_lm, with_masked_lm_head
     from spectra_nsa.models.sparse.build import splade_from
-    from spectra_nsa.training.init.start import find_start, open_start
+    from spectra_nsa.training.init.start import open_start
 
-    sentence_model = open_start(recipe)
-    start = recipe.model.start
-    masked_lm = with_masked_lm_head(sentence_model, find_start(start).folder if start is not None else None)
+    model = recipe.model.model_copy(update={"start": None if start is None else str(start)})
+    sentence_model = open_start(recipe.model_copy(update={"model": model}))
+    masked_lm = with_masked_lm_head(sentence_model, start)
     with tempfile.TemporaryDirectory() as folder:
         save_masked_lm(masked_lm, sentence_model, Path(folder))
         return splade_from(folder, max_length=sentence_model.max_seq_length)
@@ -83,22 +105,18 @@ def needs_closed_form(recipe: Recipe) -> bool:
     Raises:
         SpectraError: the recipe asks for the checkpoint's head, and it has none.
     """
-    from spectra_nsa.models.checks import resolve_folder
     from spectra_nsa.models.open import model_kind
     from spectra_nsa.models.sparse.build import has_masked_lm_head
 
     assert recipe.sparse is not None
-    start, wanted = recipe.model.start, recipe.sparse.head
+    start, wanted = find_sparse_start(recipe), recipe.sparse.head
     if wanted == "closed_form":
         return True
-    trained = False
-    if start is not None:
-        folder = resolve_folder(start)
-        trained = model_kind(folder) == "sparse" or has_masked_lm_head(folder)
+    trained = start is not None and (model_kind(start) == "sparse" or has_masked_lm_head(start))
     if not trained and wanted == "checkpoint":
         raise SpectraError(
-            f"{start or 'a model from scratch'} has no masked-LM head. Set sparse.head=closed_form, which makes one "
-            "from the training texts in about a minute, or start from a masked LM."
+            f"{recipe.model.start or 'a model from scratch'} has no masked-LM head. Set sparse.head=closed_form, which "
+            "makes one from the training texts in about a minute, or start from a masked LM."
         )
     return not trained
 
