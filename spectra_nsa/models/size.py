@@ -218,7 +218,7 @@ def training_gb(parameters: int, layers: int, width: int, workload: Workload) ->
     Weights, gradients and the optimizer's state in fp32, and 34 bytes for each token, layer and dimension (Korthikanti
     et al. 2022). `inspect_model` is more exact for our own.
     """
-    tokens = workload.batch * workload.texts * workload.length
+    tokens = workload.batch * workload.texts * (workload.length or 512)
     activations = 34 * width * tokens * (1 if workload.checkpointing else layers)
     return round((16 * parameters + activations) / 1e9, 2)
 

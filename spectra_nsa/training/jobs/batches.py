@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from sentence_transformers.base.data_collator import BaseDataCollator
 
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
     from spectra_nsa.training.data.mixed_batches import MixedBatchSampler, SetRows
     from spectra_nsa.training.data.training_data import TrainingData
     from spectra_nsa.training.teacher.lookup import DistillationSource
+
+    Encoder = SpectraSentenceTransformer | SpectraSparseEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,7 @@ class Batches:
 
 def training_batches(
     recipe: Recipe,
-    model: SpectraSentenceTransformer,
+    model: Encoder,
     data: TrainingData,
     *,
     tokenize: bool,
@@ -75,9 +78,7 @@ def training_batches(
     )
 
 
-def _stock(
-    recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData, name: str, *, routed: bool
-) -> BaseDataCollator:
+def _stock(recipe: Recipe, model: Encoder, data: TrainingData, name: str, *, routed: bool) -> BaseDataCollator:
     """Returns the library's collator for a dataset, with its own prompts or otherwise those of the model."""
     from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
@@ -93,7 +94,7 @@ def _stock(
 
 
 def _one_set(
-    model: SpectraSentenceTransformer,
+    model: Encoder,
     data: TrainingData,
     distillation: DistillationSource | None,
     stock: BaseDataCollator,
@@ -109,9 +110,7 @@ def _one_set(
     return (token_rows(data, model, stock) if tokenize else None) or (data.train, stock)
 
 
-def _mixed(
-    recipe: Recipe, model: SpectraSentenceTransformer, data: TrainingData, *, tokenize: bool, routed: bool
-) -> Batches:
+def _mixed(recipe: Recipe, model: Encoder, data: TrainingData, *, tokenize: bool, routed: bool) -> Batches:
     from spectra_nsa.training.data.mixed_batches import SetCollator, SetRows, mixed_sampler
     from spectra_nsa.training.data.mixing import set_batches
     from spectra_nsa.training.teacher.lookup import open_distillation

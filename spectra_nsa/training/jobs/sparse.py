@@ -16,6 +16,7 @@ from spectra_nsa.training.jobs.pairs import PairsJob, dev_evaluator
 if TYPE_CHECKING:
     from spectra_nsa.losses.stack import LossStack
     from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
+    from spectra_nsa.training.jobs.batches import Batches
     from spectra_nsa.training.loop.plan import RunSetup
     from spectra_nsa.training.loop.sparse_trainer import SparseTrainer
     from spectra_nsa.training.loop.trainer import RunTrainer
@@ -96,7 +97,7 @@ class SparseJob(PairsJob):
         arguments = training_arguments(recipe, setup.folder, epoch_rows(recipe, data), precision, evaluator)
         arguments.router_mapping = {name: column_role(name) for name in data.columns} if model.routes else {}
         batches = training_batches(recipe, model, data, tokenize=setup.deadline is None, routed=model.routes)
-        loss = _loss_stack(recipe, model, batches.collator)
+        loss = _loss_stack(recipe, model, batches)
         health = SparseHealth(data.first, recipe.monitor.rows, seed=recipe.train.seed, precision=precision)
         flops = functools.partial(_flops_per_token, model)
         plan = plan_run(
@@ -129,12 +130,10 @@ class SparseJob(PairsJob):
             cap_document_frequency(self.recipe, self.model, self.data.train.select_columns(self.data.columns))
 
 
-def _loss_stack(recipe: Recipe, model: SpectraSparseEncoder, collator: object) -> LossStack:
+def _loss_stack(recipe: Recipe, model: SpectraSparseEncoder, batches: Batches) -> LossStack:
     from spectra_nsa.config.terms import active_terms
     from spectra_nsa.losses.stack import LossStack
 
-    source = getattr(collator, "source", None)
-    teachers = [] if source is None else [teacher.vectors.shape[1] for teacher in source.teachers]
     return LossStack(
         model,
         recipe.loss,
@@ -142,7 +141,7 @@ def _loss_stack(recipe: Recipe, model: SpectraSparseEncoder, collator: object) -
         sparse=recipe.sparse,
         groups=recipe.train.passes_per_batch,
         cached=recipe.train.cached_pass_tokens,
-        teachers=[] if source is None else list(zip(teachers, source.weights, strict=True)),
+        teachers=batches.teachers,
         sets={name: part.terms for name, part in (recipe.data.sets or {}).items() if part.terms is not None},
     )
 

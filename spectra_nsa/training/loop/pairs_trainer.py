@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -12,11 +12,12 @@ from torch.utils.data import DataLoader
 
 from spectra_nsa.losses.finite import NotFiniteError
 from spectra_nsa.losses.stack import LossStack
+from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.report.run_log import SET_LOSS
 from spectra_nsa.training.data.batch_groups import GroupedBatchSampler
 from spectra_nsa.training.data.comparable_rows import ComparableRows
 from spectra_nsa.training.data.mixed_batches import SET, MixedBatchSampler
-from spectra_nsa.training.loop.plan import TrainerPlan
+from spectra_nsa.training.loop.plan import Learner, TrainerPlan
 from spectra_nsa.training.loop.sharding import ShardingTrainer
 from spectra_nsa.training.loop.trainer import RunTrainer
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
 
 
 class SetLosses:
@@ -60,12 +62,13 @@ class PairsTrainer(RunTrainer, ShardingTrainer):
         texts: the training rows as texts if `train_dataset` holds token ids; else ``None``.
         mixed: returns the batch sampler of several datasets, given the rows of a batch; ``None`` for one dataset.
         shard: whether to shard the encoder over the processes, whose weights are equal by now.
+        learner: what learns; ``None`` for the Spectra model inside `model`.
         kwargs: see `SentenceTransformerTrainer`.
     """
 
     def __init__(
         self,
-        model: SpectraSentenceTransformer,
+        model: SpectraSentenceTransformer | SpectraSparseEncoder,
         plan: TrainerPlan,
         *,
         loss: LossStack,
@@ -73,11 +76,19 @@ class PairsTrainer(RunTrainer, ShardingTrainer):
         texts: Dataset | None = None,
         mixed: Callable[[int], MixedBatchSampler] | None = None,
         shard: bool = False,
+        learner: Learner | None = None,
         **kwargs: Any,
     ) -> None:
         self.stack, self.groups, self.texts, self.mixed = loss, groups, texts, mixed
         self.set_losses = SetLosses()
-        super().__init__(model.spectra, plan, model=model, loss=loss, evaluator=plan.evaluator, **kwargs)
+        super().__init__(
+            cast(SpectraModel, model.spectra) if learner is None else learner,
+            plan,
+            model=model,
+            loss=loss,
+            evaluator=plan.evaluator,
+            **kwargs,
+        )
         if shard:
             self.shard(plan.precision)
 

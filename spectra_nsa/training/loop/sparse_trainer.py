@@ -17,8 +17,7 @@ from spectra_nsa.training.loop.plan import TrainerPlan
 class SparseTrainer(PairsTrainer):
     """Trains a sparse encoder by a loss stack on rows of texts.
 
-    Static query weights have a learning rate of their own and no weight decay, and stay above zero. The activity of
-    both sides, and the weights of regularizers that follow it, are kept in each checkpoint.
+    Static query weights have a learning rate of their own and no weight decay, and never fall below zero.
 
     Args:
         model: the model in training.
@@ -50,14 +49,6 @@ class SparseTrainer(PairsTrainer):
         group |= {"params": [self.static], "lr": self.static_lr, "weight_decay": 0.0, "static": True}
         optimizer.add_param_group(group)
         return optimizer
-
-    def restore(self) -> None:
-        super().restore()
-        if self._resumed is not None:
-            self.stack.restore(self._resumed["stack"])
-
-    def _running_sums(self) -> dict[str, Any]:
-        return super()._running_sums() | {"stack": self.stack.state()}
 
 
 class _Learner:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
     from spectra_nsa.training.data.rows import TrainingData
 
 SAMPLE = 20_000  # texts that the map between widths is fitted to
@@ -121,7 +122,7 @@ class DistillationCollator(BaseDataCollator):
 def open_distillation(
     recipe: Recipe,
     data: TrainingData,
-    model: SpectraSentenceTransformer,
+    model: SpectraSentenceTransformer | SpectraSparseEncoder,
     like: DistillationSource | None = None,
 ) -> DistillationSource | None:
     """Returns the source that the recipe's `distill` section describes; ``None`` if it is empty.
@@ -168,7 +169,10 @@ def open_distillation(
 
 
 def fit_map(
-    source: DistillationSource, data: TrainingData, model: SpectraSentenceTransformer, width: int
+    source: DistillationSource,
+    data: TrainingData,
+    model: SpectraSentenceTransformer | SpectraSparseEncoder,
+    width: int,
 ) -> NDArray[np.float32]:
     """Returns the map of the teachers' vectors to the student's width, rotated toward the student's vectors, (E, D).
 
