@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spectra_nsa.config.loss_sections import DistillSection, LossSection
@@ -65,6 +65,7 @@ def test_every_key_survives_yaml(tmp_path: Path) -> None:
     assert recipe.name == "größe" and recipe.model.semantic_dims == [96, 48] and recipe.data.columns == {"anchor": "q"}
 
 
+@settings(deadline=None)  # the first example may meet a busy machine
 @given(
     lr=st.floats(1e-8, 1.0),
     batch=st.integers(2, 4096),
