@@ -42,7 +42,7 @@ def shipped(name: str, *more: str) -> Recipe:
 
 def test_the_top_level_folder_is_the_packaged_one() -> None:
     assert (ROOT / "recipes").resolve() == FOLDER.resolve()
-    assert set(recipe_names()) == {*FROM_SCRATCH, *SPARSE, "quickstart", "sts-mini"}
+    assert set(recipe_names()) == {*FROM_SCRATCH, *SPARSE, "quickstart", "quickstart-sparse", "sts-mini"}
 
 
 @pytest.mark.parametrize("name", FROM_SCRATCH)
@@ -126,7 +126,7 @@ def write(path: Path, rows: Sequence[Mapping[str, str | float]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", sorted({*recipe_names()} - {*SPARSE}))
+@pytest.mark.parametrize("name", sorted({*recipe_names()} - {*SPARSE, "quickstart-sparse"}))
 def test_a_recipe_with_a_small_model_trains_saves_and_encodes(name: str, home: Path) -> None:
     more = ["train.max_steps=2", "train.batch=8", "train.accumulation=2", "train.log_every=1", f"output={home}/runs"]
     if name == "quickstart":

@@ -154,6 +154,7 @@ def prepare_sparse_start(recipe: Recipe, model: SpectraSparseEncoder, rows: Data
         _say(f"head: {use.active:.0f} active terms a document at the start, {use.common} in more than half of them")
     if use is not None:
         check_vocabulary_use(use, model.get_embedding_dimension() or 0)
+    cap_document_frequency(recipe, model, rows)
     if (static := model.static("query")) is not None and not static.weight.any():
         with torch.no_grad():
             static.weight.copy_(_STATIC_TOP * idf(model, documents).to(static.weight.device))
