@@ -30,6 +30,11 @@ class Part:
     model_kind: ModelKind | None = "dense"
 
 
+def parts_for(recipe: Recipe) -> list[str]:
+    """Returns the names of the catalogue that are for the recipe's kind of model."""
+    return [name for name, part in PARTS.items() if part.model_kind in (None, model_kind(recipe))]
+
+
 def variant_of(name: str, recipe: Recipe, facts: RecipeFacts) -> Variant:
     """Returns the variant that switches a part of the catalogue.
 

@@ -10,7 +10,6 @@ from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.models.prompts import column_role
 from spectra_nsa.training.checks import check_recipe
-from spectra_nsa.training.init.sparse_start import cap_document_frequency
 from spectra_nsa.training.jobs.pairs import PairsJob, dev_evaluator
 
 if TYPE_CHECKING:
@@ -124,6 +123,8 @@ class SparseJob(PairsJob):
         )
 
     def finish(self, trainer: RunTrainer, *, interrupted: bool, steps: int) -> None:
+        from spectra_nsa.training.init.sparse_start import cap_document_frequency
+
         # Accelerate leaves autocast around a trained model's forward pass; a saved and reopened model has none.
         trainer.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if not interrupted:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectra_nsa.config.parts import PARTS, custom_variant, variant_of
+from spectra_nsa.config.parts import PARTS, custom_variant, parts_for, variant_of
 from spectra_nsa.config.recipe import Recipe, with_values
 from spectra_nsa.config.terms import row_kind
 from spectra_nsa.config.variants import RecipeFacts, Variant, apply_variant
@@ -247,7 +247,7 @@ def _cells(
 ) -> list[AblationCell]:
     """Returns the reference and one cell for each part; with `all`, parts that make no sense become notes."""
     cells = [AblationCell(name=REFERENCE, variant=None, recipe=recipe)]
-    for name in PARTS if "all" in parts else parts:
+    for name in parts_for(recipe) if "all" in parts else parts:
         try:
             cells.append(_cell(variant_of(name, recipe, facts), recipe, rows))
         except SpectraError as error:
