@@ -99,8 +99,8 @@ def sparse_quickstart(
     assert rows.dev is not None
     begin = time.monotonic()
     dense = _Dense(start, recipe)
+    dense_dev = dense.encode_queries(rows.dev["anchor"][:]), dense.encode_documents(rows.dev["positive"][:])
     baseline = evaluate([dense, BM25System()], [task], progress=True)
-    dense_dev = dense.both(rows.dev["anchor"][:], rows.dev["positive"][:])
     # Two sparse models are measured afterwards, each at about the price of the dense one.
     available = budget.training_seconds(2 * (time.monotonic() - begin), from_scratch=False)
     say(f"schedule   {available:.0f} s of training in batches of {recipe.train.batch}: SPLADE, then inference-free")
@@ -141,19 +141,22 @@ def _train(
 class _Dense(DenseSystem):
     """The dense start, which keeps the vectors of the texts encoded last."""
 
+    queries: np.ndarray
+    documents: np.ndarray
+
     def __init__(self, start: Path, recipe: Recipe) -> None:
         from spectra_nsa.models.warm_start import warm_start
 
         model = warm_start(start, max_seq_length=recipe.model.max_length)
         super().__init__(START, model, precision="auto")
 
-    def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
-        self.kept = self.both(queries, documents)
-        return nearest(*self.kept, k)
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        self.queries = super().encode_queries(texts)
+        return self.queries
 
-    def both(self, queries: Sequence[str], documents: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the vectors of queries and documents."""
-        return self.encode_queries(queries), self.encode_documents(documents)
+    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
+        self.documents = super().encode_documents(texts)
+        return self.documents
 
 
 class _Exact:
@@ -186,7 +189,8 @@ class _Hybrid:
 
     def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
         """Returns the k best documents of each query; the dense vectors are those of the last search."""
-        hits = _fuse(self.dense.kept, self.sparse.sparse_rows(queries, documents), self.fusion, k)
+        dense = self.dense.queries, self.dense.documents
+        hits = _fuse(dense, self.sparse.sparse_rows(queries, documents), self.fusion, k)
         return Ranking(index=hits.positions, scores=hits.scores)
 
 
