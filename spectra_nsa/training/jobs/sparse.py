@@ -148,13 +148,13 @@ def _loss_stack(recipe: Recipe, model: SpectraSparseEncoder, batches: Batches) -
 
 
 def _flops_per_token(model: SpectraSparseEncoder, length: float) -> float:
-    """Computes the FLOPs per token of one forward pass: 2 per weight of every matrix, and attention."""
+    """Computes the FLOPs per token of one forward pass: 2 per weight of every matrix, and 4·T·D per layer.
+
+    Lookups cost nothing, and the decoder is a matrix even where it shares its weights with one.
+    """
+    from torch import nn
+
     masked_lm = model.masked_lm()
-    config = masked_lm.config
-    matrices = (
-        sum(weight.numel() for weight in masked_lm.base_model.encoder.parameters() if weight.ndim == 2)
-        if hasattr(masked_lm.base_model, "encoder")
-        else sum(w.numel() for w in masked_lm.parameters() if w.ndim == 2)
-    )
-    decoder = masked_lm.get_output_embeddings().weight.numel()
-    return 2.0 * (matrices + decoder) + 4 * length * config.hidden_size * config.num_hidden_layers
+    config, layers = masked_lm.config, [module for module in masked_lm.modules() if isinstance(module, nn.Linear)]
+    matrices = sum(layer.weight.numel() for layer in layers)
+    return 2.0 * matrices + 4 * length * config.hidden_size * config.num_hidden_layers

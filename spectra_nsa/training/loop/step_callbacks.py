@@ -74,7 +74,8 @@ class LossClock(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         if logs is not None and "loss" in logs:
-            logs["temperature"] = self.stack.temperature
+            if self.stack.sparse is None:  # sparse vectors are compared at `sparse.scale` instead
+                logs["temperature"] = self.stack.temperature
             logs.update(self.stack.figures)
             for name, norm in (self.stack.gradient_norms or {}).items():
                 logs[f"grad_norm_{name}"] = norm

@@ -15,11 +15,9 @@ from spectra_nsa.core.files import write_json
 from spectra_nsa.core.memory import peak_memory_gb, release_memory
 from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.evaluation.bm25 import BM25System
-from spectra_nsa.evaluation.sparse.system import SparseSystem, nearest_sparse
-from spectra_nsa.evaluation.systems import DenseSystem, Ranking, nearest
-from spectra_nsa.index.fit_fusion import fit_fusion
-from spectra_nsa.index.hits import Hits
-from spectra_nsa.index.hybrid import Fusion, Hybrid
+from spectra_nsa.evaluation.hybrid import HybridSystem
+from spectra_nsa.evaluation.sparse.system import SparseSystem
+from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.workflows.quickstart.budget import TimeBudget
 from spectra_nsa.workflows.quickstart.data import training_data
 from spectra_nsa.workflows.quickstart.report import write_sparse_report
@@ -84,6 +82,7 @@ def sparse_quickstart(
     from spectra_nsa.core.seeds import set_seed
     from spectra_nsa.evaluation.pairs import PairsTask
     from spectra_nsa.evaluation.run import combine, evaluate
+    from spectra_nsa.models.warm_start import warm_start
     from spectra_nsa.training.runs.claim import claim_folder
 
     budget = TimeBudget(minutes)
@@ -98,14 +97,13 @@ def sparse_quickstart(
     rows = training_data(data.pairs, groups=True)
     assert rows.dev is not None
     begin = time.monotonic()
-    dense = _Dense(start, recipe)
-    dense_dev = dense.encode_queries(rows.dev["anchor"][:]), dense.encode_documents(rows.dev["positive"][:])
+    dense = DenseSystem(START, warm_start(start, max_seq_length=recipe.model.max_length), precision="auto")
     baseline = evaluate([dense, BM25System()], [task], progress=True)
     # Two sparse models are measured afterwards, each at about the price of the dense one.
     available = budget.training_seconds(2 * (time.monotonic() - begin), from_scratch=False)
     say(f"schedule   {available:.0f} s of training in batches of {recipe.train.batch}: SPLADE, then inference-free")
     results, systems = _train(recipe, rows, available, out, say)
-    hybrid = _Hybrid(dense, systems[0], _fit(dense_dev, systems[0], rows.dev))
+    hybrid = _hybrid(dense, systems[0], rows.dev)
     evaluation = combine([evaluate([*systems, hybrid], [task], progress=True), baseline], [task])
     facts = dict(data.facts) | {"weights": origin} | _facts(results, recipe, len(data.test))
     facts |= {"minutes": round(budget.spent / 60, 2), "peak_memory_gb": round(peak_memory_gb(), 2)}
@@ -138,73 +136,14 @@ def _train(
     return [splade, free], [SparseSystem(name, result.model, precision="auto") for name, result in named]
 
 
-class _Dense(DenseSystem):
-    """The dense start, which keeps the vectors of the texts encoded last."""
-
-    queries: np.ndarray
-    documents: np.ndarray
-
-    def __init__(self, start: Path, recipe: Recipe) -> None:
-        from spectra_nsa.models.warm_start import warm_start
-
-        model = warm_start(start, max_seq_length=recipe.model.max_length)
-        super().__init__(START, model, precision="auto")
-
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        self.queries = super().encode_queries(texts)
-        return self.queries
-
-    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        self.documents = super().encode_documents(texts)
-        return self.documents
-
-
-class _Exact:
-    """Exact search in memory, as fusion asks for it: a query is a row, a score is an inner product."""
-
-    def __init__(self, documents: Any) -> None:
-        self.documents = documents
-
-    def search(self, queries: Any, k: int) -> Hits:
-        ranking = nearest(queries, self.documents, k) if isinstance(queries, np.ndarray) else self._sparse(queries, k)
-        return Hits(positions=ranking.index, scores=ranking.scores)
-
-    def scores(self, queries: Any, positions: np.ndarray) -> np.ndarray:
-        products = queries @ self.documents.T
-        all_scores = products if isinstance(products, np.ndarray) else products.toarray()
-        found: np.ndarray = np.take_along_axis(all_scores, np.maximum(positions, 0), axis=1)
-        return found
-
-    def _sparse(self, queries: csr_matrix, k: int) -> Ranking:
-        return nearest_sparse(queries, self.documents, k, name=SPLADE)
-
-
-class _Hybrid:
-    """The dense start and a sparse model, fused."""
-
-    name = HYBRID
-
-    def __init__(self, dense: _Dense, sparse: SparseSystem, fusion: Fusion) -> None:
-        self.dense, self.sparse, self.fusion = dense, sparse, fusion
-
-    def search(self, queries: Sequence[str], documents: Sequence[str], k: int) -> Ranking:
-        """Returns the k best documents of each query; the dense vectors are those of the last search."""
-        dense = self.dense.queries, self.dense.documents
-        hits = _fuse(dense, self.sparse.sparse_rows(queries, documents), self.fusion, k)
-        return Ranking(index=hits.positions, scores=hits.scores)
-
-
-def _fuse(dense: tuple[Any, Any], sparse: tuple[Any, Any], fusion: Fusion, k: int) -> Hits:
-    retrievers = {"dense": _Exact(dense[1]), SPLADE: _Exact(sparse[1])}
-    return Hybrid(retrievers, fusion).search({"dense": dense[0], SPLADE: sparse[0]}, k)
-
-
-def _fit(dense_dev: tuple[Any, Any], sparse: SparseSystem, dev: Dataset) -> Fusion:
-    """Fits the weights of the fusion on the held-out pairs."""
-    rows = sparse.encode_queries(dev["anchor"][:]), sparse.encode_documents(dev["positive"][:])
-    retrievers = {"dense": _Exact(dense_dev[1]), SPLADE: _Exact(rows[1])}
-    relevant = [{at: 1.0} for at in range(len(dev))]
-    return fit_fusion(retrievers, {"dense": dense_dev[0], SPLADE: rows[0]}, relevant)
+def _hybrid(dense: DenseSystem, sparse: SparseSystem, dev: Dataset) -> HybridSystem:
+    """Returns the fusion of two systems, fitted on held-out pairs. The systems keep the vectors of the test pairs."""
+    parts = DenseSystem(START, dense.model, precision="auto"), SparseSystem(SPLADE, sparse.model, precision="auto")
+    fitted = HybridSystem(parts)
+    fitted.fit(dev["anchor"][:], dev["positive"][:], [{at: 1.0} for at in range(len(dev))])
+    hybrid = HybridSystem([dense, sparse], fitted.fusion)
+    hybrid.name = HYBRID
+    return hybrid
 
 
 def _use(system: SparseSystem, test: Dataset) -> dict[str, Any]:

@@ -7,30 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from scipy.sparse import csr_matrix
 
 from spectra_nsa.config.recipe import load_recipe
-from spectra_nsa.index.hybrid import Fusion
 from spectra_nsa.workflows.quickstart.report import use_grid
-from spectra_nsa.workflows.quickstart.sparse import SPARSE_RECIPE, SPLADE, _fuse
+from spectra_nsa.workflows.quickstart.sparse import SPARSE_RECIPE
 from tests.tools.fork_server import ForkServer
 
 
 def test_the_recipe_trains_a_sparse_encoder() -> None:
     recipe = load_recipe(SPARSE_RECIPE)
     assert recipe.sparse is not None and recipe.sparse.kind == "splade" and recipe.data.group == "group"
-
-
-def test_fusion_ranks_by_both_kinds_of_vectors() -> None:
-    generator = np.random.default_rng(0)
-    dense = generator.normal(size=(3, 4)).astype(np.float32), generator.normal(size=(9, 4)).astype(np.float32)
-    sparse = tuple(csr_matrix(generator.random((rows, 6)).round().astype(np.float32)) for rows in (3, 9))
-    hits = _fuse(dense, sparse, Fusion(method="weighted", weights={"dense": 1.0, SPLADE: 0.0}), 5)
-    wanted = np.argsort(-(dense[0] @ dense[1].T), axis=1)[:, :5]
-    np.testing.assert_array_equal(hits.positions, wanted)
-    assert _fuse(dense, sparse, Fusion(), 5).positions.shape == (3, 5)
 
 
 def test_the_table_of_use_names_both_sides() -> None:
@@ -53,6 +40,6 @@ def test_sparse_quickstart_end_to_end(tmp_path: Path, minilm: Path) -> None:
     document = json.loads(done.stdout)
     figures = {r["system"]: r["value"] for r in document["results"] if r["metric"] == "ndcg@10"}
     assert figures["sparse"] > figures["bm25"] and figures["inference-free"] > figures["bm25"]
-    assert figures["hybrid"] > figures["sparse"]
-    assert all(row["highest_document_frequency"] < 0.8 for row in document["sparsity"])
-    assert document["quickstart"]["minutes"] < 15
+    assert figures["hybrid"] > figures["all-MiniLM-L6-v2"]
+    assert all(row["highest_document_frequency"] < 0.7 for row in document["sparsity"])
+    assert document["quickstart"]["minutes"] < 12
