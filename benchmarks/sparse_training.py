@@ -1,10 +1,12 @@
 """Trains sparse encoders on docstrings and functions; measures held-out packages, CoSQA dev and, at the end, a test.
 
-    python benchmarks/sparse_training.py [KEY=VALUE ...] [--start tiny] [--pairs 30000] [--seeds 1] [--test]
+    python benchmarks/sparse_training.py [KEY=VALUE ...] [--start tiny] [--pairs 30000] [--seeds 1] [--free] [--test]
+        [--keep FOLDER]
 
-The recipe is that of `spectra quickstart --sparse`, one epoch. Choices are made on the held-out packages. `--test` adds
-the standard library, for the final figure. Prints one JSON line per seed with nDCG@10 and the mean active terms of both
-sides for each set, and the CPU seconds of the training. BM25 comes first, on the same sets.
+The recipe is that of `spectra quickstart --sparse`, one epoch. `--free` trains an inference-free model from each, for
+another epoch. Choices are made on the held-out packages. `--test` adds the standard library, for the final figure.
+Prints one JSON line per model with nDCG@10 and the mean active terms of both sides for each set, and the CPU seconds of
+the training. BM25 comes first, on the same sets. FOLDER receives the models of the last seed.
 """
 
 from __future__ import annotations
@@ -74,7 +76,9 @@ def main() -> None:
     parser.add_argument("--start", default="tiny")
     parser.add_argument("--pairs", type=int, default=30_000)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--free", action="store_true")
     parser.add_argument("--test", action="store_true")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     rest, dev = split_packages(options.pairs)
     sets = tasks(dev, load_pairs().test if options.test else None)
@@ -89,15 +93,21 @@ def main() -> None:
     )
     for seed in range(options.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            flags = {"model.start": options.start, "output": folder, "name": "try", "train.seed": seed}
-            recipe = load_recipe(SPARSE_RECIPE, options.changes, flags={**flags, "data.dev_rows": 0})
-            begin = time.process_time()
-            result = train(recipe, data=data)
-            seconds = time.process_time() - begin
-        system = SparseSystem("trained", result.model, precision="auto")
-        figures = {name: measure(system, task) for name, task in sets.items()}
-        facts = {"system": options.start, "seed": seed, "steps": result.steps, "cpu_seconds": round(seconds)}
-        print(json.dumps(facts | figures | {"changes": options.changes}), flush=True)
+            start, kinds = options.start, ["splade", "inference_free"] if options.free else ["splade"]
+            for kind in kinds:
+                flags = {"model.start": start, "output": folder, "name": kind, "train.seed": seed, "sparse.kind": kind}
+                recipe = load_recipe(SPARSE_RECIPE, options.changes, flags={**flags, "data.dev_rows": 0})
+                begin = time.process_time()
+                result = train(recipe, data=data)
+                seconds = time.process_time() - begin
+                start = str(options.keep / kind if options.keep else result.folder / "model")
+                if options.keep:
+                    result.model.save_pretrained(start)
+                system = SparseSystem(kind, result.model, precision="auto")
+                figures = {name: measure(system, task) for name, task in sets.items()}
+                facts = {"kind": kind, "start": options.start, "seed": seed, "steps": result.steps}
+                facts |= {"cpu_seconds": round(seconds)}
+                print(json.dumps(facts | figures | {"changes": options.changes}), flush=True)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ class LossStack(nn.Module):
         self.entity_sizes = tuple(dense.config.entity_dims) if dense is not None else ()
         # Looked up anew at each step, because sharding replaces the parameters of a module; not a second submodule.
         self._parameter = dense.get_parameter if dense is not None else None
-        self._token_embedding = dense.get_input_embeddings if dense is not None else None
+        self._token_embedding = getattr(model, "token_embedding", None) if dense is None else dense.get_input_embeddings
         self.sets = {**(sets or {})}
         self.dataset: str | None = None
         self.step, self.steps = 0, 1

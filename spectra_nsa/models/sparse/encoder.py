@@ -19,6 +19,7 @@ from spectra_nsa.core.inputs import text_list
 from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.models.encode import batches
 from spectra_nsa.models.prompts import with_roles
+from spectra_nsa.models.sparse.attention import use_fast_backward
 from spectra_nsa.models.sparse.head import VocabularyHead
 from spectra_nsa.models.sparse.pooling import max_relu_logits
 from spectra_nsa.models.sparse.query_side import FALLBACK_WEIGHT
@@ -48,6 +49,9 @@ class SpectraSparseEncoder(SparseEncoder):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.prompts.update(with_roles(self.prompts, self.default_prompt_name))
+        for module in self.modules():
+            if isinstance(module, Transformer):
+                use_fast_backward(module.model)
         self._head: tuple[Any, VocabularyHead | None] = (None, None)  # of the masked LM that stands before it
 
     def get_embedding_dimension(self) -> int | None:
@@ -80,6 +84,11 @@ class SpectraSparseEncoder(SparseEncoder):
         """Returns the Hugging Face masked LM of a role; ``None`` if the role has none."""
         first: Any = self.modules_of(role)[0]
         return first.model if isinstance(first, Transformer) else None
+
+    def token_embedding(self) -> nn.Module | None:
+        """Returns the table that documents' ids are looked up in; ``None`` if a forward pass cannot take its rows."""
+        head = self.head("document")
+        return None if head is None else head.token_embedding()
 
     def head(self, role: str | None = "document") -> VocabularyHead | None:
         """Returns the masked LM of a role in two parts; ``None`` if its vectors are computed by other modules."""

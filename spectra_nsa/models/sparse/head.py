@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -45,6 +46,13 @@ class VocabularyHead:
         """(V,); ``None`` for none."""
         return self.model.lm_head.bias if isinstance(self.model, SpectraForMaskedLM) else self.decoder.bias
 
+    def token_embedding(self) -> nn.Embedding | None:
+        """Returns the table that ids are looked up in; ``None`` if a forward pass cannot take its rows instead."""
+        table = self.model.get_input_embeddings()
+        encoder = self.model.model if isinstance(self.model, SpectraForMaskedLM) else self.model
+        takes = "inputs_embeds" in inspect.signature(encoder.forward).parameters
+        return table if takes and type(table) is nn.Embedding else None
+
     def encoder_states(self, features: dict[str, Any]) -> Tensor:
         """Runs the encoder alone: its last states, (B, T, D); see `states`."""
         if isinstance(self.model, SpectraForMaskedLM):
@@ -57,13 +65,16 @@ class VocabularyHead:
         """Runs the model up to the decoder.
 
         Args:
-            features: `input_ids` and `attention_mask`, (B, T), and what else the model takes.
+            features: `input_ids` and `attention_mask`, (B, T), and what else the model takes; `inputs_embeds`,
+                (B, T, D), if the ids are looked up already.
 
         Returns:
             (B, T, D).
         """
         if isinstance(self.model, SpectraForMaskedLM):
             return self.model.lm_head.states(self.model.model(**features, outputs=()).last_hidden_state)
+        if "inputs_embeds" in features:
+            features = {name: value for name, value in features.items() if name != "input_ids"}
         # No architecture offers these states by a name that all share, but all of them call their decoder last.
         decoder: Any = self.decoder
         decoder.forward = _identity  # on the instance, which hides the class's

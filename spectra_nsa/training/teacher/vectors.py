@@ -234,7 +234,12 @@ def _write(entry: Entry, teacher: Teacher, texts: DistinctTexts, rows: Dataset, 
         for other in reusable:
             vectors[other.positions] = other.vectors[other.source_positions]
         for part in todo:
-            vectors[part] = np.load(parts / _file_name(texts, part))
+            try:
+                vectors[part] = np.load(parts / _file_name(texts, part))
+            except FileNotFoundError:
+                if entry.read() is None:
+                    raise
+                return  # another run has just committed the same entry, which deletes the parts
         vectors.flush()
         texts.digests.astype("<u8").tofile(draft / _TEXTS)
         entry.commit(draft, {"shape": list(shape), "teacher": teacher.name, **_decisive(teacher)})

@@ -127,6 +127,24 @@ def test_encoding_that_was_stopped_resumes(start: Path, calls: list[int], monkey
     assert not list(cache_folder("teachers").glob(".*"))
 
 
+def test_two_runs_may_encode_the_same_texts_at_once(
+    start: Path, calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = open_teacher(start)
+    counted = Teacher.encode
+
+    def overtaken(self: Teacher, texts: Any, *rest: str) -> Any:
+        vectors = counted(self, texts, *rest)
+        if len(calls) == 3:  # the last part: the other run now finds all of them and finishes first
+            monkeypatch.setattr(Teacher, "encode", counted)
+            teacher_vectors(teacher, table(), ["anchor"])
+        return vectors
+
+    monkeypatch.setattr(Teacher, "encode", overtaken)
+    found = teacher_vectors(teacher, table(), ["anchor"])
+    np.testing.assert_allclose(found.of(TEXTS, "anchor"), teacher.encode(TEXTS, "anchor"), atol=2e-2)
+
+
 def test_a_truncated_entry_is_computed_again(start: Path, calls: list[int]) -> None:
     teacher_vectors(open_teacher(start), table(), ["anchor"])
     (file,) = cache_folder("teachers").glob("*/vectors.f16")
