@@ -16,7 +16,7 @@ from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.memory import trim_heap
 from spectra_nsa.index.blocks import Blocks
-from spectra_nsa.index.vectors import ROWS, DiskVectors, SparseVectors, block_count, csr_arrays, csr_from_arrays
+from spectra_nsa.index.vectors import ROWS, DiskVectors, SparseVectors, block_count, csr_arrays
 from spectra_nsa.metrics.finite import check_finite
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ class Scorer:
             if not opened:
                 opened.append(open_encoder(self))
             arrays = encode_block(opened[0], role, texts, sparse=self.kind == "sparse")
-            rows = csr_from_arrays(arrays).sum(axis=1) if self.kind == "sparse" else arrays["vectors"]
-            check_finite(np.asarray(rows), self.name, f"vectors of {SIDES[role]}")
+            if "vectors" in arrays:  # a sparse encoder checks its own
+                check_finite(arrays["vectors"], self.name, f"vectors of {SIDES[role]}")
             return arrays
 
         return (
@@ -145,18 +145,9 @@ def encode_block(model: Any, role: str, texts: list[str], *, sparse: bool) -> di
     from spectra_nsa.models.encode import encode_role
 
     if sparse:
-        options = {"batch_size": 32, "convert_to_sparse_tensor": True}
-        return _sparse_arrays(encode_role(model, texts, role, precision="auto", **options))
+        return csr_arrays(model.encode_csr(texts, role, precision="auto"))
     vectors = encode_role(model, texts, role, precision="auto", batch_size=64, normalize_embeddings=True)
     return {"vectors": np.asarray(vectors, dtype=np.float32)}
-
-
-def _sparse_arrays(tensor: Any) -> dict[str, Any]:
-    """Returns a sparse tensor as the arrays of CSR rows."""
-    from scipy.sparse import csr_matrix
-
-    tensor = tensor.cpu().float().coalesce()
-    return csr_arrays(csr_matrix((tensor.values().numpy(), tensor.indices().numpy()), shape=tuple(tensor.shape)))
 
 
 def _open_cross_encoder(name: str) -> Callable[[list[tuple[str, str]]], NDArray[np.float32]]:
