@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,25 @@ def bert(spectra: Path) -> Path:
     return spectra.with_name("model")
 
 
+@pytest.fixture(scope="module")
+def query_side(spectra: Path) -> Path:
+    """The query side of an inference-free model."""
+    from transformers import AutoTokenizer
+
+    from spectra_nsa.models.sparse.query_side import QueryWeights, static_tokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(spectra))
+    folder = spectra.with_name("query-side")
+    QueryWeights(
+        tokenizer=static_tokenizer(tokenizer, "bert"),
+        weights_V=np.linspace(0, 1, max(tokenizer.get_vocab().values()) + 1, dtype=np.float32),
+        special_ids=frozenset(tokenizer.all_special_ids),
+        prompt="find ",
+        max_active_dims=3,
+    ).save(folder)
+    return folder
+
+
 def _files(folder: Path, names: tuple[str, ...]) -> st.SearchStrategy[Change]:
     """One of the files of a folder, with changes."""
     choices = []
@@ -53,7 +73,7 @@ def _with(folder: Path, change: Change) -> Path:
     if not copy.is_dir():
         shutil.copytree(folder, copy)
     for path in folder.rglob("*"):  # undo what earlier cases changed
-        if path.is_file() and path.suffix in (".json", ".safetensors"):
+        if path.is_file() and path.suffix in (".json", ".safetensors", ".npy"):
             target = copy / path.relative_to(folder)
             if target.read_bytes() != path.read_bytes():
                 target.write_bytes(path.read_bytes())
@@ -107,14 +127,27 @@ def test_a_checkpoint_is_opened_or_converted(bert: Path, data: st.DataObject) ->
             _encode(model)
 
 
-def test_the_unchanged_folders_open(spectra: Path, bert: Path) -> None:
+@cases(60, share=0.3)
+@given(data=st.data())
+def test_the_query_side_of_a_sparse_encoder_is_opened(query_side: Path, data: st.DataObject) -> None:
+    from spectra_nsa.models.sparse.query_side import SETTINGS, TOKENIZER, WEIGHTS, QueryWeights
+
+    folder = _with(query_side, data.draw(_files(query_side, (SETTINGS, TOKENIZER, WEIGHTS))))
+    side = obeys(lambda: QueryWeights.load(folder))
+    if side is not None:
+        _encode(side)
+
+
+def test_the_unchanged_folders_open(spectra: Path, bert: Path, query_side: Path) -> None:
     """The changes above start from what is valid."""
     from spectra_nsa.models.open import DENSE, open_model
     from spectra_nsa.models.saved import open_saved
+    from spectra_nsa.models.sparse.query_side import QueryWeights
 
     saved = open_saved(spectra)
     assert saved is not None and _encode(saved).shape == (2, 8)
     assert _encode(open_model(bert, accept=DENSE, convert=True)).shape == (2, 8)
+    assert _encode(QueryWeights.load(query_side)).nnz
 
 
 @pytest.mark.parametrize(
@@ -135,3 +168,14 @@ def test_what_earlier_cases_found(spectra: Path, name: str, value: Any) -> None:
     folder = _with(spectra, (name, json.dumps(value).encode()))
     with pytest.raises(SpectraError):
         load(folder)
+
+
+@pytest.mark.parametrize("change", [{"max_active_dims": "3"}, {"max_active_dims": 0.5}, {"prompt": "\ud800"}])
+def test_what_earlier_cases_found_in_a_query_side(query_side: Path, change: dict[str, Any]) -> None:
+    from spectra_nsa.core.errors import SpectraError
+    from spectra_nsa.models.sparse.query_side import SETTINGS, QueryWeights
+
+    settings = json.loads((query_side / SETTINGS).read_text())
+    folder = _with(query_side, (SETTINGS, json.dumps(settings | change).encode()))
+    with pytest.raises(SpectraError):
+        QueryWeights.load(folder)

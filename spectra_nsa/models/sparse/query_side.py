@@ -70,13 +70,17 @@ class QueryWeights:
             tokenizer = Tokenizer.from_file(str(path / TOKENIZER))
             if weights_V.ndim != 1 or weights_V.dtype != np.float32:
                 raise ValueError(f"{WEIGHTS} is not a row of float32 numbers")
+            limit, prompt = settings["max_active_dims"], settings["prompt"]
+            if not isinstance(prompt, str) or (limit is not None and (type(limit) is not int or limit < 1)):
+                raise ValueError(f"{SETTINGS} has the prompt {prompt!r} and max_active_dims {limit!r}")
             side = cls(
                 tokenizer=tokenizer,
                 weights_V=weights_V,
                 special_ids=frozenset(int(number) for number in settings["special_ids"]),
-                prompt=str(settings["prompt"]),
-                max_active_dims=settings["max_active_dims"],
+                prompt=prompt,
+                max_active_dims=limit,
             )
+            prompt.encode()  # a lone surrogate would fail at the first query
             _set_length(tokenizer, settings["max_length"])
             checksum = settings["vocabulary_sha256"]
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
