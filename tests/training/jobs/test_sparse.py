@@ -14,6 +14,7 @@ from sentence_transformers import SparseEncoder
 
 import spectra_nsa.hf  # noqa: F401
 from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.terms import TERM_FACTS
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.training.run import train
 from tests.builders import WORDS, bert_folder, tiny_masked_lm
@@ -76,6 +77,10 @@ def test_a_run_leaves_a_model_that_the_library_opens(tmp_path: Path, masked_lm: 
     assert len(health) == 3 and health[-1]["health_query_highest_df"] <= 1
     loss = [line for line in lines if "sparse_semantic" in line][-1]
     assert loss["query_active"] > 0 and loss["document_lambda"] > 0
+    page = (Path(__file__).parents[3] / "docs/reference/files.md").read_text(encoding="utf-8")
+    keys = [key for key in (*health[-1], *loss) if key.startswith(("health", "query", "document"))]
+    own = [key.removeprefix("health_") for key in keys if key not in TERM_FACTS]
+    assert len(own) == 15 and not [key for key in own if f"`{key}`" not in page], "the reference names every figure"
     if kind == "inference_free":
         static = result.model.static("query")
         assert static.weight.min() >= 0 and not static.weight[result.model.tokenizer.all_special_ids].any()
