@@ -7,27 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from spectra_nsa.config.overrides import read_override
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.sections import SHAPE_OPTIONS, ModelSection
 from spectra_nsa.config.shape_options import ShapeOption
-from spectra_nsa.config.terms import ROW_KINDS, TERM_FACTS, ModelKind, TermFacts, distillation_inputs, model_kind
-from spectra_nsa.config.variants import Condition, RecipeFacts, Switch, Variant
+from spectra_nsa.config.terms import ROW_KINDS, SIDES, TERM_FACTS, Side, TermFacts, distillation_inputs, model_kind
+from spectra_nsa.config.variants import Condition, Part, RecipeFacts, Switch, Variant, senseless
 from spectra_nsa.core.errors import UsageError, unknown_name
-
-
-@dataclass(frozen=True)
-class Part:
-    """An entry of the catalogue; see `Variant` for `detached`. A `model_kind` of ``None`` is both."""
-
-    name: str
-    about: str
-    switch: Switch
-    detached: Condition = lambda recipe, facts: False
-    model_kind: ModelKind | None = "dense"
 
 
 def parts_for(recipe: Recipe) -> list[str]:
@@ -46,7 +34,7 @@ def variant_of(name: str, recipe: Recipe, facts: RecipeFacts) -> Variant:
     part, kind = PARTS[name], model_kind(recipe)
     if part.model_kind not in (None, kind):
         other = "sparse.kind=splade" if kind == "dense" else "sparse=null"
-        raise _senseless(name, f"the recipe trains a {kind} model", f"set {other}")
+        raise senseless(name, f"the recipe trains a {kind} model", f"set {other}")
     has, values = part.switch(recipe, facts)
     return Variant(part=name, about=part.about, adds=not has, values=values, detached=part.detached(recipe, facts))
 
@@ -73,37 +61,33 @@ _GATED_POOLING = ("attention", "entropy")
 _COMMON = ("name", "output", "train.seed", "train.patience", "data.train", "data.dev", "data.dev_rows")
 
 
-def _senseless(part: str, reason: str, remedy: str) -> UsageError:
-    return UsageError(f"part {part} makes no sense here: {reason}. {remedy[:1].upper()}{remedy[1:]}, or leave it out.")
-
-
 def _check_buildable(part: str, facts: RecipeFacts) -> None:
     if facts.saved:
-        raise _senseless(
+        raise senseless(
             part, "model.start is a saved model, whose parts cannot change", "start from a checkpoint or a size"
         )
 
 
 def _check_rows(part: str, term: TermFacts, facts: RecipeFacts) -> None:
     if facts.rows not in term.rows:
-        raise _senseless(part, f"the training rows are {ROW_KINDS[facts.rows]}", f"give {term.needed_rows}")
+        raise senseless(part, f"the training rows are {ROW_KINDS[facts.rows]}", f"give {term.needed_rows}")
 
 
 def _check_sizes(part: str, facts: RecipeFacts) -> None:
     if len(facts.model["semantic_dims"]) < 2:
-        raise _senseless(part, "there is only one Matryoshka size", "give model.semantic_dims=[…] more of them")
+        raise senseless(part, "there is only one Matryoshka size", "give model.semantic_dims=[…] more of them")
 
 
 def _check_part_on(part: str, key: str | None, recipe: Recipe) -> None:
     if key is not None and getattr(recipe.model, key) is False:
         default = json.dumps(ModelSection.model_fields[key].default)
-        raise _senseless(part, f"model.{key} is off", f"set model.{key}={default}")
+        raise senseless(part, f"model.{key} is off", f"set model.{key}={default}")
 
 
 def _check_weight(part: str, terms: list[TermFacts], recipe: Recipe) -> None:
     if not any(recipe.loss.terms[term.name].weight for term in terms):
         key = f"loss.terms.{terms[0].name}.weight"
-        raise _senseless(part, f"{key} is 0", f"set {key}=1")
+        raise senseless(part, f"{key} is 0", f"set {key}=1")
 
 
 def _path(kind: str) -> Switch:
@@ -183,14 +167,25 @@ def _term(part: str, term: TermFacts) -> Switch:
     def switch(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
         _check_rows(part, term, facts)
         if term.learns_from and not set(term.learns_from) & set(distillation_inputs(recipe)):
-            raise _senseless(part, "it has nothing to learn from", term.remedy)
+            raise senseless(part, "it has nothing to learn from", term.remedy)
         _check_part_on(part, term.part, recipe)
         if term.part == "matryoshka":
             _check_sizes(part, facts)
         has = recipe.loss.terms[term.name].weight > 0
+        if has and term.model_kind == "sparse" and term.side is None:
+            _check_ranked_without(term, recipe, facts)
         return has, {f"loss.terms.{term.name}.weight": 0.0 if has else term.ablation_weight}
 
     return switch
+
+
+def _check_ranked_without(term: TermFacts, recipe: Recipe, facts: RecipeFacts) -> None:
+    inputs = distillation_inputs(recipe)
+    for other in TERM_FACTS.values():
+        ranks = other.model_kind == "sparse" and other.side is None and other is not term
+        if ranks and recipe.loss.terms[other.name].weight and other.applies(facts.rows, inputs):
+            return
+    raise senseless(term.name, "no other term of the recipe ranks", "set distill.teachers=[MODEL]")
 
 
 def _term_detached(term: TermFacts) -> Condition:
@@ -225,8 +220,32 @@ def _temperature(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, An
 def _gate_lr(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
     model = facts.model
     if not (facts.path != "none" or model["depth_mix"] or model["entity"] or model["pooling"] in _GATED_POOLING):
-        raise _senseless("gate_lr", "the model has no gates", "turn a gated part on, such as model.spectral=true")
+        raise senseless("gate_lr", "the model has no gates", "turn a gated part on, such as model.spectral=true")
     return _number("train.gate_lr_factor", 50.0, 1.0)(recipe, facts)
+
+
+def _sparse_option(key: str, on: float, off: float | None, *, side: Side | None = None) -> Switch:
+    def switch(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
+        if side is not None:
+            _check_weight(key, [term for term in TERM_FACTS.values() if term.side == side], recipe)
+        has = getattr(recipe.sparse, key) != off
+        return has, {f"sparse.{key}": off if has else on}
+
+    return switch
+
+
+def _closed_form_head(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
+    if not facts.trained_head:
+        raise senseless("closed_form_head", "the start has no head to compare it with", "start from a masked LM")
+    assert recipe.sparse is not None
+    has = recipe.sparse.head == "closed_form"
+    return has, {"sparse.head": "checkpoint" if has else "closed_form"}
+
+
+def _inference_free(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
+    assert recipe.sparse is not None
+    has = recipe.sparse.kind == "inference_free"
+    return has, {"sparse.kind": "splade" if has else "inference_free"}
 
 
 _MODEL_AND_OPTIONS = (
@@ -256,6 +275,19 @@ _MODEL_AND_OPTIONS = (
     Part("warmup", "a learning rate that rises at first, for 8 % of the steps if turned on",
          _number("train.warmup", 0.08, 0.0), model_kind=None),
     Part("gate_lr", "a separate learning rate for the gates, 50 times the others' if turned on", _gate_lr),
+    Part("inference_free", "queries looked up in one weight per token; encoded without it", _inference_free,
+         model_kind="sparse"),
+    Part("closed_form_head", "a vocabulary head fitted in closed form; the start's own without it", _closed_form_head,
+         model_kind="sparse"),
+    Part("calibrate", "the head is calibrated before the first step, on 256 texts if turned on",
+         _sparse_option("calibrate", 256, 0), model_kind="sparse"),
+    Part("highest_df", "the cap on the document frequency of a term, 0.5 if turned on",
+         _sparse_option("highest_df", 0.5, None), model_kind="sparse"),
+    *(
+        Part(f"{side}_active", f"a target of active terms, {on} if turned on; the regularizers' own weights without it",
+             _sparse_option(f"{side}_active", on, None, side=side), model_kind="sparse")
+        for side, on in zip(SIDES, (40, 150), strict=True)
+    ),
 )  # fmt: skip
 PARTS: dict[str, Part] = {part.name: part for part in _MODEL_AND_OPTIONS}
 for _facts in TERM_FACTS.values():

@@ -197,7 +197,6 @@ _BUILT_IN = (
         rows=_MATCHING,
         model_kind="sparse",
         weight=1.0,
-        ablation_weight=None,
     ),
     TermFacts(
         name="sparse_margin_mse",

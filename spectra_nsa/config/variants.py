@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spectra_nsa.config.recipe import Recipe, with_values
-from spectra_nsa.config.terms import RowKind
+from spectra_nsa.config.terms import ModelKind, RowKind
 from spectra_nsa.core.errors import UsageError
 
 
@@ -16,14 +16,16 @@ class RecipeFacts:
     """What a recipe's model and data have where the recipe itself leaves it open.
 
     Attributes:
-        model: the fields of the model's spec.
+        model: the fields of the model's spec; of a sparse encoder only its dropout.
         saved: whether the recipe starts from a saved model, whose parts cannot be changed.
         rows: the kind of training rows.
+        trained_head: whether the start of a sparse encoder has a vocabulary head.
     """
 
     model: Mapping[str, Any]
     saved: bool
     rows: RowKind
+    trained_head: bool = False
 
     @property
     def path(self) -> str:
@@ -58,6 +60,22 @@ class Variant:
 # Returns whether a recipe has the part, and the values that switch it.
 Switch = Callable[[Recipe, RecipeFacts], tuple[bool, dict[str, Any]]]
 Condition = Callable[[Recipe, RecipeFacts], bool]
+
+
+@dataclass(frozen=True)
+class Part:
+    """An entry of the catalogue; see `Variant` for `detached`. A `model_kind` of ``None`` is both."""
+
+    name: str
+    about: str
+    switch: Switch
+    detached: Condition = lambda recipe, facts: False
+    model_kind: ModelKind | None = "dense"
+
+
+def senseless(part: str, reason: str, remedy: str) -> UsageError:
+    """Returns the error for a part that makes no sense for a recipe."""
+    return UsageError(f"part {part} makes no sense here: {reason}. {remedy[:1].upper()}{remedy[1:]}, or leave it out.")
 
 
 def apply_variant(recipe: Recipe, variant: Variant) -> Recipe:

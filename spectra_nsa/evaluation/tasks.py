@@ -41,7 +41,7 @@ def tasks_from(
         SpectraError: a source is missing or not of the kind that the task needs, or `columns` fits no source.
     """
     sources = Sources(limit=limit, columns=columns)
-    tasks = [task for kind, source in check_tasks(specifications) for task in _BUILDERS[kind](source, sources)]
+    tasks = [task for kind, source in check_tasks(specifications) for task in TASKS[kind](source, sources)]
     sources.check()
     return tasks, sources.notes
 
@@ -60,8 +60,8 @@ def check_tasks(specifications: Sequence[str]) -> list[tuple[str, str]]:
         kind, equals, source = specification.partition("=")
         if not equals or not source:
             raise UsageError(f"a task is KIND=SOURCE, such as sts=dev.jsonl, not {specification!r}.")
-        if kind not in _BUILDERS:
-            raise unknown_name("task", kind, _BUILDERS)
+        if kind not in TASKS:
+            raise unknown_name("task", kind, TASKS)
         if kind == "retrieval" or (kind in COLLECTIONS and kind != "custom"):
             check_collection(kind, source)
         elif not (kind in _FOLDERS and split_of(source)[0].is_dir()):
@@ -120,7 +120,7 @@ def _token_importance(source: str, sources: Sources) -> list[Task]:
     return [TokenImportanceTask(sources.sides(source, "token-importance"))]
 
 
-_BUILDERS: dict[str, Callable[[str, Sources], list[Task]]] = {
+TASKS: dict[str, Callable[[str, Sources], list[Task]]] = {
     "sts": _sts,
     "retrieval": _retrieval,
     "pairs": _pairs,
@@ -131,6 +131,6 @@ _BUILDERS: dict[str, Callable[[str, Sources], list[Task]]] = {
     "token-importance": _token_importance,
     **COLLECTIONS,
 }
-TASK_KINDS = tuple(_BUILDERS)
+TASK_KINDS = tuple(TASKS)
 # Kinds whose source may be a folder that a split follows.
 _FOLDERS = {"sparsity", "performance", "token-importance", "custom"}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spectra_nsa.config.terms import SIDES
 from spectra_nsa.core.counts import counted
 from spectra_nsa.report.html import Report
 from spectra_nsa.report.svg import Estimate
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SIGNIFICANCE = 0.05
+_LEAST = 8  # characters of a column, so that neither a bound of an interval nor a heading is broken
 Document = Mapping[str, Any]
 
 
@@ -27,6 +29,7 @@ class AblationRow:
         in_recipe: whether the recipe has the part; ``""`` for a system.
         cells: one cell per metric; ``"–"`` without a figure.
         marked: which of the cells are findings.
+        active: the mean active terms of queries and of documents; with − without of a part; empty for dense vectors.
         time: the time of a training step with the part, divided by the time without; ``""`` for a system.
         verdict: the conclusion; ``""`` for a system.
     """
@@ -35,22 +38,33 @@ class AblationRow:
     in_recipe: str = ""
     cells: Sequence[str]
     marked: Sequence[bool]
+    active: Sequence[str] = ()
     time: str = ""
     verdict: str = ""
+
+    def texts(self, cells: Sequence[str] | None = None) -> list[str]:
+        """Returns the text of each column, with other `cells` if they are given."""
+        return [self.name, self.in_recipe, *(cells or self.cells), *self.active, self.time, self.verdict]
 
 
 def table_header(document: Document) -> list[str]:
     """Returns the column names of `table_rows`."""
-    return ["part", "in recipe", *(_title(metric) for metric in document["metrics"]), "time ×", "verdict"]
+    metrics = [_title(metric) for metric in document["metrics"]]
+    active = [f"{side} terms" for side in SIDES] if document.get("active") else []
+    return ["part", "in recipe", *metrics, *active, "time ×", "verdict"]
 
 
 def table_rows(document: Document) -> tuple[list[AblationRow], list[AblationRow]]:
     """Returns the rows of the systems (baselines and the recipe as it is) and those of the parts."""
-    metrics = document["metrics"]
+    metrics, active = document["metrics"], document.get("active") or {}
     names = list(dict.fromkeys(name for metric in metrics for name in metric["baselines"]))
-    systems = [_system(name, [metric["baselines"].get(name) for metric in metrics]) for name in names]
-    systems.append(_system("recipe as it is", [metric["recipe"]["value"] for metric in metrics]))
-    return systems, [_part(part, metrics) for part in document["parts"]]
+    figures = {name: [metric["baselines"].get(name) for metric in metrics] for name in names}
+    figures["recipe"] = [metric["recipe"]["value"] for metric in metrics]
+    systems = [
+        _system("recipe as it is" if name == "recipe" else name, values, _active(active.get(name), active))
+        for name, values in figures.items()
+    ]
+    return systems, [_part(part, metrics, active) for part in document["parts"]]
 
 
 def reading_notes(document: Document) -> list[str]:
@@ -68,6 +82,10 @@ def reading_notes(document: Document) -> list[str]:
             "Brackets: 95 % intervals over items only. Variation between seeds is often larger and does not show with "
             f"one seed: use --seeds 3. * {holm}, for this seed only."
         )
+    if document.get("active"):
+        notes.append(
+            "Terms: the mean active terms of up to 128 training rows; of a part, those with it minus those without it."
+        )
     return notes + [_detectable(metric, seeds) for metric in document["metrics"] if metric["smallest"] is not None]
 
 
@@ -78,18 +96,28 @@ def ablation_table(document: Document) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", title=_heading(document))
-    for at, name in enumerate(table_header(document)):
-        right = 2 <= at < 3 + len(document["metrics"])
-        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+    header = table_header(document)
+    for at, name in enumerate(header):
+        right = 2 <= at < len(header) - 1
+        least = None if name in ("in recipe", "time ×") else _LEAST
+        table.add_column(
+            Text(name), justify="right" if right else "left", overflow="fold", no_wrap=at == 0, min_width=least
+        )
     systems, parts = table_rows(document)
-    several = len(document["metrics"]) > 1  # then intervals are on a separate line, to fit a narrow terminal
+    wide = len(header) > 5  # then intervals are on a separate line, to fit a narrow terminal
     for row in (*systems, *parts):
         cells = [
-            Text(text.replace(" (", "\n(") if several else text, style="bold" if is_marked else "")
+            Text(text.replace(" (", "\n(") if wide else text, style="bold" if is_marked else "")
             for text, is_marked in zip(row.cells, row.marked, strict=True)
         ]
         table.add_row(
-            Text(row.name), row.in_recipe, *cells, row.time, Text(row.verdict), end_section=row is systems[-1]
+            Text(row.name),
+            row.in_recipe,
+            *cells,
+            *row.active,
+            row.time,
+            Text(row.verdict),
+            end_section=row is systems[-1],
         )
     return table
 
@@ -105,16 +133,14 @@ def ablation_markdown(document: Document) -> str:
     ]
     for row in (row for group in table_rows(document) for row in group):
         cells = [f"**{text}**" if is_marked else text for text, is_marked in zip(row.cells, row.marked, strict=True)]
-        lines.append(
-            "| " + " | ".join([row.name, row.in_recipe, *cells, row.time, row.verdict]).replace("*|", r"*\|") + " |"
-        )
+        lines.append("| " + " | ".join(row.texts(cells)).replace("*|", r"*\|") + " |")
     lines += ["", *(f"{note}  " for note in reading_notes(document))]
     return "\n".join([*lines, *(f"Note: {note}.  " for note in document["notes"])]) + "\n"
 
 
 def ablation_page(document: Document) -> Report:
     """Returns the page: a forest plot per metric, the table, costs and settings."""
-    start = document["recipe"]["model"]["start"] or document["recipe"]["model"]["size"]
+    start = document["recipe"]["model"]["start"] or document["recipe"]["model"]["size"] or "the default start"
     report = Report("The effect of each part", lead=f"{_heading(document)}; {start}, {document['created'][:10]}.")
     for metric in document["metrics"]:
         effects = [(part["part"], effect) for part in document["parts"] for effect in part["effects"]]
@@ -123,9 +149,7 @@ def ablation_page(document: Document) -> Report:
              for name, effect in effects if _is_of(effect, metric)],
             x_label=f"with − without, {metric['metric']}", title="Effects", caption=_title(metric),
         )  # fmt: skip
-    shown = [
-        [row.name, row.in_recipe, *row.cells, row.time, row.verdict] for group in table_rows(document) for row in group
-    ]
+    shown = [row.texts() for group in table_rows(document) for row in group]
     report.add_grid(table_header(document), shown, title="Table")
     report.add_text(*reading_notes(document), *(f"Note: {note}." for note in document["notes"]))
     costs = [[part["part"], *(_times(part["cost"][key]) for key in _COSTS)] for part in document["parts"]]
@@ -161,12 +185,19 @@ def _is_of(effect: Mapping[str, Any], metric: Mapping[str, Any]) -> bool:
     return all(effect[key] == metric[key] for key in ("task", "name", "metric"))
 
 
-def _system(name: str, values: Sequence[float | None]) -> AblationRow:
+def _system(name: str, values: Sequence[float | None], active: Sequence[str]) -> AblationRow:
     cells = ["–" if value is None else f"{value:.4f}" for value in values]
-    return AblationRow(name=name, cells=cells, marked=[False] * len(cells))
+    return AblationRow(name=name, cells=cells, marked=[False] * len(cells), active=active)
 
 
-def _part(part: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> AblationRow:
+def _active(values: Mapping[str, float] | None, shown: Mapping[str, Any], sign: str = "") -> list[str]:
+    """Returns the cells of active terms; none if no system has any."""
+    if not shown:
+        return []
+    return ["–" if values is None else f"{round(values[side], 1) + 0.0:{sign}.1f}" for side in SIDES]  # never -0.0
+
+
+def _part(part: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], active: Mapping[str, Any]) -> AblationRow:
     effects = [next((effect for effect in part["effects"] if _is_of(effect, metric)), None) for metric in metrics]
     marked = [effect is not None and effect["p_holm"] < SIGNIFICANCE for effect in effects]
     return AblationRow(
@@ -174,6 +205,7 @@ def _part(part: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> Abla
         in_recipe="no" if part["cell"].startswith("with-") else "yes",
         cells=[_effect(effect, star) for effect, star in zip(effects, marked, strict=True)],
         marked=marked,
+        active=_active(part.get("active"), active, "+"),
         time=_times(part["cost"]["seconds_per_step"]),
         verdict=part["verdict"],
     )

@@ -10,6 +10,7 @@ import pytest
 from spectra_nsa.config.parts import PARTS, custom_variant, variant_of
 from spectra_nsa.config.recipe import Recipe, load_recipe, with_values
 from spectra_nsa.config.sections import ModelSection
+from spectra_nsa.config.sparse_section import SparseSection
 from spectra_nsa.config.terms import TERM_FACTS
 from spectra_nsa.config.variants import RecipeFacts, apply_variant
 from spectra_nsa.core.errors import UsageError
@@ -42,14 +43,14 @@ def with_model(facts: RecipeFacts, **fields: Any) -> RecipeFacts:
 
 
 def recipe_for(name: str) -> Recipe:
-    if name not in TERM_FACTS:
-        return Recipe()
-    facts = TERM_FACTS[name]
-    words = ["distill.teachers=[one]"] if facts.learns_from else []
-    return load_recipe(None, [*words, *(["sparse.kind=splade"] if facts.model_kind == "sparse" else [])])
+    learns = name == "sparse_semantic" or (name in TERM_FACTS and TERM_FACTS[name].learns_from)
+    words = ["distill.teachers=[one]"] if learns else []
+    return load_recipe(None, [*words, *(["sparse.kind=splade"] if PARTS[name].model_kind == "sparse" else [])])
 
 
 def facts_for(name: str) -> RecipeFacts:
+    if PARTS[name].model_kind == "sparse":
+        return replace(BARE, trained_head=True)
     if name in ("cosent", "angle", "cosine", "contrastive"):
         return replace(BARE, rows="scored")
     return with_model(BARE, attention="spectral") if name == "gate_lr" else BARE
@@ -104,6 +105,9 @@ def test_every_switch_of_the_recipe_is_in_the_catalogue() -> None:
         ("margin_mse", ["distill.teachers=[one]"], {"rows": "pairs"}, "columns anchor, positive, negative"),
         ("query_flops", [], {}, "trains a dense model. Set sparse.kind=splade"),
         ("depth_mix", ["sparse.kind=splade"], {}, "trains a sparse model. Set sparse=null"),
+        ("sparse_semantic", ["sparse.kind=splade"], {}, "no other term of the recipe ranks. Set distill.teachers"),
+        ("closed_form_head", ["sparse.kind=splade"], {}, "Start from a masked LM"),
+        ("query_active", ["sparse.kind=splade", "loss.terms.query_flops.weight=0"], {}, "query_flops.weight=1"),
         ("spektral", [], {}, "Did you mean 'spectral'"),
     ],
 )
@@ -124,6 +128,25 @@ def test_a_head_is_detached_until_it_is_joined() -> None:
     assert variant_of("entity_term", Recipe(), BARE).detached
     assert not variant_of("entity_term", Recipe(), with_model(BARE, entity=True)).detached
     assert not variant_of("anchor-joined", Recipe(), BARE).detached
+
+
+def test_every_switch_of_a_sparse_recipe_is_in_the_catalogue() -> None:
+    names = [name for name, part in PARTS.items() if part.model_kind == "sparse"]
+    keys = {key for name in names for key in variant_of(name, recipe_for(name), facts_for(name)).values}
+    scales = {"scale", "teacher_scale", "static_lr"}
+    assert {key for key in keys if key.startswith("sparse.")} == {
+        f"sparse.{name}" for name in set(SparseSection.model_fields) - scales
+    }
+    terms = [name for name, facts in TERM_FACTS.items() if facts.model_kind == "sparse"]
+    assert {f"loss.terms.{name}.weight" for name in terms} <= keys
+
+
+def test_a_sparse_term_is_switched_off_while_another_ranks() -> None:
+    taught = load_recipe(None, ["sparse.kind=splade", "distill.teachers=[one]"])
+    off = apply_variant(taught, variant_of("sparse_kl", taught, BARE))
+    assert off.loss.terms["sparse_kl"].weight == 0
+    with pytest.raises(UsageError, match="no other term"):
+        variant_of("sparse_semantic", off, BARE)
 
 
 def test_conv_and_spectral_replace_each_other() -> None:

@@ -105,20 +105,25 @@ def needs_closed_form(recipe: Recipe) -> bool:
     Raises:
         SpectraError: the recipe asks for the checkpoint's head, and it has none.
     """
-    from spectra_nsa.models.open import model_kind
-    from spectra_nsa.models.sparse.build import has_masked_lm_head
-
     assert recipe.sparse is not None
-    start, wanted = find_sparse_start(recipe), recipe.sparse.head
+    wanted = recipe.sparse.head
     if wanted == "closed_form":
         return True
-    trained = start is not None and (model_kind(start) == "sparse" or has_masked_lm_head(start))
+    trained = has_trained_head(find_sparse_start(recipe))
     if not trained and wanted == "checkpoint":
         raise SpectraError(
             f"{recipe.model.start or 'a model from scratch'} has no masked-LM head. Set sparse.head=closed_form, which "
             "makes one from the training texts in about a minute, or start from a masked LM."
         )
     return not trained
+
+
+def has_trained_head(start: Path | None) -> bool:
+    """Returns whether the folder that a recipe starts from has a trained vocabulary head."""
+    from spectra_nsa.models.open import model_kind
+    from spectra_nsa.models.sparse.build import has_masked_lm_head
+
+    return start is not None and (model_kind(start) == "sparse" or has_masked_lm_head(start))
 
 
 def prepare_sparse_start(recipe: Recipe, model: SpectraSparseEncoder, rows: Dataset, *, closed_form: bool) -> None:

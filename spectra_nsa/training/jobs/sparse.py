@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 UNUSED = (
     "train.shard", "train.fit_heads", "train.interpolate", "model.semantic_dims", "model.pooling", "model.matryoshka",
     "model.anchor", "model.bridge", "model.ranking", "model.anomaly", "model.entity", "loss.temperature",
-    "loss.temperature_start", "loss.both_directions",
+    "loss.temperature_start",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectra_nsa.config.terms import SIDES
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_write, read_json_object, write_json
 from spectra_nsa.workflows.ablate.plan import REFERENCE, RESULT, AblationCell, AblationPlan
@@ -106,20 +107,22 @@ def run_baselines(plan: AblationPlan) -> dict[str, Figures]:
     """Measures the untouched start, if there is one, and BM25, if a task ranks."""
     from spectra_nsa.core.seeds import set_seed
     from spectra_nsa.evaluation.bm25 import BM25System
-    from spectra_nsa.evaluation.systems import DenseSystem
-    from spectra_nsa.training.init.start import open_start
+    from spectra_nsa.workflows.ablate.facts import has_start, start_system
 
     fingerprint = plan.fingerprint(plan.recipe)
-    wanted = [plan.recipe.model.start is not None, any(task.kind in ("retrieval", "pairs") for task in plan.tasks)]
+    wanted = [has_start(plan.recipe), any(task.kind in ("retrieval", "pairs") for task in plan.tasks)]
     figures = {}
     for name, is_wanted in zip(BASELINES, wanted, strict=True):
         folder = plan.folder / "baselines" / name
         if is_wanted and read_figures(folder, fingerprint) is None:
             set_seed(plan.recipe.train.seed)
-            system: System = BM25System()
-            if name == "start":
-                system = DenseSystem(name, open_start(plan.recipe).eval(), dim=plan.measures.dim)
-            _measure(plan, folder, system, {"cell": name, "fingerprint": fingerprint})
+            system = start_system(plan.recipe, plan.measures.dim) if name == "start" else BM25System()
+            facts = {
+                "cell": name,
+                "fingerprint": fingerprint,
+                **(_encode(system, plan.texts) if name == "start" else {}),
+            }
+            _measure(plan, folder, system, facts)
         if is_wanted and (measured := read_figures(folder, fingerprint)) is not None:
             figures[name] = measured
     return figures
@@ -149,25 +152,36 @@ def _train(plan: AblationPlan, cell: AblationCell, seed: int) -> None:
     release_memory()
 
 
-def _cost(run: Path, system: System, texts: Sequence[str]) -> dict[str, Any]:
-    """Returns parameters, milliseconds per text, and the largest memory that the run logged."""
-    from spectra_nsa.evaluation.systems import DenseSystem
+def _cost(run: Path, system: Any, texts: tuple[Sequence[str], Sequence[str]]) -> dict[str, Any]:
+    """Returns parameters, milliseconds per text, active terms, and the largest memory that the run logged."""
     from spectra_nsa.report.run_log import MEMORY, read_run
 
-    assert isinstance(system, DenseSystem)
-    model = system.model
-    seconds = []
+    seconds, active = [], {}
     for _ in range(3):  # the first pass warms up
         began = time.perf_counter()
-        model.encode(list(texts), batch_size=_BATCH, show_progress_bar=False)
+        active = _encode(system, texts)
         seconds.append(time.perf_counter() - began)
     rows = read_run(run).rows
     peaks = {key: max(row[key] for row in rows if key in row) for key in MEMORY if any(key in row for row in rows)}
     return {
-        "parameters": sum(weight.numel() for weight in model.parameters()),
-        "ms_per_text": round(1000 * min(seconds[1:]) / len(texts), 4),
+        "parameters": sum(weight.numel() for weight in system.model.parameters()),
+        "ms_per_text": round(1000 * min(seconds[1:]) / sum(map(len, texts)), 4),
+        **active,
         **peaks,
     }
+
+
+def _encode(system: Any, texts: tuple[Sequence[str], Sequence[str]]) -> dict[str, float]:
+    """Encodes queries and documents; returns the mean active terms of each side of a sparse encoder."""
+    from spectra_nsa.evaluation.sparse.encoding import encode_rows
+    from spectra_nsa.evaluation.sparse.system import SparseSystem
+
+    if not isinstance(system, SparseSystem):
+        system.model.encode([*texts[0], *texts[1]], batch_size=_BATCH, show_progress_bar=False)
+        return {}
+    rows = {side: encode_rows(system.model, group, side, name=system.name, batch_size=_BATCH)
+            for side, group in zip(SIDES, texts, strict=True)}  # fmt: skip
+    return {f"{side}_active": round(found.nnz / max(1, found.shape[0]), 2) for side, found in rows.items()}
 
 
 def _measure(

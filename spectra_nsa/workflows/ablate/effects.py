@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from spectra_nsa.config.terms import SIDES
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.results import environment
 from spectra_nsa.metrics.effects import Effect, holm, part_effects, pooled_variance, reach
@@ -76,6 +77,7 @@ def ablation_document(plan: AblationPlan, runs: Runs, baselines: Mapping[str, Fi
         found = [_effect_entry(column, effects[column][cell.name], corrected[column][cell.name])
                  for column in columns if cell.name in effects[column]]  # fmt: skip
         parts.append(_part_entry(plan, cell, found, runs, reference))
+    systems = {**{name: [one] for name, one in baselines.items()}, "recipe": [runs[reference, s] for s in plan.seeds]}
     return {
         "schema": 1,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -88,6 +90,7 @@ def ablation_document(plan: AblationPlan, runs: Runs, baselines: Mapping[str, Fi
         "limit": plan.measures.limit,
         "dim": plan.measures.dim,
         "metrics": [_metric_entry(plan, column, effects[column], runs, reference, baselines) for column in columns],
+        "active": {name: active for name, one in systems.items() if (active := _active(one)) is not None},
         "parts": parts,
         "cells": [_cell_entry(one, runs[reference, seed]) for (_, seed), one in runs.items()],
         "notes": [*plan.notes, *dict.fromkeys(note for one in runs.values() for note in one.facts["notes"])],
@@ -174,6 +177,7 @@ def _part_entry(
         "changes": dict(cell.variant.values),
         "apart": cell.variant.detached,
         "same": not effects,
+        "active": _active_effect(plan, cell, runs, reference),
         "cost": {key: _ratio(plan, cell, key, runs, reference) for key in _COSTS},
         "effects": effects,
         "verdict": verdict(effects, detached=cell.variant.detached),
@@ -201,6 +205,23 @@ def verdict(effects: Sequence[Mapping[str, Any]], *, detached: bool) -> str:
     if detached:
         findings.append("head alone: only through train.max_grad_norm, which cuts all gradients by their common norm")
     return "; ".join(findings)
+
+
+def _active(runs: Sequence[Figures]) -> dict[str, float] | None:
+    """Returns the mean active terms of each side over runs; ``None`` for dense vectors."""
+    keys = {side: f"{side}_active" for side in SIDES}
+    if not all(key in one.facts for one in runs for key in keys.values()):
+        return None
+    return {side: round(statistics.fmean(one.facts[key] for one in runs), 2) for side, key in keys.items()}
+
+
+def _active_effect(plan: AblationPlan, cell: AblationCell, runs: Runs, reference: str) -> dict[str, float] | None:
+    """Returns the mean active terms with a part minus those without it; ``None`` for dense vectors."""
+    assert cell.variant is not None
+    own, other = (_active([runs[name, seed] for seed in plan.seeds]) for name in (cell.name, reference))
+    if own is None or other is None:
+        return None
+    return {side: round((own[side] - other[side]) * (1 if cell.variant.adds else -1), 2) for side in SIDES}
 
 
 def _ratio(plan: AblationPlan, cell: AblationCell, key: str, runs: Runs, reference: str) -> float | None:

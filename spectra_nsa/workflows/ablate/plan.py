@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.config.parts import PARTS, custom_variant, parts_for, variant_of
 from spectra_nsa.config.recipe import Recipe, with_values
-from spectra_nsa.config.terms import row_kind
 from spectra_nsa.config.variants import RecipeFacts, Variant, apply_variant
 from spectra_nsa.core import processes
-from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
+from spectra_nsa.core.errors import SpectraError, UsageError, errors_begin, unknown_name
 from spectra_nsa.core.files import read_json_object, write_json
 
 if TYPE_CHECKING:
     from spectra_nsa.evaluation.outcome import Task
-    from spectra_nsa.training.data.rows import TrainingData
 
 REFERENCE = "recipe"
 PLAN, RESULT = "plan.json", "result.json"
 HEADLINE = {"sts": "spearman", "retrieval": "ndcg@10", "pairs": "ndcg@10", "knn": "accuracy"}
+_SPARSE_TASKS = ("retrieval", "pairs")
 _TEXTS = 256  # for timing the encoding
 
 
@@ -64,7 +63,7 @@ class AblationPlan:
         tasks: the tasks with their data.
         steps: the steps of each cell.
         rows: the training rows of an epoch.
-        texts: for timing the encoding.
+        texts: of the two sides, for timing the encoding and counting active terms.
         notes: parts that were skipped, and why.
     """
 
@@ -76,7 +75,7 @@ class AblationPlan:
     tasks: Sequence[Task]
     steps: int
     rows: int
-    texts: Sequence[str]
+    texts: tuple[Sequence[str], Sequence[str]]
     notes: list[str] = field(default_factory=list)
 
     def run_of(self, cell: AblationCell, seed: int) -> Path:
@@ -120,11 +119,15 @@ def make_plan(
     from spectra_nsa.training.data.mixing import epoch_rows
     from spectra_nsa.training.data.rows import load_training_data
     from spectra_nsa.training.loop.arguments import steps_of
+    from spectra_nsa.workflows.ablate.facts import recipe_facts
 
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
     tasks, notes = tasks_from(measures.tasks, limit=measures.limit)
     rows = epoch_rows(recipe, data)
-    cells = _cells(recipe, recipe_facts(recipe, data), parts, custom, rows, notes)
+    facts = recipe_facts(recipe, data)
+    cells = _cells(recipe, facts, parts, custom, rows, notes)
+    for cell in cells[1:]:
+        _check_measures(cell.recipe, measures)
     left, right = data.columns[:2]
     first = data.train[: _TEXTS // 2]
     return AblationPlan(
@@ -136,21 +139,8 @@ def make_plan(
         tasks=tasks,
         steps=steps_of(recipe, rows),
         rows=rows,
-        texts=[*first[left], *first[right]],
+        texts=(first[left], first[right]),
         notes=notes,
-    )
-
-
-def recipe_facts(recipe: Recipe, data: TrainingData) -> RecipeFacts:
-    """Returns what the recipe's model and data have."""
-    from spectra_nsa.training.init.start import find_start, planned_config
-
-    config, _ = planned_config(recipe)
-    start = recipe.model.start
-    return RecipeFacts(
-        model=config.to_dict(),
-        saved=start is not None and find_start(start).kind == "spectra",
-        rows=row_kind(len(data.first.columns), data.first.scored),
     )
 
 
@@ -179,16 +169,30 @@ def _check_common(recipe: Recipe, measures: MeasureOptions) -> None:
         )
     if repeated := [task for task in measures.tasks if list(measures.tasks).count(task) > 1]:
         raise UsageError(f"--task {repeated[0]} is given twice: give it once.")
-    if any(task.startswith("statistics=") for task in measures.tasks):
-        raise UsageError(
-            "ablate compares item by item, but statistics has no items: measure on sts, retrieval, pairs or knn."
-        )
+    _check_measures(recipe, measures)
     if recipe.train.patience is not None:
         raise UsageError("train.patience would stop the cells at different steps: set train.patience=null.")
     if recipe.backup.to is not None:
         raise UsageError("backup.to copies single runs, not those of an ablation: set backup.to=null.")
     if processes.count() > 1:
         raise UsageError("ablate runs in a single process: start it without torchrun or accelerate launch.")
+
+
+def _check_measures(recipe: Recipe, measures: MeasureOptions) -> None:
+    """Checks that the model of a recipe can be measured so. Unknown tasks are left to `check_tasks`."""
+    from spectra_nsa.evaluation.tasks import TASKS
+
+    kinds = [task.partition("=")[0] for task in measures.tasks]
+    if other := [kind for kind in kinds if kind in TASKS and kind not in HEADLINE]:
+        raise UsageError(
+            f"ablate compares item by item, but {other[0]} has no items: measure on sts, retrieval, pairs or knn."
+        )
+    if recipe.sparse is None:
+        return
+    if other := [kind for kind in kinds if kind in HEADLINE and kind not in _SPARSE_TASKS]:
+        raise UsageError(f"{other[0]} needs dense vectors: measure a sparse encoder on retrieval or pairs.")
+    if measures.dim is not None:
+        raise UsageError("--dim cuts dense vectors: leave it out for a sparse encoder.")
 
 
 def _check_parts(recipe: Recipe, parts: Sequence[str], custom: Sequence[str]) -> None:
@@ -208,9 +212,10 @@ def _check_parts(recipe: Recipe, parts: Sequence[str], custom: Sequence[str]) ->
 def _check_names(recipe: Recipe, measures: MeasureOptions) -> None:
     """Checks that the sources exist, before libraries are loaded."""
     from spectra_nsa.evaluation.tasks import check_tasks
-    from spectra_nsa.training.checks import check_names, check_recipe
+    from spectra_nsa.training.checks import check_names
+    from spectra_nsa.training.jobs import checked_recipe
 
-    check_recipe(recipe)
+    checked_recipe(recipe, "train")
     check_names(recipe)
     check_tasks(measures.tasks)
 
@@ -259,8 +264,9 @@ def _cells(
 
 def _cell(variant: Variant, recipe: Recipe, rows: int) -> AblationCell:
     """Returns the cell of a variant; checks that it takes the same number of steps and that its model can be built."""
-    from spectra_nsa.training.init.start import planned_config
+    from spectra_nsa.training.jobs import checked_recipe
     from spectra_nsa.training.loop.arguments import steps_of
+    from spectra_nsa.workflows.ablate.facts import check_model
 
     changed = apply_variant(recipe, variant)
     before, after = steps_of(recipe, rows), steps_of(changed, rows)
@@ -269,9 +275,8 @@ def _cell(variant: Variant, recipe: Recipe, rows: int) -> AblationCell:
             f"part {variant.part} changes the number of steps from {before} to {after}, and cells are "
             "compared at equal length. Set train.max_steps for all."
         )
-    if any(key.startswith("model.") for key in variant.values):
-        try:
-            planned_config(changed)
-        except SpectraError as error:
-            raise type(error)(f"part {variant.part}: {error}") from error
+    with errors_begin(f"part {variant.part}"):
+        checked_recipe(changed, "train")
+        if any(key.startswith(("model.", "sparse.")) for key in variant.values):
+            check_model(changed)
     return AblationCell(name=variant.name, variant=variant, recipe=changed)
