@@ -86,16 +86,17 @@ def _finish(positions: Any, scores: Any, size: int) -> None:
 
 
 @compiled
-def search_exact(
-    starts: Any, documents: Any, impacts: Any, terms: Any, weights: Any, ends: Any, count: int, dead: Any,
+def search(
+    starts: Any, documents: Any, impacts: Any, table: Any, terms: Any, weights: Any, ends: Any, count: int, dead: Any,
     positions: Any, scores: Any,
 ) -> bool:  # fmt: skip
-    """Searches with float32 impacts; fills `positions` and `scores` (Q, K). Returns whether the postings are sound.
+    """Searches posting lists; fills `positions` and `scores` (Q, K). Returns whether the postings are sound.
 
     Args:
         starts: (V + 1,) where the list of each term starts.
         documents: (P,) int32.
-        impacts: (P,) float32.
+        impacts: (P,) float32, or codes.
+        table: what each code stands for; ``None`` for float32 impacts. numba compiles a function for each case.
         terms: the terms of all queries, one query after the other, ascending.
         weights: their weights.
         ends: (Q + 1,) where the terms of each query start.
@@ -117,37 +118,7 @@ def search_exact(
                     offset = documents[at] - base
                     if offset < 0:
                         return False
-                    block[offset] += weight * impacts[at]
-                    at += 1
-                cursors[j] = at
-            size = _collect(block, base, top - base, dead, positions[query], scores[query], size)
-        for j in range(last - first):
-            if cursors[j] < starts[terms[first + j] + 1]:
-                return False
-        _finish(positions[query], scores[query], size)
-    return True
-
-
-@compiled
-def search_coded(
-    starts: Any, documents: Any, impacts: Any, table: Any, terms: Any, weights: Any, ends: Any, count: int, dead: Any,
-    positions: Any, scores: Any,
-) -> bool:  # fmt: skip
-    """Searches with impacts that are codes, decoded by `table`; else as `search_exact`."""
-    block = np.zeros(min(count, BLOCK), dtype=np.float32)
-    for query in range(len(ends) - 1):
-        first, last = ends[query], ends[query + 1]
-        cursors = starts[terms[first:last]]
-        size = 0
-        for base in range(0, count, BLOCK):
-            top = min(base + BLOCK, count)
-            for j in range(last - first):
-                at, end, weight = cursors[j], starts[terms[first + j] + 1], weights[first + j]
-                while at < end and documents[at] < top:
-                    offset = documents[at] - base
-                    if offset < 0:
-                        return False
-                    block[offset] += weight * table[impacts[at]]
+                    block[offset] += weight * (impacts[at] if table is None else table[impacts[at]])
                     at += 1
                 cursors[j] = at
             size = _collect(block, base, top - base, dead, positions[query], scores[query], size)

@@ -109,16 +109,15 @@ class Postings:
         )
 
     def _search_rows(self, queries: Any, dead: NDArray[np.bool_], hits: Hits, start: int, stop: int) -> bool:
-        from spectra_nsa.index.sparse.kernels import search_coded, search_exact
+        from spectra_nsa.index.sparse.kernels import search
 
         lists = (self.starts, self.documents, self.impacts)
         ends = queries.indptr[start : stop + 1].astype(np.int64)
         part = slice(ends[0], ends[-1])
         terms, weights = queries.indices[part].astype(np.int64), np.ascontiguousarray(queries.data[part])
         query = (terms, weights, ends - ends[0], self.count, dead, hits.positions[start:stop], hits.scores[start:stop])
-        if self.form == "float32":
-            return bool(search_exact(*lists, *query))
-        return bool(search_coded(*lists, decoder(self.form), *query))
+        table = None if self.form == "float32" else decoder(self.form)
+        return bool(search(*lists, table, *query))
 
     def _weights(self, part: slice) -> NDArray[np.float32]:
         return decode_impacts(self.impacts[part], self.form)
