@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SIGNIFICANCE = 0.05
-_LEAST = 8  # characters of a column, so that neither a bound of an interval nor a heading is broken
+_LEAST = 9  # characters of a column of figures, so that no bound of an interval is broken
 Document = Mapping[str, Any]
 
 
@@ -29,7 +29,8 @@ class AblationRow:
         in_recipe: whether the recipe has the part; ``""`` for a system.
         cells: one cell per metric; ``"–"`` without a figure.
         marked: which of the cells are findings.
-        active: the mean active terms of queries and of documents; with − without of a part; empty for dense vectors.
+        active: a cell with the mean active terms of queries and documents, with − without of a part; empty for dense
+            vectors.
         time: the time of a training step with the part, divided by the time without; ``""`` for a system.
         verdict: the conclusion; ``""`` for a system.
     """
@@ -50,7 +51,7 @@ class AblationRow:
 def table_header(document: Document) -> list[str]:
     """Returns the column names of `table_rows`."""
     metrics = [_title(metric) for metric in document["metrics"]]
-    active = [f"{side} terms" for side in SIDES] if document.get("active") else []
+    active = [f"terms ({', '.join(SIDES)})"] if document.get("active") else []
     return ["part", "in recipe", *metrics, *active, "time ×", "verdict"]
 
 
@@ -99,7 +100,7 @@ def ablation_table(document: Document) -> Table:
     header = table_header(document)
     for at, name in enumerate(header):
         right = 2 <= at < len(header) - 1
-        least = None if name in ("in recipe", "time ×") else _LEAST
+        least = _LEAST if 2 <= at < len(header) - 2 else None
         table.add_column(
             Text(name), justify="right" if right else "left", overflow="fold", no_wrap=at == 0, min_width=least
         )
@@ -191,10 +192,12 @@ def _system(name: str, values: Sequence[float | None], active: Sequence[str]) ->
 
 
 def _active(values: Mapping[str, float] | None, shown: Mapping[str, Any], sign: str = "") -> list[str]:
-    """Returns the cells of active terms; none if no system has any."""
+    """Returns the cells of active terms: one, or none if no system has any."""
     if not shown:
         return []
-    return ["–" if values is None else f"{round(values[side], 1) + 0.0:{sign}.1f}" for side in SIDES]  # never -0.0
+    if values is None:
+        return ["–"]
+    return [", ".join(f"{round(values[side], 1) + 0.0:{sign}.1f}" for side in SIDES)]  # never -0.0
 
 
 def _part(part: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], active: Mapping[str, Any]) -> AblationRow:

@@ -66,6 +66,19 @@ def test_two_metrics_fit_a_narrow_terminal(document: dict[str, Any]) -> None:
     assert all(len(line) <= 100 for line in shown.splitlines())
 
 
+def test_active_terms_fit_a_narrow_terminal(document: dict[str, Any]) -> None:
+    assert len(table_rows(document)[0][0].texts()) == 5
+    document["active"] = {"recipe": {"query": 39.96, "document": 151.2}}
+    document["parts"][0] |= {"part": "document_df_flops", "active": {"query": -0.04, "document": 12.5}}
+    systems, parts = table_rows(document)
+    assert [row.active for row in (*systems, *parts)] == [["–"], ["–"], ["40.0, 151.2"], ["+0.0, +12.5"], ["–"], ["–"]]
+    shown = text_of(document, width=80)
+    assert all(text in shown for text in ("document_df_flops", "40.0,", "151.2", "(+0.0100", "+0.0300)*"))
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert any(line.startswith("Terms:") for line in reading_notes(document))
+    assert "| 40.0, 151.2 |" in ablation_markdown(document) and "40.0, 151.2" in ablation_page(document).render()
+
+
 def test_notes_say_what_would_detect_a_smaller_effect(document: dict[str, Any]) -> None:
     assert any("0.0123; detecting 0.005 would take 11 seeds" in line for line in reading_notes(document))
     (metric,) = document["metrics"]

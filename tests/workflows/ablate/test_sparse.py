@@ -68,9 +68,9 @@ def test_each_cell_is_trained_and_measured_on_both_sides(home: Path, tmp_path: P
     assert metric["baselines"]["start"] > 0 and metric["recipe"]["value"] > 0
     (free,) = [one for one in document["parts"] if one["part"] == "inference_free"]
     assert free["changes"] == {"sparse.kind": "inference_free"} and free["cell"] == "with-inference_free"
-    assert "| query terms | document terms | time × |" in ablation_markdown(document)
+    assert "| terms (query, document) | time × |" in ablation_markdown(document)
     page = (folder / "report.html").read_text()
-    assert "document terms" in page and "inference_free" in page
+    assert "terms (query, document)" in page and "inference_free" in page
 
 
 def test_the_command_plans_every_part_or_says_why_not(home: Path, tmp_path: Path) -> None:
