@@ -224,7 +224,7 @@ def _gate_lr(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
     return _number("train.gate_lr_factor", 50.0, 1.0)(recipe, facts)
 
 
-def _sparse_option(key: str, on: float, off: float | None, *, side: Side | None = None) -> Switch:
+def _sparse_option(key: str, on: float | str, off: float | str | None, *, side: Side | None = None) -> Switch:
     def switch(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
         if side is not None:
             _check_weight(key, [term for term in TERM_FACTS.values() if term.side == side], recipe)
@@ -242,10 +242,11 @@ def _closed_form_head(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[st
     return has, {"sparse.head": "checkpoint" if has else "closed_form"}
 
 
-def _inference_free(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
+def _calibrate(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
     assert recipe.sparse is not None
-    has = recipe.sparse.kind == "inference_free"
-    return has, {"sparse.kind": "splade" if has else "inference_free"}
+    if recipe.sparse.head == "closed_form" or not facts.trained_head:
+        raise senseless("calibrate", "a head in closed form needs it", "start from a masked LM with its own head")
+    return _sparse_option("calibrate", 256, 0)(recipe, facts)
 
 
 _MODEL_AND_OPTIONS = (
@@ -275,12 +276,12 @@ _MODEL_AND_OPTIONS = (
     Part("warmup", "a learning rate that rises at first, for 8 % of the steps if turned on",
          _number("train.warmup", 0.08, 0.0), model_kind=None),
     Part("gate_lr", "a separate learning rate for the gates, 50 times the others' if turned on", _gate_lr),
-    Part("inference_free", "queries looked up in one weight per token; encoded without it", _inference_free,
-         model_kind="sparse"),
+    Part("inference_free", "queries looked up in one weight per token; encoded without it",
+         _sparse_option("kind", "inference_free", "splade"), model_kind="sparse"),
     Part("closed_form_head", "a vocabulary head fitted in closed form; the start's own without it", _closed_form_head,
          model_kind="sparse"),
-    Part("calibrate", "the head is calibrated before the first step, on 256 texts if turned on",
-         _sparse_option("calibrate", 256, 0), model_kind="sparse"),
+    Part("calibrate", "the head is calibrated before the first step, on 256 texts if turned on", _calibrate,
+         model_kind="sparse"),
     Part("highest_df", "the cap on the document frequency of a term, 0.5 if turned on",
          _sparse_option("highest_df", 0.5, None), model_kind="sparse"),
     *(

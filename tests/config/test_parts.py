@@ -106,6 +106,7 @@ def test_every_switch_of_the_recipe_is_in_the_catalogue() -> None:
         ("query_flops", [], {}, "trains a dense model. Set sparse.kind=splade"),
         ("depth_mix", ["sparse.kind=splade"], {}, "trains a sparse model. Set sparse=null"),
         ("sparse_semantic", ["sparse.kind=splade"], {}, "no other term of the recipe ranks. Set distill.teachers"),
+        ("calibrate", ["sparse.kind=splade"], {}, "a head in closed form needs it"),
         ("closed_form_head", ["sparse.kind=splade"], {}, "Start from a masked LM"),
         ("query_active", ["sparse.kind=splade", "loss.terms.query_flops.weight=0"], {}, "query_flops.weight=1"),
         ("spektral", [], {}, "Did you mean 'spectral'"),

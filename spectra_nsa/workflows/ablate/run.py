@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spectra_nsa.core.counts import counted
+from spectra_nsa.core.errors import errors_begin
 from spectra_nsa.core.files import atomic_write, locked_folder, write_json
 from spectra_nsa.workflows.ablate.cells import Figures, clear_run, read_figures, run_baselines, run_cell
 from spectra_nsa.workflows.ablate.effects import ablation_document
@@ -50,7 +51,7 @@ def _run(plan: AblationPlan, keep_models: bool, say: Callable[[str], None]) -> d
             clear_run(plan, cell, seed, keep_models=True)  # an earlier call may have kept its model
             continue
         say(f"[{number}/{len(runs)}] {cell.name}, seed {seed}{clock.left(len(runs) - len(done))}")
-        with clock:
+        with clock, errors_begin(f"{cell.name}, seed {seed}"):
             run_cell(plan, cell, seed, keep_models=keep_models)
         measured = _measured(plan, cell, seed)
         assert measured is not None

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from spectra_nsa.cli.main import app
 from spectra_nsa.config.parts import PARTS
 from spectra_nsa.config.recipe import Recipe, load_recipe
-from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.report.ablation import ablation_markdown
 from spectra_nsa.workflows.ablate.plan import AblationPlan, MeasureOptions, make_plan
 from spectra_nsa.workflows.ablate.run import ablate
@@ -84,6 +84,18 @@ def test_the_command_plans_every_part_or_says_why_not(home: Path, tmp_path: Path
     assert parts <= {name for name, part in PARTS.items() if part.model_kind in (None, "sparse")}
     assert len(skipped) == 3 and "no other term of the recipe ranks" in skipped[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_fails_is_named(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from spectra_nsa.workflows.ablate import run
+
+    def silent(*_: Any, **__: Any) -> None:
+        raise SpectraError("the model's vocabulary is silent")
+
+    monkeypatch.setattr(run, "run_cell", silent)
+    monkeypatch.setattr(run, "run_baselines", lambda plan: {})
+    with pytest.raises(SpectraError, match=r"^recipe, seed 0: the model's vocabulary is silent"):
+        ablate(plan_of(home, tmp_path / "out"), say=lambda line: None)
 
 
 def test_a_start_without_a_head_has_no_other_to_compare(home: Path, tmp_path: Path) -> None:
