@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectra_nsa.cli.options import Columns, Precision
+from spectra_nsa.cli.options import Columns, Precision, shared_columns
 from spectra_nsa.core.console import print_json
 from spectra_nsa.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from spectra_nsa.evaluation.hybrid import Judged
     from spectra_nsa.evaluation.run import Evaluation
     from spectra_nsa.evaluation.systems import System
     from spectra_nsa.report.panels import Panel
+    from spectra_nsa.text.shared_columns import SharedColumns
 
 _KINDS = (
     "sts=FILE, retrieval=BEIR_DIR, pairs=SOURCE, knn=TRAIN_FILE,TEST_FILE, statistics=SOURCE, sparsity=SOURCE, "
@@ -65,12 +67,14 @@ def evaluate_command(
     from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.evaluation.run import evaluate
     from spectra_nsa.evaluation.tasks import tasks_from
-    from spectra_nsa.text.columns import parse_columns
 
-    tasks, notes = tasks_from(task, limit=limit, columns=None if columns is None else parse_columns(columns))
+    mapping = shared_columns(columns)
+    tasks, notes = tasks_from(task, limit=limit, columns=mapping)
+    judged = _judged(fusion_dev, [model, *(baseline or [])], mapping)
+    mapping.check()
     limits = {"dim": dim, "query_active": query_active, "document_active": document_active}
     systems = _systems(model, baseline or [], limits, precision)
-    evaluation = evaluate(systems, tasks, notes=[*notes, *_fitted(systems, fusion_dev)])
+    evaluation = evaluate(systems, tasks, notes=[*notes, *_fitted(systems, judged)])
     document = evaluation.document(model, precision=resolve_precision(precision))
     if json == "-":
         print_json(document, indent=2)
@@ -106,16 +110,23 @@ def _systems(model: str, baselines: list[str], limits: dict[str, int | None], pr
     return [systems[name] for name in names]
 
 
-def _fitted(systems: list[System], source: str | None) -> list[str]:
+def _judged(source: str | None, names: list[str], columns: SharedColumns) -> Judged | None:
+    """Reads the development queries of hybrid systems, if there are any, before a model is loaded."""
+    if source is None:
+        return None
+    from spectra_nsa.evaluation.hybrid import PREFIX, read_judged
+
+    if not any(name.startswith(PREFIX) for name in names):
+        raise UsageError("--fusion-dev fits hybrid systems, but none is given: name one as hybrid:MODEL+bm25.")
+    return read_judged(source, columns)
+
+
+def _fitted(systems: list[System], judged: Judged | None) -> list[str]:
     """Fits the hybrid systems, if asked to, and returns notes on how they are fused."""
     from spectra_nsa.evaluation.hybrid import HybridSystem, fit_on
 
     hybrids = [system for system in systems if isinstance(system, HybridSystem)]
-    if source is None:
-        return [system.note for system in hybrids]
-    if not hybrids:
-        raise UsageError("--fusion-dev fits hybrid systems, but none is given: name one as hybrid:MODEL+bm25.")
-    return fit_on(hybrids, source)
+    return [system.note for system in hybrids] if judged is None else fit_on(hybrids, judged)
 
 
 def _show(evaluation: Evaluation, show_all: bool) -> None:

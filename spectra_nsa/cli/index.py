@@ -67,7 +67,7 @@ def build_command(
     """
     from spectra_nsa.index.collection import check_target
     from spectra_nsa.index.sparse.pruning import parse_pruning
-    from spectra_nsa.workflows.index_corpus import read_documents
+    from spectra_nsa.workflows.index_corpus import read_documents, read_queries
     from spectra_nsa.workflows.searcher import Searcher
 
     check_target(output)
@@ -77,11 +77,13 @@ def build_command(
     start = time.monotonic()
     mapping = shared_columns(columns)
     documents, repeated = read_documents(corpus, mapping)
+    ids_of = dict(zip(documents.texts, documents.ids, strict=True))
+    queries = None if dev is None else read_queries(dev, mapping, ids_of)
     mapping.check()
     _say_repeated(repeated)
     searcher = Searcher.build(output, documents, model, kind=kind, impacts=impacts, pruning=rule)
-    if dev is not None:
-        _fit(searcher, dev, columns)
+    if queries is not None:
+        _fit(searcher, *queries)
     _report(searcher.index, start, as_json, repeated=repeated, quarantined=mapping.quarantined)
 
 
@@ -190,11 +192,15 @@ def fit_command(
 
     Example: spectra index fit stdlib.index dev-questions.jsonl
     """
+    from spectra_nsa.workflows.index_corpus import read_queries
     from spectra_nsa.workflows.searcher import Searcher
 
     start = time.monotonic()
     searcher = Searcher.load(folder, models=model or ())
-    _fit(searcher, queries, columns)
+    mapping = shared_columns(columns)
+    judged = read_queries(queries, mapping, searcher.index.ids_of_texts())
+    mapping.check()
+    _fit(searcher, *judged)
     _report(searcher.index, start, as_json, fusion=searcher.fusion.document())
 
 
@@ -242,11 +248,7 @@ def import_command(
     _report(built.index, start, as_json)
 
 
-def _fit(searcher: Any, source: str, columns: str | None) -> None:
-    from spectra_nsa.workflows.index_corpus import read_queries
-
-    mapping = shared_columns(columns)
-    queries, relevant = read_queries(source, mapping, searcher.index.ids_of_texts())
+def _fit(searcher: Any, queries: list[str], relevant: list[dict[str, float]]) -> None:
     fusion = searcher.fit(queries, relevant)
     held_out = ", ".join(f"{name} {value:.3f}" for name, value in fusion.fit["held_out"].items())
     print(

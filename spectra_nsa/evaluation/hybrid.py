@@ -6,6 +6,7 @@ Legend: Q queries, N documents, C candidates per query, k hits per query.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.errors import SpectraError, UsageError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from spectra_nsa.evaluation.systems import System
     from spectra_nsa.index.hits import Hits
     from spectra_nsa.index.hybrid import Fusion
+    from spectra_nsa.text.shared_columns import SharedColumns
 
 PREFIX = "hybrid:"
 Grades = Sequence[Mapping[int, float]]
@@ -115,31 +117,56 @@ class HybridSystem:
         return retrievers, encoded
 
 
-def fit_on(systems: Sequence[HybridSystem], source: str) -> list[str]:
-    """Fits the fusion of each system on pairs or on a retrieval set, and returns a note for each.
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Development queries with the documents to find.
+
+    Attributes:
+        queries: Q texts.
+        documents: N texts.
+        relevant: for each query, position of a relevant document → its grade.
+    """
+
+    queries: list[str]
+    documents: list[str]
+    relevant: Grades
+
+
+def read_judged(source: str, columns: SharedColumns | None = None) -> Judged:
+    """Reads development queries from pairs or from a retrieval set.
 
     Args:
-        systems: hybrid systems.
         source: pairs in any form, or the folder of a retrieval set, which ``:SPLIT`` may follow.
+        columns: the mapping of the columns of pairs; ``None`` guesses the roles.
 
     Raises:
-        SpectraError: the source is missing or has too few queries.
+        SpectraError: the source is missing or of another kind.
     """
     folder, split = split_of(source)
     if is_collection(folder):
         data = load_folder(folder, split)
         place = {document: at for at, document in enumerate(data.corpus)}
-        queries, documents = [data.queries[name] for name in data.qrels], list(data.corpus.values())
-        relevant = [{place[name]: float(grade) for name, grade in data.qrels[query].items()} for query in data.qrels]
-    else:
-        rows = Sources().rows(source, ("pairs", "triplets"), "--fusion-dev").dataset
-        anchors, positives = DistinctSpellings(rows["anchor"][:]), DistinctSpellings(rows["positive"][:])
-        queries, documents = list(anchors.texts), list(positives.texts)
-        relevant = [{} for _ in queries]
-        for anchor, positive in zip(anchors.numbers, positives.numbers, strict=True):
-            relevant[anchor][positive] = 1.0
+        return Judged(
+            queries=[data.queries[name] for name in data.qrels],
+            documents=list(data.corpus.values()),
+            relevant=[{place[name]: float(grade) for name, grade in data.qrels[query].items()} for query in data.qrels],
+        )
+    rows = Sources(columns=columns).rows(source, ("pairs", "triplets"), "--fusion-dev").dataset
+    anchors, positives = DistinctSpellings(rows["anchor"][:]), DistinctSpellings(rows["positive"][:])
+    relevant: list[dict[int, float]] = [{} for _ in anchors.texts]
+    for anchor, positive in zip(anchors.numbers, positives.numbers, strict=True):
+        relevant[anchor][positive] = 1.0
+    return Judged(queries=list(anchors.texts), documents=list(positives.texts), relevant=relevant)
+
+
+def fit_on(systems: Sequence[HybridSystem], judged: Judged) -> list[str]:
+    """Fits the fusion of each system on development queries, and returns a note for each.
+
+    Raises:
+        SpectraError: there are too few queries.
+    """
     for system in systems:
-        system.fit(queries, documents, relevant)
+        system.fit(judged.queries, judged.documents, judged.relevant)
     return [system.note for system in systems]
 
 

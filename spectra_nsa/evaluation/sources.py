@@ -43,16 +43,17 @@ class Sources:
         notes: remarks on what was skipped, from all sources read so far.
     """
 
-    def __init__(self, *, limit: int | None = None, columns: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, limit: int | None = None, columns: Mapping[str, str] | SharedColumns | None = None) -> None:
         """Initializes the reader.
 
         Args:
             limit: see above.
-            columns: role → column, for the sources that have all of these columns; ``None`` guesses the roles.
+            columns: role → column, for the sources that have all of these columns; ``None`` guesses the roles. A
+                `SharedColumns` is shared with other readers.
         """
         self.limit = limit
         self.notes: list[str] = []
-        self._shared = SharedColumns(columns)
+        self._shared = columns if isinstance(columns, SharedColumns) else SharedColumns(columns)
 
     def rows(self, source: str, kinds: Sequence[str], task: str) -> TextSet:
         """Reads rows of one of some kinds.

@@ -16,13 +16,17 @@ from spectra_nsa.evaluation.sparse.sparsity import SparsityTask
 from spectra_nsa.evaluation.sparse.token_importance import TokenImportanceTask
 from spectra_nsa.evaluation.statistics import StatisticsTask
 from spectra_nsa.evaluation.sts import STSTask
+from spectra_nsa.text.shared_columns import SharedColumns
 
 if TYPE_CHECKING:
     from spectra_nsa.evaluation.outcome import Task
 
 
 def tasks_from(
-    specifications: Sequence[str], *, limit: int | None = None, columns: Mapping[str, str] | None = None
+    specifications: Sequence[str],
+    *,
+    limit: int | None = None,
+    columns: Mapping[str, str] | SharedColumns | None = None,
 ) -> tuple[list[Task], list[str]]:
     """Builds the task of each ``KIND=SOURCE``.
 
@@ -31,7 +35,7 @@ def tasks_from(
         limit: the largest number of rows per source; ``None`` reads all. Ignored for rankings of a whole
             corpus.
         columns: role → column, for the sources that have all of these columns; ``None`` guesses the roles. Ignored for
-            BEIR folders.
+            BEIR folders. The caller checks a `SharedColumns`, which it may share with other sources.
 
     Returns:
         the tasks, and notes on skipped rows.
@@ -42,7 +46,8 @@ def tasks_from(
     """
     sources = Sources(limit=limit, columns=columns)
     tasks = [task for kind, source in check_tasks(specifications) for task in TASKS[kind](source, sources)]
-    sources.check()
+    if not isinstance(columns, SharedColumns):
+        sources.check()
     return tasks, sources.notes
 
 

@@ -10,11 +10,12 @@ from typer.testing import CliRunner
 
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.evaluation.bm25 import BM25System
-from spectra_nsa.evaluation.hybrid import HybridSystem, fit_on
+from spectra_nsa.evaluation.hybrid import HybridSystem, fit_on, read_judged
 from spectra_nsa.evaluation.open import open_hybrid
 from spectra_nsa.evaluation.pairs import PairsTask
 from spectra_nsa.evaluation.systems import DenseSystem
 from spectra_nsa.index.hybrid import Fusion
+from spectra_nsa.text.shared_columns import SharedColumns
 
 from .test_command import app
 
@@ -57,7 +58,7 @@ def test_weights_are_fitted_on_pairs_and_collections(tmp_path: Path, dense: Dens
         "".join(json.dumps({"anchor": f"find {text}", "positive": f"{text} here"}) + "\n" for text in many)
     )
     hybrid = HybridSystem([dense, noisy])
-    (note,) = fit_on([hybrid], str(pairs))
+    (note,) = fit_on([hybrid], read_judged(str(pairs)))
     assert hybrid.fusion.fit["queries"] == len(many) and "chosen by held-out nDCG@10" in note
     first = dict(hybrid.fusion.fit)
     (tmp_path / "qrels").mkdir()
@@ -65,11 +66,11 @@ def test_weights_are_fitted_on_pairs_and_collections(tmp_path: Path, dense: Dens
         lines = [json.dumps({"_id": f"{name[0]}{at}", "text": text}) for at, text in enumerate(texts)]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
     (tmp_path / "qrels" / "test.tsv").write_text("".join(f"q{at}\tc{at}\t1\n" for at in range(len(many))))
-    fit_on([hybrid], f"{tmp_path}:test")
+    fit_on([hybrid], read_judged(f"{tmp_path}:test"))
     assert hybrid.fusion.fit == first
     pairs.write_text(pairs.read_text().split("\n")[0] + "\n")
     with pytest.raises(SpectraError, match="needs 25"):
-        fit_on([hybrid], str(pairs))
+        fit_on([hybrid], read_judged(str(pairs)))
 
 
 def test_edge_cases(dense: DenseSystem, noisy: DenseSystem) -> None:
@@ -107,3 +108,23 @@ def test_the_command_opens_each_part_once(make_bert: Callable[..., Path], tmp_pa
         CliRunner().invoke(app, ["bm25", *arguments[5:], "--fusion-dev", str(pairs)], catch_exceptions=False)
     with pytest.raises(UsageError, match="not for hybrid"):
         CliRunner().invoke(app, [*arguments, "--dim", "8"], catch_exceptions=False)
+
+
+def test_columns_are_those_of_the_development_pairs_too(tmp_path: Path) -> None:
+    many = [f"{a} {b}" for a in WORDS for b in WORDS[:4] if a != b]
+    names = {"renamed": ("question", "answer"), "plain": ("anchor", "positive")}
+    for name, (left, right) in names.items():
+        rows = [{left: f"find {text}", right: f"{text} here", "positive_kind": "x"} for text in many]
+        (tmp_path / f"{name}.csv").write_text(
+            "\n".join([",".join(rows[0]), *(",".join(row.values()) for row in rows)]) + "\n"
+        )
+    columns = ["--columns", "anchor=question,positive=answer"]
+    with pytest.raises(SpectraError, match="fits no source"):
+        run = [f"pairs={tmp_path}/plain.csv", "--fusion-dev", f"{tmp_path}/plain.csv", *columns]
+        CliRunner().invoke(app, ["hybrid:bm25+splade:gone", "-t", *run], catch_exceptions=False)
+    for task in names:  # a mapping that fits only the development pairs is one that is used
+        run = [f"pairs={tmp_path}/{task}.csv", "--fusion-dev", f"{tmp_path}/renamed.csv", *columns]
+        with pytest.raises(SpectraError, match="gone"):  # read before any model is opened
+            CliRunner().invoke(app, ["hybrid:bm25+splade:gone", "-t", *run], catch_exceptions=False)
+    judged = read_judged(f"{tmp_path}/renamed.csv", SharedColumns({"anchor": "question", "positive": "answer"}))
+    assert judged.queries[0] == f"find {many[0]}" and judged.relevant[0] == {0: 1.0}

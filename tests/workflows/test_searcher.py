@@ -79,6 +79,24 @@ def test_hybrid_fits_and_remembers_its_weights(built: Path, tmp_path: Path) -> N
         Searcher.load(built / "sparse").fit(queries, [{"t1": 1.0}] * 30)
 
 
+def test_columns_are_shared_with_development_queries(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = [json.loads(line)["text"] for line in (built / "texts.jsonl").read_text().splitlines()]
+    rows = [{"question": f"read {number}", "answer": text, "about": "x"} for number, text in enumerate(texts)]
+    Path("dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = ["--columns", "anchor=question,positive=answer"]
+    words = ["index", "build", str(built / "texts.jsonl"), "-m", str(built / "tiny"), "-o", "own", "--kind", "hybrid"]
+    done = CliRunner().invoke(app, [*words, "--dev", "dev.jsonl", *columns], catch_exceptions=False)
+    assert done.exit_code == 0 and "held-out" in done.stderr
+    done = CliRunner().invoke(app, ["index", "fit", "own", "dev.jsonl", *columns], catch_exceptions=False)
+    assert done.exit_code == 0 and "held-out" in done.stderr
+    Path("plain.jsonl").write_text('{"anchor": "a", "positive": "b"}\n')
+    with pytest.raises(SpectraError, match="--columns fits no source"):
+        CliRunner().invoke(app, ["index", "fit", "own", "plain.jsonl", *columns], catch_exceptions=False)
+
+
 def test_a_model_that_moved_or_changed(built: Path, tmp_path: Path) -> None:
     shutil.copytree(built / "sparse", tmp_path / "index")
     shutil.copytree(built / "tiny", tmp_path / "tiny")
