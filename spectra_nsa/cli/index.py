@@ -239,12 +239,13 @@ def import_command(
     """
     from spectra_nsa.index.sparse.index import SparseIndex
     from spectra_nsa.index.sparse.pruning import parse_pruning
-    from spectra_nsa.workflows.searcher import sparse_model_facts
+    from spectra_nsa.workflows.index_models import sparse_model_facts, static_query_side
 
     start = time.monotonic()
     rule = None if prune is None else parse_pruning(prune)
-    facts = None if model is None else sparse_model_facts(model)
-    built = SparseIndex.read(source, output, model=facts, impacts=impacts, pruning=rule)
+    facts = None if model is None else sparse_model_facts(model, output)
+    files = None if model is None else static_query_side(model)
+    built = SparseIndex.read(source, output, model=facts, files=files, impacts=impacts, pruning=rule)
     _report(built.index, start, as_json)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from spectra_nsa.core.console import print_json
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 PROMPT = "query> "
 
 
-def search_index(words: list[str], k: int, lines: int, as_json: bool) -> None:
+def search_index(words: list[str], k: int, lines: int, as_json: bool, models: Sequence[str] = ()) -> None:
     """Searches an index and prints the hits.
 
     Args:
         words: the index and the query; without a query, each line of standard input is one.
         k: number of hits.
         lines: lines to show of each hit.
-        as_json: whether to print JSON, one line for each query.
+        as_json: whether to print JSON, one line for each query. Its `seconds` are those of the query alone.
+        models: where models of the index are now, if they were moved.
 
     Raises:
         UsageError: there are too many words, or the query is empty.
+        SpectraError: the index is damaged, or a model is missing.
     """
     if len(words) > 2:
         raise UsageError('too many words: put the query in quotes, as in spectra search DIR "open a file".')
@@ -35,7 +37,8 @@ def search_index(words: list[str], k: int, lines: int, as_json: bool) -> None:
         raise UsageError("the query is empty.")
     from spectra_nsa.workflows.searcher import Searcher
 
-    searcher = Searcher.load(words[0])
+    searcher = Searcher.load(words[0], models=models)
+    searcher.prepare()
     for query in [words[1]] if len(words) == 2 else _asked():
         start = time.monotonic()
         hits = searcher.hits(query, k)

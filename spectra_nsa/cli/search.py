@@ -11,15 +11,22 @@ import typer
 
 from spectra_nsa.cli.index_search import search_index
 from spectra_nsa.cli.options import Columns, shared_columns
+from spectra_nsa.core.checksums import MANIFEST
 from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
-from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.files import expand_user
 from spectra_nsa.core.strings import is_blank
-from spectra_nsa.index.commits import is_index
+from spectra_nsa.index.commits import is_index, read_commit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from spectra_nsa.index.cascade import Scoring
+    from spectra_nsa.models.open import ModelFolder
     from spectra_nsa.workflows.search import Hit
+
+LONGEST_PATH = 1_000  # characters: a longer word is a query
 
 
 def search_command(
@@ -38,42 +45,47 @@ def search_command(
         bool, typer.Option("--symmetric", help="With --bits: use Hamming distance instead of float query × bits.")
     ] = False,
     lines: Annotated[int, typer.Option(min=1, help="Lines to show of each hit.")] = 4,
+    moved: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="With an index: where a model of it is now, if it was moved."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find the texts of a corpus that are closest in meaning to a query, or the documents of an index.
 
-    DIR is an index that `spectra index build` made. Without a QUERY, it is asked one line after the other. Without DIR
-    and MODEL, the model that you trained last is used, in whatever folder it is.
+    DIR is an index that `spectra index build` made. Without a QUERY, it is asked one line after the other. MODEL is a
+    dense model or a sparse encoder, and searches the texts of --corpus exactly. Without DIR and MODEL, the model that
+    you trained last is used, in whatever folder it is.
 
     Example: spectra search "remove a directory and everything in it" --corpus python:stdlib -k 3
     """
     if is_index(words[0]):
         _check_index_options(corpus, columns, bits, symmetric)
-        return search_index(words, k, lines, as_json)
-    corpus = _given_corpus(corpus)
+        return search_index(words, k, lines, as_json, moved or ())
+    if moved:
+        raise UsageError("--model is for an index whose model was moved: name a model before the query.")
+    corpus = _given_corpus(corpus, words)
     model, query = _model_and_query(words, corpus)
     _check_codes(bits, symmetric)
     from spectra_nsa.cli.encode import read_named_texts
-    from spectra_nsa.metrics.finite import check_finite
-    from spectra_nsa.models.open import find_model, open_encoder
-    from spectra_nsa.workflows.search import cached_documents, code_hits, top_hits
+    from spectra_nsa.models.open import SPECTRA
+    from spectra_nsa.workflows.index_models import find_any
 
     start = time.monotonic()
-    files = find_model(model)
-    folder = files.folder
+    files = find_any(model, (*SPECTRA, "sparse"))
+    if files.kind == "sparse" and bits is not None:
+        raise UsageError(f"--bits is for the binary codes of dense models, but {model} is a sparse encoder.")
     mapping = shared_columns(columns)
     texts, names = read_named_texts(corpus, mapping)
     mapping.check()
-    encoder = open_encoder(files)
-    if bits is not None:
-        if not encoder.spec.codes_fitted:
-            _warn_unfitted(model, corpus, columns, len(set(texts)))
-        scoring: Scoring = "symmetric" if symmetric else "asymmetric"
-        hits = code_hits(encoder, folder, query, texts, k, bits=bits, candidates=candidates, scoring=scoring)
+    if files.kind == "sparse":
+        from spectra_nsa.workflows.search import sparse_hits
+
+        hits = sparse_hits(files, query, texts, k)
     else:
-        vector = encoder.encode_query(query, normalize_embeddings=True)
-        check_finite(vector[None], model, "vectors of queries")
-        hits = top_hits(cached_documents(encoder, folder, texts) @ vector, texts, k)
+        scoring: Scoring = "symmetric" if symmetric else "asymmetric"
+        fit = ["codes", "fit", model, "--corpus", corpus, *([] if columns is None else ["--columns", columns])]
+        hits = _dense_hits(files, query, texts, k, bits=bits, candidates=candidates, scoring=scoring, fit=fit)
     if as_json:
         seconds = round(time.monotonic() - start, 3)
         facts = {"schema": 1, "model": model, "query": query, "seconds": seconds, "quarantined": mapping.quarantined}
@@ -81,6 +93,32 @@ def search_command(
     else:
         print(f"model: {model}", file=sys.stderr)
         _show(hits, names, lines)
+
+
+def _dense_hits(
+    files: ModelFolder,
+    query: str,
+    texts: list[str],
+    k: int,
+    *,
+    bits: int | None,
+    candidates: int,
+    scoring: Scoring,
+    fit: list[str],
+) -> list[Hit]:
+    """Returns the hits of a dense model: exact ones, or those by binary codes, which the command `fit` fits."""
+    from spectra_nsa.metrics.finite import check_finite
+    from spectra_nsa.models.open import open_encoder
+    from spectra_nsa.workflows.search import cached_documents, code_hits, top_hits
+
+    encoder = open_encoder(files)
+    if bits is None:
+        vector = encoder.encode_query(query, normalize_embeddings=True)
+        check_finite(vector[None], files.name, "vectors of queries")
+        return top_hits(cached_documents(encoder, files.folder, texts) @ vector, texts, k)
+    if not encoder.spec.codes_fitted:
+        _warn_unfitted(files.name, fit, len(set(texts)))
+    return code_hits(encoder, files.folder, query, texts, k, bits=bits, candidates=candidates, scoring=scoring)
 
 
 def _model_and_query(words: list[str], corpus: str) -> tuple[str, str]:
@@ -105,30 +143,68 @@ def _model_and_query(words: list[str], corpus: str) -> tuple[str, str]:
     return words[0] if len(words) == 2 else last_model(), words[-1]
 
 
-def _warn_unfitted(model: str, corpus: str, columns: str | None, texts: int) -> None:
+def _warn_unfitted(model: str, fit: list[str], texts: int) -> None:
     """Prints that codes lose hits before they are fitted, and what to do: fit them, or search exactly if that is fast.
 
     Args:
-        model, corpus, columns: as the user wrote them.
+        model: as the user wrote it.
+        fit: the words of the command that fits the codes.
         texts: the number of different texts in the corpus.
     """
     from spectra_nsa.heads.fit_codes import MIN_TEXTS
 
-    mapping = [] if columns is None else ["--columns", columns]
-    fit = shlex.join(["spectra", "codes", "fit", model, "--corpus", corpus, *mapping])
+    command = shlex.join(["spectra", *fit])
     exact = f"Leave out --bits: for {counted(texts, 'text')} the search is exact and fast without codes"
     print(
         f"spectra: warning: the binary codes of {model} are not fitted to any texts, which loses hits. "
-        f"{f'Fit them: {fit}' if texts >= MIN_TEXTS else exact}",
+        f"{f'Fit them: {command}' if texts >= MIN_TEXTS else exact}",
         file=sys.stderr,
     )
 
 
-def _given_corpus(corpus: str | None) -> str:
-    """Returns the corpus. Raises `UsageError` if there is none, which only an index does without."""
-    if corpus is None:
-        raise UsageError("nothing to search: name an index, or a source of texts with --corpus.")
-    return corpus
+def _given_corpus(corpus: str | None, words: list[str]) -> str:
+    """Returns the corpus.
+
+    Raises:
+        UsageError: there is none, which only an index does without. The message says what the first word is.
+        SpectraError: the first word is an index that is damaged, or the folder of a run.
+    """
+    if corpus is not None:
+        return corpus
+    where = words[0]
+    path = expand_user(where) if len(where) < LONGEST_PATH else None
+    if path is not None and path.is_dir():
+        if (path / MANIFEST).is_file() and not (path / "config.json").exists():
+            read_commit(path)  # which says what is wrong with it
+        _check_model(where, path)
+    elif path is not None and path.is_file():
+        raise UsageError(
+            f"{where} is a file, neither an index nor a model. To search its texts, name it with --corpus, or build an "
+            "index of them: spectra index build."
+        )
+    elif len(words) == 2:
+        raise UsageError(
+            f"nothing to search: {where} does not exist as an index or a model here. Name an index that spectra index "
+            "build made, or a source of texts with --corpus."
+        )
+    raise UsageError("nothing to search: name an index, or a source of texts with --corpus.")
+
+
+def _check_model(where: str, path: Path) -> None:
+    """Raises the error for a folder that is searched without a corpus and is no index."""
+    from spectra_nsa.models.checks import local_folder
+    from spectra_nsa.models.open import model_kind
+
+    local_folder(where)  # which refuses the folder of a run
+    try:
+        kind = model_kind(path)
+    except SpectraError as error:
+        raise UsageError(
+            f"{where} is neither an index nor a model. Build an index with spectra index build SOURCE --model MODEL "
+            f"--output DIR."
+        ) from error
+    build = "" if kind != "sparse" else f", or build an index: spectra index build SOURCE --model {where} --output DIR"
+    raise UsageError(f"{where} is a model, not an index. Name the texts to search with --corpus SOURCE{build}.")
 
 
 def _check_index_options(corpus: str | None, columns: str | None, bits: int | None, symmetric: bool) -> None:

@@ -5,7 +5,6 @@ Legend: Q queries, N documents, D width, k hits per query.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -120,7 +119,7 @@ class DenseSystem:
             batch_size=self.batch_size,
             normalize_embeddings=True,
             truncate_dim=self.dim,
-            show_progress_bar=sys.stderr.isatty(),
+            show_progress_bar=True,
         )
         array = np.asarray(vectors, dtype=np.float32)
         check_finite(array, self.name)

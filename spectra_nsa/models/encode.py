@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -167,8 +168,12 @@ def encode_role(model: Any, texts: Sequence[str], role: str, *, precision: str =
         texts: the texts to encode.
         role: ``"query"`` or ``"document"``, which selects prompt (`role_prompt`) and route.
         precision: see `resolve_precision`.
-        **options: arguments of the model's `encode`, such as `batch_size` or `outputs`.
+        **options: arguments of the model's `encode`, such as `batch_size` or `outputs`. Without a terminal, a
+            `SavedModel` shows progress in lines, and the library's bar, which would print itself again and again, is
+            hidden.
     """
+    if not sys.stderr.isatty() and isinstance(model, torch.nn.Module):
+        options["show_progress_bar"] = False
     encode = getattr(model, f"encode_{role}")
     prompt = role_prompt(model.prompts, model.default_prompt_name, role)
     chosen = resolve_precision(precision)

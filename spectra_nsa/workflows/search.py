@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from spectra_nsa.index.cascade import Scoring
+    from spectra_nsa.models.open import ModelFolder
     from spectra_nsa.models.saved import SavedModel
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
@@ -86,6 +87,28 @@ def top_hits(scores: np.ndarray, texts: Sequence[str], k: int) -> list[Hit]:
     return [Hit(index=int(i), score=float(scores[i]), text=texts[i]) for i in order]
 
 
+def sparse_hits(files: ModelFolder, query: str, texts: Sequence[str], k: int) -> list[Hit]:
+    """Returns the k best texts by a sparse encoder, exactly; a text that shares no term with the query is no hit.
+
+    Args:
+        files: the encoder.
+        query: the query.
+        texts: the corpus, which is encoded each time; an index keeps its rows.
+        k: number of hits.
+
+    Raises:
+        SpectraError: the model cannot be opened, or computes NaN or infinity.
+    """
+    from spectra_nsa.evaluation.sparse.encoding import encode_rows
+    from spectra_nsa.workflows.index_models import PROGRESS_FROM, open_any
+
+    model = open_any(files)
+    rows = encode_rows(model, texts, "document", name=files.name, progress=len(texts) > PROGRESS_FROM)
+    asked = encode_rows(model, [query], "query", name=files.name)
+    scores = np.asarray((rows @ asked.T).toarray(), dtype=np.float32).ravel()
+    return [hit for hit in top_hits(scores, texts, k) if hit.score > 0]
+
+
 def remember_model(folder: Path) -> None:
     """Records the last run's model, which `spectra search` uses if no model is named; a failure is only a warning."""
     try:
@@ -112,8 +135,9 @@ def last_model() -> str:
 def encode_corpus(model: TextEncoder, texts: Sequence[str]) -> np.ndarray:
     """Returns (N, D) unit vectors of documents, in bf16 if the processor has it (cosine to fp32 about 0.9999)."""
     from spectra_nsa.models.encode import encode_role
+    from spectra_nsa.workflows.index_models import PROGRESS_FROM
 
-    show_bar = sys.stderr.isatty() and len(texts) > 500
+    show_bar = len(texts) > PROGRESS_FROM
     return encode_role(
         model, texts, "document", precision="auto", normalize_embeddings=True, show_progress_bar=show_bar
     )

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
-from spectra_nsa.core.files import expand_user
+from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.core.strings import is_blank
-from spectra_nsa.evaluation.open import SPLADE, open_splade
 from spectra_nsa.index.collection import Index, new_index
 from spectra_nsa.index.dense import VectorsPart
 from spectra_nsa.index.fit_fusion import fit_fusion
@@ -23,13 +17,18 @@ from spectra_nsa.index.hits import Hits
 from spectra_nsa.index.hybrid import Fusion, Hybrid
 from spectra_nsa.index.parts import Part
 from spectra_nsa.index.sparse.bm25 import BM25Part
-from spectra_nsa.index.sparse.exchange import VOCABULARY
 from spectra_nsa.index.sparse.part import PostingsPart
 from spectra_nsa.index.sparse.pruning import Pruning
-from spectra_nsa.models.open import DENSE, ModelFolder, ModelKind, find_model, open_encoder, open_model
-
-KINDS = ("sparse", "hybrid")
-SPARSE, VECTORS, WORDS = "sparse", "dense", "bm25"  # names of the parts
+from spectra_nsa.workflows.index_models import (
+    SPARSE,
+    VECTORS,
+    WORDS,
+    IndexModels,
+    model_facts,
+    models_of_kind,
+    open_any,
+    sparse_files,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +63,7 @@ class Searcher:
     Attributes:
         index: the documents.
         fusion: how the hits of several parts become one list; of an index with one part, not used.
+        models: what encodes texts for its parts.
     """
 
     def __init__(self, index: Index, *, models: Sequence[str] = (), opened: Mapping[str, Any] | None = None) -> None:
@@ -81,12 +81,7 @@ class Searcher:
         stored = index.commit.facts.get("fusion")
         where = str(index.folder)
         self.fusion = Fusion() if stored is None else Fusion.parse(stored, list(index.parts), where)
-        self._opened: dict[str, Any] = dict(opened or {})
-        self._moved = [_find(name, (*DENSE, "sparse")) for name in models]
-        known = {facts["sha256"] for facts in self._models().values()}
-        for files in self._moved:
-            if files.checksum not in known:
-                raise SpectraError(f"{files.name} is not a model that {where} was built with: its SHA-256 differs.")
+        self.models = IndexModels(index, models=models, opened=opened)
 
     @classmethod
     def build(
@@ -114,19 +109,19 @@ class Searcher:
             SpectraError: a model cannot be opened, or a document is refused.
             UsageError: the models do not fit the kind, or the folder holds something else than an index.
         """
-        files = _models_of_kind(kind, models)
+        files = models_of_kind(kind, models)
         parts: dict[str, Part] = {}
         extra: dict[str, bytes] = {}
-        opened = {name: _open(one) for name, one in files.items()}
+        opened = {name: open_any(one) for name, one in files.items()}
         if SPARSE in opened:
             width = int(opened[SPARSE].get_embedding_dimension())
             parts[SPARSE] = PostingsPart(width=width, impacts=impacts, pruning=pruning)
-            extra[VOCABULARY] = json.dumps(_vocabulary(opened[SPARSE], width)).encode()
+            extra = sparse_files(opened[SPARSE], width)
         if VECTORS in opened:
             parts[VECTORS] = VectorsPart(width=int(opened[VECTORS].get_embedding_dimension()))
         if kind == "hybrid":
             parts[WORDS] = BM25Part()
-        facts = {"models": {name: _model_facts(one) for name, one in files.items()}}
+        facts = {"models": {name: model_facts(one, folder) for name, one in files.items()}}
         with new_index(folder) as draft:
             cls(Index.create(draft, kind, parts, facts=facts, files=extra), opened=opened).add(documents)
         return cls(Index.load(folder), opened=opened)
@@ -138,7 +133,7 @@ class Searcher:
 
     def add(self, documents: Documents, *, replace: bool = False) -> None:
         """Encodes and adds documents in one commit, see `Index.add`."""
-        rows = {name: self._encode(name, documents.texts, "document") for name in self.index.parts}
+        rows = {name: self.models.encode(name, documents.texts, "document") for name in self.index.parts}
         self.index.add(documents.ids, rows, texts=documents.texts, metadata=documents.metadata, replace=replace)
 
     def search(self, queries: Iterable[str], k: int = 10) -> Hits:
@@ -151,12 +146,26 @@ class Searcher:
         texts = text_list(queries, "queries")
         if any(map(is_blank, texts)):
             raise SpectraError("a query is empty: it has no visible character.")
+        rows = {name: self.models.encode(name, texts, "query") for name in self._asked()}
         if len(self.index.parts) == 1:
-            (name,) = self.index.parts
-            return self.index.part(name).search(self._encode(name, texts, "query"), k)
-        asked = [name for name in self.index.parts if self.fusion.method == "rrf" or self.fusion.weights.get(name)]
-        rows = {name: self._encode(name, texts, "query") for name in asked}
+            (name,) = rows
+            return self.index.part(name).search(rows[name], k)
         return Hybrid({name: self.index.part(name) for name in self.index.parts}, self.fusion).search(rows, k)
+
+    def prepare(self) -> None:
+        """Opens what queries need, which `search` does otherwise when it is first called.
+
+        Raises:
+            SpectraError: a model is missing or has changed.
+        """
+        self.models.prepare(self._asked())
+
+    def _asked(self) -> list[str]:
+        """Returns the parts that a query is given to: those of weight 0 are not."""
+        parts = list(self.index.parts)
+        if len(parts) == 1 or self.fusion.method == "rrf":
+            return parts
+        return [name for name in parts if self.fusion.weights.get(name)]
 
     def hits(self, query: str, k: int = 10) -> list[IndexHit]:
         """Returns the k best documents of a query with their texts."""
@@ -183,110 +192,7 @@ class Searcher:
         ids = list({key for grades in relevant for key in grades})
         at = {key: position for key, position in zip(ids, self.index.positions(ids), strict=True) if position >= 0}
         grades = [{at[key]: float(grade) for key, grade in one.items() if key in at} for one in relevant]
-        rows = {name: self._encode(name, queries, "query") for name in self.index.parts}
+        rows = {name: self.models.encode(name, queries, "query") for name in self.index.parts}
         self.fusion = fit_fusion({name: self.index.part(name) for name in self.index.parts}, rows, grades)
         self.index.update_facts(fusion=self.fusion.document())
         return self.fusion
-
-    def _models(self) -> dict[str, Mapping[str, Any]]:
-        models = self.index.commit.facts.get("models") or {}
-        if not isinstance(models, Mapping) or not all(
-            isinstance(facts, Mapping) and isinstance(facts.get("name"), str) and isinstance(facts.get("sha256"), str)
-            for facts in models.values()
-        ):
-            raise SpectraError(f"{self.index.folder}: the manifest does not describe its models.")
-        return dict(models)
-
-    def _model(self, part: str) -> Any:
-        if part not in self._opened:
-            facts = self._models().get(part)
-            if facts is None:
-                raise SpectraError(
-                    f"{self.index.folder} does not say which model its part {part!r} was built with: search it with "
-                    "vectors, through spectra_nsa.index."
-                )
-            moved = next((files for files in self._moved if files.checksum == facts["sha256"]), None)
-            files = moved or _find(facts["name"], (*DENSE, "sparse"))
-            if files.checksum != facts["sha256"]:
-                raise SpectraError(
-                    f"{files.name} has changed since {self.index.folder} was built with it. Build the index again, or "
-                    "name the old model with --model."
-                )
-            self._opened[part] = _open(files)
-        return self._opened[part]
-
-    def _encode(self, part: str, texts: Sequence[str], role: str) -> Any:
-        """Returns texts in the form that a part is searched by."""
-        if part == WORDS:
-            from spectra_nsa.evaluation.bm25 import stemmed_words
-
-            return list(stemmed_words(texts))
-        model, progress = self._model(part), sys.stderr.isatty() and len(texts) > 500
-        if part == SPARSE:
-            from spectra_nsa.evaluation.sparse.encoding import encode_rows
-
-            return encode_rows(model, texts, role, name=self._models()[part]["name"], progress=progress)
-        from spectra_nsa.metrics.finite import check_finite
-        from spectra_nsa.models.encode import encode_role
-
-        encoded = encode_role(model, texts, role, normalize_embeddings=True, show_progress_bar=progress)
-        vectors = np.asarray(encoded, dtype=np.float32)
-        check_finite(vectors, self._models()[part]["name"], f"vectors of {role}s")
-        return vectors.reshape(len(texts), -1) if len(texts) else np.zeros((0, model.get_embedding_dimension()))
-
-
-def _models_of_kind(kind: str, models: Sequence[str]) -> dict[str, ModelFolder]:
-    """Returns the model of each part.
-
-    Raises:
-        UsageError: the models do not fit the kind of index.
-    """
-    if kind not in KINDS:
-        raise unknown_name("kind of index", kind, KINDS)
-    if not models:
-        raise UsageError("no model: name one with --model.")
-    accept: Sequence[ModelKind] = (*DENSE, "sparse") if kind == "hybrid" else ("sparse",)
-    found: dict[str, ModelFolder] = {}
-    for name in models:
-        files = _find(name, accept)
-        part = SPARSE if files.kind == "sparse" else VECTORS
-        if part in found:
-            raise UsageError(f"{found[part].name} and {name} are both {part} models: an index has one of each.")
-        found[part] = files
-    return found
-
-
-def _find(name: str, accept: Sequence[ModelKind]) -> ModelFolder:
-    """Returns the files of a model; ``splade:NAME`` is a masked LM with SPLADE pooling, as in `open_system`."""
-    if not name.startswith(SPLADE):
-        return find_model(name, accept=accept)
-    from spectra_nsa.models.sparse.names import sparse_start
-
-    return ModelFolder(name=name, folder=sparse_start(name.removeprefix(SPLADE))[0], kind="sparse")
-
-
-def sparse_model_facts(name: str) -> dict[str, str]:
-    """Returns what an index remembers of a sparse encoder: name and SHA-256. Raises `SpectraError` if it is none."""
-    return _model_facts(_find(name, ("sparse",)))
-
-
-def _model_facts(files: ModelFolder) -> dict[str, str]:
-    path = expand_user(files.name)
-    return {"name": str(path.resolve()) if path.is_dir() else files.name, "sha256": files.checksum}
-
-
-def _open(files: ModelFolder) -> Any:
-    if files.name.startswith(SPLADE):
-        return open_splade(files.name.removeprefix(SPLADE))
-    if files.kind == "spectra":
-        return open_encoder(files)
-    return open_model(files, accept=(*DENSE, "sparse"), convert=False)
-
-
-def _vocabulary(model: Any, width: int) -> list[str]:
-    """Returns the terms of a sparse encoder; a number for each that its tokenizer does not have."""
-    terms = [f"#{number}" for number in range(width)]
-    for term, number in model.tokenizer.get_vocab().items():
-        if 0 <= number < width:
-            terms[number] = term
-    return terms

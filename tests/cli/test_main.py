@@ -50,7 +50,7 @@ FLAGS = {
         "--active --json"
     ),
     "similarity": "model first second --dim --json",
-    "search": "words --corpus -c --columns -k --bits --candidates --symmetric --lines --json",
+    "search": "words --corpus -c --columns -k --bits --candidates --symmetric --lines --model -m --json",
     "index build": "corpus --model -m --output -o --kind --columns --impacts --prune --dev --json",
     "index add": "folder source --columns --replace --model -m --json",
     "index delete": "folder ids --json",

@@ -152,5 +152,5 @@ def test_search_names_functions(tmp_path: Path) -> None:
 def test_the_advice_to_fit_codes_repeats_the_columns(capsys: pytest.CaptureFixture[str]) -> None:
     from spectra_nsa.cli.search import _warn_unfitted
 
-    _warn_unfitted("saved", "my faq.csv", "text=Frage", 600)
+    _warn_unfitted("saved", ["codes", "fit", "saved", "--corpus", "my faq.csv", "--columns", "text=Frage"], 600)
     assert "spectra codes fit saved --corpus 'my faq.csv' --columns text=Frage\n" in capsys.readouterr().err

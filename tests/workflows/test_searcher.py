@@ -104,7 +104,7 @@ def test_a_model_that_moved_or_changed(built: Path, tmp_path: Path) -> None:
     Searcher.build(tmp_path / "index", documents, [str(tmp_path / "tiny")])
     config = tmp_path / "tiny" / "config_sentence_transformers.json"
     config.write_text(config.read_text().replace('"query": ""', '"query": "read "'))
-    with pytest.raises(SpectraError, match="has changed since"):
+    with pytest.raises(SpectraError, match=r"has changed since.*name its folder with --model"):
         Searcher.load(tmp_path / "index").hits("open")
     moved = Searcher.load(tmp_path / "index", models=[str(built / "tiny")])
     assert moved.hits("open a file") == Searcher.load(built / "sparse").hits("open a file")
@@ -186,7 +186,17 @@ def test_the_commands(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["search", "sparse", "open", "--corpus", "texts.jsonl"], 2, "--corpus is for"),
         (["search", "sparse", "a", "b"], 2, "put the query in quotes"),
         (["search", "sparse", " "], 2, "the query is empty"),
-        (["search", "texts.jsonl", "open"], 2, "nothing to search"),
+        (["search", "texts.jsonl", "open"], 2, "texts.jsonl is a file, neither an index nor a model"),
+        (["search", "./gone", "open"], 2, "./gone does not exist as an index or a model here. Name an index"),
+        (["search", "tiny", "open"], 2, "spectra index build SOURCE --model tiny --output DIR"),
+        (["search", "tiny"], 2, "tiny is a model, not an index"),
+        (["search", "dense/model", "open"], 2, "with --corpus SOURCE."),
+        (["search", "dense", "open"], 1, "dense is not a model folder, but contains one. Name dense/model"),
+        (["search", "empty", "open"], 2, "empty is neither an index nor a model"),
+        (["search", "broken", "open"], 1, "is not the manifest of an index, or it is damaged"),
+        (["search", "open"], 2, "nothing to search: name an index"),
+        (["search", "tiny", "open", "--corpus", "texts.jsonl", "--bits", "64"], 2, "tiny is a sparse encoder"),
+        (["search", "tiny", "open", "--corpus", "texts.jsonl", "-m", "tiny"], 2, "--model is for an index"),
         (["index", "info", "tiny"], 1, "not an index"),
         (["index", "fit", "sparse", "texts.jsonl"], 1, "has no queries"),
         (["index", "build", "texts.jsonl", "-m", "tiny", "-o", "tiny"], 2, "a folder with other files"),
@@ -195,6 +205,9 @@ def test_the_commands(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_mistakes(built: Path, run_spectra: Run, words: list[str], status: int, problem: str) -> None:
+    (built / "empty").mkdir(exist_ok=True)
+    (built / "broken").mkdir(exist_ok=True)
+    (built / "broken" / "manifest.json").write_text(json.dumps({"schema": 1, "files": {}}))
     run = run_spectra(*words, cwd=built)
     assert run.returncode == status and problem in run.stderr
 
@@ -211,3 +224,13 @@ def test_without_a_query_each_line_is_one(
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["query"] for one in printed] == ["open a file", "read a socket"]
     assert all(len(one["hits"]) == 2 for one in printed)
+
+
+def test_a_sparse_encoder_searches_a_corpus_exactly(built: Path) -> None:
+    words = ["search", str(built / "tiny"), "open a file", "--corpus", str(built / "texts.jsonl"), "-k", "5", "--json"]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    hits = json.loads(done.stdout)["hits"]
+    wanted = Searcher.load(built / "sparse").hits("open a file", 30)
+    found = {hit.text: hit.score for hit in wanted}
+    assert hits[0]["text"] == wanted[0].text and len(hits) == 5
+    assert all(np.isclose(found[hit["text"]], hit["score"], rtol=1e-5) for hit in hits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +84,7 @@ class SparseSystem:
             batch_size=self.batch_size,
             max_active_dims=self._active[role],
             precision=self.precision,
-            progress=sys.stderr.isatty(),
+            progress=True,
         )
 
 

@@ -50,6 +50,7 @@ class SparseIndex:
         metadata: Sequence[Mapping[str, Any] | None] | None = None,
         vocabulary: Sequence[str] | None = None,
         model: Mapping[str, Any] | None = None,
+        files: Mapping[str, bytes] | None = None,
         impacts: str = "float32",
         pruning: Pruning | None = None,
     ) -> SparseIndex:
@@ -63,6 +64,7 @@ class SparseIndex:
             metadata: a JSON object for each document, or ``None``.
             vocabulary: the V terms; ``None`` if they are not known.
             model: what made the rows: ``name`` and ``sha256``, for those who encode queries.
+            files: further files by name, such as a query side.
             impacts: how weights are stored: ``"float32"`` is exact, ``"float16"`` and ``"uint8"`` round.
             pruning: which small weights are left out; ``None`` keeps all, which is exact.
 
@@ -74,10 +76,10 @@ class SparseIndex:
         if vocabulary is not None and len(vocabulary) != width:
             raise SpectraError(f"there are {len(vocabulary):,} terms, but the rows have {width:,} dimensions.")
         part = PostingsPart(width=width, impacts=impacts, pruning=pruning)
-        files = {} if vocabulary is None else {VOCABULARY: json.dumps(list(vocabulary)).encode()}
+        terms = {} if vocabulary is None else {VOCABULARY: json.dumps(list(vocabulary)).encode()}
         facts = {} if model is None else {"models": {NAME: dict(model)}}
         with new_index(folder) as draft:
-            index = Index.create(draft, KIND, {NAME: part}, facts=facts, files=files)
+            index = Index.create(draft, KIND, {NAME: part}, facts=facts, files={**terms, **(files or {})})
             index.add(ids, {NAME: rows}, texts=texts, metadata=metadata)
         return cls.load(folder)
 
@@ -97,7 +99,7 @@ class SparseIndex:
         Args:
             source: the folder of the neutral form.
             folder: where to.
-            **options: `model`, `impacts` and `pruning` of `build`.
+            **options: `model`, `files`, `impacts` and `pruning` of `build`.
         """
         content = read_rows(source)
         records = content.records or [Record(id=str(number)) for number in range(content.rows.shape[0])]
