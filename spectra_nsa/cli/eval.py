@@ -95,19 +95,26 @@ def _systems(model: str, baselines: list[str], limits: dict[str, int | None], pr
     from spectra_nsa.evaluation.open import open_hybrid, open_system
 
     names = [model, *baselines]
-    systems: dict[str, System] = {}
+    chosen = {key: value for key, value in limits.items() if value is not None}
+    opened: dict[int, System] = {}
+    whole: dict[str, System] = {}  # without limits, by the user's name
     for at, name in sorted(enumerate(names), key=lambda item: item[1].startswith("hybrid:")):  # after their parts
-        chosen = {key: value for key, value in limits.items() if value is not None} if at == 0 else {}
-        if name.startswith("hybrid:"):
-            if chosen:
-                raise UsageError(f"{name}: --dim, --query-active and --document-active are not for hybrid systems.")
-            system: System = open_hybrid(name, systems, precision=precision)
+        limited = chosen if at == 0 else {}
+        if name.startswith("hybrid:") and limited:
+            raise UsageError(f"{name}: --dim, --query-active and --document-active are not for hybrid systems.")
+        system: System
+        if name in whole and not limited:
+            system = whole[name]
+        elif name.startswith("hybrid:"):
+            system = open_hybrid(name, whole, precision=precision)
         else:
-            system = open_system(name, **chosen, precision=precision)
-        if any(system.name == other.name for other in systems.values()):
+            system = open_system(name, **limited, precision=precision)
+        if any(system.name == other.name and system is not other for other in opened.values()):
             system.name = name
-        systems[name] = system
-    return [systems[name] for name in names]
+        opened[at] = system
+        if not limited:
+            whole[name] = system
+    return [opened[at] for at in range(len(names))]
 
 
 def _judged(source: str | None, names: list[str], columns: SharedColumns) -> Judged | None:

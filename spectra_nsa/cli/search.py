@@ -68,13 +68,9 @@ def search_command(
     model, query = _model_and_query(words, corpus)
     _check_codes(bits, symmetric)
     from spectra_nsa.cli.encode import read_named_texts
-    from spectra_nsa.models.open import SPECTRA
-    from spectra_nsa.workflows.index_models import find_any
 
     start = time.monotonic()
-    files = find_any(model, (*SPECTRA, "sparse"))
-    if files.kind == "sparse" and bits is not None:
-        raise UsageError(f"--bits is for the binary codes of dense models, but {model} is a sparse encoder.")
+    files = _find(model, bits)
     mapping = shared_columns(columns)
     texts, names = read_named_texts(corpus, mapping)
     mapping.check()
@@ -83,16 +79,14 @@ def search_command(
 
         hits = sparse_hits(files, query, texts, k)
     else:
-        scoring: Scoring = "symmetric" if symmetric else "asymmetric"
         fit = ["codes", "fit", model, "--corpus", corpus, *([] if columns is None else ["--columns", columns])]
-        hits = _dense_hits(files, query, texts, k, bits=bits, candidates=candidates, scoring=scoring, fit=fit)
-    if as_json:
-        seconds = round(time.monotonic() - start, 3)
-        facts = {"schema": 1, "model": model, "query": query, "seconds": seconds, "quarantined": mapping.quarantined}
-        print_json(facts | {"hits": _hit_records(hits, names)})
-    else:
+        hits = _dense_hits(files, query, texts, k, bits=bits, candidates=candidates, symmetric=symmetric, fit=fit)
+    if not as_json:
         print(f"model: {model}", file=sys.stderr)
-        _show(hits, names, lines)
+        return _show(hits, names, lines)
+    seconds = round(time.monotonic() - start, 3)
+    facts = {"schema": 1, "model": model, "query": query, "seconds": seconds, "quarantined": mapping.quarantined}
+    print_json(facts | {"hits": _hit_records(hits, names)})
 
 
 def _dense_hits(
@@ -103,7 +97,7 @@ def _dense_hits(
     *,
     bits: int | None,
     candidates: int,
-    scoring: Scoring,
+    symmetric: bool,
     fit: list[str],
 ) -> list[Hit]:
     """Returns the hits of a dense model: exact ones, or those by binary codes, which the command `fit` fits."""
@@ -118,6 +112,7 @@ def _dense_hits(
         return top_hits(cached_documents(encoder, files.folder, texts) @ vector, texts, k)
     if not encoder.spec.codes_fitted:
         _warn_unfitted(files.name, fit, len(set(texts)))
+    scoring: Scoring = "symmetric" if symmetric else "asymmetric"
     return code_hits(encoder, files.folder, query, texts, k, bits=bits, candidates=candidates, scoring=scoring)
 
 
@@ -223,6 +218,17 @@ def _check_codes(bits: int | None, symmetric: bool) -> None:
         check_bits(bits)
     elif symmetric:
         raise UsageError("--symmetric is for the search by codes: add --bits 64, 128 or 256.")
+
+
+def _find(model: str, bits: int | None) -> ModelFolder:
+    """Returns the files of a dense or sparse model. Raises `UsageError` for the search by codes of a sparse one."""
+    from spectra_nsa.models.open import SPECTRA
+    from spectra_nsa.workflows.index_models import find_any
+
+    files = find_any(model, (*SPECTRA, "sparse"))
+    if files.kind == "sparse" and bits is not None:
+        raise UsageError(f"--bits is for the binary codes of dense models, but {model} is a sparse encoder.")
+    return files
 
 
 def _hit_records(hits: list[Hit], names: dict[str, str]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from spectra_nsa.core.errors import UsageError, unknown_name
 from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.heads.kinds import OUTPUTS
 from spectra_nsa.metrics.finite import not_finite
-from spectra_nsa.models.prompts import role_prompt
+from spectra_nsa.models.prompts import check_role, role_prompt
 
 SHORTENED = ("embedding", "semantic")  # outputs whose prefixes are valid vectors
 # Outputs that are finite even if what they are computed from is not.
@@ -171,7 +171,11 @@ def encode_role(model: Any, texts: Sequence[str], role: str, *, precision: str =
         **options: arguments of the model's `encode`, such as `batch_size` or `outputs`. Without a terminal, a
             `SavedModel` shows progress in lines, and the library's bar, which would print itself again and again, is
             hidden.
+
+    Raises:
+        UsageError: there is no such role.
     """
+    check_role(role)
     if not sys.stderr.isatty() and isinstance(model, torch.nn.Module):
         options["show_progress_bar"] = False
     encode = getattr(model, f"encode_{role}")

@@ -9,9 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from spectra_nsa.core.errors import unknown_name
+
 Prompts = Mapping[str, str | None]
 _NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}  # in this order
+ROLES = tuple(_NAMES)
 _OTHER = {"query": "document", "document": "query"}
+
+
+def check_role(role: str) -> None:
+    """Raises `UsageError` unless texts can have this role: ``"query"`` or ``"document"``."""
+    if role not in ROLES:
+        raise unknown_name("role", role, ROLES)
 
 
 def role_prompt(prompts: Prompts, default_name: str | None, role: str) -> str:
@@ -24,7 +33,11 @@ def role_prompt(prompts: Prompts, default_name: str | None, role: str) -> str:
 
     Returns:
         the prompt; ``""`` for none.
+
+    Raises:
+        UsageError: there is no such role.
     """
+    check_role(role)
     declared = next((prompt for name in _NAMES[role] if (prompt := prompts.get(name))), None)
     if declared is not None or default_name is None or default_name in _NAMES[_OTHER[role]]:
         return declared or ""

@@ -17,6 +17,7 @@ from spectra_nsa.evaluation.open import SPLADE, open_splade
 from spectra_nsa.index.collection import Index
 from spectra_nsa.index.sparse.exchange import VOCABULARY
 from spectra_nsa.models.open import DENSE, ModelFolder, ModelKind, find_model, open_encoder, open_model
+from spectra_nsa.models.prompts import check_role
 from spectra_nsa.models.sparse.names import SHORT_NAMES, sparse_start
 from spectra_nsa.models.sparse.query_side import SETTINGS, QueryWeights
 
@@ -70,8 +71,10 @@ class IndexModels:
         """Returns texts in the form that a part is searched by.
 
         Raises:
+            UsageError: there is no such role.
             SpectraError: a model is missing or has changed, or its vectors are not finite.
         """
+        check_role(role)
         if part == WORDS:
             from spectra_nsa.evaluation.bm25 import stemmed_words
 

@@ -12,7 +12,7 @@ from spectra_nsa.cli import eval as eval_module
 from spectra_nsa.cli.eval import evaluate_command
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.evaluation.tasks import TASK_KINDS
-from tests.builders import bert_folder
+from tests.builders import bert_folder, tiny_masked_lm
 
 app = typer.Typer()
 app.command()(evaluate_command)
@@ -95,3 +95,22 @@ def test_precision_changes_the_figures_slightly(pairs: Path, tmp_path: Path) -> 
         values[precision] = [row["value"] for row in document["results"]]
     assert values["bf16"] == pytest.approx(values["fp32"], rel=0.1, abs=0.05)
     assert values["bf16"] != values["fp32"]  # the precision had an effect
+
+
+@pytest.mark.parametrize("options", [["--dim", "8"], ["--query-active", "2"]])
+def test_the_same_model_as_baseline_shows_what_a_limit_costs(pairs: Path, tmp_path: Path, options: list[str]) -> None:
+    if options[0] == "--dim":
+        folder = bert_folder(tmp_path)
+    else:
+        from spectra_nsa.models.sparse.build import splade_from
+
+        folder = tmp_path / "sparse" / "model"
+        splade_from(tiny_masked_lm(tmp_path / "start"), max_length=32).save_pretrained(str(folder))
+    words = [str(folder), "-b", str(folder), "-t", f"pairs={pairs}", "--json", "-"]
+    run = CliRunner().invoke(app, [*words, *options], catch_exceptions=False)
+    names = list(dict.fromkeys(row["system"] for row in json.loads(run.stdout)["results"]))
+    assert len(names) == 2 and names[0] == f"{names[1]}@{'8' if options[0] == '--dim' else '2,all'}"
+    hybrid = [*words, *options, "-b", f"hybrid:{folder}+bm25"]  # of the whole model
+    assert f"hybrid:{names[1]}+bm25" in CliRunner().invoke(app, hybrid, catch_exceptions=False).stdout
+    with pytest.raises(UsageError, match="given twice"):
+        CliRunner().invoke(app, words, catch_exceptions=False)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.metrics.finite import check_finite
+from spectra_nsa.models.prompts import check_role
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -37,8 +38,10 @@ def encode_rows(
         progress: whether to show a progress bar.
 
     Raises:
+        UsageError: there is no such role.
         SpectraError: a weight is not finite.
     """
+    check_role(role)
     options: dict[str, Any] = {"batch_size": batch_size, "max_active_dims": max_active_dims, "precision": precision}
     own = getattr(model, "encode_csr", None)
     rows = _stock_rows(model, texts, role, **options) if own is None else own(texts, role, **options, progress=progress)
@@ -63,7 +66,8 @@ def _stock_rows(model: Any, texts: Sequence[str], role: str, **options: Any) -> 
 
 
 def modules_of(model: Any, role: str) -> list[Any]:
-    """Returns the modules that texts of a role pass."""
+    """Returns the modules that texts of a role pass. Raises `UsageError` if there is no such role."""
+    check_role(role)
     from sentence_transformers.base.modules import Router
 
     first: Any = model[0]

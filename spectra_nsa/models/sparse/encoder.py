@@ -18,7 +18,7 @@ from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.models.encode import batches
-from spectra_nsa.models.prompts import with_roles
+from spectra_nsa.models.prompts import ROLES, check_role, with_roles
 from spectra_nsa.models.sparse.attention import use_fast_backward
 from spectra_nsa.models.sparse.head import VocabularyHead
 from spectra_nsa.models.sparse.pooling import max_relu_logits
@@ -30,7 +30,7 @@ from spectra_nsa.models.sparse.rows import (
     sparse_tensor,
     static_vectors,
 )
-from spectra_nsa.models.sparse.sides import ROLES, save_side
+from spectra_nsa.models.sparse.sides import save_side
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -204,9 +204,11 @@ class SpectraSparseEncoder(SparseEncoder):
             (N, V) float32, the indices of each row in order.
 
         Raises:
-            UsageError: an item is no text, or a limit is not positive.
+            UsageError: there is no such role, an item is no text, or a limit is not positive.
             SpectraError: a vector is not finite.
         """
+        if role is not None:
+            check_role(role)
         prompt = self.prompts.get(role) if role is not None else self._resolve_prompt(None, None)
         chosen = resolve_precision(precision)
         with autocast(self.device.type, chosen):

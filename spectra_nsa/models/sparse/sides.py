@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spectra_nsa.core.errors import SpectraError, unknown_name
+from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import atomic_folder, check_replaceable, expand_user
+from spectra_nsa.models.prompts import check_role
 from spectra_nsa.models.sparse.query_side import (
     QueryWeights,
     check_same_vocabulary,
     check_static_weights,
     static_tokenizer,
 )
-
-ROLES = ("query", "document")
 
 
 def save_side(model: Any, role: str, folder: str | Path) -> None:
@@ -31,8 +30,7 @@ def save_side(model: Any, role: str, folder: str | Path) -> None:
         UsageError: there is no such role, or the folder holds something else.
         SpectraError: the side is static, and its tokenizer is not a fast one.
     """
-    if role not in ROLES:
-        raise unknown_name("side", role, ROLES)
+    check_role(role)
     prompt = model.prompts.get(role) or ""
     if (static := model.static(role)) is not None:
         QueryWeights(

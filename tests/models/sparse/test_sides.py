@@ -82,7 +82,7 @@ def test_the_document_side_is_a_plain_sparse_encoder(free: SpectraSparseEncoder,
 
 
 def test_what_is_no_side_or_would_be_lost_is_refused(free: SpectraSparseEncoder, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"unknown side 'quary'.*'query'"):
+    with pytest.raises(UsageError, match=r"unknown role 'quary'.*'query'"):
         free.save_side("quary", tmp_path / "x")
     (tmp_path / "notes.txt").write_text("mine")
     for role in ("query", "document"):
@@ -152,3 +152,23 @@ def test_a_routed_folder_whose_tokenizer_does_not_fit_is_refused(
         save_file({"weight": load_file(queries / "model.safetensors")["weight"][:-3]}, queries / "model.safetensors")
     with pytest.raises(SpectraError, match=r"model: .*estore|cannot be opened"):
         open_model(tmp_path / "model", accept=("sparse",))
+
+
+@pytest.mark.parametrize("kind", ["splade", "inference_free"])
+def test_an_unknown_role_is_refused_wherever_one_is_taken(kind: str, tmp_path: Path) -> None:
+    from spectra_nsa.evaluation.sparse.encoding import encode_rows, modules_of
+    from spectra_nsa.models.encode import encode_role
+
+    model = splade_from(tiny_masked_lm(tmp_path / "start"), max_length=32)
+    if kind == "inference_free":
+        model = inference_free(model, torch.linspace(0.1, 2, len(model.tokenizer)))
+    calls = {
+        "encode_csr": lambda: model.encode_csr(["a"], "qery"),
+        "encode_role": lambda: encode_role(model, ["a"], "qery"),
+        "encode_rows": lambda: encode_rows(model, ["a"], "qery", name="m"),
+        "modules_of": lambda: modules_of(model, "qery"),
+    }
+    for call in calls.values():
+        with pytest.raises(UsageError, match=r"unknown role 'qery'. Did you mean 'query'"):
+            call()
+    assert model.encode_csr(["a"]).shape[0] == 1
