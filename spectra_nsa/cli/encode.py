@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from spectra_nsa.cli.encode_sparse import check_sparse_output, encode_sparse, is_sparse, sparse_similarity
+from spectra_nsa.cli.encode_sparse import (
+    check_model_name,
+    check_sparse_output,
+    encode_sparse,
+    is_sparse,
+    sparse_similarity,
+)
 from spectra_nsa.cli.options import Columns, Precision, shared_columns
 from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
@@ -66,9 +72,7 @@ def encode_command(
     else:
         _check_dense(model, output, names, sparse_options=active is not None or role != "document")
     if source is not None:
-        from spectra_nsa.models.checks import local_folder
-
-        local_folder(model)
+        check_model_name(model)
         rows += read_texts(source, mapping)
     mapping.check()
     if not rows:
@@ -102,7 +106,9 @@ def _encode_dense(
     _warn_unfitted(model, encoder.spec, names)
     from spectra_nsa.core.precision import autocast, resolve_precision
     from spectra_nsa.metrics.finite import check_finite
+    from spectra_nsa.workflows.cut_texts import warn_cut
 
+    warn_cut(encoder, rows, None, model)
     with autocast(encoder.device.type, resolve_precision(precision)):
         arrays = encoder.encode(rows, outputs=names, truncate_dim=dim, batch_size=batch)
     for array in arrays.values():
@@ -224,7 +230,9 @@ def similarity_command(
         return
     encoder = open_for(model, dim)
     from spectra_nsa.metrics.finite import check_finite
+    from spectra_nsa.workflows.cut_texts import warn_cut
 
+    warn_cut(encoder, [first, second], None, model)
     vectors = encoder.encode([first, second], truncate_dim=dim, normalize_embeddings=True)
     check_finite(vectors, model)
     value = float(vectors[0] @ vectors[1])

@@ -18,12 +18,30 @@ Terms = list[tuple[str, float]]
 
 
 def is_sparse(model: str) -> bool:
-    """Returns whether a name is the folder of a sparse encoder. The Hub is not asked."""
+    """Returns whether a name is the folder of a sparse encoder or ``splade:NAME``. The Hub is not asked."""
+    from spectra_nsa.evaluation.open import SPLADE
     from spectra_nsa.models.open import model_kind
 
+    if model.startswith(SPLADE):
+        return True
     with contextlib.suppress(SpectraError):
         return expand_user(model).is_dir() and model_kind(expand_user(model)) == "sparse"
     return False
+
+
+def check_model_name(model: str) -> None:
+    """Checks that a model exists here or may be a Hub name, before its texts are read. The Hub is not asked.
+
+    Raises:
+        SpectraError: it is neither.
+    """
+    from spectra_nsa.evaluation.open import SPLADE
+    from spectra_nsa.models.checks import local_folder
+    from spectra_nsa.models.sparse.names import SHORT_NAMES
+
+    name = model.removeprefix(SPLADE)
+    if name == model or name not in SHORT_NAMES:
+        local_folder(name)
 
 
 def check_sparse_output(output: Path | None, outputs: list[str], dim: int | None) -> None:
@@ -63,9 +81,8 @@ def encode_sparse(
         as_json: whether to print JSON.
         quarantined: rows of the source that were dropped.
     """
-    from spectra_nsa.models.open import open_model
-
-    encoder = open_model(model, accept=("sparse",))
+    encoder = _open(model)
+    _warn_cut(encoder, texts, role, model)
     rows = encoder.encode_csr(texts, role, batch_size=batch, max_active_dims=active, precision=precision)
     vocabulary = terms_by_id(encoder, rows.shape[1])
     if output is not None:
@@ -88,9 +105,9 @@ def encode_sparse(
 
 def sparse_similarity(model: str, first: str, second: str, *, as_json: bool) -> None:
     """Prints the dot product of a query and a document, and what each shared term adds."""
-    from spectra_nsa.models.open import open_model
-
-    encoder = open_model(model, accept=("sparse",))
+    encoder = _open(model)
+    _warn_cut(encoder, [first], "query", model)
+    _warn_cut(encoder, [second], "document", model)
     query, document = encoder.encode_csr([first], "query"), encoder.encode_csr([second], "document")
     shared = query.multiply(document).tocsr()
     terms = terms_of(shared, terms_by_id(encoder, shared.shape[1]))
@@ -106,8 +123,9 @@ def sparse_similarity(model: str, first: str, second: str, *, as_json: bool) -> 
 def inspect_sparse(model: str, *, as_json: bool) -> None:
     """Prints what the files of a sparse encoder say, without loading it."""
     from spectra_nsa.models.sparse.facts import sparse_facts
+    from spectra_nsa.workflows.index_models import find_any
 
-    facts = sparse_facts(expand_user(model))
+    facts = sparse_facts(find_any(model, ("sparse",)).folder)
     if as_json:
         print_json({"schema": 1, "model": model} | facts, indent=2)
         return
@@ -135,6 +153,19 @@ def terms_of(row: csr_matrix, vocabulary: list[str]) -> Terms:
     """Returns the terms of a row with their weights, the strongest first."""
     pairs = zip(row.indices.tolist(), row.data.tolist(), strict=True)
     return [(vocabulary[number], weight) for number, weight in sorted(pairs, key=lambda pair: (-pair[1], pair[0]))]
+
+
+def _open(model: str) -> Any:
+    """Opens a sparse encoder, or a masked LM with SPLADE pooling."""
+    from spectra_nsa.workflows.index_models import find_any, open_any
+
+    return open_any(find_any(model, ("sparse",)))
+
+
+def _warn_cut(encoder: Any, texts: list[str], role: str, name: str) -> None:
+    from spectra_nsa.workflows.cut_texts import warn_cut
+
+    warn_cut(encoder, texts, role, name)
 
 
 def _shown(terms: Terms) -> str:

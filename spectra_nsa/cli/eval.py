@@ -9,7 +9,7 @@ import typer
 
 from spectra_nsa.cli.options import Columns, Precision, shared_columns
 from spectra_nsa.core.console import print_json
-from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.errors import SpectraError, UsageError
 
 if TYPE_CHECKING:
     from spectra_nsa.evaluation.hybrid import Judged
@@ -75,6 +75,8 @@ def evaluate_command(
     limits = {"dim": dim, "query_active": query_active, "document_active": document_active}
     systems = _systems(model, baseline or [], limits, precision)
     evaluation = evaluate(systems, tasks, notes=[*notes, *_fitted(systems, judged)])
+    if not evaluation.results:
+        raise SpectraError(f"nothing was measured. {'. '.join(evaluation.notes)}.")
     document = evaluation.document(model, precision=resolve_precision(precision))
     if json == "-":
         print_json(document, indent=2)

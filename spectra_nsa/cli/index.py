@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from spectra_nsa.cli.index_report import lines, named, report, say_repeated
 from spectra_nsa.cli.options import Columns, shared_columns
 from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
-from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.errors import SpectraError, UsageError
 
 if TYPE_CHECKING:
     from spectra_nsa.index.collection import Index
@@ -80,11 +81,11 @@ def build_command(
     ids_of = dict(zip(documents.texts, documents.ids, strict=True))
     queries = None if dev is None else read_queries(dev, mapping, ids_of)
     mapping.check()
-    _say_repeated(repeated)
+    say_repeated(repeated)
     searcher = Searcher.build(output, documents, model, kind=kind, impacts=impacts, pruning=rule)
     if queries is not None:
         _fit(searcher, *queries)
-    _report(searcher.index, start, as_json, repeated=repeated, quarantined=mapping.quarantined)
+    report(searcher.index, start, as_json, repeated=repeated, quarantined=mapping.quarantined)
 
 
 @app.command("add")
@@ -108,10 +109,10 @@ def add_command(
     mapping = shared_columns(columns)
     documents, repeated = read_documents(source, mapping)
     mapping.check()
-    _say_repeated(repeated)
+    say_repeated(repeated)
     _check_new(searcher.index, documents, replace)
     searcher.add(documents, replace=replace)
-    _report(searcher.index, start, as_json, added=len(documents.ids), quarantined=mapping.quarantined)
+    report(searcher.index, start, as_json, added=len(documents.ids), quarantined=mapping.quarantined)
 
 
 @app.command("delete")
@@ -128,11 +129,15 @@ def delete_command(
 
     start = time.monotonic()
     opened = Index.load(folder)
-    deleted = opened.delete(ids)
-    unknown = len(set(ids)) - deleted
+    asked = list(dict.fromkeys(ids))
+    unknown = [key for key, at in zip(asked, opened.positions(asked), strict=True) if at < 0]
+    missing = f"{counted(len(unknown), 'id')} not in the index: {named(unknown)}"
+    if len(unknown) == len(asked):
+        raise SpectraError(f"{missing}. Nothing was deleted; spectra search shows the ids.")
     if unknown:
-        print(f"spectra: warning: {counted(unknown, 'id')} not in the index.", file=sys.stderr)
-    _report(opened, start, as_json, deleted_now=deleted)
+        print(f"spectra: warning: {missing}.", file=sys.stderr)
+    deleted = opened.delete(asked)
+    report(opened, start, as_json, deleted_now=deleted)
 
 
 @app.command("info")
@@ -148,7 +153,7 @@ def info_command(folder: Folder, as_json: Json = False) -> None:
     if as_json:
         print_json(facts)
         return
-    for line in _lines(facts):
+    for line in lines(facts):
         print(line)
 
 
@@ -163,7 +168,7 @@ def verify_command(folder: Folder, as_json: Json = False) -> None:
     start = time.monotonic()
     opened = Index.load(folder)
     opened.verify()
-    _report(opened, start, as_json, intact=True)
+    report(opened, start, as_json, intact=True)
 
 
 @app.command("compact")
@@ -177,7 +182,7 @@ def compact_command(folder: Folder, as_json: Json = False) -> None:
     start = time.monotonic()
     opened = Index.load(folder)
     opened.compact()
-    _report(opened, start, as_json)
+    report(opened, start, as_json)
 
 
 @app.command("fit")
@@ -201,7 +206,7 @@ def fit_command(
     judged = read_queries(queries, mapping, searcher.index.ids_of_texts())
     mapping.check()
     _fit(searcher, *judged)
-    _report(searcher.index, start, as_json, fusion=searcher.fusion.document())
+    report(searcher.index, start, as_json, fusion=searcher.fusion.document())
 
 
 @app.command("export")
@@ -219,7 +224,7 @@ def export_command(
     start = time.monotonic()
     opened = SparseIndex.load(folder)
     opened.export(output)
-    _report(opened.index, start, as_json, output=str(output))
+    report(opened.index, start, as_json, output=str(output))
 
 
 @app.command("import")
@@ -246,7 +251,7 @@ def import_command(
     facts = None if model is None else sparse_model_facts(model, output)
     files = None if model is None else static_query_side(model)
     built = SparseIndex.read(source, output, model=facts, files=files, impacts=impacts, pruning=rule)
-    _report(built.index, start, as_json)
+    report(built.index, start, as_json)
 
 
 def _fit(searcher: Any, queries: list[str], relevant: list[dict[str, float]]) -> None:
@@ -267,32 +272,3 @@ def _check_new(opened: Index, documents: Documents, replace: bool) -> None:
             f"{counted(len(known), 'document')} of {len(documents.ids):,} with an id that the index has, such as "
             f"{known[0]!r}. Replace them with --replace."
         )
-
-
-def _say_repeated(repeated: int) -> None:
-    if repeated:
-        print(f"spectra: {counted(repeated, 'document')} left out: the same id came before.", file=sys.stderr)
-
-
-def _report(opened: Index, start: float, as_json: bool, **more: Any) -> None:
-    """Prints what the index holds after a command."""
-    seconds = round(time.monotonic() - start, 3)
-    commit = opened.commit
-    if as_json:
-        facts = {"schema": 1, "index": str(opened.folder), "kind": commit.kind, "documents": commit.documents}
-        print_json({**facts, "segments": len(commit.segments), "seconds": seconds, **more})
-        return
-    state = "intact, " if more.get("intact") else ""
-    print(f"{opened.folder}: {state}{counted(commit.documents, 'document')}, kind {commit.kind}, {seconds:.1f} s")
-
-
-def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
-    """Returns facts as lines of a table, nested ones indented."""
-    lines = []
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            lines += [f"{indent}{name}", *_lines(value, indent + "  ")]
-        elif name != "schema" and value is not None:
-            shown = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if isinstance(value, float) else value
-            lines.append(f"{indent}{name.replace('_', ' '):{32 - len(indent)}}{shown}")
-    return lines

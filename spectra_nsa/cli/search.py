@@ -103,9 +103,11 @@ def _dense_hits(
     """Returns the hits of a dense model: exact ones, or those by binary codes, which the command `fit` fits."""
     from spectra_nsa.metrics.finite import check_finite
     from spectra_nsa.models.open import open_encoder
+    from spectra_nsa.workflows.cut_texts import warn_cut
     from spectra_nsa.workflows.search import cached_documents, code_hits, top_hits
 
     encoder = open_encoder(files)
+    warn_cut(encoder, [query], "query", files.name)
     if bits is None:
         vector = encoder.encode_query(query, normalize_embeddings=True)
         check_finite(vector[None], files.name, "vectors of queries")

@@ -1,13 +1,14 @@
-"""Scored pairs: the correlation of cosines with human similarity scores."""
+"""Scored pairs: the correlation of cosines with human similarity scores, by dense or sparse vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.results import Result
 from spectra_nsa.evaluation.outcome import TaskOutcome, UnsuitableSystem, split_undefined
+from spectra_nsa.evaluation.sparse.system import SparseSystem
 from spectra_nsa.evaluation.systems import DenseSystem
 
 if TYPE_CHECKING:
@@ -40,15 +41,16 @@ class STSTask:
 
     def run(self, system: System) -> TaskOutcome:
         """Encodes each distinct sentence once and correlates cosines with scores."""
-        from spectra_nsa.metrics.similarity import cosine_pairs
+        from spectra_nsa.metrics.similarity import cosine_pairs, sparse_cosine_pairs
 
-        if not isinstance(system, DenseSystem):
-            raise UnsuitableSystem(f"{system.name} has no dense vectors, but sts needs them")
+        if not isinstance(system, DenseSystem | SparseSystem):
+            raise UnsuitableSystem(f"{system.name} has no vectors of single texts, but sts needs them")
         sentences = list(dict.fromkeys([*self._first, *self._second]))
         row = {sentence: at for at, sentence in enumerate(sentences)}
-        vectors = system.encode_queries(sentences)
+        vectors: Any = system.encode_queries(sentences)
         first, second = ([row[sentence] for sentence in side] for side in (self._first, self._second))
-        cosine = cosine_pairs(vectors[first], vectors[second])
+        cosines = cosine_pairs if isinstance(system, DenseSystem) else sparse_cosine_pairs
+        cosine = cosines(vectors[first], vectors[second])
         results, notes = split_undefined([self._result(system.name, method, cosine) for method in _METHODS])
         notes = [f"{note}: the scores or the cosines are all equal or not finite" for note in notes]
         per_unit = {"cosine": cosine, "gold": self._scores}

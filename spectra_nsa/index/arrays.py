@@ -14,9 +14,7 @@ from spectra_nsa.core.errors import SpectraError
 
 def damaged(path: Path, reason: str) -> SpectraError:
     """Returns the error for a file of an index that does not hold what it should."""
-    return SpectraError(
-        f"{path} is damaged: {reason}. Run `spectra index verify` on the index, and build it again or restore a copy."
-    )
+    return SpectraError(f"{path} is damaged: {reason}. Build the index again, or restore a copy.")
 
 
 def map_array(path: Path, dtype: DTypeLike, length: int | None = None, *, ndim: int = 1) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from spectra_nsa.core.errors import SpectraError
 
 if TYPE_CHECKING:
     import numpy as np
+    from scipy.sparse import csr_matrix
 
 
 def cosine_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -17,6 +18,19 @@ def cosine_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.einsum("nd,nd->n", a, b) / np.where(norms > 0, norms, 1.0)
+
+
+def sparse_cosine_pairs(a: csr_matrix, b: csr_matrix) -> np.ndarray:
+    """Computes `cosine_pairs` of two sparse matrices (N, V)."""
+    import numpy as np
+
+    a, b = a.astype(np.float64), b.astype(np.float64)
+
+    def dots(x: csr_matrix, y: csr_matrix) -> np.ndarray:
+        return np.asarray(x.multiply(y).sum(axis=1), dtype=np.float64).ravel()
+
+    norms = np.sqrt(dots(a, a) * dots(b, b))
+    return dots(a, b) / np.where(norms > 0, norms, 1.0)
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:

@@ -133,6 +133,11 @@ class SavedModel:
         """Encodes with the prompt of documents, if there is one."""
         return self.encode(inputs, **({"prompt_name": "document"} | options))
 
+    @property
+    def text_tokenizer(self) -> Tokenizer:
+        """The tokenizer, which truncates and pads."""
+        return self._tokenizer.backend
+
     def _named_prompt(self, name: str | None) -> str | None:
         name = self.default_prompt_name if name is None else name
         if name is not None and name not in self.prompts:

@@ -19,11 +19,13 @@ class SharedColumns:
 
     Attributes:
         quarantined: the number of quarantined rows of all sources so far.
+        last: the mapping as it applied to the last source: all of it, or none.
     """
 
     def __init__(self, columns: Mapping[str, str] | None) -> None:
         self.columns = dict(columns or {})
         self.quarantined = 0
+        self.last: dict[str, str] = {}
         self._applied = not self.columns
         self._mismatch: NoSuchColumn | None = None  # of the first source that lacks a mapped column
 
@@ -41,6 +43,7 @@ class SharedColumns:
         return rows
 
     def _load(self, source: str | Path, *, split: str | None, limit: int | None, quarantine: Path | None) -> TextSet:
+        self.last = {}
         if not self.columns or str(source).startswith("python:"):  # its columns are fixed
             return load_source(source, split=split, limit=limit, quarantine=quarantine)
         try:
@@ -48,7 +51,7 @@ class SharedColumns:
         except NoSuchColumn as error:
             missing = error
         else:
-            self._applied = True
+            self._applied, self.last = True, self.columns
             return rows
         self._mismatch = self._mismatch or missing
         try:

@@ -24,14 +24,15 @@ def read_documents(source: str, columns: SharedColumns) -> tuple[Documents, int]
     """Reads the documents of a source: its texts, or the positives of pairs.
 
     Ids are the column `_id`, `id` or `name` if nearly all of its values are distinct, with a number behind the repeated
-    ones (``name#2``); otherwise a digest of each text. All other columns become metadata.
+    ones (``name#2``); otherwise a digest of each text. All other columns become metadata, also those that the mapping
+    gives another role, such as the anchors of pairs.
 
     Args:
         source: see `load_source`.
         columns: the mapping of its columns.
 
     Returns:
-        the documents, and how many were left out because their id or text came before.
+        the documents, and how many were left out because they have no id and their text came before.
 
     Raises:
         SpectraError: the source cannot be read.
@@ -45,11 +46,15 @@ def read_documents(source: str, columns: SharedColumns) -> tuple[Documents, int]
     for number, key in enumerate(ids):
         first.setdefault(key, number)
     keep = list(first.values())
-    others = [c for c in rows.dataset.column_names if c != name and not c.startswith(_ROLES)]
-    table: list[dict[str, Any]] = rows.dataset.select_columns(others).to_list() if others else []
+    others = {c: c for c in rows.dataset.column_names if c != name and not c.startswith(_ROLES)}
+    mapped = {role: other for role, other in columns.last.items() if role in rows.dataset.column_names}
+    others |= {role: other for role, other in mapped.items() if role not in (column, name)}
+    table: list[dict[str, Any]] = rows.dataset.select_columns(list(others)).to_list() if others else []
     metadata: list[Mapping[str, Any] | None] | None = None
     if others:
-        metadata = [{key: value for key, value in table[number].items() if value is not None} for number in keep]
+        metadata = [
+            {others[key]: value for key, value in table[number].items() if value is not None} for number in keep
+        ]
     documents = Documents(
         ids=[ids[number] for number in keep], texts=[texts[number] for number in keep], metadata=metadata
     )

@@ -20,6 +20,7 @@ from spectra_nsa.models.open import DENSE, ModelFolder, ModelKind, find_model, o
 from spectra_nsa.models.prompts import check_role
 from spectra_nsa.models.sparse.names import SHORT_NAMES, sparse_start
 from spectra_nsa.models.sparse.query_side import SETTINGS, QueryWeights
+from spectra_nsa.workflows.cut_texts import warn_cut
 
 KINDS = ("sparse", "hybrid")
 PROGRESS_FROM = 500  # texts: encoding more shows progress
@@ -80,8 +81,10 @@ class IndexModels:
 
             return list(stemmed_words(texts))
         if role == "query" and (side := self._query_weights(part)) is not None:
+            warn_cut(side, texts, role, self.facts[part]["name"])
             return side.encode(texts)
         model, progress = self.model(part), len(texts) > PROGRESS_FROM
+        warn_cut(model, texts, role, self.facts[part]["name"])
         if part == SPARSE:
             from spectra_nsa.evaluation.sparse.encoding import encode_rows
 

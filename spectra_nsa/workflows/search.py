@@ -100,9 +100,12 @@ def sparse_hits(files: ModelFolder, query: str, texts: Sequence[str], k: int) ->
         SpectraError: the model cannot be opened, or computes NaN or infinity.
     """
     from spectra_nsa.evaluation.sparse.encoding import encode_rows
+    from spectra_nsa.workflows.cut_texts import warn_cut
     from spectra_nsa.workflows.index_models import PROGRESS_FROM, open_any
 
     model = open_any(files)
+    warn_cut(model, texts, "document", files.name)
+    warn_cut(model, [query], "query", files.name)
     rows = encode_rows(model, texts, "document", name=files.name, progress=len(texts) > PROGRESS_FROM)
     asked = encode_rows(model, [query], "query", name=files.name)
     scores = np.asarray((rows @ asked.T).toarray(), dtype=np.float32).ravel()
@@ -200,6 +203,7 @@ def _cached(
 ) -> np.ndarray:
     from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.models.checks import model_checksum
+    from spectra_nsa.workflows.cut_texts import warn_cut
 
     entry = VECTORS.entry(
         rules=RULES,
@@ -214,6 +218,7 @@ def _cached(
     if entry.read(rows=len(texts)) is not None:
         with contextlib.suppress(OSError, ValueError):
             return np.load(entry.folder / _FILE, allow_pickle=False)
+    warn_cut(model, texts, "document", str(folder))
     vectors = make()
     check_finite(vectors, str(folder), "vectors of documents")
     try:

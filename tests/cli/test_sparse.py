@@ -91,3 +91,20 @@ def test_options_of_dense_vectors_are_refused(folders: dict[str, Path], words: l
     done = CliRunner().invoke(app, [word.replace("MODEL", str(folders["splade"])) for word in words])
     assert done.exit_code == 2 or done.exception is not None
     assert message in (done.output + str(done.exception))
+
+
+def test_a_masked_lm_with_splade_pooling_is_taken_too(folders: dict[str, Path]) -> None:
+    name, saved = f"splade:{folders['splade'].parent / 'start'}", folders["splade"]
+    facts, known = _json("inspect", name), _json("inspect", saved)
+    assert facts["kind"] == "splade" and facts["parameters"] == known["parameters"]
+    assert facts["vocabulary"] == known["vocabulary"] and facts["query"]["modules"] == ["Transformer", "SpladePooling"]
+    assert _json("encode", name, "-t", TEXTS[0])["terms"] == _json("encode", saved, "-t", TEXTS[0])["terms"]
+    assert _json("similarity", name, *TEXTS)["similarity"] == _json("similarity", saved, *TEXTS)["similarity"]
+
+
+def test_a_short_name_is_known_to_inspect() -> None:
+    from spectra_nsa.core.starter import TINY_SPLADE
+
+    if TINY_SPLADE.folder() is None:
+        pytest.skip('the tiny masked LM is not installed: pip install "spectra-nsa[sparse]"')
+    assert _json("inspect", "splade:tiny")["vocabulary"] == 30522

@@ -38,7 +38,7 @@ def test_results_differences_and_notes(dense: DenseSystem, noisy: DenseSystem) -
     assert {(r.task, r.system) for r in evaluation.results} == {
         ("sts", "words"), ("sts", "noisy"), ("pairs", "words"), ("pairs", "bm25"), ("pairs", "noisy")
     }  # fmt: skip
-    assert any("bm25 has no dense vectors" in note for note in evaluation.notes)
+    assert any("bm25 has no vectors of single texts" in note for note in evaluation.notes)
     by = {(d.task, d.system, d.metric): d for d in evaluation.differences}
     assert by["sts", "words", "spearman"].baseline == "noisy"  # bm25 has no cosines
     compared = {(d.system, d.baseline) for d in evaluation.differences if d.task == "pairs"}

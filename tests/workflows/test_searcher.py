@@ -146,6 +146,11 @@ def test_documents_of_sources(tmp_path: Path) -> None:
     pairs.write_text('{"id": 7, "anchor": "how", "positive": "so"}\n{"id": 8, "anchor": "why", "positive": "as"}\n')
     documents, repeated = read_documents(str(pairs), SharedColumns(None))
     assert (documents.ids, documents.texts, documents.metadata) == (["7", "8"], ["so", "as"], None)
+    renamed = tmp_path / "renamed.jsonl"
+    renamed.write_text(pairs.read_text().replace("anchor", "question").replace("positive", "answer"))
+    columns = SharedColumns({"anchor": "question", "positive": "answer"})
+    documents, _ = read_documents(str(renamed), columns)
+    assert (documents.ids, documents.metadata) == (["7", "8"], [{"question": "how"}, {"question": "why"}])
     queries, relevant = read_queries(str(pairs), SharedColumns(None), {"so": "7"})
     assert (queries, relevant) == (["how", "why"], [{"7": 1.0}, {}])
 
@@ -234,3 +239,30 @@ def test_a_sparse_encoder_searches_a_corpus_exactly(built: Path) -> None:
     found = {hit.text: hit.score for hit in wanted}
     assert hits[0]["text"] == wanted[0].text and len(hits) == 5
     assert all(np.isclose(found[hit["text"]], hit["score"], rtol=1e-5) for hit in hits)
+
+
+def test_texts_that_came_before_are_left_out_with_a_remedy(built: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"text": "open a file", "lang": "py"}\n{"text": "open a file", "lang": "go"}\n')
+    words = ["index", "build", str(texts), "-m", str(built / "tiny"), "-o", str(tmp_path / "own")]
+    said = CliRunner().invoke(app, words, catch_exceptions=False).stderr
+    assert "1 document left out, with their metadata: the same text came before." in said
+    assert "give the source a column _id or id or name of distinct values" in said
+
+
+def test_deleted_ids_that_are_unknown_are_named(built: Path, tmp_path: Path) -> None:
+    shutil.copytree(built / "sparse", tmp_path / "own")
+    index = str(tmp_path / "own")
+    done = CliRunner().invoke(app, ["index", "delete", index, "t1", "u1", "u2", "u3", "u4"], catch_exceptions=False)
+    assert done.exit_code == 0 and "4 ids not in the index: 'u1', 'u2', 'u3', …." in done.stderr
+    with pytest.raises(SpectraError, match=r"2 ids not in the index: 't1', 'u1'. Nothing was deleted"):
+        CliRunner().invoke(app, ["index", "delete", index, "t1", "u1"], catch_exceptions=False)
+
+
+def test_a_damaged_index_does_not_advise_the_command_that_found_it(built: Path, tmp_path: Path) -> None:
+    shutil.copytree(built / "sparse", tmp_path / "own")
+    for path in (tmp_path / "own").rglob("*.npy"):
+        path.write_bytes(b"\0" * path.stat().st_size)  # the size stays
+    with pytest.raises(SpectraError, match="is damaged") as caught:
+        CliRunner().invoke(app, ["index", "verify", str(tmp_path / "own")], catch_exceptions=False)
+    assert "index verify" not in str(caught.value) and "Build the index again, or restore a copy" in str(caught.value)

@@ -15,7 +15,7 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.
 
 
 def sparse_facts(folder: Path) -> dict[str, Any]:
-    """Returns kind, vocabulary, parameters and both sides of a saved sparse encoder.
+    """Returns kind, vocabulary, parameters and both sides of a saved sparse encoder, or of a masked LM as SPLADE.
 
     Returns:
         `kind` (``"splade"`` or ``"inference_free"``), `vocabulary` (V), `parameters`, `similarity`, `max_active_dims`,
@@ -25,7 +25,8 @@ def sparse_facts(folder: Path) -> dict[str, Any]:
         SpectraError: a file is missing or damaged.
     """
     with opening(folder):
-        settings = read_json_object(folder / "config_sentence_transformers.json")
+        library = folder / "config_sentence_transformers.json"
+        settings = read_json_object(library) if library.is_file() else {}
         routes = _routes(folder)
         sizes = {path: _parameters(path) for paths in routes.values() for path, _ in paths}
         sides = {side: _side(paths, sizes, (settings.get("prompts") or {}).get(side)) for side, paths in routes.items()}
@@ -43,6 +44,9 @@ def sparse_facts(folder: Path) -> dict[str, Any]:
 
 def _routes(folder: Path) -> dict[str, list[tuple[Path, str]]]:
     """Returns the folder and class name of each module that queries and documents pass."""
+    if not (folder / "modules.json").is_file():  # the files of a masked LM
+        modules = [(folder, "Transformer"), (folder / "pooling", "SpladePooling")]
+        return {"query": modules, "document": modules}
     modules = [
         (folder / str(module["path"]), _class_name(module["type"])) for module in read_json(folder / "modules.json")
     ]

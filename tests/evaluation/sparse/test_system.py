@@ -18,6 +18,8 @@ from spectra_nsa.evaluation.retrieval import RetrievalTask
 from spectra_nsa.evaluation.sources import Sides
 from spectra_nsa.evaluation.sparse.sparsity import SparsityTask
 from spectra_nsa.evaluation.sparse.system import SparseSystem, nearest_sparse
+from spectra_nsa.evaluation.sts import STSTask
+from spectra_nsa.metrics.similarity import cosine_pairs, sparse_cosine_pairs
 from spectra_nsa.text.rows import RetrievalSet
 
 from ..test_command import app
@@ -166,3 +168,24 @@ def test_command_measures_sparse_encoders_beside_others(sparse_folder: Callable[
     found = {row["system"] for row in document["results"] if row["metric"] == "ndcg@10"}
     assert found == {"splade@all,3", "free", "bm25"}
     assert any("free has no dense vectors, but statistics needs them" in note for note in document["notes"])
+
+
+def test_sts_correlates_the_cosines_of_sparse_queries(sparse_folder: Callable[..., Path], tmp_path: Path) -> None:
+    folder = sparse_folder(inference_free=True)
+    first, second, scores = [*QUERIES, "a"], [*DOCUMENTS[:5], "sort"], [1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
+    task = STSTask("toy", first, second, scores)
+    outcome = task.run(open_system(str(folder)))
+    model = SparseEncoder(str(folder), device="cpu")
+    left, right = (np.asarray(model.encode_query(side).to_dense()) for side in (first, second))
+    np.testing.assert_allclose(outcome.per_unit["cosine"], cosine_pairs(left, right), atol=1e-6)
+    assert [result.metric for result in outcome.results] == ["spearman", "pearson"] and outcome.results[0].n == 6
+    empty = csr_matrix((1, 4))
+    assert sparse_cosine_pairs(empty, empty).tolist() == [0.0]
+
+
+def test_an_evaluation_that_measures_nothing_fails(tmp_path: Path) -> None:
+    rows = tmp_path / "sts.jsonl"
+    line = {"sentence1": "open a file", "sentence2": "close it", "score": 0.5}
+    rows.write_text("".join(json.dumps(line) + "\n" for _ in range(3)))
+    with pytest.raises(SpectraError, match=r"nothing was measured. sts on .*bm25 has no vectors of single texts"):
+        CliRunner().invoke(app, ["bm25", "-t", f"sts={rows}"], catch_exceptions=False)
