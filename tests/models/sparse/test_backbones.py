@@ -51,6 +51,12 @@ def test_vectors_are_the_librarys_after_each_step(folder: Path, tmp_path: Path) 
     _check_library_agrees(inference_free(model, torch.rand(len(head.weight))), tmp_path / "routed")
 
 
+def test_a_model_that_was_just_opened_encodes_in_bf16(folder: Path) -> None:
+    model = splade_from(folder)
+    found, wanted = (model.encode_csr(TEXTS, precision=each).toarray() for each in ("bf16", "fp32"))
+    np.testing.assert_allclose(found, wanted, atol=0.2 * wanted.max())
+
+
 def test_a_closed_form_head_recovers_tokens_or_says_what_it_needs(folder: Path, tmp_path: Path) -> None:
     model = splade_from(folder, max_length=32)
     if "modernbert" in model.masked_lm().config.model_type:  # its norms have no bias
