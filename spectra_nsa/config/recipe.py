@@ -181,7 +181,7 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
     if problem["type"] == "extra_forbidden":
         return UsageError(f"{where}: {_unknown_key(path, problem.get('input'), root)}")
     if problem["type"] == "model_type":
-        return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: it has to be a section of keys and values.")
+        return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: {_wanted_section(dotted, problem, root)}")
     if problem["type"] == "missing":
         return UsageError(f"{where}: {dotted} is missing.")
     if (wanted := _WANTED.get(problem["type"])) is not None:
@@ -190,6 +190,15 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
     if problem["type"] == "value_error":
         return UsageError(f"{where}: {dotted}: {message}.")
     return UsageError(f"{where}: {dotted} is {problem.get('input')!r}: {message[:1].lower()}{message[1:]}.")
+
+
+def _wanted_section(dotted: str, problem: Mapping[str, Any], root: type[BaseModel]) -> str:
+    """Returns what a section has to be, and the key that a number in its place means: the weight, if there is one."""
+    value = problem.get("input")
+    meant = any("weight" in model.model_fields for model in models_in(annotation_of(root, dotted)))
+    if meant and isinstance(value, int | float):
+        return f"it has to be a section of keys and values. Set its weight: {dotted}.weight={float(value):g}."
+    return "it has to be a section of keys and values."
 
 
 def recipe_key(name: str) -> str | None:

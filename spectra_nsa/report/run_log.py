@@ -21,6 +21,7 @@ HEALTH = "health_"
 DEV = "eval_dev_"
 TERM_GRADIENT = "grad_norm_"
 SET_LOSS = "loss_"  # of one of several datasets
+FINAL = "final"  # marks figures of the finished model, which replace those of the step that it is from
 # The values that are no numbers, with the types of their parts.
 _EVENTS: dict[str, dict[str, type]] = {
     "started": {"steps": int, "pid": int, "host": str, "environment": dict},
@@ -159,7 +160,8 @@ def embedding_term(terms: Collection[str]) -> str | None:
 
 def series_of(rows: Sequence[MetricsRow], key: str, *, most: int = 300) -> list[Point]:
     """Returns (step, value) of a key, thinned to about `most` evenly spaced points that include the last one."""
-    points = [(float(row["step"]), float(row[key])) for row in rows if is_number(row.get(key))]
+    values = {float(row["step"]): float(row[key]) for row in rows if is_number(row.get(key))}  # the last of a step
+    points = sorted(values.items())
     stride = max(1, -(-len(points) // most))
     kept = points[::stride]
     return kept if not points or kept[-1] == points[-1] else [*kept, points[-1]]

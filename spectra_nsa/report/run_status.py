@@ -98,7 +98,7 @@ def _dev(rows: Sequence[MetricsRow], kept: int | None) -> dict[str, Any]:
     key = next((key for row in rows for key in row if key.startswith(DEV)), None)
     if key is None:
         return {}
-    measured = [row for row in rows if is_number(row.get(key))]
+    measured = list({row["step"]: row for row in rows if is_number(row.get(key))}.values())  # the last of each step
     best = (min if key in LOWER_IS_BETTER else max)(measured, key=lambda row: row[key])
     name = key.removeprefix("eval_")
     status = {"metric": name, "last": measured[-1][key], "best": best[key], "best_step": best["step"]}

@@ -45,6 +45,21 @@ class VocabularyUse:
     strongest: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What a calibration did to the use of the vocabulary by its sample.
+
+    Attributes:
+        before: the use that it found.
+        after: the use that it left.
+        changed: whether it changed the head.
+    """
+
+    before: VocabularyUse
+    after: VocabularyUse
+    changed: bool
+
+
 def vocabulary_use(vectors_NV: Tensor) -> VocabularyUse:
     """Measures the vectors of a sample: (N, V), at least two."""
     active_NV = (vectors_NV > 0).float()
@@ -89,11 +104,12 @@ def check_vocabulary_use(use: VocabularyUse, width: int, *, calibrated: bool = F
 
 
 @torch.no_grad()
-def calibrate(model: SpectraSparseEncoder, texts: Sequence[str], target: float) -> VocabularyUse:
+def calibrate(model: SpectraSparseEncoder, texts: Sequence[str], target: float) -> Calibration:
     """Moves and scales the logits so that a text has about `target` active terms. A head that has stays as it is.
 
     Each term's bias falls by the same amount, and by more where the term would be active in more than half of the
-    texts. The scale makes the median strongest term weigh 2.
+    texts. The scale makes the median strongest term weigh 2. It goes into the norm before the decoder, which stays tied
+    to the token embedding, or into the decoder if there is no such norm.
 
     Args:
         model: changed in place.
@@ -101,7 +117,7 @@ def calibrate(model: SpectraSparseEncoder, texts: Sequence[str], target: float) 
         target: active dimensions per text.
 
     Returns:
-        the use of the vocabulary afterwards.
+        the use of the vocabulary before and afterwards.
 
     Raises:
         SpectraError: see `check_vocabulary_use`.
@@ -115,7 +131,7 @@ def calibrate(model: SpectraSparseEncoder, texts: Sequence[str], target: float) 
     before = vocabulary_use(logits_NV.clamp_min(0).log1p())
     if _KEPT[0] * target <= before.active <= _KEPT[1] * target and before.overlap <= _ALIKE:
         model.train(training)
-        return before
+        return Calibration(before=before, after=before, changed=False)
     common_V = logits_NV.quantile(1 - COMMON, dim=0)
     entries = len(logits_NV) * round(target)
     # Terms above their own limit: what is left of them counts towards the target.
@@ -124,13 +140,14 @@ def calibrate(model: SpectraSparseEncoder, texts: Sequence[str], target: float) 
     shift_V = torch.maximum(common_V, threshold)
     strongest = float((logits_NV - shift_V).amax(1).median())
     scale = _STRONGEST / strongest if strongest > 0 else 1.0
-    untie_decoder(head)
-    head.weight.mul_(scale)
+    if not head.scale_states(scale):
+        untie_decoder(head)
+        head.weight.mul_(scale)
     head.bias.sub_(shift_V).mul_(scale)
     after = vocabulary_use(((logits_NV - shift_V) * scale).clamp_min(0).log1p())
     model.train(training)
     check_vocabulary_use(after, logits_NV.shape[1], calibrated=True)
-    return after
+    return Calibration(before=before, after=after, changed=True)
 
 
 @torch.no_grad()

@@ -84,11 +84,49 @@ class VocabularyHead:
             del decoder.forward
         return states
 
+    @torch.no_grad()
+    def scale_states(self, factor: float) -> bool:
+        """Multiplies the states that the decoder reads, by the weights of the norm before it.
+
+        Args:
+            factor: above 0.
+
+        Returns:
+            whether there is such a norm; without one nothing changes.
+        """
+        inside = {id(module) for module in self.model.base_model.modules()}
+        norms = [
+            module
+            for module in self.model.modules()
+            if isinstance(module, nn.LayerNorm) and id(module) not in inside and module.weight is not None
+        ]
+        if len(norms) != 1:
+            return False
+        weights = [weight for weight in (norms[0].weight, norms[0].bias) if weight is not None]
+        saved, before = [weight.clone() for weight in weights], self._sample_states()
+        for weight in weights:
+            weight.mul_(factor)
+        if torch.allclose(self._sample_states(), factor * before, rtol=1e-4, atol=1e-5 * factor):
+            return True
+        for weight, value in zip(weights, saved, strict=True):  # something stands between norm and decoder
+            weight.copy_(value)
+        return False
+
+    def _sample_states(self) -> Tensor:
+        training = self.model.training
+        self.model.eval()
+        try:
+            return self.states(self._sample())
+        finally:
+            self.model.train(training)
+
+    def _sample(self) -> dict[str, Tensor]:
+        ids = torch.arange(1, 4, device=self.weight.device).clamp_max(len(self.weight) - 1).unsqueeze(0)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
     def is_exact(self) -> bool:
         """Returns whether states and decoder give the model's own logits, on a tiny input."""
-        device = self.weight.device
-        ids = torch.arange(1, 4, device=device).clamp_max(len(self.weight) - 1).unsqueeze(0)
-        features = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        features = self._sample()
         training = self.model.training
         self.model.eval()
         try:

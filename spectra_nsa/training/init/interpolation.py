@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from spectra_nsa.core import processes
-
 if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
-    from spectra_nsa.training.loop.trainer import RunTrainer
 
 _PARTS = ("encoder.", "pooling.", "semantic.")  # heads start from random weights
 
@@ -23,29 +20,29 @@ def start_weights(model: SpectraSentenceTransformer) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def interpolate(trainer: RunTrainer, model: SpectraSentenceTransformer, start: dict[str, Tensor], share: float) -> None:
+def interpolate(model: SpectraSentenceTransformer, start: dict[str, Tensor], share: float) -> None:
     """Sets θ ← θ₀ + α (θ − θ₀) for encoder, pooling and semantic projection, in place (WiSE-FT, Wortsman et al. 2022).
 
-    The dev metric of the interpolated model is measured and becomes the run's best.
-
     Args:
-        trainer: of the run.
         model: the trained model.
         start: θ₀, by `start_weights` before the training.
         share: α; 1 changes nothing.
     """
     for name, weight in _weights(model):
         weight.copy_(torch.lerp(start[name].to(weight), weight, share))
-    if trainer.plan.evaluator is None:
-        return
-    before = trainer.state.best_metric
-    model.eval()
-    ((name, value),) = trainer.plan.evaluator(model).items()
-    trainer.state.best_metric = value
-    if processes.is_first():
-        change = "" if before is None else f", {before:.4f} before"
-        line = f"interpolated with the start, share {share:g}: {name} {value:.4f}{change}"
-        print(f"spectra: {line}", file=sys.stderr, flush=True)
+
+
+def interpolation_line(share: float, measured: Mapping[str, float], before: float | None) -> str:
+    """Returns the line that says what an interpolation did to the dev metric.
+
+    Args:
+        share: α.
+        measured: the dev metric of the interpolated model by name; empty without a dev set.
+        before: that of the trained model; ``None`` if it is not known.
+    """
+    change = "" if before is None else f", {before:.4f} before"
+    figures = "".join(f": {name} {value:.4f}{change}" for name, value in measured.items())
+    return f"spectra: interpolated with the start, share {share:g}{figures}"
 
 
 def _weights(model: SpectraSentenceTransformer) -> list[tuple[str, Tensor]]:

@@ -21,6 +21,7 @@ from spectra_nsa.core.precision import resolve_precision
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from spectra_nsa.models.sparse.calibrate import Calibration
     from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
 
 _SAMPLE = 20_000  # rows whose texts the closed-form head and the IDF are taken from
@@ -78,10 +79,14 @@ def find_sparse_start(recipe: Recipe) -> Path | None:
 
 
 def planned_sparse(recipe: Recipe) -> tuple[int, int, int, int]:
-    """Returns the parameters, layers, width and longest text in tokens of the encoder that a recipe starts from."""
+    """Returns the parameters, layers, width and longest text in tokens of the encoder that a recipe trains."""
     model = open_sparse_start(recipe)
     config = model.masked_lm().config
     parameters = sum(weight.numel() for weight in model.parameters())
+    head = model.head("document")
+    tied = head is not None and head.weight is model.masked_lm().get_input_embeddings().weight
+    if head is not None and tied and needs_closed_form(recipe):  # which gets a decoder of its own
+        parameters += sum(weight.numel() for weight in head.decoder.parameters())
     return parameters, config.num_hidden_layers, config.hidden_size, model.max_seq_length or 512
 
 
@@ -153,38 +158,54 @@ def prepare_sparse_start(recipe: Recipe, model: SpectraSparseEncoder, rows: Data
         fit = fit_closed_form_head(model, texts, precision=precision)
         _say(f"head: in closed form from {fit.tokens:,} tokens; {fit.recovered:.0%} of held-out ones recovered")
     target = section.document_active or 150
-    use = measure_use(model, documents[:_CHECKED]) if not section.calibrate else None
+    first = documents[: section.calibrate or _CHECKED]
+    use = measure_use(model, first) if not section.calibrate else None
     if section.calibrate and model.head("document") is not None:
-        use = calibrate(model, documents[: section.calibrate], target)
-        _say(f"head: {use.active:.0f} active terms a document at the start, {use.common} in more than half of them")
+        calibration = calibrate(model, first, target)
+        use = calibration.after
+        _say(_calibration_line(calibration, len(first)))
     if use is not None:
         check_vocabulary_use(use, model.get_embedding_dimension() or 0)
-    cap_document_frequency(recipe, model, rows)
+    if cap_document_frequency(recipe, model, rows):
+        _say(f"head: {measure_use(model, first).active:.0f} active terms a document are left in these {len(first)}")
     if (static := model.static("query")) is not None and not static.weight.any():
         with torch.no_grad():
             static.weight.copy_(_STATIC_TOP * idf(model, documents).to(static.weight.device))
             static.weight[model.tokenizer.all_special_ids] = 0
 
 
-def cap_document_frequency(recipe: Recipe, model: SpectraSparseEncoder, rows: Dataset) -> None:
-    """Keeps every term of the trained model out of more than the recipe's share of the documents; says how many it was.
+def _calibration_line(calibration: Calibration, documents: int) -> str:
+    before = f"head: {calibration.before.active:,.0f} active terms a document"
+    if not calibration.changed:
+        return f"{before} in a sample of {documents}, near enough to the target to stay as it is"
+    return f"{before} in a sample of {documents} before calibration, {calibration.after.active:,.0f} after it"
+
+
+def cap_document_frequency(recipe: Recipe, model: SpectraSparseEncoder, rows: Dataset) -> int:
+    """Keeps every term out of more than the recipe's share of the documents, less a margin; prints how many it lowers.
 
     Args:
         recipe: the run.
         model: changed in place.
         rows: the training rows, in columns of texts; the first holds queries.
+
+    Returns:
+        the number of terms that were lowered.
     """
     from spectra_nsa.models.sparse.calibrate import cap_common_terms
 
     section = recipe.sparse
     assert section is not None
     if section.highest_df is None:
-        return
+        return 0
     step = max(1, len(rows) // _CAPPED)
     documents = list(rows.select(range(0, len(rows), step))[:][rows.column_names[1]])
-    lowered = cap_common_terms(model, documents, section.highest_df * _MARGIN)
+    share = section.highest_df * _MARGIN
+    lowered = cap_common_terms(model, documents, share)
     if lowered:
-        _say(f"head: {lowered} terms lowered that were in more than {section.highest_df:.0%} of the documents")
+        were = "term lowered that was" if lowered == 1 else "terms lowered that were"
+        _say(f"head: {lowered:,} {were} in more than {share:.3g} of {len(documents):,} documents")
+    return lowered
 
 
 def untie_as(model: SpectraSparseEncoder, checkpoint: Path) -> None:

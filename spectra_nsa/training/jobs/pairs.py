@@ -119,8 +119,9 @@ class PairsJob(Job):
         return build_trainer(self.recipe, self.model, self.data, setup)
 
     def finish(self, trainer: RunTrainer, *, interrupted: bool, steps: int) -> None:
-        from spectra_nsa.training.init.interpolation import interpolate
+        from spectra_nsa.training.init.interpolation import interpolate, interpolation_line
         from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
+        from spectra_nsa.training.runs.outcome import kept_step, measure_again
 
         assert isinstance(trainer, PairsTrainer)
         if trainer.shards is not None:
@@ -130,24 +131,33 @@ class PairsJob(Job):
         if interrupted:
             return
         if self._start is not None:
-            interpolate(trainer, self.model, self._start, self.recipe.train.interpolate)
-        self._fit_heads(quiet=steps == 0)
+            interpolate(self.model, self._start, self.recipe.train.interpolate)
+        fitted = self._fit_heads(quiet=steps == 0)
+        moved = self._start is not None or kept_step(trainer) != trainer.state.global_step
+        if moved or fitted:
+            before, share = trainer.state.best_metric, self.recipe.train.interpolate
+            measure_again(trainer, self.model, dev=moved)
+            if self._start is not None and processes.is_first():
+                print(interpolation_line(share, trainer.best_dev, before), file=sys.stderr, flush=True)
 
-    def _fit_heads(self, *, quiet: bool) -> None:
+    def _fit_heads(self, *, quiet: bool) -> bool:
+        """Fits the heads that are fitted after training; returns whether any was, in the first process."""
         from spectra_nsa.core.precision import resolve_precision
         from spectra_nsa.training.init.fit_heads import fit_heads_to_rows
 
         recipe = self.recipe
         wanted = {"bridge": recipe.model.bridge, "anchors": recipe.model.anchor}
         if not any(wanted.values()) or not recipe.train.fit_heads:
-            return
+            return False
+        fitted = False
         if processes.is_first():
             texts, precision = recipe.train.fit_heads, resolve_precision(recipe.train.precision)
-            fit_heads_to_rows(
+            fitted = fit_heads_to_rows(
                 self.model, self.data.train, texts, **wanted, seed=recipe.train.seed, precision=precision, quiet=quiet
             )
         processes.broadcast_weights(self.model.spectra.bridge)
         processes.broadcast_weights(self.model.spectra.anchors)
+        return fitted
 
     def save(self, folder: Path) -> None:
         self.model.save_pretrained(str(folder))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectra_nsa.config.recipe import Recipe
+from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.models.prompts import column_role
 from spectra_nsa.training.checks import check_recipe
@@ -124,11 +126,20 @@ class SparseJob(PairsJob):
 
     def finish(self, trainer: RunTrainer, *, interrupted: bool, steps: int) -> None:
         from spectra_nsa.training.init.sparse_start import cap_document_frequency
+        from spectra_nsa.training.runs.outcome import kept_step, measure_again
 
         # Accelerate leaves autocast around a trained model's forward pass; a saved and reopened model has none.
         trainer.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        if not interrupted:
-            cap_document_frequency(self.recipe, self.model, self.data.train.select_columns(self.data.columns))
+        if interrupted:
+            return
+        lowered = cap_document_frequency(self.recipe, self.model, self.data.train.select_columns(self.data.columns))
+        if not lowered and kept_step(trainer) == trainer.state.global_step:
+            return
+        before = trainer.best_dev
+        measure_again(trainer, self.model, dev=True)
+        if lowered and processes.is_first():
+            for name, value in trainer.best_dev.items():
+                print(f"head: {name} is {value:.4f} now, {before.get(name, value):.4f} before", file=sys.stderr)
 
 
 def _loss_stack(recipe: Recipe, model: SpectraSparseEncoder, batches: Batches) -> LossStack:

@@ -11,6 +11,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from spectra_nsa.core.files import atomic_write, finite_json
+from spectra_nsa.report.run_log import FINAL
 
 DROPPED = {
     "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss",
@@ -21,8 +22,8 @@ DROPPED = {
 class MetricsLog(TrainerCallback):
     """Appends every log to `metrics.jsonl`, one JSON object a line with its step.
 
-    A resumed run first drops the lines of steps after its checkpoint, which run again. A run without a checkpoint
-    drops all of them.
+    A resumed run first drops the lines of steps after its checkpoint, which run again, and those of the finished model.
+    A run without a checkpoint drops all of them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +37,8 @@ class MetricsLog(TrainerCallback):
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
-                if json.loads(line)["step"] <= state.global_step > 0:
+                row = json.loads(line)
+                if row["step"] <= state.global_step > 0 and FINAL not in row:
                     kept.append(line)
             except (json.JSONDecodeError, KeyError):
                 continue  # the last line of a killed run may be half written; its step runs again

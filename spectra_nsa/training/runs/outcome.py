@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.report.run_log import FINAL
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from spectra_nsa.training.loop.interrupt import StopOnInterrupt
     from spectra_nsa.training.loop.trainer import RunTrainer
 
@@ -23,7 +26,7 @@ def closing(trainer: RunTrainer, interrupt: StopOnInterrupt, folder: Path) -> It
     try:
         yield
         outcome = outcome_of(trainer, interrupt.requested)
-        kept = None if outcome == "interrupted" else _kept_step(trainer)
+        kept = None if outcome == "interrupted" else kept_step(trainer)
     except KeyboardInterrupt:
         outcome = "interrupted"
         raise
@@ -47,10 +50,36 @@ def outcome_of(trainer: RunTrainer, interrupted: bool) -> str:
     return "out of time" if out_of_time else "finished"
 
 
-def _kept_step(trainer: RunTrainer) -> int:
+def kept_step(trainer: RunTrainer) -> int:
     """Returns the step whose weights are the model: that of the best checkpoint, else the last."""
     best = trainer.state.best_global_step if trainer.state.best_metric is not None else None
     return best or trainer.state.global_step
+
+
+def measure_again(trainer: RunTrainer, model: nn.Module, *, dev: bool) -> None:
+    """Measures a finished model whose weights are not those that were measured last, and logs the figures.
+
+    They count as those of the step that the model is from, and the dev metric becomes the run's best.
+
+    Args:
+        trainer: of the run.
+        model: the finished model.
+        dev: whether to measure the dev metric too, beside the health.
+    """
+    plan, state, step = trainer.plan, trainer.state, kept_step(trainer)
+    figures: dict[str, float] = {}
+    if dev and plan.evaluator is not None:
+        model.eval()
+        ((name, value),) = plan.evaluator(model).items()
+        figures[f"eval_{name}"] = value
+        state.best_metric, state.best_global_step = value, step
+    if not processes.is_first():
+        return
+    observers = plan.observers
+    health = observers.measure() if observers.measure is not None else {}
+    for values in (figures, health):
+        if values:
+            observers.log.write(step, {**values, FINAL: True})
 
 
 def _write_report(folder: Path) -> None:

@@ -45,8 +45,9 @@ def test_vectors_are_the_librarys_after_each_step(folder: Path, tmp_path: Path) 
     head = model.head()
     assert head is not None and head.bias is not None
     _check_library_agrees(model, tmp_path / "start")
-    use = calibrate(model, SAMPLE, 6)
+    use = calibrate(model, SAMPLE, 6).after
     assert 3 < use.active < 9
+    assert head.weight is model.masked_lm().get_input_embeddings().weight, "calibration doubles no weights"
     _check_library_agrees(model, tmp_path / "calibrated")
     _check_library_agrees(inference_free(model, torch.rand(len(head.weight))), tmp_path / "routed")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from spectra_nsa.models.sparse.build import inference_free, splade_from
 from spectra_nsa.models.sparse.calibrate import calibrate, check_vocabulary_use, measure_use, vocabulary_use
 from spectra_nsa.models.sparse.closed_form import fit_closed_form_head
 from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
+from spectra_nsa.models.sparse.head import VocabularyHead
 from tests.builders import WORDS, tiny_masked_lm
 
 _DRAWS = np.random.default_rng(0)
@@ -43,7 +45,7 @@ def test_a_uniformly_active_vocabulary_is_refused_and_calibration_mends_it(model
     _set_logits(model, factor=0.06 / 3, bias=3.7)  # logits of mean 3.7 and spread 0.06, as of collapsed checkpoints
     with pytest.raises(SpectraError, match=r"active throughout.*sparse\.calibrate=256"):
         check_vocabulary_use(measure_use(model, TEXTS), model.get_embedding_dimension() or 0)
-    use = calibrate(model, TEXTS, 10)
+    use = calibrate(model, TEXTS, 10).after
     assert 7 < use.active < 13 and use.overlap < 0.5 and use.strongest == pytest.approx(2, abs=0.1)
     measured = measure_use(model, TEXTS)  # the model is as it was said to be
     assert measured.active == pytest.approx(use.active, abs=2) and measured.common == use.common == 0
@@ -54,7 +56,7 @@ def test_a_silent_vocabulary_is_refused_and_calibration_mends_it(model: SpectraS
     silent = vocabulary_use(torch.zeros(4, 9))
     with pytest.raises(SpectraError, match=r"silent.*sparse\.calibrate=256.*closed_form"):
         check_vocabulary_use(silent, 9)
-    assert 7 < calibrate(model, TEXTS, 10).active < 13
+    assert 7 < calibrate(model, TEXTS, 10).after.active < 13
 
 
 def test_a_head_that_says_the_same_of_all_texts_is_refused(model: SpectraSparseEncoder) -> None:
@@ -67,6 +69,29 @@ def test_a_head_that_says_the_same_of_all_texts_is_refused(model: SpectraSparseE
         check_vocabulary_use(measure_use(model, TEXTS), model.get_embedding_dimension() or 0)
     with pytest.raises(SpectraError, match=r"Calibration does not help.*closed_form"):
         calibrate(model, TEXTS, 10)
+
+
+def test_calibration_of_a_tied_head_gives_the_vectors_of_an_untied_one(
+    model: SpectraSparseEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tied, untied = model, copy.deepcopy(model)
+    assert calibrate(tied, TEXTS, 10).changed
+    monkeypatch.setattr(VocabularyHead, "scale_states", lambda head, factor: False)
+    calibrate(untied, TEXTS, 10)
+    vectors = [each.encode_csr(TEXTS).toarray() for each in (tied, untied)]
+    np.testing.assert_allclose(*vectors, rtol=1e-4, atol=1e-5)
+    sizes = [sum(weight.numel() for weight in each.parameters()) for each in (tied, untied)]
+    head = tied.head()
+    assert head is not None and sizes[1] - sizes[0] == head.weight.numel() + len(head.weight)
+    assert tied.masked_lm().config.tie_word_embeddings and not untied.masked_lm().config.tie_word_embeddings
+
+
+def test_states_are_not_scaled_where_something_follows_the_norm(model: SpectraSparseEncoder) -> None:
+    transform = model.masked_lm().cls.predictions.transform
+    transform.register_forward_hook(lambda module, inputs, output: output + 1)
+    head, before = model.head(), transform.LayerNorm.weight.clone()
+    assert head is not None and not head.scale_states(0.5)
+    assert torch.equal(transform.LayerNorm.weight, before)
 
 
 def test_a_head_that_has_about_the_target_stays_as_it_is(model: SpectraSparseEncoder) -> None:

@@ -9,9 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spectra_nsa.config.recipe import load_recipe
+from spectra_nsa.config.recipe import load_recipe, load_run_recipe
 from spectra_nsa.core.errors import UsageError
+from spectra_nsa.models.sentence import load
 from spectra_nsa.models.warm_start import warm_start
+from spectra_nsa.report.run_log import read_run
+from spectra_nsa.report.run_status import run_status
+from spectra_nsa.training.data.rows import load_training_data
+from spectra_nsa.training.monitor.health import HealthSample
 from spectra_nsa.training.run import train
 from tests.builders import WORDS
 
@@ -37,6 +42,14 @@ def test_the_model_is_between_start_and_end(tmp_path: Path, start: Path, capsys:
     assert not torch.equal(kept["anchors.anchors.weight"], warm_start(start).spectra.anchors.anchors.weight)
     said = capsys.readouterr().err
     assert f"interpolated with the start, share 0.4: dev_ndcg@10 {mixed.best['dev_ndcg@10']:.4f}" in said
+    status = run_status(read_run(mixed.folder).rows, now=0)
+    assert status["dev"]["kept"] == mixed.best["dev_ndcg@10"], "the report's figures are those of the saved model"
+    lines = [json.loads(line) for line in (mixed.folder / "metrics.jsonl").read_text().splitlines()]
+    recipe, model = load_run_recipe(mixed.folder / "recipe.yaml"), load(mixed.folder / "model")
+    data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
+    sample = HealthSample(data.first, recipe.monitor.rows, seed=recipe.train.seed, precision="fp32")
+    health = [line for line in lines if "health_rank" in line]
+    assert sample.measure(model)["health_rank"] == pytest.approx(health[-1]["health_rank"], abs=1e-3)
 
 
 @pytest.mark.parametrize("share", ["0", "1.1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,19 @@ import torch
 from sentence_transformers import SparseEncoder
 
 import spectra_nsa.hf  # noqa: F401
-from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.config.recipe import Recipe, load_recipe, load_run_recipe
 from spectra_nsa.config.terms import TERM_FACTS
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.training.run import train
+from spectra_nsa.models.open import open_model
+from spectra_nsa.models.sparse.facts import sparse_facts
+from spectra_nsa.report.run_log import read_run
+from spectra_nsa.report.run_status import run_status
+from spectra_nsa.training.data.rows import load_training_data
+from spectra_nsa.training.init.sparse_start import planned_sparse
+from spectra_nsa.training.jobs.pairs import dev_evaluator
+from spectra_nsa.training.monitor.dev_metric import DevEvaluator
+from spectra_nsa.training.monitor.sparse_health import SparseHealth
+from spectra_nsa.training.run import RunResult, train
 from tests.builders import WORDS, bert_folder, tiny_masked_lm
 
 
@@ -74,7 +84,7 @@ def test_a_run_leaves_a_model_that_the_library_opens(tmp_path: Path, masked_lm: 
     assert "dev_ndcg@10" in result.best and result.steps == 8
     lines = logs(result.folder)
     health = [line for line in lines if "health_document_active" in line]
-    assert len(health) == 3 and health[-1]["health_query_highest_df"] <= 1
+    assert sum("final" not in line for line in health) == 3 and health[-1]["health_query_highest_df"] <= 1
     loss = [line for line in lines if "sparse_semantic" in line][-1]
     assert loss["query_active"] > 0 and loss["document_lambda"] > 0
     page = (Path(__file__).parents[3] / "docs/reference/files.md").read_text(encoding="utf-8")
@@ -137,7 +147,13 @@ def test_no_term_is_in_too_many_documents(
     tmp_path: Path, masked_lm: Path, pairs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = train(recipe_of(tmp_path, masked_lm, pairs, "sparse.highest_df=0.4", "train.max_steps=2"))
-    assert "terms lowered that were in more than 40% of the documents" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    before = re.search(r"head: (\d+) active terms a document in a sample of 40 before calibration, (\d+) after", said)
+    lowered = re.search(r"head: (\d+) terms lowered that were in more than 0.36 of 100 documents", said)
+    left = re.search(r"head: (\d+) active terms a document are left in these 40", said)
+    assert before and lowered and left and before.end() < lowered.start() < left.start()
+    assert int(left[1]) < int(before[2])
+    check_final_figures(result, "health_document_active")
     documents = [json.loads(line)["positive"] for line in pairs.read_text(encoding="utf-8").splitlines()]
     rows = result.model.encode_csr(documents, "document")
     assert np.bincount(rows.indices).max() <= 0.45 * len(documents)
@@ -153,3 +169,45 @@ def test_a_model_of_the_other_kind_is_refused(tmp_path: Path, masked_lm: Path, p
     result = train(recipe_of(tmp_path, masked_lm, pairs, "sparse.kind=inference_free", "train.max_steps=1"))
     with pytest.raises(SpectraError, match="inference_free"):
         train(recipe_of(tmp_path, result.folder / "model", pairs, "name=other"))
+
+
+@pytest.mark.parametrize("head", ["checkpoint", "closed_form"])
+def test_the_planned_size_is_that_of_the_saved_model(tmp_path: Path, masked_lm: Path, pairs: Path, head: str) -> None:
+    recipe = recipe_of(tmp_path, masked_lm, pairs, f"sparse.head={head}", "train.max_steps=1")
+    planned = planned_sparse(recipe)[0]
+    model = train(recipe).folder / "model"
+    assert sparse_facts(model)["parameters"] == planned
+
+
+def check_final_figures(result: RunResult, figure: str) -> None:
+    """Checks that the last figures in the log are those of the saved model."""
+    recipe = load_run_recipe(result.folder / "recipe.yaml")
+    data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
+    model = open_model(result.folder / "model", accept=("sparse",))
+    evaluator = dev_evaluator(recipe, data, "fp32")
+    assert evaluator is not None
+    measured = evaluator(model)
+    health = SparseHealth(data.first, recipe.monitor.rows, seed=recipe.train.seed, precision="fp32").measure(model)
+    lines = logs(result.folder)
+    dev = [line["eval_dev_ndcg@10"] for line in lines if "eval_dev_ndcg@10" in line][-1]
+    assert result.best == {"dev_ndcg@10": dev} and measured["dev_ndcg@10"] == pytest.approx(dev, abs=1e-6)
+    last = [line for line in lines if figure in line][-1]
+    assert {key: last[key] for key in health} == pytest.approx(health, abs=1e-4)
+    status = run_status(read_run(result.folder).rows, now=0)
+    assert status["dev"]["kept"] == dev and status["health"][figure.removeprefix("health_")] == last[figure]
+
+
+@pytest.mark.parametrize("highest", ["0.4", "null"])
+def test_the_last_figures_are_those_of_the_best_checkpoint(
+    tmp_path: Path, masked_lm: Path, pairs: Path, highest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, real = [0], DevEvaluator.__call__
+
+    def call(self: DevEvaluator, *args: Any, **kwargs: Any) -> dict[str, float]:
+        calls[0] += 1
+        return {self.metric: 0.0} if calls[0] == 3 else real(self, *args, **kwargs)  # the last step is not the best
+
+    monkeypatch.setattr(DevEvaluator, "__call__", call)
+    result = train(recipe_of(tmp_path, masked_lm, pairs, f"sparse.highest_df={highest}"))
+    assert [line["ended"]["kept"] for line in logs(result.folder) if "ended" in line] == [4]
+    check_final_figures(result, "health_document_active")
