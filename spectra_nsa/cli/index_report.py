@@ -24,7 +24,7 @@ def say_repeated(repeated: int) -> None:
         from spectra_nsa.workflows.index_corpus import ID_COLUMNS
 
         print(
-            f"spectra: {counted(repeated, 'document')} left out, with their metadata: the same text came before. To "
+            f"spectra: {counted(repeated, 'document')} left out, metadata included: the same text came before. To "
             f"keep them, give the source a column {' or '.join(ID_COLUMNS)} of distinct values.",
             file=sys.stderr,
         )

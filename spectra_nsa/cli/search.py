@@ -168,7 +168,11 @@ def _given_corpus(corpus: str | None, words: list[str]) -> str:
     """
     if corpus is not None:
         return corpus
+    from spectra_nsa.evaluation.open import SPLADE
+
     where = words[0]
+    if where.startswith(SPLADE):
+        raise _is_model(where, sparse=True)
     path = expand_user(where) if len(where) < LONGEST_PATH else None
     if path is not None and path.is_dir():
         if (path / MANIFEST).is_file() and not (path / "config.json").exists():
@@ -200,8 +204,13 @@ def _check_model(where: str, path: Path) -> None:
             f"{where} is neither an index nor a model. Build an index with spectra index build SOURCE --model MODEL "
             f"--output DIR."
         ) from error
-    build = "" if kind != "sparse" else f", or build an index: spectra index build SOURCE --model {where} --output DIR"
-    raise UsageError(f"{where} is a model, not an index. Name the texts to search with --corpus SOURCE{build}.")
+    raise _is_model(where, sparse=kind == "sparse")
+
+
+def _is_model(where: str, *, sparse: bool) -> UsageError:
+    """Returns the error for a model that is searched without a corpus."""
+    build = f", or build an index: spectra index build SOURCE --model {where} --output DIR" if sparse else ""
+    return UsageError(f"{where} is a model, not an index. Name the texts to search with --corpus SOURCE{build}.")
 
 
 def _check_index_options(corpus: str | None, columns: str | None, bits: int | None, symmetric: bool) -> None:

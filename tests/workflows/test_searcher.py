@@ -197,6 +197,7 @@ def test_the_commands(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["search", "tiny"], 2, "tiny is a model, not an index"),
         (["search", "dense/model", "open"], 2, "with --corpus SOURCE."),
         (["search", "dense", "open"], 1, "dense is not a model folder, but contains one. Name dense/model"),
+        (["search", "splade:bert", "open"], 2, "splade:bert is a model, not an index"),
         (["search", "empty", "open"], 2, "empty is neither an index nor a model"),
         (["search", "broken", "open"], 1, "is not the manifest of an index, or it is damaged"),
         (["search", "open"], 2, "nothing to search: name an index"),
@@ -246,7 +247,7 @@ def test_texts_that_came_before_are_left_out_with_a_remedy(built: Path, tmp_path
     texts.write_text('{"text": "open a file", "lang": "py"}\n{"text": "open a file", "lang": "go"}\n')
     words = ["index", "build", str(texts), "-m", str(built / "tiny"), "-o", str(tmp_path / "own")]
     said = CliRunner().invoke(app, words, catch_exceptions=False).stderr
-    assert "1 document left out, with their metadata: the same text came before." in said
+    assert "1 document left out, metadata included: the same text came before." in said
     assert "give the source a column _id or id or name of distinct values" in said
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REFERENCE = "recipe"
 PLAN, RESULT = "plan.json", "result.json"
 HEADLINE = {"sts": "spearman", "retrieval": "ndcg@10", "pairs": "ndcg@10", "knn": "accuracy"}
-_SPARSE_TASKS = ("retrieval", "pairs")
+_SPARSE_TASKS = ("sts", "retrieval", "pairs")
 _TEXTS = 256  # for timing the encoding
 
 
@@ -190,7 +190,7 @@ def _check_measures(recipe: Recipe, measures: MeasureOptions) -> None:
     if recipe.sparse is None:
         return
     if other := [kind for kind in kinds if kind in HEADLINE and kind not in _SPARSE_TASKS]:
-        raise UsageError(f"{other[0]} needs dense vectors: measure a sparse encoder on retrieval or pairs.")
+        raise UsageError(f"{other[0]} needs dense vectors: measure a sparse encoder on sts, retrieval or pairs.")
     if measures.dim is not None:
         raise UsageError("--dim cuts dense vectors: leave it out for a sparse encoder.")
 

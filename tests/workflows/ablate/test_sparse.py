@@ -109,7 +109,7 @@ def test_a_start_without_a_head_has_no_other_to_compare(home: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"tasks": ["sts=dev.jsonl"]}, "sts needs dense vectors"),
+        ({"tasks": ["knn=dev.jsonl,dev.jsonl"]}, "knn needs dense vectors"),
         ({"dim": 8}, "--dim cuts dense vectors"),
         ({"parts": [], "custom": ["hot:loss.temperature=0.1"]}, r"part hot: loss\.temperature means nothing"),
         ({"parts": [], "custom": ["own:sparse.head=other"]}, "part own"),
