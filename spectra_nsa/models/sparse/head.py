@@ -130,7 +130,7 @@ class VocabularyHead:
         training = self.model.training
         self.model.eval()
         try:
-            with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            with torch.no_grad(), torch.autocast(self.weight.device.type, enabled=False):
                 states = self.states(features)
                 if states.shape[-1] != self.weight.shape[1]:
                     return False
