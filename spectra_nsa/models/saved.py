@@ -133,6 +133,10 @@ class SavedModel:
         """Encodes with the prompt of documents, if there is one."""
         return self.encode(inputs, **({"prompt_name": "document"} | options))
 
+    def get_embedding_dimension(self) -> int:
+        """Returns the width of a vector, as `SpectraSentenceTransformer` does."""
+        return self.spec.projection_dim
+
     @property
     def text_tokenizer(self) -> Tokenizer:
         """The tokenizer, which truncates and pads."""

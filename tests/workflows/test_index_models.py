@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from spectra_nsa.cli.main import app
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.models.sparse.build import inference_free, splade_from
+from spectra_nsa.models.warm_start import warm_start
 from spectra_nsa.workflows.searcher import Documents, Searcher
-from tests.builders import WORDS, tiny_masked_lm
+from tests.builders import WORDS, bert_folder, tiny_masked_lm
 
 TEXTS = [" ".join(WORDS[number % 17 : number % 17 + 3]) for number in range(40)]
 DOCUMENTS = Documents(ids=[f"t{number}" for number in range(40)], texts=TEXTS)
@@ -103,3 +104,21 @@ def test_the_query_side_survives_changes_and_is_checked(home: Path) -> None:
     (index / "query_weights.npy").unlink()
     with pytest.raises(SpectraError, match="is missing"):
         Searcher.load(index)
+
+
+def test_progress_is_shown_in_lines_without_a_terminal(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spectra_nsa.core.console.LINE_EVERY", 0)
+    monkeypatch.setattr("spectra_nsa.workflows.index_models.PROGRESS_FROM", 10)
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"open file {number} of the list\n" for number in range(70)))
+    words = ["index", "add", str(home / "splade.index"), str(texts)]
+    assert "  encoding: 1 of 3\n" in CliRunner().invoke(app, words, catch_exceptions=False).stderr
+    library, own = bert_folder(tmp_path), tmp_path / "saved"
+    warm_start(library).save_pretrained(str(own))
+    for model, lines in ((own, True), (library, False)):  # the library's bar would print itself again and again
+        words = ["index", "build", str(texts), "--kind", "hybrid", "-m", str(model), "-o", str(tmp_path / "own.index")]
+        said = CliRunner().invoke(app, words, catch_exceptions=False).stderr
+        assert ("encoding: 1 of 3" in said) is lines and "it/s" not in said
+        assert Searcher.load(tmp_path / "own.index").hits("open file 7", 3)
