@@ -116,7 +116,8 @@ class VocabularyHead:
         training = self.model.training
         self.model.eval()
         try:
-            return self.states(self._sample())
+            with torch.autocast(self.weight.device.type, enabled=False):
+                return self.states(self._sample())
         finally:
             self.model.train(training)
 
