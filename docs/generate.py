@@ -68,6 +68,8 @@ def python_list() -> str:
         parts += [f"## `{name}`", (inspect.getdoc(entry) or "").split("\n\n")[0]]
         if not inspect.isclass(entry):
             parts.append(f"```text\n{_signature(name, entry)}\n```")
+        elif methods := _methods(entry):
+            parts.append(_table(["method", "what it does"], methods))
     return "\n\n".join(parts)
 
 
@@ -85,6 +87,16 @@ def filled(page: str, parts: Mapping[str, Callable[[], str]]) -> str:
 
 def _public_names() -> list[str]:
     return sorted((name for name in spectra_nsa.__all__ if not name.startswith("_")), key=str.lower)
+
+
+def _methods(kind: type) -> list[Row]:
+    """Returns the documented methods that a class itself defines, each with the first line of its docstring."""
+    rows = []
+    for name in vars(kind):
+        method = getattr(kind, name)
+        if not name.startswith("_") and callable(method) and (text := inspect.getdoc(method)):
+            rows.append([f"`{name}`", text.split("\n\n")[0].replace("\n", " ")])
+    return rows
 
 
 def _signature(name: str, function: Callable[..., Any]) -> str:

@@ -255,11 +255,12 @@ def import_command(
 
 
 def _fit(searcher: Any, queries: list[str], relevant: list[dict[str, float]]) -> None:
+    from spectra_nsa.index.fit_fusion import RULE, held_out_figures
+
     fusion = searcher.fit(queries, relevant)
-    held_out = ", ".join(f"{name} {value:.3f}" for name, value in fusion.fit["held_out"].items())
     print(
-        f"spectra: {fusion.fit['metric']} of {counted(fusion.fit['queries'], 'held-out query')}: {held_out}. "
-        f"Chosen: {fusion.fit['chosen']}.",
+        f"spectra: {fusion.fit['metric']} of {counted(fusion.fit['queries'], 'held-out query')}: "
+        f"{held_out_figures(fusion.fit)}. Chosen: {fusion.fit['chosen']} ({RULE}).",
         file=sys.stderr,
     )
 

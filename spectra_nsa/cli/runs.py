@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spectra_nsa.config.recipe import Recipe
     from spectra_nsa.training.run import RunResult
 
+_LOST = 0.5  # of the terms at the start or the target: texts with fewer have lost theirs
 ALREADY_ENDED = "the run already ended at step {}; raise train.epochs or train.max_steps to train longer"
 
 
@@ -173,20 +174,56 @@ def duration(result: RunResult) -> str:
 
 
 def best_figures(result: RunResult, digits: int) -> str:
-    """Returns the best dev metrics with their values at the start; empty without a dev set or without steps."""
+    """Returns the dev metrics of the model with their values at the start; empty without a dev set or without steps."""
     if result.steps == result.first_step:
         return ""
-    started = {name: f" ({value:.{digits}f} at the start)" for name, value in result.start.items()}
-    figures = [f", best {name} {value:.{digits}f}{started.get(name, '')}" for name, value in result.best.items()]
+    figures = []
+    for name, value in result.best.items():
+        start = result.start.get(name)
+        if start is None or value > start:
+            at_start = "" if start is None else f" ({start:.{digits}f} at the start)"
+            figures.append(f", best {name} {value:.{digits}f}{at_start}")
+        else:
+            relation = "below" if value < start else "no better than"
+            figures.append(f", {name} {value:.{digits}f}, {relation} the start's {start:.{digits}f}")
     return "".join(figures)
 
 
-def warn_if_not_better(best: Mapping[str, float], start: Mapping[str, float]) -> None:
-    """Warns on stderr about each dev metric (higher is better) that no step improved."""
+def warn_if_not_better(best: Mapping[str, float], start: Mapping[str, float], lost: str = "") -> None:
+    """Warns on stderr about each dev metric (higher is better) that is not better than at the start.
+
+    Args:
+        best: the metrics by name.
+        start: those at the start.
+        lost: what `lost_terms` returns.
+    """
     for name, value in best.items():
         if value <= start.get(name, value - 1):
-            print(
-                f"spectra: warning: no step improved {name} over the start: a lower train.lr, more data or longer "
-                "training may help.",
-                file=sys.stderr,
-            )
+            remedy = "a lower train.lr, more data or longer training may help."
+            line = f"{lost}Then {remedy}" if lost else remedy
+            print(f"spectra: warning: {name} is not better than at the start: {line}", file=sys.stderr)
+
+
+def lost_terms(folder: Path, recipe: Recipe) -> str:
+    """Returns how many terms the texts of a sparse encoder lost in a run, and what keeps them; empty if they did not.
+
+    Args:
+        folder: `runs/NAME`.
+        recipe: the run's.
+    """
+    from spectra_nsa.report.run_log import read_run
+    from spectra_nsa.report.run_status import run_status
+
+    if recipe.sparse is None:
+        return ""
+    status, lost = run_status(read_run(folder).rows, now=0), ""
+    for side, target in (("query", recipe.sparse.query_active), ("document", recipe.sparse.document_active)):
+        first, last = (status[name].get(f"{side}_active") for name in ("health_first", "health"))
+        if first is None or last is None or last >= _LOST * (first if target is None else min(first, target)):
+            continue
+        weights = [name for name in recipe.loss.terms.model_dump() if name.startswith(f"{side}_")]
+        used = [name for name in weights if getattr(recipe.loss.terms, name).weight]
+        keys = " and ".join(f"loss.terms.{name}.weight" for name in used)
+        remedy = f"raise sparse.{side}_active" if target is not None else f"lower {keys}, or set sparse.{side}_active"
+        lost += f"a {side} has {last:.0f} active terms, {first:.0f} at the start: {remedy}. "
+    return lost

@@ -26,6 +26,7 @@ from spectra_nsa.cli.runs import (
     changed_keys,
     duration,
     exit_if_interrupted,
+    lost_terms,
     planned_step,
     recipe_to_run,
     result_facts,
@@ -219,7 +220,7 @@ def _train(recipe: Recipe, resume: Path | None, as_json: bool) -> None:
     remember_model(model)
     trained = result.steps > result.first_step
     if trained:
-        warn_if_not_better(result.best, result.start)
+        warn_if_not_better(result.best, result.start, lost_terms(result.folder, recipe))
     if as_json:
         print_json(result_facts(result))
         return

@@ -69,6 +69,19 @@ def no_library_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextlib.contextmanager
+def no_retry_log() -> Iterator[None]:
+    """Keeps the Hub's client from logging each failed attempt to connect: the error that ends them says it once."""
+    from huggingface_hub.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
 def print_json(document: Any, *, indent: int | None = None) -> None:
     """Prints a document as JSON on standard output: NaN and infinity as null, and in ASCII unless the output is UTF-8.
 

@@ -98,8 +98,10 @@ class HybridSystem:
         fit = self.fusion.fit
         if not fit:
             return f"{self.name}: {how}"
-        figures = ", ".join(f"{name} {value:.3f}" for name, value in fit["held_out"].items())
-        return f"{self.name}: {how}, chosen by held-out nDCG@10 on {fit['queries']} queries: {figures}"
+        from spectra_nsa.index.fit_fusion import RULE, held_out_figures
+
+        chosen = f"chosen by held-out nDCG@10 on {fit['queries']} queries: {held_out_figures(fit)}"
+        return f"{self.name}: {how}, {chosen} ({RULE})"
 
     def _retrievers(
         self, queries: Sequence[str], documents: Sequence[str]

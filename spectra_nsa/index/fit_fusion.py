@@ -19,6 +19,7 @@ from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.index.hits import Retriever
 from spectra_nsa.index.hybrid import DEPTH, Candidates, Fusion, fuse, gather, standardized
 
+RULE = "weights are used only if they are better than rrf and the best single one by more than one standard error"
 STEPS = 20  # of the grid: weights are multiples of 1/20
 FOLDS = 5
 MIN_QUERIES = 25
@@ -76,6 +77,15 @@ def fit_fusion(
         return Fusion(method="rrf", depth=depth, fit=fit)
     used = weights if winner == "weighted" else {winner: 1.0}
     return Fusion(method="weighted", weights=used, depth=depth, fit=fit)
+
+
+def held_out_figures(fit: Mapping[str, Any]) -> str:
+    """Returns the held-out quality of each way to fuse in words.
+
+    Args:
+        fit: what `fit_fusion` says of itself (`Fusion.fit`).
+    """
+    return ", ".join(f"{name} {value:.3f}" for name, value in fit["held_out"].items())
 
 
 def _simplex(size: int) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spectra_nsa.core.console import say_loading
-from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import read_json_object
 from spectra_nsa.models.checks import (
     adapter_error,
@@ -156,6 +156,32 @@ def _open(files: ModelFolder, *, convert: bool = True, device: str | None = None
         model = warm_start(files.folder)
         return model if device is None else model.to(device)
     return _open_with_library(files, device)
+
+
+def load(folder_or_name: str | Path, *, device: str | None = None, **kwargs: Any) -> Any:
+    """Opens a saved model: a Spectra model or a sparse encoder.
+
+    Args:
+        folder_or_name: a folder that `save_pretrained` or a run wrote, or a Hub name.
+        device: ``"cpu"``, ``"cuda"``, …; ``None`` lets torch choose.
+        **kwargs: passed to `SentenceTransformer`; a sparse encoder takes none.
+
+    Returns:
+        a `SpectraSentenceTransformer`, or a `SpectraSparseEncoder`.
+
+    Raises:
+        UsageError: an argument that the model does not take.
+        SpectraError: there is no model, a file is damaged, or it is another kind of model.
+    """
+    from spectra_nsa.models.sentence import load as load_dense
+
+    folder = resolve_folder(folder_or_name)
+    settings = folder / "config_sentence_transformers.json"
+    if not settings.is_file() or read_json_object(settings).get("model_type") != "SparseEncoder":
+        return load_dense(folder_or_name, device=device, **kwargs)
+    if kwargs:
+        raise UsageError(f"{folder_or_name} is a sparse encoder, which takes no {', '.join(kwargs)}.")
+    return _open_with_library(ModelFolder(name=str(folder_or_name), folder=folder, kind="sparse"), device)
 
 
 def open_encoder(name: str | Path | ModelFolder) -> SavedModel | SpectraSentenceTransformer:

@@ -237,6 +237,8 @@ def test_an_empty_section_is_defaults_and_a_wrong_one_is_refused(tmp_path: Path)
         ("train.epochs=.inf", "finite"),
         ("train.evaluate_every=300", "must divide checkpoint_every (500)"),
         ("train=4", "a section of keys and values"),
+        ("loss.terms.query_flops=0", "Set its weight: loss.terms.query_flops.weight=0."),
+        ("loss.terms.semantic=0.5", "Set its weight: loss.terms.semantic.weight=0.5."),
     ],
 )
 def test_invalid_values_are_refused(override: str, said: str) -> None:

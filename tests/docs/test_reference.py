@@ -75,3 +75,12 @@ def test_every_verb_and_every_flag_is_listed() -> None:
 def test_every_public_name_is_listed() -> None:
     names = set(re.findall(r"^::: spectra_nsa\.(\w+)$", PYTHON, re.MULTILINE))
     assert names == {name for name in spectra_nsa.__all__ if not name.startswith("_")}
+
+
+def test_the_methods_of_public_classes_are_listed() -> None:
+    page = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    for name in ("SparseIndex", "QueryWeights", "SpectraSparseEncoder"):
+        part = page.split(f"## `{name}`")[1].split("\n## ")[0]
+        methods = [key for key in vars(getattr(spectra_nsa, name)) if not key.startswith("_")]
+        documented = [key for key in methods if callable(getattr(getattr(spectra_nsa, name), key, None))]
+        assert documented and all(f"| `{key}` |" in part for key in documented), name

@@ -60,6 +60,7 @@ def test_weights_are_fitted_on_pairs_and_collections(tmp_path: Path, dense: Dens
     hybrid = HybridSystem([dense, noisy])
     (note,) = fit_on([hybrid], read_judged(str(pairs)))
     assert hybrid.fusion.fit["queries"] == len(many) and "chosen by held-out nDCG@10" in note
+    assert "only if they are better than rrf and the best single one by more than one standard error" in note
     first = dict(hybrid.fusion.fit)
     (tmp_path / "qrels").mkdir()
     for name, texts in (("corpus", [f"{text} here" for text in many]), ("queries", [f"find {text}" for text in many])):

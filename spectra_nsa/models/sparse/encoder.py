@@ -221,6 +221,20 @@ class SpectraSparseEncoder(SparseEncoder):
                 progress=progress,
             )
 
+    def decode(self, embeddings: Any, top_k: int | None = None) -> Any:
+        """Returns the terms of vectors with their weights, the largest first.
+
+        Args:
+            embeddings: a vector or several, as a tensor (`encode`) or as CSR rows (`encode_csr`).
+            top_k: terms of each vector; ``None`` for all.
+
+        Returns:
+            a list of pairs of a term and its weight; for several vectors a list of such lists.
+        """
+        if hasattr(embeddings, "tocsr"):
+            embeddings = sparse_tensor(embeddings.tocsr())
+        return super().decode(embeddings, top_k)
+
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Tensor:
         """Computes all similarities, (N, M), also under autocast, whose formats sparse products lack."""
         with torch.autocast(self.device.type, enabled=False):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spectra_nsa.core.console import no_retry_log
 from spectra_nsa.core.errors import SpectraError, UsageError, missing_extra
 from spectra_nsa.text.rows import Record
 
@@ -86,9 +87,10 @@ def hub_records(
         raise missing_extra("datasets", "data") from error
     local = Path(name.path).is_dir()
     try:
-        split = name.split or _default_split(datasets.get_dataset_split_names(name.path, name.config))
-        stream = stream or local or limit is not None
-        rows = datasets.load_dataset(name.path, name.config, split=split, streaming=stream)
+        with no_retry_log():
+            split = name.split or _default_split(datasets.get_dataset_split_names(name.path, name.config))
+            stream = stream or local or limit is not None
+            rows = datasets.load_dataset(name.path, name.config, split=split, streaming=stream)
     except Exception as error:
         raise _load_error(name, error) from error
     features = rows.features or {}

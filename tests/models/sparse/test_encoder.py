@@ -11,6 +11,7 @@ import torch
 from sentence_transformers import SparseEncoder
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import spectra_nsa
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.models.open import open_model
 from spectra_nsa.models.sparse.build import has_masked_lm_head, inference_free, splade_from
@@ -152,3 +153,15 @@ def test_no_texts_give_no_rows(model: SpectraSparseEncoder) -> None:
 def test_a_checkpoint_says_whether_it_has_a_head(checkpoint: Path, tmp_path: Path) -> None:
     assert has_masked_lm_head(checkpoint)
     assert not has_masked_lm_head(bert_folder(tmp_path / "bert"))
+
+
+def test_decode_takes_csr_rows_and_load_opens_a_sparse_folder(tmp_path: Path) -> None:
+    splade_from(tiny_masked_lm(tmp_path / "start"), max_length=32).save_pretrained(str(tmp_path / "model"))
+    model = spectra_nsa.load(tmp_path / "model", device="cpu")
+    assert isinstance(model, spectra_nsa.SpectraSparseEncoder)
+    texts = [" ".join(WORDS[at : at + 3]) for at in range(3)]
+    rows = model.encode_csr(texts, "document")
+    assert model.decode(rows, top_k=2) == model.decode(model.encode_document(texts), top_k=2)
+    assert model.decode(rows[0])[0][0] == model.decode(rows)[0][0]
+    with pytest.raises(UsageError, match="truncate_dim"):
+        spectra_nsa.load(tmp_path / "model", truncate_dim=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -177,3 +178,18 @@ def test_records_arrive_in_turn_until_each_language_has_ended() -> None:
     streams = {name: iter([cornstack.Record(1, {"n": n}, name) for n in range(2)]) for name in ("a", "b")}
     merged = list(islice(cornstack._in_turn(streams), 9))
     assert [(record.file, record.values["n"]) for record in merged] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+
+
+def test_failed_attempts_to_connect_are_not_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*args: object, **kwargs: object) -> None:
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("datasets.get_dataset_split_names", fails)
+    monkeypatch.setattr("datasets.load_dataset", fails)
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    with pytest.raises(SpectraError, match="could not be reached"):
+        list(cornstack.cornstack_records(["ruby"]))
+    assert "Retrying" not in caplog.text
