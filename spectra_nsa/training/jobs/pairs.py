@@ -160,7 +160,10 @@ class PairsJob(Job):
         return fitted
 
     def save(self, folder: Path) -> None:
+        from spectra_nsa.training.runs.model_card import complete_card
+
         self.model.save_pretrained(str(folder))
+        complete_card(folder, self.recipe, self.rows)
 
 
 def build_trainer(

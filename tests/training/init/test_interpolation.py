@@ -44,6 +44,8 @@ def test_the_model_is_between_start_and_end(tmp_path: Path, start: Path, capsys:
     assert f"interpolated with the start, share 0.4: dev_ndcg@10 {mixed.best['dev_ndcg@10']:.4f}" in said
     status = run_status(read_run(mixed.folder).rows, now=0)
     assert status["dev"]["kept"] == mixed.best["dev_ndcg@10"], "the report's figures are those of the saved model"
+    card = (mixed.folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"**Base model:** {start.name}\n" in card and f"**Training Dataset:** {pairs.name} (" in card
     lines = [json.loads(line) for line in (mixed.folder / "metrics.jsonl").read_text().splitlines()]
     recipe, model = load_run_recipe(mixed.folder / "recipe.yaml"), load(mixed.folder / "model")
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)

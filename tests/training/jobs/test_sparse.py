@@ -84,6 +84,9 @@ def test_a_run_leaves_a_model_that_the_library_opens(tmp_path: Path, masked_lm: 
     assert "dev_ndcg@10" in result.best and result.steps == 8
     lines = logs(result.folder)
     health = [line for line in lines if "health_document_active" in line]
+    card = (result.folder / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"**Base model:** {masked_lm.name}\n" in card and f"**Training Dataset:** {pairs.name} (100 rows)" in card
+    assert str(masked_lm.parent) not in card and str(pairs.parent) not in card
     assert sum("final" not in line for line in health) == 3 and health[-1]["health_query_highest_df"] <= 1
     loss = [line for line in lines if "sparse_semantic" in line][-1]
     assert loss["query_active"] > 0 and loss["document_lambda"] > 0
