@@ -9,6 +9,9 @@ e = log(activity) − log(goal), clipped to ±1,
 (a proportional and an integral part, which make λ a multiple and never negative). The goal moves on a geometric path
 from the activity of the first batch to the target, over the first third of the steps. λ starts where the penalty is
 a five-hundredth of the other terms.
+
+A regularizer takes effect some steps after its weight, which is much of a short run. So activity and goal are those of
+a tenth of the run ahead, at most 8 steps: log(activity) plus that many times its mean change in a step.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ PATH = 1 / 3  # the share of the steps in which the goal moves, and in which the
 _PROPORTIONAL, _INTEGRAL = 5.0, 30.0
 _FIRST_SHARE = 1 / 500  # of the penalty in the loss, at the first step
 _RANGE = (-5.0, 9.0)  # of c, around its first value
+_AHEAD, _MOST_AHEAD = 0.1, 8.0  # the share of the steps by which the activity is extrapolated; steps, at most
+_TREND = 0.3  # the share of the last step in the mean change of the activity
 _FREQUENCY_WINDOW = 100  # batches, at most
 
 
@@ -46,6 +51,8 @@ class SideActivity:
         self._first_active = 0.0
         self._step = -1  # at which λ was updated last
         self._error = 0.0
+        self._latest: float | None = None  # log(activity) at the last update; None before it
+        self._trend = 0.0  # the mean change of log(activity) in a step
         self._first: float | None = None  # c at the start; None before it
         self._integral = 0.0  # c
 
@@ -91,10 +98,14 @@ class SideActivity:
 
     def _update(self, step: int, steps: int) -> None:
         assert self.target is not None
-        done = min(1.0, step / max(1.0, PATH * steps))
+        ahead = min(_MOST_AHEAD, _AHEAD * steps)
+        done = min(1.0, (step + ahead) / max(1.0, PATH * steps))
         goal = (1 - done) * math.log(self._first_active) + done * math.log(self.target)
-        self._step = step
-        self._error = max(-1.0, min(1.0, math.log(self.active) - goal))
+        active = math.log(self.active)
+        if self._latest is not None:
+            self._trend += _TREND * ((active - self._latest) / max(1, step - self._step) - self._trend)
+        self._step, self._latest = step, active
+        self._error = max(-1.0, min(1.0, active + ahead * self._trend - goal))
         if self._first is not None:
             low, high = (self._first + bound for bound in _RANGE)
             self._integral = max(low, min(high, self._integral + _INTEGRAL * self._error / steps))

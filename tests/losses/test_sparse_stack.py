@@ -215,9 +215,8 @@ class Toy(torch.nn.Module):
         return {"sparse": (self.texts[side] + self.bias[side])[input["input_ids"][:, 0]].relu().log1p()}
 
 
-@pytest.mark.parametrize(("steps", "lr"), [(300, 0.015), (300, 0.02)])
-@pytest.mark.parametrize("scale", [1.0, 100.0], ids=["loss", "hundredfold"])
-def test_the_activity_reaches_its_target_and_stays_there(steps: int, lr: float, scale: float) -> None:
+def simulated(steps: int, lr: float, scale: float = 1.0) -> list[dict[str, float]]:
+    """Trains the toy toward 30 active terms a query and 60 a document, and returns the figures of each step."""
     model = Toy()
     words = [
         f"loss.terms.sparse_semantic.weight={scale}",
@@ -239,7 +238,26 @@ def test_the_activity_reaches_its_target_and_stays_there(steps: int, lr: float, 
         optimizer.step()
         decay.step()
         track.append(stack.figures)
+    return track
+
+
+@pytest.mark.parametrize(("steps", "lr"), [(300, 0.015), (300, 0.02)])
+@pytest.mark.parametrize("scale", [1.0, 100.0], ids=["loss", "hundredfold"])
+def test_the_activity_reaches_its_target_and_stays_there(steps: int, lr: float, scale: float) -> None:
+    track = simulated(steps, lr, scale)
     for side, target in (("query", 30), ("document", 60)):
         late = [figures[f"{side}_active"] for figures in track[-steps // 4 :]]
         assert late[-1] == pytest.approx(target, rel=0.1), (side, late)
         assert 0.8 * target < min(late) <= max(late) < 1.25 * target
+
+
+@pytest.mark.parametrize(("steps", "lr"), [(60, 0.06), (60, 0.1), (100, 0.06)])
+def test_a_short_run_ends_near_its_target_too(steps: int, lr: float) -> None:
+    last = simulated(steps, lr)[-1]
+    assert last["query_active"] == pytest.approx(30, rel=0.2)
+    assert last["document_active"] == pytest.approx(60, rel=0.1)
+
+
+def test_a_long_run_does_not_oscillate() -> None:
+    late = [figures["document_active"] for figures in simulated(1_000, 0.015)[500:]]
+    assert 0.9 * 60 < min(late) <= max(late) < 1.1 * 60
