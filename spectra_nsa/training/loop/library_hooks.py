@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 TRAINER = "transformers.trainer.Trainer"
 MODEL = "transformers.modeling_utils.PreTrainedModel"
+CONFIG = "transformers.configuration_utils.PreTrainedConfig"
 BASE_TRAINER = "sentence_transformers.base.trainer.BaseTrainer"
 ACCELERATOR = "accelerate.accelerator.Accelerator"
 BASE_MODEL = "sentence_transformers.base.model.BaseModel"
@@ -116,6 +117,7 @@ HOOKS = (
     ),
     LibraryHook(MODEL, "_init_weights", "initializes our own modules", "module"),
     LibraryHook(MODEL, "_supports_sdpa", "says that our attention uses PyTorch's kernel"),
+    LibraryHook(CONFIG, "_attn_implementation", "tells which attention kernel a library model uses"),
     LibraryHook(MODEL, "_no_split_modules", "blocks that must stay on one device"),
     LibraryHook(MODEL, "_keys_to_ignore_on_load_unexpected", "opens a masked LM as a sentence model"),
     LibraryHook(MODEL, "_tied_weights_keys", "ties the masked LM's decoder to the token embedding"),

@@ -50,9 +50,9 @@ def test_a_further_job_is_a_line_in_the_table(tmp_path: Path, start: Path, monke
     keys = [f"output={tmp_path}", f"model.start={start}", f"data.train={pairs}", "data.dev_rows=0", "train.batch=4"]
     more = ["train.max_steps=1", "train.precision=fp32", "monitor.rows=0"]
     result = train(load_recipe(None, [*keys, *more, "name=recorded"]))
-    assert RecordingJob.calls == [
-        "load_rows", "rows", "check_rows", "open_model", "prepare", "start_line", "build_trainer", "finish", "save",
-        "rows",
+    steps = [name for name in RecordingJob.calls if name != "rows"]  # a property, read where it is of use
+    assert steps == [
+        "load_rows", "check_rows", "open_model", "prepare", "start_line", "build_trainer", "finish", "save",
     ]  # fmt: skip
     RecordingJob.calls.clear()
     train(resume=result.folder)
