@@ -69,7 +69,7 @@ class IndexModels:
                 self.model(part)
 
     def encode(self, part: str, texts: Sequence[str], role: str) -> Any:
-        """Returns texts in the form that a part is searched by.
+        """Returns texts as a part is searched by: documents encoded in the fastest number format, queries in fp32.
 
         Raises:
             UsageError: there is no such role.
@@ -84,15 +84,18 @@ class IndexModels:
             warn_cut(side, texts, role, self.facts[part]["name"])
             return side.encode(texts)
         model, progress = self.model(part), len(texts) > PROGRESS_FROM
+        precision = "auto" if role == "document" else "fp32"
         warn_cut(model, texts, role, self.facts[part]["name"])
         if part == SPARSE:
             from spectra_nsa.evaluation.sparse.encoding import encode_rows
 
-            return encode_rows(model, texts, role, name=self.facts[part]["name"], progress=progress)
+            name = self.facts[part]["name"]
+            return encode_rows(model, texts, role, name=name, precision=precision, progress=progress)
         from spectra_nsa.metrics.finite import check_finite
         from spectra_nsa.models.encode import encode_role
 
-        encoded = encode_role(model, texts, role, normalize_embeddings=True, show_progress_bar=progress)
+        options: dict[str, Any] = {"normalize_embeddings": True, "show_progress_bar": progress}
+        encoded = encode_role(model, texts, role, precision=precision, **options)
         vectors = np.asarray(encoded, dtype=np.float32)
         check_finite(vectors, self.facts[part]["name"], f"vectors of {role}s")
         return vectors.reshape(len(texts), -1) if len(texts) else np.zeros((0, model.get_embedding_dimension()))

@@ -106,7 +106,7 @@ def sparse_hits(files: ModelFolder, query: str, texts: Sequence[str], k: int) ->
     model = open_any(files)
     warn_cut(model, texts, "document", files.name)
     warn_cut(model, [query], "query", files.name)
-    rows = encode_rows(model, texts, "document", name=files.name, progress=len(texts) > PROGRESS_FROM)
+    rows = encode_rows(model, texts, "document", name=files.name, precision="auto", progress=len(texts) > PROGRESS_FROM)
     asked = encode_rows(model, [query], "query", name=files.name)
     scores = np.asarray((rows @ asked.T).toarray(), dtype=np.float32).ravel()
     return [hit for hit in top_hits(scores, texts, k) if hit.score > 0]

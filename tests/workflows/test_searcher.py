@@ -56,8 +56,8 @@ def test_sparse_hits_are_those_of_the_model(built: Path) -> None:
     scores = model.similarity(model.encode_query("open a file"), model.encode_document(texts)).numpy()[0]
     searcher = Searcher.load(built / "sparse")
     hits = searcher.hits("open a file", 5)
-    assert np.allclose([hit.score for hit in hits], np.sort(scores)[::-1][:5], rtol=1e-5)
-    assert all(np.isclose(scores[int(hit.id[1:])], hit.score, rtol=1e-5) for hit in hits)
+    assert np.allclose([hit.score for hit in hits], np.sort(scores)[::-1][:5], rtol=2e-2)
+    assert all(np.isclose(scores[int(hit.id[1:])], hit.score, rtol=2e-2) for hit in hits)
     assert hits[0].metadata == {"lang": "py"} and hits[0].text == texts[int(hits[0].id[1:])]
     vocabulary = model.tokenizer.convert_ids_to_tokens(range(len(model.tokenizer)))
     assert json.loads((built / "sparse" / "vocabulary.json").read_text()) == vocabulary
