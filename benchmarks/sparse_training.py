@@ -1,12 +1,14 @@
 """Trains sparse encoders on docstrings and functions; measures held-out packages, CoSQA dev and, at the end, a test.
 
-    python benchmarks/sparse_training.py [KEY=VALUE ...] [--start tiny] [--pairs 30000] [--seeds 1] [--free] [--test]
-        [--keep FOLDER]
+    python benchmarks/sparse_training.py [KEY=VALUE ...] [--start tiny] [--pairs 30000] [--seeds 0 1 2] [--test]
+        [--kinds splade inference_free] [--questions codenn_python] [--keep FOLDER]
 
-The recipe is that of `spectra quickstart --sparse`, one epoch. `--free` trains an inference-free model from each, for
-another epoch. Choices are made on the held-out packages. `--test` adds the standard library, for the final figure.
+The recipe is that of `spectra quickstart --sparse`, one epoch. Of two `--kinds` the second model starts from the first
+and has an epoch of its own. `--questions` mixes in the question → code pairs of public datasets. Choices are made on
+the held-out packages. `--test` adds the standard library, for the final figure.
 Prints one JSON line per model with nDCG@10 and the mean active terms of both sides for each set, and the CPU seconds of
-the training. BM25 comes first, on the same sets. FOLDER receives the models of the last seed.
+the training. BM25 comes first, on the same sets. FOLDER receives the models, those of the last seed if there are
+several.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from dev_packages import split_packages
 
 from spectra_nsa.config.recipe import load_recipe
@@ -35,7 +37,8 @@ from spectra_nsa.training.run import train
 from spectra_nsa.workflows.quickstart.data import load_pairs
 from spectra_nsa.workflows.quickstart.sparse import SPARSE_RECIPE
 
-COSQA = Path(os.environ.get("SPECTRA_DATA", "../shared/data")) / "cosqa_retrieval_dev"
+DATA = Path(os.environ.get("SPECTRA_DATA", "../shared/data"))
+COSQA = DATA / "cosqa_retrieval_dev"
 
 
 def tasks(dev: Dataset, test: Dataset | None) -> dict[str, Any]:
@@ -46,6 +49,23 @@ def tasks(dev: Dataset, test: Dataset | None) -> dict[str, Any]:
     if test is not None:
         found["standard library"] = PairsTask("standard library", list(test["anchor"]), list(test["positive"]))
     return found
+
+
+def training_pairs(rows: Dataset, questions: Sequence[str]) -> TrainingData:
+    """Returns docstring → code pairs, and the question → code pairs of datasets as groups of their own."""
+    parts = [rows.select_columns(["anchor", "positive", "group"])]
+    for name in questions:
+        pairs = Dataset.from_json(str(next((DATA / name).glob("train.jsonl*"))))
+        columns = {"anchor": pairs["anchor"][:], "positive": pairs["positive"][:], "group": [name] * len(pairs)}
+        parts.append(Dataset.from_dict(columns, features=parts[0].features))
+    mixed = concatenate_datasets(parts)
+    return TrainingData(
+        train=mixed.select_columns(["anchor", "positive"]),
+        dev=None,
+        dev_kind=None,
+        quarantined=0,
+        groups=list(mixed["group"]),
+    )
 
 
 class _Counting:
@@ -75,8 +95,9 @@ def main() -> None:
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--start", default="tiny")
     parser.add_argument("--pairs", type=int, default=30_000)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--free", action="store_true")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0], metavar="SEED")
+    parser.add_argument("--questions", nargs="*", default=[], metavar="NAME")
+    parser.add_argument("--kinds", nargs="+", default=["splade"], choices=["splade", "inference_free"], metavar="KIND")
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--keep", type=Path, metavar="FOLDER")
     options = parser.parse_args()
@@ -84,17 +105,11 @@ def main() -> None:
     sets = tasks(dev, load_pairs().test if options.test else None)
     bm25 = {name: measure(BM25System(), task) for name, task in sets.items()}
     print(json.dumps({"system": "bm25", **bm25}), flush=True)
-    data = TrainingData(
-        train=rest.select_columns(["anchor", "positive"]),
-        dev=None,
-        dev_kind=None,
-        quarantined=0,
-        groups=list(rest["group"]),
-    )
-    for seed in range(options.seeds):
+    data = training_pairs(rest, options.questions)
+    for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            start, kinds = options.start, ["splade", "inference_free"] if options.free else ["splade"]
-            for kind in kinds:
+            start = options.start
+            for kind in options.kinds:
                 flags = {"model.start": start, "output": folder, "name": kind, "train.seed": seed, "sparse.kind": kind}
                 recipe = load_recipe(SPARSE_RECIPE, options.changes, flags={**flags, "data.dev_rows": 0})
                 begin = time.process_time()

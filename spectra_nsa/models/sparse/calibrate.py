@@ -15,6 +15,7 @@ from sentence_transformers.util import batch_to_device
 from torch import Tensor
 
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.metrics.finite import not_finite
 from spectra_nsa.models.encode import batches
 from spectra_nsa.models.sparse.closed_form import untie_decoder
@@ -104,7 +105,9 @@ def check_vocabulary_use(use: VocabularyUse, width: int, *, calibrated: bool = F
 
 
 @torch.no_grad()
-def calibrate(model: SpectraSparseEncoder, texts: Sequence[str], target: float) -> Calibration:
+def calibrate(
+    model: SpectraSparseEncoder, texts: Sequence[str], target: float, *, precision: str = "fp32"
+) -> Calibration:
     """Moves and scales the logits so that a text has about `target` active terms. A head that has stays as it is.
 
     Each term's bias falls by the same amount, and by more where the term would be active in more than half of the
@@ -115,6 +118,7 @@ def calibrate(model: SpectraSparseEncoder, texts: Sequence[str], target: float) 
         model: changed in place.
         texts: a sample of documents.
         target: active dimensions per text.
+        precision: the number format of the forward passes (see `resolve_precision`).
 
     Returns:
         the use of the vocabulary before and afterwards.
@@ -127,7 +131,7 @@ def calibrate(model: SpectraSparseEncoder, texts: Sequence[str], target: float) 
         raise SpectraError("only a masked LM with a bias for each term can be calibrated. Set sparse.calibrate=0.")
     training = model.training
     model.eval()
-    logits_NV = _pooled_logits(model, head, texts)
+    logits_NV = _pooled_logits(model, head, texts, precision)
     before = vocabulary_use(logits_NV.clamp_min(0).log1p())
     if _KEPT[0] * target <= before.active <= _KEPT[1] * target and before.overlap <= _ALIKE:
         model.train(training)
@@ -151,7 +155,9 @@ def calibrate(model: SpectraSparseEncoder, texts: Sequence[str], target: float) 
 
 
 @torch.no_grad()
-def cap_common_terms(model: SpectraSparseEncoder, texts: Sequence[str], share: float) -> int:
+def cap_common_terms(
+    model: SpectraSparseEncoder, texts: Sequence[str], share: float, *, precision: str = "fp32"
+) -> int:
     """Lowers the bias of each term that is active in more than a share of the texts, until it is not.
 
     Such terms tell texts apart the least and have the longest posting lists.
@@ -160,6 +166,7 @@ def cap_common_terms(model: SpectraSparseEncoder, texts: Sequence[str], share: f
         model: changed in place.
         texts: a sample of documents.
         share: the highest document frequency.
+        precision: the number format of the forward passes (see `resolve_precision`).
 
     Returns:
         the number of terms that were lowered.
@@ -169,7 +176,7 @@ def cap_common_terms(model: SpectraSparseEncoder, texts: Sequence[str], share: f
         return 0
     training = model.training
     model.eval()
-    common_V = _pooled_logits(model, head, texts).quantile(1 - share, dim=0)
+    common_V = _pooled_logits(model, head, texts, precision).quantile(1 - share, dim=0)
     lowered_V = common_V > 0
     head.bias.sub_(common_V.clamp_min(0))
     model.train(training)
@@ -177,19 +184,22 @@ def cap_common_terms(model: SpectraSparseEncoder, texts: Sequence[str], share: f
 
 
 @torch.no_grad()
-def measure_use(model: SpectraSparseEncoder, texts: Sequence[str], role: str = "document") -> VocabularyUse:
+def measure_use(
+    model: SpectraSparseEncoder, texts: Sequence[str], role: str = "document", *, precision: str = "fp32"
+) -> VocabularyUse:
     """Measures how a sample of texts uses the vocabulary."""
-    rows = model.encode_csr(texts, role)
+    rows = model.encode_csr(texts, role, precision=precision)
     return vocabulary_use(torch.from_numpy(rows.toarray()))
 
 
-def _pooled_logits(model: SpectraSparseEncoder, head: VocabularyHead, texts: Sequence[str]) -> Tensor:
-    """Returns the largest logit of each term in each text, (N, V), also below zero."""
+def _pooled_logits(model: SpectraSparseEncoder, head: VocabularyHead, texts: Sequence[str], precision: str) -> Tensor:
+    """Returns the largest logit of each term in each text, (N, V), also below zero; rows in any order."""
     parts = []
     for _, batch in batches(list(texts), 32):
         features = batch_to_device(model.preprocess(batch, task="document"), model.device)
-        states_BTD = head.states({key: features[key] for key in ("input_ids", "attention_mask")})
-        parts.append(max_logits(states_BTD, features["attention_mask"], head.weight, head.bias))
+        with autocast(model.device.type, resolve_precision(precision)):
+            states_BTD = head.states({key: features[key] for key in ("input_ids", "attention_mask")})
+            parts.append(max_logits(states_BTD, features["attention_mask"], head.weight, head.bias))
     logits_NV = torch.cat(parts)
     if not logits_NV.isfinite().all():
         raise not_finite(int((~logits_NV.isfinite().all(1)).sum()), len(logits_NV), "the masked LM", "logits")

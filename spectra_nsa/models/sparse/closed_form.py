@@ -73,7 +73,7 @@ def fit_closed_form_head(model: SpectraSparseEncoder, texts: Sequence[str], *, p
     statistics = _Statistics(head.weight.shape[1], head.weight.device)
     held_out: list[tuple[Tensor, Tensor]] = []
     for number, (states_ND, ids_N) in enumerate(_token_states(model, head, texts, precision)):
-        if number % 10 == 1:
+        if number % 50 == 1:
             held_out.append((states_ND, ids_N))
         else:
             statistics.add(states_ND, targets_VD[ids_N])

@@ -159,15 +159,16 @@ def prepare_sparse_start(recipe: Recipe, model: SpectraSparseEncoder, rows: Data
         _say(f"head: in closed form from {fit.tokens:,} tokens; {fit.recovered:.0%} of held-out ones recovered")
     target = section.document_active or 150
     first = documents[: section.calibrate or _CHECKED]
-    use = measure_use(model, first) if not section.calibrate else None
+    use = measure_use(model, first, precision=precision) if not section.calibrate else None
     if section.calibrate and model.head("document") is not None:
-        calibration = calibrate(model, first, target)
+        calibration = calibrate(model, first, target, precision=precision)
         use = calibration.after
         _say(_calibration_line(calibration, len(first)))
     if use is not None:
         check_vocabulary_use(use, model.get_embedding_dimension() or 0)
     if cap_document_frequency(recipe, model, rows):
-        _say(f"head: {measure_use(model, first).active:.0f} active terms a document are left in these {len(first)}")
+        left = measure_use(model, first, precision=precision).active
+        _say(f"head: {left:.0f} active terms a document are left in these {len(first)}")
     if (static := model.static("query")) is not None and not static.weight.any():
         with torch.no_grad():
             static.weight.copy_(_STATIC_TOP * idf(model, documents).to(static.weight.device))
@@ -201,7 +202,7 @@ def cap_document_frequency(recipe: Recipe, model: SpectraSparseEncoder, rows: Da
     step = max(1, len(rows) // _CAPPED)
     documents = list(rows.select(range(0, len(rows), step))[:][rows.column_names[1]])
     share = section.highest_df * _MARGIN
-    lowered = cap_common_terms(model, documents, share)
+    lowered = cap_common_terms(model, documents, share, precision=recipe.train.precision)
     if lowered:
         were = "term lowered that was" if lowered == 1 else "terms lowered that were"
         _say(f"head: {lowered:,} {were} in more than {share:.3g} of {len(documents):,} documents")

@@ -29,19 +29,27 @@ class TimeBudget:
         """The seconds since the start."""
         return time.monotonic() - self._start
 
-    def training_seconds(self, measuring: float | None, *, from_scratch: bool) -> float:
+    def total_minutes(self, measuring: float, training: float) -> float:
+        """Returns how long the whole command takes if measuring and training take so many seconds."""
+        return (self.spent + measuring + training + RESERVE) / 60
+
+    def training_seconds(self, measuring: float | None, *, from_scratch: bool, least: float = 0) -> float:
         """Returns how long training may take.
 
         Args:
             measuring: the seconds that measuring one model takes; the trained model will take as long. ``None`` before
                 that is known: then the result is the most that can be left.
             from_scratch: whether training includes a vocabulary and a teacher.
+            least: the fewest seconds of training that show anything on this machine. If fewer are left, the result is
+                this number, and the command takes longer than it was asked to. 0 refuses instead.
 
         Raises:
             SpectraError: too little time is left.
         """
         used = max(self.spent, FASTEST) if measuring is None else self.spent + measuring
         available = self.minutes * 60 - used - RESERVE
+        if least:
+            return max(available, least)
         shortest = SHORTEST_FROM_SCRATCH if from_scratch else SHORTEST
         if available >= shortest:
             return available
