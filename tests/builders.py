@@ -14,7 +14,9 @@ from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizerFa
 
 from spectra_nsa.config.terms import TERM_FACTS
 
-DENSE_TERMS = {name: facts for name, facts in TERM_FACTS.items() if facts.model_kind == "dense"}
+DENSE_TERMS = {  # of models without experts
+    name: facts for name, facts in TERM_FACTS.items() if facts.model_kind == "dense" and not facts.routing
+}
 WORDS = (
     "the a of to and in open close file read write socket list sort text model token vector query document"
 ).split()

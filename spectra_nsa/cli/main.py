@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from spectra_nsa.cli import backup, data, index, recipe, tokenizer
+from spectra_nsa.cli import backup, data, index, moe, recipe, tokenizer
 from spectra_nsa.cli.ablate import ablate_command
 from spectra_nsa.cli.compare import compare_command
 from spectra_nsa.cli.distill import distill_command
@@ -82,6 +82,7 @@ app.add_typer(recipe.app, name="recipe")
 app.add_typer(backup.app, name="backup")
 app.add_typer(codes_app, name="codes")
 app.add_typer(anomaly_app, name="anomaly")
+app.add_typer(moe.app, name="moe")
 
 
 # Silences the logs and progress bars of the libraries.

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from spectra_nsa.config.data_section import DataSection as DataSection
+from spectra_nsa.config.experts_section import ExpertsSection
 from spectra_nsa.config.section import Section
 from spectra_nsa.config.shape_options import ShapeOption, shape_options
 
@@ -52,6 +53,11 @@ class ModelSection(Section):
     position: Annotated[Literal["absolute", "rope"] | None, ShapeOption(warm_start=False)] = Field(
         None, description="from scratch: learned or rotary positions; null keeps the preset's; a start has its own"
     )
+    ffn: Annotated[Literal["moe"] | None, ShapeOption()] = Field(
+        None,
+        description="moe: experts instead of one feed-forward network, copies of a start's; null keeps the model's",
+    )
+    experts: Annotated[ExpertsSection, ShapeOption()] = ExpertsSection()
     spectral: Annotated[bool | None, ShapeOption(field="attention", values={True: "spectral", False: "plain"})] = Field(
         None, description="the entropy-gated second path beside attention; null keeps the model's"
     )
@@ -118,6 +124,10 @@ class TrainSection(Section):
     gate_lr_factor: float = Field(
         50.0, gt=0, description="learning rate of the zero-start gates, as a multiple of `train.lr`"
     )
+    router_lr_factor: float = Field(
+        10.0, gt=0, description="learning rate of the routers of experts, as a multiple of `train.lr`"
+    )
+    expert_lr_factor: float = Field(1.0, gt=0, description="learning rate of experts, as a multiple of `train.lr`")
     max_grad_norm: float = Field(1.0, gt=0, description="largest gradient norm; larger gradients are scaled down to it")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="number format of the computation; auto takes bf16 if the hardware computes it fast"

@@ -47,6 +47,8 @@ def shape_fields(options: Mapping[str, ShapeOption], values: Mapping[str, Any]) 
     fields = {}
     for name, option in options.items():
         value = values.get(name)
+        if isinstance(value, Mapping):  # a section of its own
+            value = {key: part for key, part in value.items() if part is not None} or None
         if value is not None:
             fields[option.field or name] = value if option.values is None else option.values[value]
     return fields

@@ -19,6 +19,8 @@ class BatchContext:
         attend_B11T: the key mask for attention; ``None`` if no text is padded.
         positions_BT: position of each token in its own text, so padding on either side changes nothing.
         rotary: cosine and sine tables, (B, 1, T, K) each; ``None`` without rotary positions.
+        ids_BT: token ids.
+        texts_BD: the mean of each text's input embeddings, fp32; ``None`` if no part reads it.
         waves: cosines and sines over each text; ``None`` if no part filters.
     """
 
@@ -27,6 +29,8 @@ class BatchContext:
     positions_BT: Tensor
     rotary: tuple[Tensor, Tensor] | None = None
     waves: Waves | None = None
+    ids_BT: Tensor | None = None
+    texts_BD: Tensor | None = None
 
 
 def positions_of(mask_BT: Tensor) -> Tensor:
@@ -53,6 +57,12 @@ def apply_rotary(x_BHTK: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     cos, sin = rotary
     first, second = x_BHTK.float().chunk(2, dim=-1)
     return (x_BHTK.float() * cos + torch.cat((-second, first), dim=-1) * sin).to(x_BHTK.dtype)
+
+
+def text_means(x_BTD: Tensor, context: BatchContext) -> Tensor:
+    """Returns the mean of each text's real tokens in fp32: (B, D)."""
+    mask_BT1 = context.mask_BT[..., None].float()
+    return (x_BTD.float() * mask_BT1).sum(1) / mask_BT1.sum(1).clamp_min(1)
 
 
 def make_context(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from spectra_nsa.encoder.block import Block
-from spectra_nsa.encoder.context import make_context
+from spectra_nsa.encoder.context import make_context, text_means
 from spectra_nsa.encoder.depth import DepthMixing
 from spectra_nsa.encoder.embeddings import Embeddings
 from spectra_nsa.encoder.kinds import ATTENTIONS, FFNS, NORMS
@@ -41,8 +41,15 @@ def build_block(spec: EncoderSpec, layer: int) -> Block:
         nn.LayerNorm(spec.hidden_size, eps=spec.norm_eps),
     )
     attention = ATTENTIONS[spec.attention].load()(spec, spec.measures_entropy(layer))
-    block: Block = NORMS[spec.norm].load()(attention, FFNS[spec.ffn].load()(spec), norms, spec.hidden_dropout)
+    block: Block = NORMS[spec.norm].load()(attention, build_ffn(spec, layer), norms, spec.hidden_dropout)
     return block
+
+
+def build_ffn(spec: EncoderSpec, layer: int) -> nn.Module:
+    """Builds the feed-forward network of a layer, counted from 0."""
+    kind = spec.ffn_of(layer)
+    ffn: nn.Module = FFNS[kind].load()(spec, layer) if kind == "moe" else FFNS[kind].load()(spec)
+    return ffn
 
 
 class Encoder(EncoderPart):
@@ -91,6 +98,9 @@ class Encoder(EncoderPart):
             modes=spec.spectral_modes if spec.attention == "spectral" and spec.mixer == "spectral" else None,
         )
         x_BTD = self.embeddings(context, ids_BT, segments_BT, tokens_BTD)
+        if spec.ffn == "moe":
+            texts_BD = text_means(x_BTD, context) if spec.experts.router == "text" else None
+            context = replace(context, ids_BT=ids_BT, texts_BD=texts_BD)
         states = [x_BTD]
         signals = []
         for layer in self.layers:

@@ -7,7 +7,7 @@ these tables.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,17 @@ class Kind:
         return getattr(import_module(f"spectra_nsa.{module}"), name)
 
 
+def _experts(spec: EncoderSpec) -> Weights:
+    """Counts a layer with experts; a token passes k of them, and a router that is learned."""
+    experts = spec.experts
+    one = FFNS[experts.kind].weights(replace(spec, ffn=experts.kind, ffn_size=experts.width(spec.ffn_size)))
+    router = Weights() if experts.router == "hash" else linear(spec.hidden_size, experts.count, bias=False)
+    bias = numbers(experts.count) if experts.balance_bias else Weights()
+    shared = one + numbers(1) if experts.shared else Weights()
+    active = experts.count if experts.router == "smear" else experts.top_k
+    return Weights(experts.count * one.total, active * one.matrices) + router + bias + shared
+
+
 def _attention(spec: EncoderSpec) -> Weights:
     return linear(spec.hidden_size, 3 * spec.hidden_size) + linear(spec.hidden_size, spec.hidden_size)
 
@@ -122,6 +133,14 @@ FFNS: Mapping[str, Kind] = {
         ),
         activations=lambda spec: 4 * spec.ffn_size,
     ),
+    "moe": Kind(
+        path="encoder.experts.layer:ExpertFFN",
+        weights=_experts,
+        activations=lambda spec: (
+            spec.experts.top_k
+            * (2 * spec.hidden_size + (4 if spec.experts.kind == "geglu" else 2) * spec.experts.width(spec.ffn_size))
+        ),
+    ),
 }
 NORMS: Mapping[str, Kind] = {
     "post": Kind(path="encoder.block:PostNormBlock", weights=lambda spec: layer_norm(spec.hidden_size) * 2),
@@ -138,7 +157,7 @@ def encoder_weights(spec: EncoderSpec) -> dict[str, Weights]:
         "embeddings": numbers(rows * hidden) + layer_norm(hidden),
         "attention": plain * spec.layers,
         "spectral path": (ATTENTIONS[spec.attention].weights(spec) - plain) * spec.layers,
-        "ffn": FFNS[spec.ffn].weights(spec) * spec.layers,
+        "ffn": sum((FFNS[spec.ffn_of(layer)].weights(spec) for layer in range(spec.layers)), Weights()),
         "norms": NORMS[spec.norm].weights(spec) * spec.layers + final_norm,
         "depth mixing": numbers(len(mixed_depths(spec.layers))) if spec.depth_mix else Weights(),
     }

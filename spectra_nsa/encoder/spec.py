@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spectra_nsa.core.errors import UsageError, unknown_name
+from spectra_nsa.encoder.experts.spec import ExpertSpec
 from spectra_nsa.encoder.kinds import ATTENTIONS, FFNS, MIXERS, NORMS
 
 POSITIONS = ("absolute", "rope")
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
+_DEFAULT_EXPERTS = ExpertSpec()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,8 @@ class EncoderSpec:
         type_vocab_size: rows of the segment embedding; 0 for none.
         norm: ``"post"`` (after each residual sum, as in BERT) or ``"pre"`` (before each part, and once at the end).
         position: ``"absolute"`` (learned, added to the tokens) or ``"rope"`` (rotated queries and keys).
-        ffn: ``"gelu"`` (two layers) or ``"geglu"`` (gated, three matrices).
+        ffn: ``"gelu"`` (two layers), ``"geglu"`` (gated, three matrices) or ``"moe"`` (experts of either kind).
+        experts: which layers have how many experts with ``ffn="moe"``.
         attention: ``"plain"``, or ``"spectral"``: with a second, entropy-gated path beside it.
         mixer: that path: ``"spectral"`` (a filter over frequencies) or ``"conv"`` (a depthwise convolution).
         spectral_dim: s, the width of that path.
@@ -54,6 +57,7 @@ class EncoderSpec:
     norm: str = "post"
     position: str = "absolute"
     ffn: str = "gelu"
+    experts: ExpertSpec = _DEFAULT_EXPERTS
     attention: str = "plain"
     mixer: str = "spectral"
     spectral_dim: int = 64
@@ -83,9 +87,31 @@ class EncoderSpec:
             raise UsageError(f"hidden_size {self.hidden_size} is not a multiple of the {self.heads} attention heads.")
         if self.position == "rope" and (self.hidden_size // self.heads) % 2:
             raise UsageError("rope rotates pairs of numbers: hidden_size / heads must be even.")
+        if self.ffn == "moe":
+            self._check_experts()
         for name in ("spectral_dim", "spectral_modes", "entropy_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}: it must be at least 1.")
+
+    def _check_experts(self) -> None:
+        if self.ffn_size % self.experts.groups:
+            raise UsageError(f"a width of {self.ffn_size} cannot be cut into {self.experts.groups} slices.")
+        if not self.expert_layers:
+            raise UsageError(
+                f"no layer has experts: model.experts.first is {self.experts.first}, and the layers are 0 to "
+                f"{self.layers - 1}."
+            )
+
+    @property
+    def expert_layers(self) -> list[int]:
+        """The layers with experts, counted from 0."""
+        if self.ffn != "moe":
+            return []
+        return [layer for layer in range(self.layers) if self.experts.in_layer(layer, self.layers)]
+
+    def ffn_of(self, layer: int) -> str:
+        """Returns the kind of a layer's feed-forward network."""
+        return self.ffn if self.ffn != "moe" or self.experts.in_layer(layer, self.layers) else self.experts.kind
 
     def measures_entropy(self, layer: int) -> bool:
         """Returns whether a layer, counted from 0, measures the entropy of its attention."""

@@ -23,6 +23,8 @@ OUTPUTS = (
     "anomaly_p",
     "is_ood",
 )
+# Of models with experts, (B, L) or (B, L, E) for L layers with E experts: sums over the tokens of each text.
+ROUTING_OUTPUTS = ("router_load", "router_probs", "router_square", "router_entropy", "router_margin")
 ANCHORS = 64
 BITS = 256
 WIDTHS = (64, 128, 256)  # bits of the codes: each a prefix of the next, and a code of its own

@@ -13,14 +13,16 @@ from torch.overrides import TorchFunctionMode
 
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.encoder.encoder import Encoded, Encoder
+from spectra_nsa.encoder.experts.layer import ExpertFFN
 from spectra_nsa.encoder.gates import Gate
 from spectra_nsa.heads.anchors import AnchorHead
 from spectra_nsa.heads.anomaly import AnomalyHead
 from spectra_nsa.heads.bridge import HashBridge, pack_bits
 from spectra_nsa.heads.entity import EntityFusion, EntityHead
-from spectra_nsa.heads.kinds import OUTPUTS
+from spectra_nsa.heads.kinds import OUTPUTS, ROUTING_OUTPUTS
 from spectra_nsa.heads.pooling import build_pooling
 from spectra_nsa.heads.ranking import RankingHead
+from spectra_nsa.heads.routing import routing_outputs
 from spectra_nsa.heads.semantic import SemanticHead
 from spectra_nsa.heads.spec import ModelSpec
 
@@ -53,6 +55,15 @@ class EncoderWithHeads(nn.Module):
         """Returns the zero-start gates, which have a learning rate of their own."""
         return [module.weight for module in self.modules() if isinstance(module, Gate)]
 
+    def weight_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Returns the weights that may have learning rates of their own: gates, routers and experts."""
+        layers = [module for module in self.modules() if isinstance(module, ExpertFFN)]
+        return {
+            "gates": self.gates(),
+            "routers": [weight for layer in layers for weight in layer.router.parameters()],
+            "experts": [weight for layer in layers for weight in layer.experts()],
+        }
+
     def apply_heads(
         self,
         encoded: Encoded,
@@ -68,17 +79,18 @@ class EncoderWithHeads(nn.Module):
         Args:
             encoded: the encoder's output.
             ids_BT, mask_BT: its input.
-            outputs: names from `OUTPUTS`.
+            outputs: names from `OUTPUTS`, or of a model with experts from `ROUTING_OUTPUTS`.
             prompt_length: see `forward`.
             detached: those of `outputs` whose gradient ends at their head and does not reach the encoder.
 
         Raises:
             UsageError: an output that does not exist.
         """
-        for name in outputs:
-            if name not in OUTPUTS:
-                raise unknown_name("output", name, OUTPUTS)
+        self._check_outputs(outputs)
         wanted = frozenset(outputs)
+        routing = routing_outputs(encoded.signals, wanted & set(ROUTING_OUTPUTS))
+        if len(routing) == len(wanted):
+            return routing
 
         def head_input(name: str, value: Tensor) -> Tensor:
             return value.detach() if name in detached else value
@@ -108,8 +120,15 @@ class EncoderWithHeads(nn.Module):
         if wanted & {"anomaly_p", "is_ood"}:
             values["anomaly_p"] = self.anomaly.p_value(values["anomaly"])
             values["is_ood"] = values["anomaly_p"] <= self.spec.anomaly_level
+        values |= routing
         # Under autocast a head's matrix returns bf16.
         return {name: v.float() if v.is_floating_point() else v for name, v in values.items() if name in wanted}
+
+    def _check_outputs(self, outputs: Sequence[str]) -> None:
+        known = (*OUTPUTS, *ROUTING_OUTPUTS) if self.spec.ffn == "moe" else OUTPUTS
+        for name in outputs:
+            if name not in known:
+                raise unknown_name("output", name, known)
 
     def _pooling_mask(self, mask_BT: Tensor, prompt_length: int | Tensor | None) -> Tensor:
         if prompt_length is None or not self.spec.pooling_skips_prompt:

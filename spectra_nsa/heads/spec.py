@@ -7,12 +7,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from spectra_nsa.core.errors import UsageError, unknown_name
+from spectra_nsa.encoder.experts.spec import ExpertSpec
 from spectra_nsa.encoder.spec import EncoderSpec
 from spectra_nsa.heads.kinds import POOLINGS
 
 _TYPES: dict[str, Any] = {
     "int": int, "float": int | float, "str": str, "bool": bool, "int | None": int | None,
-    "list[int] | None": list | tuple | None,
+    "list[int] | None": list | tuple | None, "dict[str, Any] | None": dict | None,
 }  # fmt: skip
 _MOST, _MOST_LAYERS = 2**31 - 1, 10_000
 _AT_LEAST_ONE = ("vocab_size", "hidden_size", "num_attention_heads", "max_position_embeddings", "semantic_dims")
@@ -32,6 +33,7 @@ class ModelSpec:
 
     Attributes:
         norm, position, ffn, attention, mixer: the kind of each part.
+        experts: of ``ffn="moe"``, the fields of `ExpertSpec`; ``None`` for its defaults.
         spectral_dim, spectral_modes, entropy_every, depth_mix: see `EncoderSpec`.
         pooling: ``"mean"``, ``"cls"``, ``"max"``, ``"mean_max"``, ``"attention"`` or ``"entropy"``.
         entity: whether `embedding`, and with it the input of the binary codes, includes the entity vector.
@@ -69,6 +71,7 @@ class ModelSpec:
     norm: str = "post"
     position: str = "absolute"
     ffn: str = "gelu"
+    experts: dict[str, Any] | None = None
     attention: str = "plain"
     mixer: str = "spectral"
     spectral_dim: int = 64
@@ -101,6 +104,8 @@ class ModelSpec:
                 f"semantic_dims starts at {self.semantic_dims[0]}, but pooling gives {self.pooled_size} numbers and "
                 f"there is no projection: start at {self.pooled_size}, as in semantic_dims=[{self.pooled_size}]."
             )
+        if self.ffn == "moe":
+            self.experts = ExpertSpec.from_config(self.experts).to_config()
         self.encoder_spec()  # refuses what cannot be built
         if self.max_length is not None:
             check_length(self.max_length, self)
@@ -154,6 +159,7 @@ class ModelSpec:
             norm=self.norm,
             position=self.position,
             ffn=self.ffn,
+            experts=ExpertSpec.from_config(self.experts),
             attention=self.attention,
             mixer=self.mixer,
             spectral_dim=self.spectral_dim,

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from spectra_nsa.config.loss_sections import LossSection, MarginTermSection, RegularizerTermSection
 from spectra_nsa.config.sparse_section import SparseSection
-from spectra_nsa.config.terms import DISTILLATION_INPUTS, TERM_FACTS, Side, row_kind
-from spectra_nsa.core.errors import UsageError
+from spectra_nsa.config.terms import TERM_FACTS, Side, row_kind
 from spectra_nsa.losses.activity import Activity
 from spectra_nsa.losses.cached import GradientCache, cached_pass, gradient_norm
+from spectra_nsa.losses.columns import check_cacheable, check_outputs, split_inputs
+from spectra_nsa.losses.expert_load import OUTPUTS as LOAD_OUTPUTS
+from spectra_nsa.losses.expert_load import ExpertLoad, balances
 from spectra_nsa.losses.finite import NotFiniteError, agreed
 from spectra_nsa.losses.terms import TERMS, Term, TermBatch
 from spectra_nsa.losses.weights import TermWeights
@@ -74,6 +76,9 @@ class LossStack(nn.Module):
         super().__init__()
         self.model = model
         self.section = section
+        shape = None if dense is None else dense.config.encoder_spec()
+        self.experts = None if shape is None or shape.ffn != "moe" else ExpertLoad(shape)
+        active = [name for name in active if not TERM_FACTS[name].routing or balances(shape, name)]
         self.active = tuple(name for name in TERM_FACTS if name in active and section.terms[name].weight > 0)
         self.sizes = tuple(sizes)
         self.groups = groups
@@ -87,7 +92,7 @@ class LossStack(nn.Module):
             self.activity = Activity({"query": sparse.query_active, "document": sparse.document_active})
         self._weights = TermWeights(section, self.active, self.activity)
         if cached is not None:
-            _check_cacheable(self.active)
+            check_cacheable(self.active)
         self.entity_sizes = tuple(dense.config.entity_dims) if dense is not None else ()
         # Looked up anew at each step, because sharding replaces the parameters of a module; not a second submodule.
         self._parameter = dense.get_parameter if dense is not None else None
@@ -122,12 +127,15 @@ class LossStack(nn.Module):
 
     def state(self) -> dict[str, Any]:
         """Returns numbers and tensors that a checkpoint holds, so that `restore` continues bit for bit."""
-        return {} if self.activity is None else self.activity.state()
+        state = {} if self.activity is None else self.activity.state()
+        return state if self.experts is None else state | {"experts": self.experts.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continues from a state."""
         if self.activity is not None:
             self.activity.restore(state)
+        if self.experts is not None:
+            self.experts.restore(state.get("experts", {}))
 
     def forward(self, features: Iterable[dict[str, Any]], labels: Tensor | None = None) -> dict[str, Tensor]:
         """Returns the weighted terms by name; the trainer adds them up and logs each.
@@ -141,9 +149,10 @@ class LossStack(nn.Module):
             NotFiniteError: an output of the model, or a term, is not finite; the message names it.
             SpectraError: sparse vectors have fallen silent.
         """
-        columns, inputs = _split_inputs(features)
+        columns, inputs = split_inputs(features)
         live = self._live(len(columns), labels is not None, inputs[-1])
-        names = sorted({output for term in live for output in term.outputs})
+        observed = () if self.experts is None else LOAD_OUTPUTS
+        names = sorted({*observed, *(output for term in live for output in term.outputs)})
         detached = {term.head for term in live if term.head and not self.section.terms[term.name].train_encoder}
         asked = {"spectra_outputs": tuple(names), "spectra_detached": tuple(sorted(detached))}
         columns = [column | asked for column in columns]
@@ -159,9 +168,11 @@ class LossStack(nn.Module):
         inputs = whole_outputs(inputs, sizes)
         scores = None if labels is None else whole_scores(labels, sizes)
         with agreed():
-            _check_outputs(outputs)
+            check_outputs(outputs)
             if self.activity is not None and torch.is_grad_enabled() and "sparse" in names:
                 self.activity.observe([column["sparse"] for column in outputs], self.step, self.steps)
+            if self.experts is not None and torch.is_grad_enabled():
+                self.experts.observe(outputs, self.step)
             batch = self._batch(outputs, inputs, scores, parameters)
             values = self._values(live, batch, cache)
         if cache is not None:
@@ -218,6 +229,7 @@ class LossStack(nn.Module):
             scale=1.0 if self.sparse is None else self.sparse.scale,
             teacher_scale=1.0 if self.sparse is None else self.sparse.teacher_scale,
             frequencies={} if self.activity is None else self.activity.frequencies(),
+            load=self.experts.for_balance() if self.experts is not None and torch.is_grad_enabled() else None,
         )
 
     def _values(self, live: Iterable[Term], batch: TermBatch, cache: GradientCache | None) -> dict[str, Tensor]:
@@ -271,28 +283,3 @@ class LossStack(nn.Module):
                 self.gradient_norms[name] = gradient_norm(
                     torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True)
                 )
-
-
-def _check_cacheable(names: Iterable[str]) -> None:
-    for name in names:
-        if not TERM_FACTS[name].cacheable:
-            raise UsageError(
-                f"train.cached_pass_tokens: the term {name!r} needs more than the model's outputs. Turn one "
-                f"of them off: loss.terms.{name}.weight=0 or train.cached_pass_tokens=null."
-            )
-
-
-def _check_outputs(outputs: Sequence[Mapping[str, Tensor]]) -> None:
-    for column in outputs:
-        for name, value in column.items():
-            if not torch.isfinite(value).all():
-                raise NotFiniteError(f"the model's output {name!r} is not finite")
-
-
-def _split_inputs(features: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Tensor]]]:
-    """Returns for each column what the model is given, and the distillation inputs in fp32."""
-    columns = list(features)
-    inputs = [{name: column[name].float() for name in DISTILLATION_INPUTS if name in column} for column in columns]
-    return [
-        {name: value for name, value in column.items() if name not in DISTILLATION_INPUTS} for column in columns
-    ], inputs

@@ -58,8 +58,11 @@ def fresh_config(
         changes |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     if max_length is not None:
         changes["max_length"] = max_length
+    preset = load_preset(size).model
+    if changes.get("ffn") == "moe":
+        changes["experts"] = {"kind": preset.get("ffn", "gelu")} | (changes.get("experts") or {})
     vocab_size = max(loaded.get_vocab().values()) + 1  # some vocabularies have gaps
-    fields = load_preset(size).model | {"vocab_size": vocab_size, "pad_token_id": loaded.pad_token_id} | changes
+    fields = preset | {"vocab_size": vocab_size, "pad_token_id": loaded.pad_token_id} | changes
     return SpectraConfig(**fields), loaded
 
 

@@ -14,6 +14,7 @@ from transformers.modeling_outputs import MaskedLMOutput
 from transformers.utils import ModelOutput
 
 from spectra_nsa.encoder.attention import PlainAttention
+from spectra_nsa.encoder.experts.layer import ExpertFFN
 from spectra_nsa.encoder.ffn import ACTIVATION_FUNCTIONS
 from spectra_nsa.encoder.gates import SelfInitialized
 from spectra_nsa.encoder.signals import Signals
@@ -36,6 +37,11 @@ class SpectraOutput(ModelOutput):
         anomaly: (B,) fp32 score; larger is more anomalous.
         anomaly_p: (B,) fp32, the fraction of in-domain texts with at least this score.
         is_ood: (B,) bool, true if `anomaly_p` is at most the config's `anomaly_level`.
+        router_load: (B, L, E) fp32, how often a text's tokens chose each of E experts in each of L layers with experts.
+        router_probs: (B, L, E) fp32, the sum of the gate over them.
+        router_square: (B, L) fp32, the sum of the gate's squared log-partition.
+        router_entropy: (B, L) fp32, the sum of its entropy, 1 if it is uniform.
+        router_margin: (B, L) fp32, the smallest distance of a chosen expert's logit to the best of the others.
         last_hidden_state: (B, T, H).
         hidden_states: (B, T, H) for each depth, if `output_hidden_states` is true.
         signals: the signals of each layer, lowest first, such as attention entropy; returned with `hidden_states`.
@@ -51,6 +57,11 @@ class SpectraOutput(ModelOutput):
     anomaly: Tensor | None = None
     anomaly_p: Tensor | None = None
     is_ood: Tensor | None = None
+    router_load: Tensor | None = None
+    router_probs: Tensor | None = None
+    router_square: Tensor | None = None
+    router_entropy: Tensor | None = None
+    router_margin: Tensor | None = None
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     signals: tuple[Signals, ...] | None = None
@@ -75,6 +86,12 @@ class SpectraPreTrainedModel(PreTrainedModel):
                 initialization.copy_(getattr(module, name), value)
         if isinstance(module, MaskedLMHead):
             initialization.zeros_(module.bias)
+        if isinstance(module, ExpertFFN):
+            for weight in module.experts():
+                if weight.ndim == 3:
+                    initialization.normal_(weight, std=self.config.initializer_range)
+                else:
+                    initialization.zeros_(weight)
 
 
 class SpectraModel(SpectraPreTrainedModel, EncoderWithHeads):

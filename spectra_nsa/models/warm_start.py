@@ -24,6 +24,7 @@ from spectra_nsa.models.checks import (
     weight_shapes,
 )
 from spectra_nsa.models.config import SpectraConfig
+from spectra_nsa.models.experts.upcycle import set_experts
 from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.models.sentence import SpectraSentenceTransformer, build
 from spectra_nsa.tokens.limits import capped_length, check_vocabulary
@@ -49,7 +50,8 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
     Args:
         checkpoint: a local folder or a Hub name, in plain BERT or sentence-transformers layout.
         **options: settings by name. Parts that the checkpoint lacks are exact no-ops until trained: `spectral` (with
-            `mixer`, `spectral_dim`, `spectral_modes`, `entropy_every`), `depth_mix`, and `entity` (True adds the
+            `mixer`, `spectral_dim`, `spectral_modes`, `entropy_every`), `ffn` (``"moe"``: experts that start as copies,
+            with `experts`, fields of `ExpertSpec`), `depth_mix`, and `entity` (True adds the
             entity vector to `embedding`). Inherited settings are overridden by `pooling`, `normalize`,
             `semantic_dims` (Matryoshka sizes, largest first), `hidden_dropout_prob`, `attention_probs_dropout_prob`
             and `max_seq_length`. `revision` selects a Hub revision.
@@ -68,6 +70,7 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
     with opening(checkpoint):
         source = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     shape = shape_fields(_SHAPE_OPTIONS, options)
+    ffn, experts = shape.pop("ffn", None), shape.pop("experts", None)
     options = {name: value for name, value in options.items() if name not in _SHAPE_OPTIONS}
     max_seq_length = options.pop("max_seq_length", None)
     fields, dense = _read_modules(source, str(checkpoint))
@@ -81,7 +84,7 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
     load_bert_weights(model.encoder, encoder_from_bert(bert.state_dict(), bert.config.num_hidden_layers))
     if dense is not None:
         model.semantic.projection.load_state_dict(dense.linear.state_dict())
-    return build(
+    started = build(
         model.eval(),
         source.tokenizer,
         max_seq_length=max_seq_length,
@@ -89,6 +92,9 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
         default_prompt_name=source.default_prompt_name,
         similarity=source.similarity_fn_name,
     )
+    if ffn is not None:
+        set_experts(started, experts)
+    return started
 
 
 def _read_modules(source: SentenceTransformer, checkpoint: str) -> tuple[dict[str, Any], Dense | None]:

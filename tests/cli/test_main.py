@@ -68,6 +68,7 @@ FLAGS = {
     "inspect": "model --gpu --rows --epochs --batch --texts --gradient-checkpointing --json",
     "codes fit": "model --corpus -c --queries -q --columns --output -o --seed --json",
     "anomaly fit": "model --texts -t --columns --output -o --prototypes --level --seed --json",
+    "moe dense": "model --output -o --expert --json",
     "tokenizer train": (
         "sources --output -o --out-prefix --kind --vocab-size --lowercase --min-frequency --max-length --limit "
         "--columns --held-out --json"

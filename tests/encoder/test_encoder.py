@@ -10,6 +10,7 @@ from transformers import BertConfig, BertModel
 
 from spectra_nsa.encoder.context import apply_rotary, positions_of, rotary_tables
 from spectra_nsa.encoder.encoder import Encoder
+from spectra_nsa.encoder.experts.spec import ROUTERS, ExpertSpec
 from spectra_nsa.encoder.kernels import attend
 from spectra_nsa.encoder.spec import EncoderSpec
 from spectra_nsa.models.bert_adapter import config_from_bert, encoder_from_bert, encoder_to_bert
@@ -21,7 +22,15 @@ SHAPES = [
     dataclasses.replace(SPEC, norm="pre", position="rope", ffn="geglu", type_vocab_size=0, norm_eps=1e-5),
     dataclasses.replace(SPEC, norm="pre", ffn="geglu"),
     dataclasses.replace(SPEC, position="rope", activation="gelu_tanh"),
+    *(dataclasses.replace(SPEC, ffn="moe", experts=ExpertSpec(count=4, router=router)) for router in ROUTERS),
+    dataclasses.replace(SPEC, ffn="moe", experts=ExpertSpec(count=4, top_k=2, sliced=True, every=2)),
+    dataclasses.replace(SPEC, norm="pre", ffn="moe", experts=ExpertSpec(count=3, top_k=2, kind="geglu", shared=True)),
 ]
+
+
+def shape_name(spec: EncoderSpec) -> str:
+    experts = f"-{spec.experts.router}{spec.experts.top_k}" if spec.ffn == "moe" else ""
+    return f"{spec.norm}-{spec.position}-{spec.ffn}{experts}"
 
 
 def make(spec: EncoderSpec) -> Encoder:
@@ -74,7 +83,7 @@ def check_batch_invariance(encoder: Encoder, left: bool) -> None:
         assert (alone - together[row, real]).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize("spec", SHAPES, ids=lambda s: f"{s.norm}-{s.position}-{s.ffn}")
+@pytest.mark.parametrize("spec", SHAPES, ids=shape_name)
 @pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
 def test_padding_and_neighbours_change_nothing(spec: EncoderSpec, left: bool) -> None:
     check_batch_invariance(make(spec), left)
@@ -125,7 +134,7 @@ def test_bf16_training_attention_keeps_dtype_and_gradient() -> None:
     assert out.dtype == torch.bfloat16 and v.grad is not None and v.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("spec", SHAPES, ids=lambda s: f"{s.norm}-{s.position}-{s.ffn}")
+@pytest.mark.parametrize("spec", SHAPES, ids=shape_name)
 def test_gradient_checkpointing_changes_no_gradient(spec: EncoderSpec) -> None:
     gradients = []
     for switch in (False, True):
@@ -154,7 +163,9 @@ def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:
         ({"norm": "poost"}, "post"),
         ({"attention": "plan"}, "plain"),
         ({"heads": 5}, "multiple"),
-        ({"ffn": "moe"}, "gelu"),
+        ({"ffn": "glu"}, "geglu"),
+        ({"ffn": "moe", "experts": ExpertSpec(first=3)}, "no layer"),
+        ({"ffn": "moe", "ffn_size": 65, "experts": ExpertSpec(count=4, top_k=2, sliced=True)}, "slices"),
     ],
 )
 def test_impossible_shapes_are_refused_with_a_remedy(change: dict[str, object], word: str) -> None:

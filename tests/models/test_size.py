@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from spectra_nsa.config.presets import NAMES, load_preset
+from spectra_nsa.encoder.experts.layer import ExpertFFN
 from spectra_nsa.encoder.kinds import ATTENTIONS, FFNS, MIXERS, NORMS, encoder_weights, layer_activations
 from spectra_nsa.encoder.spec import POSITIONS
 from spectra_nsa.heads.kinds import POOLINGS
@@ -26,6 +27,8 @@ CHANGES: list[dict[str, Any]] = [
     *({"attention": "spectral", "mixer": mixer, "spectral_dim": 24} for mixer in MIXERS),
     *({"attention": attention} for attention in ATTENTIONS),
     *({"ffn": ffn, "intermediate_size": 100} for ffn in FFNS),
+    {"ffn": "moe", "experts": {"count": 4, "top_k": 2, "sliced": True, "every": 2, "shared": True, "kind": "geglu"}},
+    {"ffn": "moe", "experts": {"count": 4, "router": "hash", "first": 3}},
     *({"norm": norm} for norm in NORMS),
     *({"position": position, "type_vocab_size": 0} for position in POSITIONS),
     *({"pooling": pooling} for pooling in POOLINGS),
@@ -77,7 +80,12 @@ def test_the_parameters_of_each_part_match_the_built_model(changes: dict[str, An
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_flops_include_every_linear_map_of_the_encoder(changes: dict[str, Any]) -> None:
     spec = ModelSpec(**(SMALL | changes))
-    matrices = sum(part.weight.numel() for part in built(spec).encoder.modules() if isinstance(part, nn.Linear))
+    encoder = built(spec).encoder
+    matrices = sum(part.weight.numel() for part in encoder.modules() if isinstance(part, nn.Linear))
+    for part in encoder.modules():
+        if isinstance(part, ExpertFFN):
+            matrices += sum(weight[: part.spec.top_k].numel() for weight in part.experts() if weight.ndim == 3)
+            matrices += part.router.weight.numel() if part.router.weight is not None else 0
     assert flops_per_token(spec, 10.5) == 2 * matrices + 4 * 10.5 * 48 * spec.num_hidden_layers
     assert matrices == sum(part.matrices for part in encoder_weights(spec.encoder_spec()).values())
 

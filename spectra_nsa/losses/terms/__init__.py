@@ -1,6 +1,6 @@
 """The terms of the loss (docs/model.md, section 7): named outputs of a batch in, named values out.
 
-A term has two halves. Its facts (weight, rows, part, …) are a `TermFacts` in `config/terms.py`; what it computes is a
+A term has two halves. Its facts (weight, rows, part, …) are a `TermFacts` in `config/terms/`; what it computes is a
 `Term` in one file for each family here, a pure function of a `TermBatch`. Terms own no parameters.
 
 A term of your own needs both halves and one call before anything else of the package is imported. Save this as
@@ -32,6 +32,7 @@ from spectra_nsa.losses.terms import (
     geometry,
     hard_negatives,
     heads,
+    routing,
     scored_pairs,
     semantic,
     sparse_ranking,
@@ -41,7 +42,7 @@ from spectra_nsa.losses.terms.term import Term, TermBatch
 
 __all__ = ["TERMS", "Term", "TermBatch", "TermFacts", "register"]
 
-_FAMILIES = (semantic, scored_pairs, hard_negatives, geometry, heads, distillation, sparse_ranking, sparsity)
+_FAMILIES = (semantic, scored_pairs, hard_negatives, geometry, heads, distillation, routing, sparse_ranking, sparsity)
 TERMS: dict[str, Term] = {term.name: term for family in _FAMILIES for term in family.TERMS}
 
 

@@ -18,7 +18,7 @@ class TermBatch:
 
     Attributes:
         outputs: for each column the model's outputs by name, (B, …).
-        inputs: for each column its distillation inputs by name (see `config/terms.py`).
+        inputs: for each column its distillation inputs by name (see `config/terms/`).
         scores: (B,) from 0 to 1, of scored pairs; ``None`` otherwise.
         parameters: those of the model that the term names.
         sizes: the Matryoshka sizes of `embedding`, largest first.
@@ -32,6 +32,7 @@ class TermBatch:
         scale: factor on the dot products of sparse vectors.
         teachers: width and weight of each teacher whose vectors stand side by side; empty for a single one.
         teacher_scale: factor on the teachers' scores after they are normalized, for sparse vectors.
+        load: (L, E), how often the experts of each layer were chosen in the whole step; ``None`` counts the batch.
         frequencies: of sparse vectors, for each side the share of the texts in which each term is active, (V,).
     """
 
@@ -51,6 +52,7 @@ class TermBatch:
     teachers: Sequence[tuple[int, float]] = ()
     teacher_scale: float = 1.0
     frequencies: Mapping[Side, Tensor] = field(default_factory=dict)
+    load: Tensor | None = None
 
     def columns(self, output: str) -> list[Tensor]:
         """Returns an output of each column in fp32: anchors, positives, any negatives."""
@@ -83,7 +85,7 @@ class Term:
     """A term of the loss: which tensors it reads, and a pure function of them.
 
     Attributes:
-        name: its key under `loss.terms`; the facts are in `config/terms.py`.
+        name: its key under `loss.terms`; the facts are in `config/terms/`.
         outputs: the model's outputs that it reads.
         compute: returns its value, or one value for each Matryoshka size, of which the term is the mean.
         head: the output whose head it trains. Unless the recipe sets `train_encoder`, its gradient stops

@@ -74,6 +74,11 @@ def check_layers(layers: int, total: int) -> None:
 
 
 def _check_depths(config: SpectraConfig) -> None:
+    if config.ffn == "moe":
+        raise SpectraError(
+            "model.keep_layers: which layers have experts depends on their number, so none can be dropped. Take a "
+            "start without experts, or recover a dense model first (spectra moe dense)."
+        )
     if config.depth_mix:
         raise SpectraError(
             "model.keep_layers: depth mixing has weights for every layer, so none can be dropped. Take another start."

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from spectra_nsa.models.open import ModelFolder
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
+_EXPERTS = ("ffn", "experts")  # are set after layers were dropped
+
 
 def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
     """Opens the model that a recipe starts from: a warm-started checkpoint, a saved model, or a fresh one of a size.
@@ -27,6 +29,7 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
     Raises:
         UsageError: `model.keep_layers` without a start, or layers that the start does not have.
     """
+    from spectra_nsa.models.experts.upcycle import set_experts
     from spectra_nsa.training.init.layers import keep_layers
 
     section = recipe.model
@@ -35,6 +38,9 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
     model = _open(recipe)
     if section.keep_layers is not None:
         keep_layers(model, section.keep_layers)
+    shape = _shape(recipe)
+    if section.start is not None and (shape.get("ffn") or shape.get("experts")):
+        set_experts(model, shape.get("experts"))
     if section.start is None or section.tokenizer is None:
         return model
     from spectra_nsa.models.fresh import load_tokenizer
@@ -98,10 +104,13 @@ def _open(recipe: Recipe) -> SpectraSentenceTransformer:
             "attention_probs_dropout_prob": section.dropout,
             "max_seq_length": section.max_length,
         }
-        return warm_start(files.folder, **{name: value for name, value in options.items() if value is not None})
+        return warm_start(
+            files.folder,
+            **{name: value for name, value in options.items() if value is not None and name not in _EXPERTS},
+        )
     model = load(files.folder)
     for name, value in _shape(recipe).items():
-        if getattr(model.spectra.config, name) != value:
+        if name not in _EXPERTS and getattr(model.spectra.config, name) != value:
             raise SpectraError(f"model.{name} is part of a saved model and cannot be changed to {value}.")
     if section.max_length is not None:
         check_length(section.max_length, model.spectra.config)

@@ -186,6 +186,7 @@ def build_trainer(
     from spectra_nsa.training.data.mixing import epoch_rows, texts_per_row
     from spectra_nsa.training.jobs.batches import training_batches
     from spectra_nsa.training.loop.arguments import training_arguments
+    from spectra_nsa.training.loop.expert_balance import BalanceExperts
     from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
     from spectra_nsa.training.loop.plan import plan_run
     from spectra_nsa.training.loop.step_callbacks import LossClock
@@ -210,7 +211,7 @@ def build_trainer(
         evaluator=evaluator,
         terms=live_terms_of(recipe, data),
         measure=functools.partial(sample.measure, model) if recipe.monitor.rows else None,
-        callbacks=[LossClock(loss)],
+        callbacks=[LossClock(loss), BalanceExperts(model.spectra.encoder, loss)],
     )
     batches = training_batches(recipe, model, data, tokenize=setup.deadline is None)
     return PairsTrainer(
@@ -246,7 +247,7 @@ def _loss_stack(recipe: Recipe, model: SpectraSentenceTransformer, *, shard: boo
     return LossStack(
         model,
         recipe.loss,
-        active=active_terms(recipe),
+        active=active_terms(recipe, experts=model.spectra.config.ffn == "moe"),
         dense=model.spectra,
         sizes=dims if recipe.model.matryoshka else dims[:1],
         groups=recipe.train.passes_per_batch,

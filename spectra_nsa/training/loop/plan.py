@@ -20,8 +20,8 @@ from spectra_nsa.training.runs.backup import Backup
 class Learner(Protocol):
     """What a trainer asks of the Hugging Face model that learns."""
 
-    def gates(self) -> list[nn.Parameter]:
-        """Returns the zero-start gates, which learn at a rate of their own."""
+    def weight_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """Returns the weights that may learn at rates of their own, by kind."""
 
 
 class DevMetric(Protocol):
@@ -57,7 +57,7 @@ class TrainerPlan:
 
     Attributes:
         facts: what decides which rows a step reads; kept in the manifest of each checkpoint.
-        gate_lr_factor: the learning rate of the gates, as a multiple of the others'.
+        lr_factors: the learning rates of kinds of weights, as multiples of the others'.
         precision: see `resolve_precision`.
         observers: what watches the run.
         evaluator: the dev metric; ``None`` for no dev set.
@@ -68,7 +68,7 @@ class TrainerPlan:
     """
 
     facts: Mapping[str, Any]
-    gate_lr_factor: float
+    lr_factors: Mapping[str, float]
     precision: str
     observers: Observers
     evaluator: DevMetric | None = None
@@ -103,7 +103,11 @@ def plan_run(
     """
     return TrainerPlan(
         facts=facts,
-        gate_lr_factor=recipe.train.gate_lr_factor,
+        lr_factors={
+            "gates": recipe.train.gate_lr_factor,
+            "routers": recipe.train.router_lr_factor,
+            "experts": recipe.train.expert_lr_factor,
+        },
         precision=throughput.precision,
         observers=build_observers(
             recipe, setup.folder, throughput, terms=terms, measure=measure, deadline=setup.deadline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -52,15 +53,14 @@ class SparseTrainer(PairsTrainer):
 
 
 class _Learner:
-    """A sparse encoder as the trainer sees it: it has no gates."""
+    """A sparse encoder as the trainer sees it."""
 
     def __init__(self, model: SpectraSparseEncoder) -> None:
         self.model = model
 
-    def gates(self) -> list[nn.Parameter]:
-        masked_lm = self.model.masked_lm()
-        spectra = getattr(masked_lm, "spectra", None)
-        return [] if spectra is None else spectra.gates()
+    def weight_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        spectra = getattr(self.model.masked_lm(), "spectra", None)
+        return {} if spectra is None else spectra.weight_groups()
 
 
 class _NotNegative(TrainerCallback):

@@ -77,6 +77,8 @@ class LossClock(TrainerCallback):
             if self.stack.sparse is None:  # sparse vectors are compared at `sparse.scale` instead
                 logs["temperature"] = self.stack.temperature
             logs.update(self.stack.figures)
+            if self.stack.experts is not None:
+                logs.update(self.stack.experts.take_figures())
             for name, norm in (self.stack.gradient_norms or {}).items():
                 logs[f"grad_norm_{name}"] = norm
 

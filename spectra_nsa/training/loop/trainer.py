@@ -21,6 +21,7 @@ from spectra_nsa.core.checksums import damage, write_manifest
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.losses.finite import NotFiniteError
 from spectra_nsa.training.loop.plan import Learner, TrainerPlan
+from spectra_nsa.training.loop.rates import split_group
 from spectra_nsa.training.loop.schedules import budgeted_schedule
 from spectra_nsa.training.loop.step_callbacks import (
     BackUpCheckpoints,
@@ -110,18 +111,11 @@ class RunTrainer(Trainer):
             self.accelerator.prepare_model = functools.partial(self.accelerator.prepare_model, evaluation_mode=True)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
-        """Gives the gates a group of their own: a higher learning rate, and no weight decay."""
+        """Gives gates, routers and experts groups of their own, if their learning rates differ."""
         optimizer = super().create_optimizer(*args, **kwargs)
-        gates = {id(weight) for weight in self.learner.gates()}
-        if gates and not any(group.get("gates") for group in optimizer.param_groups):
-            weights = [weight for group in optimizer.param_groups for weight in group["params"] if id(weight) in gates]
-            for group in optimizer.param_groups:
-                group["params"] = [weight for weight in group["params"] if id(weight) not in gates]
-            first = optimizer.param_groups[0]
-            group = {key: value for key, value in first.items() if key not in ("params", "initial_lr")}
-            lr = self.args.learning_rate * self.plan.gate_lr_factor
-            group |= {"params": weights, "lr": lr, "weight_decay": 0.0, "gates": True}
-            optimizer.add_param_group(group)
+        if not any(group.get(kind) for group in optimizer.param_groups for kind in self.plan.lr_factors):
+            for kind, weights in self.learner.weight_groups().items():
+                split_group(optimizer, kind, weights, self.plan.lr_factors[kind], decay=kind == "experts")
         return optimizer
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:

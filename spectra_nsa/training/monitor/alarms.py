@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from spectra_nsa.report.run_log import SET_LOSS
+from spectra_nsa.training.monitor.alarm import Alarm, LogRow
+from spectra_nsa.training.monitor.expert_alarms import expert_alarms
 
-LogRow = Mapping[str, Any]
 WINDOW = 10  # logged rows that are compared with earlier ones
 LEAST_RANK = 0.1  # share of the rank that the sample allows
 ONE_WAY = 1.5  # effective rank: all vectors on one line, however small the sample
@@ -28,21 +27,6 @@ SLOW = 0.5  # of the median speed
 MISSING = float("nan")  # compares false with everything
 
 
-@dataclass(frozen=True)
-class Alarm:
-    """A condition that holds now and calls for a warning.
-
-    Attributes:
-        kind: its name, the same each time.
-        message: what happened, with the figures.
-        remedy: what to do about it.
-    """
-
-    kind: str
-    message: str
-    remedy: str
-
-
 def alarms(rows: Sequence[LogRow], health: Sequence[LogRow], terms: Collection[str]) -> list[Alarm]:
     """Returns the alarms that the latest rows raise.
 
@@ -51,7 +35,7 @@ def alarms(rows: Sequence[LogRow], health: Sequence[LogRow], terms: Collection[s
         health: all rows of health figures, in order.
         terms: the loss terms that take part in training; untrained heads raise no alarm.
     """
-    raised = list(_training_alarms(rows))
+    raised = [*_training_alarms(rows), *expert_alarms(rows)]
     if health:
         raised += _health_alarms([_figures(row) for row in health], terms, int(health[-1].get("step", 0)))
     return raised

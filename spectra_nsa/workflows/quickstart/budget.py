@@ -48,14 +48,14 @@ class TimeBudget:
         """
         used = max(self.spent, FASTEST) if measuring is None else self.spent + measuring
         available = self.minutes * 60 - used - RESERVE
+        shortest = SHORTEST_FROM_SCRATCH if from_scratch else SHORTEST
         if least:
             return max(available, least)
-        shortest = SHORTEST_FROM_SCRATCH if from_scratch else SHORTEST
         if available >= shortest:
             return available
-        least = "at least " if measuring is None else ""
+        about = "at least " if measuring is None else ""
         raise SpectraError(
-            f"--minutes {self.minutes:g} is too little on this machine: reading the data and measuring take {least}"
+            f"--minutes {self.minutes:g} is too little on this machine: reading the data and measuring take {about}"
             f"{used:.0f} s, and the end of the run {RESERVE} s, which leaves no time to train. "
             f"Try --minutes {math.ceil((used + RESERVE + shortest) / 60)}."
         )

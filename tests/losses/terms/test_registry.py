@@ -12,7 +12,7 @@ import pytest
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.terms import TERM_FACTS
 from spectra_nsa.core.errors import UsageError
-from spectra_nsa.heads.kinds import OUTPUTS
+from spectra_nsa.heads.kinds import OUTPUTS, ROUTING_OUTPUTS
 from spectra_nsa.losses import terms
 from spectra_nsa.losses.terms import TERMS, register
 
@@ -33,7 +33,11 @@ assert "length" in PARTS
 def test_every_term_has_facts_and_a_function() -> None:
     assert set(TERMS) == set(TERM_FACTS) == set(type(Recipe().loss.terms).model_fields)
     for name, term in TERMS.items():
-        assert term.name == name and set(term.outputs) <= {*OUTPUTS, "sparse"} and term.head in (None, *term.outputs)
+        assert (
+            term.name == name
+            and set(term.outputs) <= {*OUTPUTS, *ROUTING_OUTPUTS, "sparse"}
+            and term.head in (None, *term.outputs)
+        )
         assert TERM_FACTS[name].train_encoder or term.head or name == "anomaly"
 
 

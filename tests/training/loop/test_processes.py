@@ -37,10 +37,11 @@ SCORES = torch.tensor([0.1, 0.9, 0.4, 0.4, 1.0], dtype=torch.float64)
 VECTORS = torch.randn(3, 5, 24 + 32, generator=torch.Generator().manual_seed(0))  # of a teacher, and their targets
 SHARE = [slice(0, 3), slice(3, 5)]  # uneven, and of other widths
 TERMS = {name: {"weight": 0.5, "train_encoder": place % 2 == 0} for place, name in enumerate(DENSE_TERMS)}
+ROUTER_TERMS = {name: {"weight": 0.5} for name in ("router_balance", "router_z")}
 MODEL_KINDS: set[str] = set()  # what the loss of a run was given in this process
 CASES = {
     f"{kind} {way}": (columns, cached)
-    for kind, columns in (("pairs", 2), ("triplets", 3), ("scored", 2), ("taught", 3))
+    for kind, columns in (("pairs", 2), ("triplets", 3), ("scored", 2), ("taught", 3), ("experts", 2))
     for way, cached in (("plain", None), ("cached", 24))
 }
 
@@ -49,12 +50,16 @@ def one_step(start: Path, case: str, rows: slice) -> dict[str, Any]:
     """Returns values, averaged gradients and gradient norms of one step on a share of the rows."""
     columns, cached = CASES[case]
     torch.manual_seed(0)
-    model = sp.warm_start(start, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, entity=True).train()
+    parts: dict[str, Any] = {"ffn": "moe", "experts": {"count": 4, "top_k": 2}} if "experts" in case else {}
+    model = sp.warm_start(
+        start, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, entity=True, **parts
+    ).train()
     torch.nn.init.uniform_(model.spectra.entity.prior.idf)
     for gate in model.spectra.gates():
         torch.nn.init.constant_(gate, 0.1)
-    section = LossSection.model_validate({"terms": TERMS})
-    loss = LossStack(model, section, active=DENSE_TERMS, dense=model.spectra, sizes=[32, 16], cached=cached)
+    section = LossSection.model_validate({"terms": TERMS | ROUTER_TERMS})
+    active = [*DENSE_TERMS, *ROUTER_TERMS]
+    loss = LossStack(model, section, active=active, dense=model.spectra, sizes=[32, 16], cached=cached)
     loss.gradient_norms = {}
     labels = SCORES[rows] if "scored" in case else None
     features: list[dict[str, Any]] = [model.preprocess(column[rows]) for column in COLUMNS[:columns]]
@@ -220,7 +225,13 @@ def test_two_processes_have_the_loss_and_gradients_of_one(both: Any, start: Path
     wanted = one_step(start, case, slice(None))
     matching = sum("triplets" in facts.rows and not facts.learns_from for facts in DENSE_TERMS.values()) + 1
     # four scored terms at two sizes each, for five terms of matches of which one has two sizes
-    count = {"pairs": matching - 2, "triplets": matching, "scored": matching - 6 + 8, "taught": matching + 4}
+    count = {
+        "pairs": matching - 2,
+        "experts": matching,
+        "triplets": matching,
+        "scored": matching - 6 + 8,
+        "taught": matching + 4,
+    }
     assert len(wanted["values"]) == count[case.split()[0]]
     for found in (both[1][0][case], both[1][1][case]):
         assert found["values"] == pytest.approx(wanted["values"], abs=1e-5)

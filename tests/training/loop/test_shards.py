@@ -32,7 +32,7 @@ from spectra_nsa.training.loop.pairs_trainer import PairsTrainer
 from spectra_nsa.training.loop.shards import Shards, full_tensor
 from spectra_nsa.training.run import train
 from tests.builders import DENSE_TERMS
-from tests.training.loop.test_processes import TERMS, run_recipe
+from tests.training.loop.test_processes import ROUTER_TERMS, TERMS, run_recipe
 
 LONG = "read the text of a document and write the list of tokens to a socket"
 TEXTS = [
@@ -44,6 +44,7 @@ PATIENCE = datetime.timedelta(seconds=120)  # passes of two processes that do no
 SHARE = [slice(0, 4), slice(4, 5)]  # so uneven that one has fewer texts than the other has passes
 ALONE = {"spectral": {"weight": 1.0}, "semantic": {"weight": 0.0}}  # looks at anchors only
 PARTS = {"spectral": True, "spectral_dim": 8, "depth_mix": True}
+EXPERTS = {"ffn": "moe", "experts": {"count": 4, "top_k": 2}}
 # Columns; how their passes are cut; and what else.
 CASES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
     "pairs": (2, {"groups": 9}, {}),
@@ -51,6 +52,8 @@ CASES: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
     "cached": (2, {"cached": 24}, {}),
     "cached triplets": (3, {"cached": 24}, {}),
     "all parts": (3, {"groups": 9}, {"parts": PARTS}),
+    "experts": (2, {"groups": 9}, {"parts": EXPERTS}),
+    "cached experts": (2, {"cached": 24}, {"parts": EXPERTS}),
     "checkpointing": (2, {"groups": 9}, {"checkpointing": True}),
     "cached checkpointing": (2, {"cached": 24}, {"checkpointing": True, "parts": PARTS}),
     "lookups": (2, {"groups": 9}, {"lookups": True}),
@@ -74,8 +77,9 @@ def one_step(start: Path, case: str, rows: slice, *, shard: bool) -> dict[str, A
         model.spectra.gradient_checkpointing_enable({"use_reentrant": False})
     if shard:
         Shards(model, precision)
-    section = LossSection.model_validate({"terms": more.get("terms", TERMS)})
-    loss = LossStack(model, section, active=DENSE_TERMS, dense=model.spectra, sizes=[32, 16], equal_passes=shard, **cut)
+    section = LossSection.model_validate({"terms": more.get("terms", TERMS | ROUTER_TERMS)})
+    active = [*DENSE_TERMS, *ROUTER_TERMS]
+    loss = LossStack(model, section, active=active, dense=model.spectra, sizes=[32, 16], equal_passes=shard, **cut)
     loss.gradient_norms = {}
     features = [model.preprocess(column[rows]) for column in TEXTS[:columns]]
     gathered_counts: list[int] = []
@@ -105,7 +109,7 @@ def lookup_in_each(*arguments: Any) -> Any:
 
 def gathered_layers(model: SpectraSentenceTransformer) -> int:
     layers: Any = model.spectra.encoder.layers
-    return sum(not isinstance(layer.ffn.up.weight, DTensor) for layer in layers)
+    return sum(not isinstance(layer.attention.out.weight, DTensor) for layer in layers)
 
 
 def run(recipe: Recipe, rank: int, *, resume: Path | None = None) -> dict[str, Any]:

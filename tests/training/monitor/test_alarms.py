@@ -96,6 +96,21 @@ def test_a_gradient_spike() -> None:
     assert alarms(training(FALLING, norm=5.0), [], TERMS) == []
 
 
+def loaded(loads: list[float], layer: int = 3, rows: int = 12) -> list[dict[str, Any]]:
+    shares = {f"expert_load_{layer}_{expert}": load for expert, load in enumerate(loads)}
+    even = {f"expert_load_0_{expert}": 1 / len(loads) for expert in range(len(loads))}
+    return [{"step": at, "loss": 1.0} | shares | even for at in range(rows)]
+
+
+def test_experts_without_tokens_and_with_all_of_them() -> None:
+    assert alarms(loaded([0.4, 0.3, 0.2, 0.1]), [], TERMS) == []
+    (dead,) = alarms(loaded([0.5, 0.49, 0.01, 0.0]), [], TERMS)
+    assert dead.kind == "dead experts" and "2 experts get" in dead.message and "layer 3" in dead.message
+    (collapse,) = alarms(loaded([0.95, 0.05, 0.0, 0.0]), [], TERMS)
+    assert collapse.kind == "expert collapse" and "router_balance" in collapse.remedy
+    assert alarms(loaded([1.0, 0.0], rows=9), [], TERMS) == [], "too early to judge"
+
+
 def test_half_the_speed() -> None:
     rows = training(FALLING)
     slow = [row | {"tokens_per_second": 40.0, "loss": 0.2} for row in rows[:12]]

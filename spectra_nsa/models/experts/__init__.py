@@ -1,0 +1,1 @@
+"""Models with experts: how they come from dense ones and become dense again."""

@@ -1,0 +1,85 @@
+"""Training a model with experts: learning rates, log, resume, and what is saved."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import spectra_nsa as sp
+from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.training.loop.trainer import RunTrainer
+from spectra_nsa.training.run import train
+from tests.builders import WORDS
+
+
+@pytest.fixture
+def recipe(start: Path, tmp_path: Path) -> Callable[..., Recipe]:
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"anchor": f"{a} {b}", "positive": f"{b} {a}"} for a in WORDS[:7] for b in WORDS[8:16]]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    base = [
+        f"output={tmp_path / 'runs'}", "name=run", f"model.start={start}", f"data.train={pairs}", "data.dev_rows=8",
+        "train.batch=8", "train.checkpoint_every=2", "train.evaluate_every=2", "train.log_every=1", "train.lr=1e-3",
+        "train.precision=fp32", "train.keep_checkpoints=9", "model.ffn=moe", "model.experts.count=4",
+    ]  # fmt: skip
+    return lambda *more: load_recipe(None, [*base, *more])
+
+
+@pytest.mark.parametrize("router", ["token", "text"])
+def test_a_resumed_run_ends_at_the_same_bits(recipe: Callable[..., Recipe], router: str) -> None:
+    keys = ["balance_bias=true", "noise=0.1", "dropout=0.1", f"router={router}"]
+    result = train(recipe(*(f"model.experts.{key}" for key in keys), "train.accumulation=2"))
+    before = load_file(result.folder / "model" / "model.safetensors")
+    assert any(name.endswith("router.bias") and value.any() for name, value in before.items())
+    shutil.rmtree(result.folder / "model")
+    for checkpoint in (result.folder / "checkpoints").glob("step-*"):
+        if int(checkpoint.name[5:]) > 2:
+            shutil.rmtree(checkpoint)
+    resumed = train(None, resume=result.folder)
+    assert resumed.first_step == 2
+    torch.testing.assert_close(load_file(result.folder / "model" / "model.safetensors"), before, rtol=0, atol=0)
+
+
+def test_routers_and_experts_have_rates_of_their_own(
+    recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups: list[dict[str, object]] = []
+    create = RunTrainer.create_optimizer
+
+    def watched(self: RunTrainer, *args: object) -> object:
+        optimizer = create(self, *args)
+        groups[:] = [{key: value for key, value in group.items() if key != "params"} | {"count": len(group["params"])}
+                     for group in optimizer.param_groups]  # fmt: skip
+        return optimizer
+
+    monkeypatch.setattr(RunTrainer, "create_optimizer", watched)
+    result = train(recipe("train.expert_lr_factor=3", "train.max_steps=2"))
+    rates = {kind: [group for group in groups if group.get(kind)] for kind in ("routers", "experts")}
+    layers = result.model.spectra.config.num_hidden_layers
+    assert [group["count"] for group in rates["routers"]] == [layers] and rates["routers"][0]["weight_decay"] == 0
+    assert sorted(group["weight_decay"] for group in rates["experts"]) == [0.0, 0.01]
+    assert sum(group["count"] for group in rates["experts"]) == 4 * layers
+
+
+def test_the_log_has_load_and_terms_and_the_model_opens(recipe: Callable[..., Recipe]) -> None:
+    result = train(recipe("loss.terms.router_balance.weight=0.1"))
+    rows = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    last = next(row for row in reversed(rows) if "loss" in row)
+    layers = result.model.spectra.config.num_hidden_layers
+    assert 0.09 < last["router_balance"] < 0.4 and last["router_z"] > 0
+    for layer in range(layers):
+        loads = [last[f"expert_load_{layer}_{expert}"] for expert in range(4)]
+        assert sum(loads) == pytest.approx(1, abs=1e-3)
+        assert last[f"expert_max_violation_{layer}"] == pytest.approx(4 * max(loads) - 1, abs=1e-3)
+        assert 0 < last[f"gate_entropy_{layer}"] <= 1
+    texts = ["open the file", "close"]
+    assert np.allclose(sp.load(result.folder / "model").encode(texts), result.model.encode(texts), atol=1e-6)
+    weights = result.model.spectra.encoder.layers[0].ffn.up_proj
+    assert not torch.equal(weights[0], weights[1]), "experts have become different"
