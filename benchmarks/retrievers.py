@@ -45,6 +45,7 @@ from spectra_nsa.workflows.searcher import Documents, Searcher
 DATA = Path(os.environ.get("SPECTRA_DATA", "../shared/data"))
 FOLDERS = {"CoSQA dev": "cosqa_retrieval_dev", "Cranfield": "cranfield", "Medline": "medline"}
 TIMED = 200
+FILES = {"dense": "vectors.npy"}  # of a part, if they are not named like it
 WAYS = {  # the index, and the weight of each of its parts; None for the fitted fusion
     "bm25": ("full", {"bm25": 1.0}),
     "dense": ("full", {"dense": 1.0}),
@@ -71,7 +72,8 @@ class Indexes:
     def size(self, name: str, parts: Sequence[str]) -> float:
         """Returns the bytes per document of some parts."""
         files = self.searchers[name].index.commit.files
-        total = sum(int(file["size"]) for path, file in files.items() if any(part in path for part in parts))
+        names = [FILES.get(part, part) for part in parts]
+        total = sum(int(file["size"]) for path, file in files.items() if any(name in path for name in names))
         return total / self.searchers[name].index.commit.documents
 
 
