@@ -86,18 +86,18 @@ def loop(x_ND: Tensor, chosen_NK: Tensor, weight_NK: Tensor, weights: Weights) -
 
 
 def grouped(x_ND: Tensor, chosen_NK: Tensor, weight_NK: Tensor, weights: Weights) -> Tensor:
-    """Runs all experts in one grouped product each way, without waiting for the counts (`torch._grouped_mm`)."""
+    """Runs all experts in one grouped product each way, without waiting for the counts (`torch.nn.functional.grouped_mm`)."""
     order_R, counts_E = _sorted(chosen_NK, len(weights.up_EFD))
     dtype = _dtype(x_ND)
     rows_RD = x_ND.index_select(0, order_R // chosen_NK.shape[1]).to(dtype)
     ends_E = counts_E.cumsum(0).to(torch.int32)
     experts_R = chosen_NK.flatten()[order_R]
     with torch.autocast(x_ND.device.type, enabled=False):
-        up_RF = torch._grouped_mm(rows_RD, weights.up_EFD.to(dtype).transpose(1, 2), offs=ends_E)
+        up_RF = F.grouped_mm(rows_RD, weights.up_EFD.to(dtype).transpose(1, 2), offs=ends_E)
         if weights.up_bias_EF is not None:
             up_RF = up_RF + weights.up_bias_EF.to(dtype)[experts_R]
         inner_RF = weights.inner(up_RF).contiguous()
-        done_RD = torch._grouped_mm(inner_RF, weights.down_EDF.to(dtype).transpose(1, 2), offs=ends_E)
+        done_RD = F.grouped_mm(inner_RF, weights.down_EDF.to(dtype).transpose(1, 2), offs=ends_E)
         if weights.down_bias_ED is not None:
             done_RD = done_RD + weights.down_bias_ED.to(dtype)[experts_R]
     return _mixed(done_RD, order_R, weight_NK)

@@ -80,7 +80,9 @@ HOOKS = (
     LibraryHook(TRAINER, "_tr_loss", "the loss since the last log line, kept in checkpoints"),
     LibraryHook(TRAINER, "_globalstep_last_logged", "the step of the last log line, kept in checkpoints"),
     LibraryHook(TRAINER, "create_accelerator_and_postprocess", "keeps DistributedDataParallel off the model", ""),
-    LibraryHook(TRAINER, "create_optimizer", "gives the gates a parameter group of their own", "model="),
+    LibraryHook(
+        TRAINER, "create_optimizer", "gives gates, routers and experts parameter groups of their own", "model="
+    ),
     LibraryHook(
         TRAINER, "create_scheduler", "replaces the schedule of a run with a deadline", "num_training_steps, optimizer="
     ),
@@ -103,6 +105,7 @@ HOOKS = (
         "the callbacks of the trackers in `train.report_to`",
         "report_to",
     ),
+    LibraryHook("torch.nn.Module", "_apply", "keeps the routers of experts in fp32 if a model is cast", "fn, recurse="),
     LibraryHook(
         ACCELERATOR,
         "prepare_model",
