@@ -86,7 +86,7 @@ def loop(x_ND: Tensor, chosen_NK: Tensor, weight_NK: Tensor, weights: Weights) -
 
 
 def grouped(x_ND: Tensor, chosen_NK: Tensor, weight_NK: Tensor, weights: Weights) -> Tensor:
-    """Runs all experts in one grouped product each way, without waiting for the counts (`torch.nn.functional.grouped_mm`)."""
+    """Runs all experts in one grouped product each way, without waiting for the counts of their tokens."""
     order_R, counts_E = _sorted(chosen_NK, len(weights.up_EFD))
     dtype = _dtype(x_ND)
     rows_RD = x_ND.index_select(0, order_R // chosen_NK.shape[1]).to(dtype)
