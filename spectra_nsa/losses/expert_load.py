@@ -27,7 +27,7 @@ class ExpertLoad:
     def __init__(self, spec: EncoderSpec) -> None:
         self.layers, self.by_text = tuple(spec.expert_layers), spec.experts.by_text
         self.step_load: Tensor | None = None  # (L, E) of the current step
-        self._step = -1
+        self.step = -1  # to which `step_load` belongs
         self._mean: Tensor | None = None  # (L, E), shares
         self._batches = 0
         self._logged: dict[str, Tensor] = {}  # sums since the last log line
@@ -42,8 +42,8 @@ class ExpertLoad:
         load_LE = sum((column["router_load"].detach().double().sum(0) for column in columns), torch.zeros(()))
         entropy_L = sum((column["router_entropy"].detach().double().sum(0) for column in columns), torch.zeros(()))
         assert isinstance(load_LE, Tensor) and isinstance(entropy_L, Tensor)
-        self.step_load = load_LE if step != self._step or self.step_load is None else self.step_load + load_LE
-        self._step = step
+        self.step_load = load_LE if step != self.step or self.step_load is None else self.step_load + load_LE
+        self.step = step
         share_LE = load_LE / load_LE.sum(-1, keepdim=True).clamp_min(1)
         self._batches += 1
         weight = 1 / min(self._batches, WINDOW)
@@ -52,9 +52,9 @@ class ExpertLoad:
             self._logged[name] = self._logged[name].to(value.device) + value if name in self._logged else value
 
     def for_balance(self) -> Tensor | None:
-        """Returns the load (L, E) fp32 that the balance loss reads; ``None`` before the first batch."""
+        """Returns the load (L, E) fp32 that the balance loss reads, at any scale; ``None`` before the first batch."""
         load_LE = self._mean if self.by_text else self.step_load
-        return None if load_LE is None else load_LE.float() * (1e6 if self.by_text else 1)
+        return None if load_LE is None else load_LE.float()
 
     def take_figures(self) -> dict[str, float]:
         """Returns figures of the steps since the last call, by layer, for the log.

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from spectra_nsa.config.presets import load_preset
 from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.encoder.experts.spec import check_asked
 from spectra_nsa.models.checks import check_tokenizer_name, resolve_folder
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel
@@ -59,6 +60,7 @@ def fresh_config(
     if max_length is not None:
         changes["max_length"] = max_length
     preset = load_preset(size).model
+    check_asked(changes.get("ffn"), changes.get("experts"))
     if changes.get("ffn") == "moe":
         changes["experts"] = {"kind": preset.get("ffn", "gelu")} | (changes.get("experts") or {})
     vocab_size = max(loaded.get_vocab().values()) + 1  # some vocabularies have gaps

@@ -15,6 +15,7 @@ from spectra_nsa.config.sections import SHAPE_OPTIONS
 from spectra_nsa.config.shape_options import shape_fields
 from spectra_nsa.core.console import no_library_bars
 from spectra_nsa.core.errors import SpectraError, opening, unknown_name
+from spectra_nsa.encoder.experts.spec import check_asked
 from spectra_nsa.heads.spec import default_dims
 from spectra_nsa.models.bert_adapter import POOLING, config_from_bert, encoder_from_bert, load_bert_weights
 from spectra_nsa.models.checks import (
@@ -71,6 +72,7 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
         source = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     shape = shape_fields(_SHAPE_OPTIONS, options)
     ffn, experts = shape.pop("ffn", None), shape.pop("experts", None)
+    check_asked(ffn, experts)
     options = {name: value for name, value in options.items() if name not in _SHAPE_OPTIONS}
     max_seq_length = options.pop("max_seq_length", None)
     fields, dense = _read_modules(source, str(checkpoint))

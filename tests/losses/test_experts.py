@@ -167,3 +167,6 @@ def test_the_bias_moves_against_the_load(make_bert: Callable[..., Path]) -> None
     first, second = (router.bias for router in callback.routers)
     assert first is not None and first.tolist() == pytest.approx([-RATE, RATE, RATE, -RATE])
     assert second is not None and not second.any()
+    before, stack.step = first.clone(), 1
+    callback.on_step_end(*[None] * 3)  # type: ignore[arg-type]
+    assert torch.equal(first, before), "a step without a load of its own moves nothing"

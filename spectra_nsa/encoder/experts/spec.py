@@ -135,6 +135,20 @@ class ExpertSpec:
         return layer >= self.first and (layers - 1 - layer) % self.every == 0
 
 
+def check_asked(ffn: str | None, experts: object) -> None:
+    """Checks that settings of experts come with experts.
+
+    Args:
+        ffn: the kind of feed-forward network that the model has, or is asked to have.
+        experts: the settings; ``None`` for none.
+
+    Raises:
+        UsageError: there are settings, and no experts.
+    """
+    if experts and ffn != "moe":
+        raise UsageError("model.experts has keys, but the model has no experts: set model.ffn=moe too.")
+
+
 def _fits(value: Any, kind: str) -> bool:
     """Returns whether a value from a file is of a field's type."""
     if kind == "float | None":

@@ -21,7 +21,7 @@ def balance(load_LE: Tensor, probs_LE: Tensor) -> Tensor:
         load_LE: how often each expert was chosen; f is its share. No gradient.
         probs_LE: the gate, summed over the tokens; P is its share.
     """
-    share_LE = load_LE / load_LE.sum(-1, keepdim=True).clamp_min(1)
+    share_LE = load_LE / load_LE.sum(-1, keepdim=True).clamp_min(1e-9)
     gate_LE = probs_LE / probs_LE.detach().sum(-1, keepdim=True).clamp_min(1e-9)
     return load_LE.shape[-1] * (share_LE * gate_LE).sum(-1).mean()
 

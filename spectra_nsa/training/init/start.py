@@ -11,6 +11,7 @@ from spectra_nsa.config.shape_options import shape_fields
 from spectra_nsa.core import processes
 from spectra_nsa.core.console import say_loading
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.encoder.experts.spec import check_asked
 
 if TYPE_CHECKING:
     from spectra_nsa.models.config import SpectraConfig
@@ -39,6 +40,7 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
     if section.keep_layers is not None:
         keep_layers(model, section.keep_layers)
     shape = _shape(recipe)
+    check_asked(shape.get("ffn") or model.spec.ffn, shape.get("experts"))
     if section.start is not None and (shape.get("ffn") or shape.get("experts")):
         set_experts(model, shape.get("experts"))
     if section.start is None or section.tokenizer is None:

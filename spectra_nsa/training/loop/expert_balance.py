@@ -30,9 +30,10 @@ class BalanceExperts(TrainerCallback):
 
     @torch.no_grad()
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.stack.experts is None or self.stack.experts.step_load is None:
+        load = self.stack.experts
+        if load is None or load.step_load is None or load.step != self.stack.step:  # a skipped step has no load
             return
-        for router, load_E in zip(self.routers, self.stack.experts.step_load, strict=True):
+        for router, load_E in zip(self.routers, load.step_load, strict=True):
             if router.bias is not None:
                 lack_E = (load_E.mean() - load_E).sign()
                 router.bias += RATE * lack_E.to(router.bias)

@@ -125,6 +125,11 @@ def test_what_cannot_be_upcycled_is_refused(make_bert: Callable[..., Path]) -> N
         sp.warm_start(folder, ffn="moe", experts={"kind": "geglu"})
     with pytest.raises(UsageError, match="plain feed-forward"):
         sp.warm_start(folder, ffn="moe", experts={"count": 1})
+    with pytest.raises(UsageError, match=r"model\.ffn=moe"):
+        sp.warm_start(folder, experts={"count": 4})
+    for start in (f"model.start={folder}", "model.size=small"):
+        with pytest.raises(UsageError, match=r"model\.ffn=moe"):
+            open_start(load_recipe(None, [start, "model.experts.count=4"]))
     model = sp.warm_start(folder, ffn="moe", experts={"count": 4})
     with pytest.raises(SpectraError, match=r"experts\.count is 4"):
         set_experts(model, {"count": 8})
