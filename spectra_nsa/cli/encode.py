@@ -172,12 +172,12 @@ def _check_output(output: Path, count: int) -> None:
 
 
 def _check_outputs(names: list[str]) -> None:
-    from spectra_nsa.heads.kinds import OUTPUTS, ROUTING_OUTPUTS
+    from spectra_nsa.heads.kinds import ALL_OUTPUTS, OUTPUTS
 
     if not names:
         raise UsageError(f"--outputs names no output. Valid: {', '.join(OUTPUTS)}.")
     for name in names:
-        if name not in (*OUTPUTS, *ROUTING_OUTPUTS):
+        if name not in ALL_OUTPUTS:
             raise unknown_name("output", name, OUTPUTS)
 
 

@@ -23,12 +23,13 @@ class ExpertsSection(Section):
         None, gt=0, description="the top layer and every N-th layer below it have experts; null takes 1"
     )
     first: int | None = Field(None, ge=0, description="the lowest layer that may have experts; null takes 0")
-    router: Literal["token", "text", "text_layer", "smear", "hash", "frozen"] | None = Field(
+    router: Literal["token", "text", "text_layer", "smear", "hash", "frozen", "text_hash"] | None = Field(
         None,
         description="what chooses: token (each token by its state), text (each text by its input embeddings), "
         "text_layer (each text by the layer's input), "
-        "smear (each text mixes the experts' weights), and two controls that are "
-        "not trained: hash (by token id) and frozen (a random gate); null takes token",
+        "smear (each text mixes the experts' weights), and three controls that "
+        "are not trained: hash (by token id), text_hash (by the text's token ids) and frozen (a random gate); null "
+        "takes token",
     )
     kind: Literal["gelu", "geglu"] | None = Field(
         None, description="the kind of network that an expert is; null takes the start's or the preset's"

@@ -219,7 +219,8 @@ def _temperature(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, An
 
 def _gate_lr(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
     model = facts.model
-    if not (facts.path != "none" or model["depth_mix"] or model["entity"] or model["pooling"] in _GATED_POOLING):
+    gated = model["depth_mix"] or model["layer_routing"] or model["entity"] or model["pooling_kinds"]
+    if not (facts.path != "none" or gated or model["pooling"] in _GATED_POOLING):
         raise senseless("gate_lr", "the model has no gates", "turn a gated part on, such as model.spectral=true")
     return _number("train.gate_lr_factor", 50.0, 1.0)(recipe, facts)
 

@@ -47,6 +47,15 @@ class ModelSection(Section):
     pooling: Annotated[Literal["mean", "cls", "max", "mean_max", "attention", "entropy"] | None, ShapeOption()] = Field(
         None, description="how token states become one vector; null keeps the checkpoint's or the preset's"
     )
+    pooling_kinds: Annotated[list[Literal["mean", "cls", "max", "attention", "entropy"]] | None, ShapeOption()] = Field(
+        None, min_length=1, description="further poolings that each text mixes in by a gate; null keeps the model's"
+    )
+    adapters: Annotated[int | None, ShapeOption()] = Field(
+        None, gt=0, description="small networks on the pooled vector that each text mixes; null keeps the model's"
+    )
+    adapter_size: Annotated[int | None, ShapeOption()] = Field(
+        None, gt=0, description="their inner width; null keeps the model's, or takes 64"
+    )
     semantic_dims: Annotated[list[Annotated[int, Field(gt=0)]] | None, ShapeOption()] = Field(
         None, min_length=1, description="Matryoshka sizes, largest first; null derives them from the width"
     )
@@ -76,6 +85,9 @@ class ModelSection(Section):
     )
     depth_mix: Annotated[bool | None, ShapeOption(part="states of dyadic depths, gated into the last")] = Field(
         None, description="mix states of lower layers into the last; null keeps the model's"
+    )
+    layer_routing: Annotated[bool | None, ShapeOption(part="depths, gated into the last layer by each text")] = Field(
+        None, description="each text mixes the states of lower layers by a gate of its own; null keeps the model's"
     )
     entity: Annotated[bool | None, ShapeOption(part="the entity vector, gated into `embedding`")] = Field(
         None,

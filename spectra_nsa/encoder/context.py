@@ -65,6 +65,13 @@ def text_means(x_BTD: Tensor, context: BatchContext) -> Tensor:
     return (x_BTD.float() * mask_BT1).sum(1) / mask_BT1.sum(1).clamp_min(1)
 
 
+def text_keys(context: BatchContext) -> Tensor:
+    """Returns a hash of each text's token ids in their order, whatever the padding: (B,) int64."""
+    assert context.ids_BT is not None
+    places_BT = 2 * context.positions_BT + 1
+    return ((context.ids_BT + 1) * places_BT * context.mask_BT).sum(1) % (2**31 - 1)
+
+
 def make_context(
     mask_BT: Tensor,
     positions_BT: Tensor | None,

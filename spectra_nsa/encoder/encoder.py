@@ -28,10 +28,12 @@ class Encoded:
         states: `layers` + 1 tensors (B, T, D): after the embeddings and after each block; the last has depth mixing
             and the final norm.
         signals: what each layer reports, lowest first.
+        depth_gate_BJ: the gate of each text over the J depths that are mixed; ``None`` without layer routing.
     """
 
     states: list[Tensor]
     signals: list[Signals]
+    depth_gate_BJ: Tensor | None = None
 
 
 def build_block(spec: EncoderSpec, layer: int) -> Block:
@@ -67,7 +69,8 @@ class Encoder(EncoderPart):
         self.embeddings = Embeddings(spec)
         self.layers = nn.ModuleList(build_block(spec, layer) for layer in range(spec.layers))
         self.final_norm = nn.LayerNorm(spec.hidden_size, eps=spec.norm_eps) if spec.norm == "pre" else nn.Identity()
-        self.depth = DepthMixing(spec.layers) if spec.depth_mix else None
+        routed = spec.hidden_size if spec.layer_routing else None
+        self.depth = DepthMixing(spec.layers, routed) if spec.depth_mix or spec.layer_routing else None
         # transformers sets these two when gradient checkpointing is turned on.
         self.gradient_checkpointing = False
         self._gradient_checkpointing_func: Callable[..., Any] = partial(checkpoint, use_reentrant=False)
@@ -110,7 +113,8 @@ class Encoder(EncoderPart):
                 x_BTD, reported = layer(x_BTD, context)
             states.append(x_BTD)
             signals.append(reported)
+        depth_gate_BJ = None
         if self.depth is not None:
-            x_BTD = self.depth(states)
+            x_BTD, depth_gate_BJ = self.depth(states, context)
         states[-1] = self.final_norm(x_BTD)
-        return Encoded(states=states, signals=signals)
+        return Encoded(states=states, signals=signals, depth_gate_BJ=depth_gate_BJ)

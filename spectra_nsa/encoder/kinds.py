@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from spectra_nsa.encoder.experts.spec import HASH_ROUTERS
+
 if TYPE_CHECKING:
     from spectra_nsa.encoder.spec import EncoderSpec
 
@@ -79,7 +81,7 @@ def _experts(spec: EncoderSpec) -> Weights:
     """Counts a layer with experts; a token passes k of them, and a router that is learned."""
     experts = spec.experts
     one = FFNS[experts.kind].weights(replace(spec, ffn=experts.kind, ffn_size=experts.width(spec.ffn_size)))
-    router = Weights() if experts.router == "hash" else linear(spec.hidden_size, experts.count, bias=False)
+    router = Weights() if experts.router in HASH_ROUTERS else linear(spec.hidden_size, experts.count, bias=False)
     bias = numbers(experts.count) if experts.balance_bias else Weights()
     shared = one + numbers(1) if experts.shared else Weights()
     active = experts.count if experts.router == "smear" else experts.top_k
@@ -159,8 +161,13 @@ def encoder_weights(spec: EncoderSpec) -> dict[str, Weights]:
         "spectral path": (ATTENTIONS[spec.attention].weights(spec) - plain) * spec.layers,
         "ffn": sum((FFNS[spec.ffn_of(layer)].weights(spec) for layer in range(spec.layers)), Weights()),
         "norms": NORMS[spec.norm].weights(spec) * spec.layers + final_norm,
-        "depth mixing": numbers(len(mixed_depths(spec.layers))) if spec.depth_mix else Weights(),
+        "depth mixing": _depth_mixing(spec),
     }
+
+
+def _depth_mixing(spec: EncoderSpec) -> Weights:
+    depths = len(mixed_depths(spec.layers)) if spec.depth_mix or spec.layer_routing else 0
+    return numbers(depths * (1 + spec.hidden_size if spec.layer_routing else 1))
 
 
 def layer_activations(spec: EncoderSpec) -> int:

@@ -36,6 +36,7 @@ class EncoderSpec:
         entropy_every: N: the top layer and every Nth layer below it measure the entropy of their attention.
         entropy_at_top: whether the top layer measures it under plain attention too, for entropy pooling.
         depth_mix: whether the states 1, 2, 4, … layers below the top are mixed into the last.
+        layer_routing: whether each text mixes them by a gate of its own; mixes them with or without `depth_mix`.
         activation: ``"gelu"`` (exact), ``"gelu_tanh"`` or ``"relu"``.
         norm_eps: epsilon of the layer norms.
         hidden_dropout: after embeddings, attention and feed-forward, in training.
@@ -65,6 +66,7 @@ class EncoderSpec:
     entropy_every: int = 1
     entropy_at_top: bool = False
     depth_mix: bool = False
+    layer_routing: bool = False
     activation: str = "gelu"
     norm_eps: float = 1e-12
     hidden_dropout: float = 0.1

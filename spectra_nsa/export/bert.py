@@ -107,9 +107,10 @@ def check_bert_shape(spec: ModelSpec, *, pooled: bool = True) -> None:
         "ffn": "gelu",
         "attention": "plain",
         "depth_mix": False,
+        "layer_routing": False,
     }
     if pooled:
-        required["entity"] = False
+        required |= {"entity": False, "pooling_kinds": None, "adapters": 0}
     if pooled and spec.pooling not in BERT_POOLING:
         required["pooling"] = " or ".join(BERT_POOLING)
     wrong = {name: getattr(spec, name) for name, value in required.items() if getattr(spec, name) != value}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spectra_nsa.core.errors import unknown_name
 from spectra_nsa.encoder.kinds import Kind, Weights, linear, numbers
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ OUTPUTS = (
 )
 # Of models with experts, (B, L) or (B, L, E) for L layers with E experts: sums over the tokens of each text.
 ROUTING_OUTPUTS = ("router_load", "router_probs", "router_square", "router_entropy", "router_margin")
+# Of models whose texts choose: the gate over depths, over further poolings and over adapters, 1 for each if undecided.
+GATE_OUTPUTS = ("depth_gate", "pooling_gate", "adapter_gate")
+ALL_OUTPUTS = (*OUTPUTS, *ROUTING_OUTPUTS, *GATE_OUTPUTS)
 ANCHORS = 64
 BITS = 256
 WIDTHS = (64, 128, 256)  # bits of the codes: each a prefix of the next, and a code of its own
@@ -57,6 +61,34 @@ POOLINGS: Mapping[str, PoolingKind] = {
 }
 
 
+def outputs_of(spec: ModelSpec) -> tuple[str, ...]:
+    """Returns the names of all outputs of a model."""
+    has = (spec.layer_routing, bool(spec.pooling_kinds), bool(spec.adapters))
+    gates = [name for name, there in zip(GATE_OUTPUTS, has, strict=True) if there]
+    return (*OUTPUTS, *(ROUTING_OUTPUTS if spec.ffn == "moe" else ()), *gates)
+
+
+def check_outputs(spec: ModelSpec, names: Iterable[str]) -> None:
+    """Checks that a model has outputs of these names.
+
+    Raises:
+        UsageError: it has not.
+    """
+    known = outputs_of(spec)
+    for name in names:
+        if name not in known:
+            raise unknown_name("output", name, known)
+
+
+def _expert_pooling(spec: ModelSpec) -> Weights:
+    """Counts the gate over further poolings, and the adapters."""
+    kinds, adapters = spec.pooling_kinds or [], spec.adapters
+    poolings = sum((POOLINGS[kind].weights(spec.encoder_spec()) for kind in kinds), Weights())
+    gate = linear(spec.hidden_size, len(kinds), bias=False) + numbers(len(kinds))
+    adapter = linear(spec.pooled_size, spec.adapter_size) + linear(spec.adapter_size, spec.pooled_size, bias=False)
+    return poolings + gate + (adapter + numbers(spec.pooled_size)) * adapters
+
+
 def head_weights(spec: ModelSpec) -> dict[str, Weights]:
     """Counts the weights of pooling and of each head, as `spectra inspect` names them."""
     hidden, semantic, entity = spec.hidden_size, spec.projection_dim, spec.entity_dims[0]
@@ -66,6 +98,7 @@ def head_weights(spec: ModelSpec) -> dict[str, Weights]:
     bridge = linear(semantic + entity, BITS) + linear(BITS, semantic, bias=False) + numbers(len(WIDTHS))
     return {
         "pooling": POOLINGS[spec.pooling].weights(spec.encoder_spec()),
+        "expert pooling": _expert_pooling(spec),
         "semantic head": projection if spec.semantic_projection else Weights(),
         "entity head": entity_head + fusion,
         "ranking head": linear(semantic, semantic, bias=False),

@@ -11,15 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from spectra_nsa.core.errors import SpectraError, unknown_name
+from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.encoder.encoder import Encoded, Encoder
 from spectra_nsa.encoder.experts.layer import ExpertFFN
-from spectra_nsa.encoder.gates import Gate
+from spectra_nsa.encoder.gates import Gate, TextGate
 from spectra_nsa.heads.anchors import AnchorHead
 from spectra_nsa.heads.anomaly import AnomalyHead
 from spectra_nsa.heads.bridge import HashBridge, pack_bits
 from spectra_nsa.heads.entity import EntityFusion, EntityHead
-from spectra_nsa.heads.kinds import OUTPUTS, ROUTING_OUTPUTS
+from spectra_nsa.heads.expert_pooling import Adapters, PoolingMixture
+from spectra_nsa.heads.kinds import GATE_OUTPUTS, ROUTING_OUTPUTS, check_outputs
 from spectra_nsa.heads.pooling import build_pooling
 from spectra_nsa.heads.ranking import RankingHead
 from spectra_nsa.heads.routing import routing_outputs
@@ -41,6 +42,9 @@ class EncoderWithHeads(nn.Module):
         semantic, entity = spec.projection_dim, spec.entity_dims[0]
         self.encoder = Encoder(spec.encoder_spec())
         self.pooling = build_pooling(spec.pooling, spec.hidden_size)
+        kinds = spec.pooling_kinds
+        self.pooling_mixture = PoolingMixture(kinds, spec.hidden_size) if kinds else None
+        self.adapters = Adapters(spec.pooled_size, spec.adapters, spec.adapter_size) if spec.adapters else None
         self.semantic = SemanticHead(
             spec.pooled_size, semantic, project=spec.semantic_projection, bias=spec.semantic_bias
         )
@@ -58,9 +62,10 @@ class EncoderWithHeads(nn.Module):
     def weight_groups(self) -> dict[str, list[nn.Parameter]]:
         """Returns the weights that may have learning rates of their own: gates, routers and experts."""
         layers = [module for module in self.modules() if isinstance(module, ExpertFFN)]
+        routers = [layer.router for layer in layers] + [m for m in self.modules() if isinstance(m, TextGate)]
         return {
             "gates": self.gates(),
-            "routers": [weight for layer in layers for weight in layer.router.parameters()],
+            "routers": [weight for router in routers for weight in router.parameters()],
             "experts": [weight for layer in layers for weight in layer.experts()],
         }
 
@@ -79,14 +84,14 @@ class EncoderWithHeads(nn.Module):
         Args:
             encoded: the encoder's output.
             ids_BT, mask_BT: its input.
-            outputs: names from `OUTPUTS`, or of a model with experts from `ROUTING_OUTPUTS`.
+            outputs: names from `outputs_of` the model.
             prompt_length: see `forward`.
             detached: those of `outputs` whose gradient ends at their head and does not reach the encoder.
 
         Raises:
             UsageError: an output that does not exist.
         """
-        self._check_outputs(outputs)
+        check_outputs(self.spec, outputs)
         wanted = frozenset(outputs)
         routing = routing_outputs(encoded.signals, wanted & set(ROUTING_OUTPUTS))
         if len(routing) == len(wanted):
@@ -97,7 +102,7 @@ class EncoderWithHeads(nn.Module):
 
         mask_BT = self._pooling_mask(mask_BT, prompt_length)
         x_BTD = encoded.states[-1].float()
-        pooled_BP = self.pooling(x_BTD, mask_BT, encoded.signals[-1])
+        pooled_BP, gates = self._pooled(encoded, x_BTD, mask_BT)
         semantic_BD = self.semantic(pooled_BP).float()
         unit_BD = F.normalize(semantic_BD, dim=-1)
         values: dict[str, Tensor] = {"semantic": unit_BD}
@@ -120,15 +125,19 @@ class EncoderWithHeads(nn.Module):
         if wanted & {"anomaly_p", "is_ood"}:
             values["anomaly_p"] = self.anomaly.p_value(values["anomaly"])
             values["is_ood"] = values["anomaly_p"] <= self.spec.anomaly_level
-        values |= routing
+        values |= routing | gates
         # Under autocast a head's matrix returns bf16.
         return {name: v.float() if v.is_floating_point() else v for name, v in values.items() if name in wanted}
 
-    def _check_outputs(self, outputs: Sequence[str]) -> None:
-        known = (*OUTPUTS, *ROUTING_OUTPUTS) if self.spec.ffn == "moe" else OUTPUTS
-        for name in outputs:
-            if name not in known:
-                raise unknown_name("output", name, known)
+    def _pooled(self, encoded: Encoded, x_BTD: Tensor, mask_BT: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the pooled vector (B, P), and the gates of the texts by name of their output."""
+        pooled_BP, found = self.pooling(x_BTD, mask_BT, encoded.signals[-1]), [encoded.depth_gate_BJ, None, None]
+        if self.pooling_mixture is not None:
+            pooled_BP, found[1] = self.pooling_mixture(pooled_BP, x_BTD, mask_BT, encoded.signals[-1])
+        if self.adapters is not None:
+            pooled_BP, found[2] = self.adapters(pooled_BP)
+        gates = zip(GATE_OUTPUTS, found, strict=True)
+        return pooled_BP, {name: value for name, value in gates if value is not None}
 
     def _pooling_mask(self, mask_BT: Tensor, prompt_length: int | Tensor | None) -> Tensor:
         if prompt_length is None or not self.spec.pooling_skips_prompt:
@@ -165,7 +174,7 @@ class NamedOutputs(EncoderWithHeads):
             token_type_ids: (B, T) segment ids; ``None`` for all 0.
             prompt_length: number of leading tokens that belong to the prompt; read only if the spec says
                 `pooling_skips_prompt`.
-            outputs: names from `OUTPUTS`.
+            outputs: names from `outputs_of` the model.
 
         Raises:
             UsageError: an output that does not exist.

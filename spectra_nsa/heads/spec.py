@@ -13,10 +13,13 @@ from spectra_nsa.heads.kinds import POOLINGS
 
 _TYPES: dict[str, Any] = {
     "int": int, "float": int | float, "str": str, "bool": bool, "int | None": int | None,
-    "list[int] | None": list | tuple | None, "dict[str, Any] | None": dict | None,
+    "list[int] | None": list | tuple | None, "list[str] | None": list | tuple | None,
+    "dict[str, Any] | None": dict | None,
 }  # fmt: skip
 _MOST, _MOST_LAYERS = 2**31 - 1, 10_000
-_AT_LEAST_ONE = ("vocab_size", "hidden_size", "num_attention_heads", "max_position_embeddings", "semantic_dims")
+_AT_LEAST_ONE = (
+    "vocab_size", "hidden_size", "num_attention_heads", "max_position_embeddings", "semantic_dims", "adapter_size",
+)  # fmt: skip
 
 
 def _is_within(value: Any, least: int, most: int) -> bool:
@@ -34,7 +37,7 @@ class ModelSpec:
     Attributes:
         norm, position, ffn, attention, mixer: the kind of each part.
         experts: of ``ffn="moe"``, the fields of `ExpertSpec`; ``None`` for its defaults.
-        spectral_dim, spectral_modes, entropy_every, depth_mix: see `EncoderSpec`.
+        spectral_dim, spectral_modes, entropy_every, depth_mix, layer_routing: see `EncoderSpec`.
         pooling: ``"mean"``, ``"cls"``, ``"max"``, ``"mean_max"``, ``"attention"`` or ``"entropy"``.
         entity: whether `embedding`, and with it the input of the binary codes, includes the entity vector.
         anomaly_method: how the anomaly head was fitted; ``"none"`` before a fit.
@@ -42,6 +45,9 @@ class ModelSpec:
         anomaly_calibration: number of held-out scores that a p-value is computed from.
         anomaly_level: the false-alarm rate at which `is_ood` is true.
         codes_fitted: whether the binary codes were fitted to a corpus.
+        pooling_kinds: further poolings that each text mixes in, as wide as `pooling`; ``None`` for none.
+        adapters: K, small networks on the pooled vector that each text mixes; 0 for none.
+        adapter_size: their inner width.
         pooling_skips_prompt: whether pooling skips the tokens of a prompt, as some checkpoints ask for.
         normalize: whether `embedding` has unit length.
         semantic_dims: the Matryoshka sizes, largest first; the first is the width D of `embedding`. ``None`` for the
@@ -78,6 +84,7 @@ class ModelSpec:
     spectral_modes: int = 32
     entropy_every: int = 1
     depth_mix: bool = False
+    layer_routing: bool = False
     entity: bool = False
     anomaly_method: str = "none"
     anomaly_prototypes: int = 16
@@ -86,6 +93,9 @@ class ModelSpec:
     codes_fitted: bool = False
     rope_base: float = 10_000.0
     pooling: str = "mean"
+    pooling_kinds: list[str] | None = None
+    adapters: int = 0
+    adapter_size: int = 64
     pooling_skips_prompt: bool = False
     normalize: bool = True
     semantic_dims: list[int] | None = None
@@ -97,6 +107,7 @@ class ModelSpec:
         self._check_types()
         if self.pooling not in POOLINGS:
             raise unknown_name("pooling", self.pooling, POOLINGS)
+        self._check_pooling_kinds()
         sizes = default_dims(self.pooled_size) if self.semantic_dims is None else self.semantic_dims
         self.semantic_dims = sorted((int(size) for size in sizes), reverse=True)
         if not self.semantic_projection and self.semantic_dims[0] != self.pooled_size:
@@ -115,13 +126,25 @@ class ModelSpec:
         for field in fields(ModelSpec):
             value = getattr(self, field.name)
             numbers = [value]
-            if isinstance(value, list | tuple):
+            if isinstance(value, list | tuple) and field.type != "list[str] | None":
                 numbers = [size if type(size) is int else -1 for size in value]
             most = _MOST_LAYERS if field.name == "num_hidden_layers" else _MOST
             least = 1 if field.name in _AT_LEAST_ONE else 0
             valid = isinstance(value, _TYPES[str(field.type)]) and isinstance(value, bool) == (field.type == "bool")
             if not valid or not numbers or not all(_is_within(number, least, most) for number in numbers):
                 raise UsageError(f"{field.name} is {value!r:.80}, which no model can have.")
+
+    def _check_pooling_kinds(self) -> None:
+        """Checks the further poolings: known, each once, and as wide as the model's."""
+        kinds = [] if self.pooling_kinds is None else list(self.pooling_kinds)
+        for kind in kinds:
+            if kind not in POOLINGS:
+                raise unknown_name("pooling", str(kind), POOLINGS)
+        if len({self.pooling, *kinds}) != len(kinds) + 1:
+            raise UsageError(f"pooling_kinds is {kinds}: name each pooling once, and not {self.pooling} itself.")
+        if kinds and any(POOLINGS[kind].width != 1 for kind in (self.pooling, *kinds)):
+            raise UsageError("pooling_kinds mixes vectors of one width, so mean_max cannot be among them.")
+        self.pooling_kinds = kinds or None
 
     @classmethod
     def from_config(cls, values: Mapping[str, Any]) -> ModelSpec:
@@ -165,8 +188,9 @@ class ModelSpec:
             spectral_dim=self.spectral_dim,
             spectral_modes=self.spectral_modes,
             entropy_every=self.entropy_every,
-            entropy_at_top=POOLINGS[self.pooling].needs_entropy,
+            entropy_at_top=any(POOLINGS[kind].needs_entropy for kind in (self.pooling, *(self.pooling_kinds or []))),
             depth_mix=self.depth_mix,
+            layer_routing=self.layer_routing,
             activation=self.hidden_act,
             norm_eps=self.layer_norm_eps,
             hidden_dropout=self.hidden_dropout_prob,

@@ -42,6 +42,9 @@ class SpectraOutput(ModelOutput):
         router_square: (B, L) fp32, the sum of the gate's squared log-partition.
         router_entropy: (B, L) fp32, the sum of its entropy, 1 if it is uniform.
         router_margin: (B, L) fp32, the smallest distance of a chosen expert's logit to the best of the others.
+        depth_gate: (B, J) fp32, the text's gate over the J depths that are mixed into the top; 1 for each if undecided.
+        pooling_gate: (B, J) fp32, its gate over J further poolings.
+        adapter_gate: (B, K) fp32, its gate over K adapters.
         last_hidden_state: (B, T, H).
         hidden_states: (B, T, H) for each depth, if `output_hidden_states` is true.
         signals: the signals of each layer, lowest first, such as attention entropy; returned with `hidden_states`.
@@ -62,6 +65,9 @@ class SpectraOutput(ModelOutput):
     router_square: Tensor | None = None
     router_entropy: Tensor | None = None
     router_margin: Tensor | None = None
+    depth_gate: Tensor | None = None
+    pooling_gate: Tensor | None = None
+    adapter_gate: Tensor | None = None
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     signals: tuple[Signals, ...] | None = None
@@ -145,7 +151,7 @@ class SpectraModel(SpectraPreTrainedModel, EncoderWithHeads):
             token_type_ids: (B, T) segment ids; ``None`` for all zeros.
             position_ids: (B, T); ``None`` counts from each text's first real token.
             prompt_length: number of leading prompt tokens, used if the config's `pooling_skips_prompt` is true.
-            outputs: names from `OUTPUTS`; empty for hidden states only.
+            outputs: names from `outputs_of` the model; empty for hidden states only.
             detached: the outputs whose gradient stops at their head and does not reach the encoder.
             output_hidden_states: whether to return the hidden states and signals of every depth.
             return_dict: whether to return a `SpectraOutput` instead of a tuple.

@@ -52,10 +52,11 @@ def warm_start(checkpoint: str | Path, **options: Any) -> SpectraSentenceTransfo
         checkpoint: a local folder or a Hub name, in plain BERT or sentence-transformers layout.
         **options: settings by name. Parts that the checkpoint lacks are exact no-ops until trained: `spectral` (with
             `mixer`, `spectral_dim`, `spectral_modes`, `entropy_every`), `ffn` (``"moe"``: experts that start as copies,
-            with `experts`, fields of `ExpertSpec`), `depth_mix`, and `entity` (True adds the
-            entity vector to `embedding`). Inherited settings are overridden by `pooling`, `normalize`,
-            `semantic_dims` (Matryoshka sizes, largest first), `hidden_dropout_prob`, `attention_probs_dropout_prob`
-            and `max_seq_length`. `revision` selects a Hub revision.
+            with `experts`, fields of `ExpertSpec`), `depth_mix`, `layer_routing`, `pooling_kinds`, `adapters` (with
+            `adapter_size`), and `entity` (True adds the entity vector to `embedding`). Inherited settings are
+            overridden by `pooling`, `normalize`, `semantic_dims` (Matryoshka sizes, largest first),
+            `hidden_dropout_prob`, `attention_probs_dropout_prob` and `max_seq_length`. `revision` selects a Hub
+            revision.
 
     Raises:
         UsageError: an option does not exist.

@@ -20,6 +20,8 @@ BARE = RecipeFacts(
         "attention": "plain",
         "mixer": "spectral",
         "depth_mix": False,
+        "layer_routing": False,
+        "pooling_kinds": None,
         "entity": False,
         "pooling": "mean",
         "hidden_dropout_prob": 0.0,
@@ -31,7 +33,7 @@ BARE = RecipeFacts(
 # The facts of a warm start with the part turned on, as the plan would read them from the model.
 GAINED: dict[str, dict[str, Any]] = {
     "spectral": {"attention": "spectral"}, "conv": {"attention": "spectral", "mixer": "conv"},
-    "depth_mix": {"depth_mix": True},
+    "depth_mix": {"depth_mix": True}, "layer_routing": {"layer_routing": True},
     "entity": {"entity": True}, "attention_pooling": {"pooling": "attention"},
     "entropy_pooling": {"pooling": "entropy"},
 }  # fmt: skip

@@ -109,6 +109,17 @@ def test_a_control_learns_no_gate(router: str) -> None:
         assert [of_id[int(token)] for token in ids[real]] == first.chosen_BSK[real].flatten().tolist()
 
 
+def test_a_hash_of_texts_ignores_padding_and_heeds_the_order() -> None:
+    model = encoder(router="text_hash").eval()
+    texts = torch.randint(1, 97, (64, 8), generator=torch.Generator().manual_seed(3))
+    layer = model(texts, torch.ones_like(texts)).signals[1].routing
+    assert layer is not None and len(layer.chosen_BSK.unique()) == 4, "every expert is used"
+    padded, mask = F.pad(texts, (3, 2)), F.pad(torch.ones_like(texts), (3, 2))
+    assert torch.equal(model(padded, mask).signals[1].routing.chosen_BSK, layer.chosen_BSK)  # type: ignore[union-attr]
+    reverse = model(texts.flip(1), torch.ones_like(texts)).signals[1].routing
+    assert reverse is not None and not torch.equal(reverse.chosen_BSK, layer.chosen_BSK)
+
+
 def test_padding_never_reaches_a_router(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     forward = Router.forward

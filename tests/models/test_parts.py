@@ -13,7 +13,8 @@ import torch
 import spectra_nsa as sp
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.encoder.experts.layer import ExpertFFN
-from spectra_nsa.encoder.gates import Gate
+from spectra_nsa.encoder.gates import Gate, TextGate
+from spectra_nsa.heads.expert_pooling import Adapters
 from spectra_nsa.heads.kinds import OUTPUTS
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
@@ -37,8 +38,14 @@ PARTS: dict[str, dict[str, Any]] = {
     "slices": {"ffn": "moe", "experts": {"count": 4, "top_k": 2, "sliced": True}},
     "experts of texts": {"ffn": "moe", "experts": {"count": 4, "router": "text"}},
     "mean of experts": {"ffn": "moe", "experts": {"count": 4, "router": "smear"}},
-    "all": {"spectral": True, "depth_mix": True, "entity": True, "pooling": "entropy"},
-}
+    "layer routing": {"layer_routing": True},
+    "further poolings": {"pooling_kinds": ["cls", "max", "attention", "entropy"]},
+    "adapters": {"adapters": 4, "adapter_size": 16},
+    "all": {
+        "spectral": True, "layer_routing": True, "entity": True, "pooling": "entropy", "pooling_kinds": ["mean"],
+        "adapters": 2,
+    },
+}  # fmt: skip
 RAW = tuple(name for name in OUTPUTS if name not in ("anomaly_p", "is_ood"))
 
 
@@ -46,8 +53,10 @@ def activate(model: SpectraSentenceTransformer) -> SpectraSentenceTransformer:
     """Opens every gate and gives every head nontrivial weights."""
     torch.manual_seed(3)
     for module in model.modules():
-        if isinstance(module, Gate):
+        if isinstance(module, Gate | TextGate):
             torch.nn.init.normal_(module.weight, std=0.1)
+        if isinstance(module, Adapters):
+            torch.nn.init.normal_(module.down, std=0.1)
         if isinstance(module, ExpertFFN):
             for weight in module.experts():
                 weight.data += 0.05 * torch.randn_like(weight) * weight.std()

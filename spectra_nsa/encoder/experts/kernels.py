@@ -2,7 +2,8 @@
 
 All compute y_t = Σ_j w_tj · FFN_{e_tj}(x_t) over the k chosen experts. `plain` is the reference. `loop` sorts the
 tokens by expert, so that each expert runs once on a contiguous part; it is the fastest on a CPU. `grouped` gives all
-experts to one grouped product on a GPU. `traceable` is a fixed loop over all experts, which an exporter can follow.
+experts to one grouped product on a GPU. `traceable` is a fixed loop over all experts, which an exporter can follow;
+where each text has one expert, `gathered` is shorter.
 
 Legend: N tokens, D their width, K choices of each, E experts, F an expert's inner width, R = N · K rows.
 """
@@ -117,14 +118,22 @@ def traceable(x_ND: Tensor, chosen_NK: Tensor, weight_NK: Tensor, weights: Weigh
 def averaged(x_BTD: Tensor, gate_BE: Tensor, weights: Weights) -> Tensor:
     """Runs one expert for each text, the mean of all by its gate (SMEAR, Muqeeth et al. 2023): (B, T, D)."""
     gate_BE = gate_BE.to(weights.up_EFD.dtype)
-    up_BFD = torch.einsum("be,efd->bfd", gate_BE, weights.up_EFD)
-    down_BDF = torch.einsum("be,edf->bdf", gate_BE, weights.down_EDF)
-    up_BTF = x_BTD @ up_BFD.transpose(1, 2)
+    return _one_each(x_BTD, weights, lambda weight: torch.tensordot(gate_BE, weight, dims=1))
+
+
+def gathered(x_BTD: Tensor, expert_B: Tensor, weights: Weights) -> Tensor:
+    """Runs one expert for each text, whose weights are gathered, (B, T, D): for exporting, and for texts one by one."""
+    return _one_each(x_BTD, weights, lambda weight: weight.index_select(0, expert_B))
+
+
+def _one_each(x_BTD: Tensor, weights: Weights, of_texts: Callable[[Tensor], Tensor]) -> Tensor:
+    """Runs a network for each text, whose weights (B, …) a function makes from those of all experts (E, …)."""
+    up_BTF = x_BTD @ of_texts(weights.up_EFD).transpose(1, 2)
     if weights.up_bias_EF is not None:
-        up_BTF = up_BTF + (gate_BE @ weights.up_bias_EF)[:, None]
-    y_BTD = weights.inner(up_BTF) @ down_BDF.transpose(1, 2)
+        up_BTF = up_BTF + of_texts(weights.up_bias_EF)[:, None]
+    y_BTD = weights.inner(up_BTF) @ of_texts(weights.down_EDF).transpose(1, 2)
     if weights.down_bias_ED is not None:
-        y_BTD = y_BTD + (gate_BE @ weights.down_bias_ED)[:, None]
+        y_BTD = y_BTD + of_texts(weights.down_bias_ED)[:, None]
     return y_BTD
 
 

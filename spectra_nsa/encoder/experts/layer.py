@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from spectra_nsa.encoder.context import BatchContext, text_means
-from spectra_nsa.encoder.experts.kernels import Weights, averaged, choose_kernel
+from spectra_nsa.encoder.context import BatchContext, text_keys, text_means
+from spectra_nsa.encoder.experts.kernels import Weights, averaged, choose_kernel, gathered
 from spectra_nsa.encoder.experts.router import Router, routing_of
 from spectra_nsa.encoder.ffn import ACTIVATION_FUNCTIONS
 from spectra_nsa.encoder.gates import Gate
@@ -84,13 +84,15 @@ class ExpertFFN(EncoderPart):
         if self.spec.by_text:
             texts_BD = context.texts_BD if self.spec.router == "text" else text_means(x_BTD, context)
             assert texts_BD is not None
-            choice = self.router(texts_BD)
+            choice = self.router(texts_BD, text_keys(context) if self.spec.router == "text_hash" else None)
         else:
             ids_M = None if context.ids_BT is None else _real(context.ids_BT[..., None], rows_M).squeeze(1)
             choice = self.router(_real(x_BTD, rows_M), ids_M)
         routing = routing_of(choice, context, rows_M, self.spec)
         if self.spec.router == "smear":
             y_BTD = averaged(x_BTD, choice.probs_ME, weights)
+        elif self.spec.by_text and self.spec.top_k == 1 and torch.compiler.is_compiling():
+            y_BTD = gathered(x_BTD, choice.chosen_MK[:, 0], weights)
         else:
             chosen_MK, weight_MK = choice.chosen_MK, choice.weight_MK
             if self.spec.by_text:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spectra_nsa.encoder.context import BatchContext
-from spectra_nsa.encoder.experts.spec import ExpertSpec
-from spectra_nsa.encoder.gates import SelfInitialized
+from spectra_nsa.encoder.experts.spec import HASH_ROUTERS, ExpertSpec
+from spectra_nsa.encoder.gates import SinglePrecision
 from spectra_nsa.encoder.signals import Routing
 
 _HASH = 2_654_435_761  # Knuth's multiplier
@@ -33,7 +33,7 @@ class Choice(NamedTuple):
     weight_MK: Tensor
 
 
-class Router(SelfInitialized):
+class Router(SinglePrecision):
     """A linear gate, computed in fp32 whatever the number format of the model and of autocast.
 
     Its output depends on one token or text only, never on the rest of the batch, except for noise and capacity, which
@@ -49,7 +49,7 @@ class Router(SelfInitialized):
         super().__init__()
         self.spec, self.layer = spec, layer
         self.shape = spec.count, hidden_size
-        if spec.router == "hash":
+        if spec.router in HASH_ROUTERS:
             self.register_parameter("weight", None)
         elif spec.learned:
             self.weight = nn.Parameter(torch.empty(self.shape))
@@ -71,21 +71,12 @@ class Router(SelfInitialized):
             values["bias"] = torch.zeros(self.shape[0])
         return values
 
-    def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
-        """Moves the gate between devices, but keeps it in fp32 if the model is cast."""
-        kept = {name: value.data for name, value in (*self.named_parameters(), *self.named_buffers())}
-        super()._apply(fn, recurse)
-        for name, value in (*self.named_parameters(), *self.named_buffers()):
-            if value.dtype != torch.float32:
-                value.data = kept[name].to(value.device)
-        return self
-
     def forward(self, x_MD: Tensor, ids_M: Tensor | None = None) -> Choice:
         """Decides for M tokens or texts.
 
         Args:
             x_MD: their states.
-            ids_M: their token ids, which only the router ``"hash"`` reads.
+            ids_M: their token ids, or keys of the texts, which only the hash routers read.
         """
         logits_ME = self._logits(x_MD, ids_M)
         if self.training and self.spec.noise:
@@ -113,7 +104,8 @@ class Router(SelfInitialized):
         assert ids_M is not None
         groups, size = self.spec.groups, self.spec.count // self.spec.groups
         mixed_M = (ids_M + 1) * _HASH + self.layer * 40_503
-        hashed_MG = torch.stack([(mixed_M >> (7 + 5 * group)) % size for group in range(groups)], dim=1)
+        # Not a shift, which ONNX has for unsigned integers only.
+        hashed_MG = torch.stack([mixed_M // 2 ** (7 + 5 * group) % size for group in range(groups)], dim=1)
         return 20.0 * F.one_hot(hashed_MG, size).flatten(1).float()
 
     def _kept(self, chosen_MK: Tensor, gate_MK: Tensor) -> Tensor:
@@ -147,7 +139,9 @@ def routing_of(choice: Choice, context: BatchContext, rows_M: Tensor | None, spe
             return value[:, None]
         if rows_M is not None:
             value = value.new_full((B * T, value.shape[1]), fill).index_copy(0, rows_M, value)
-        return value.view(B, T, -1)
+        value = value.view(B, T, -1)
+        # A traced graph computes padding too.
+        return value.masked_fill(~context.mask_BT[..., None], fill) if torch.compiler.is_compiling() else value
 
     return Routing(
         padded(choice.logits_ME, 0), padded(choice.probs_ME, 0), padded(choice.chosen_MK, -1), groups=spec.groups

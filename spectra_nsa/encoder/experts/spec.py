@@ -9,9 +9,10 @@ from typing import Any
 from spectra_nsa.core.errors import UsageError, unknown_name
 
 # What decides for whom: each token by its state, or a text by one choice for all of its tokens.
-ROUTERS = ("token", "text", "text_layer", "smear", "hash", "frozen")
-TEXT_ROUTERS = ("text", "text_layer", "smear")  # one choice for each text
-FIXED_ROUTERS = ("hash", "frozen")  # nothing about them is learned: controls for an experiment
+ROUTERS = ("token", "text", "text_layer", "smear", "hash", "frozen", "text_hash")
+TEXT_ROUTERS = ("text", "text_layer", "smear", "text_hash")  # one choice for each text
+HASH_ROUTERS = ("hash", "text_hash")  # no gate at all
+FIXED_ROUTERS = (*HASH_ROUTERS, "frozen")  # nothing about them is learned: controls for an experiment
 EXPERT_KINDS = ("gelu", "geglu")
 
 
@@ -31,8 +32,9 @@ class ExpertSpec:
         first: the lowest layer that may have experts, counted from 0.
         router: ``"token"`` (each token by its state), ``"text"`` (each text by the mean of its input embeddings),
             ``"text_layer"`` (each text by the mean of the layer's input), ``"smear"`` (as text_layer, but the text gets
-            the mean of the experts' weights, by the gate: Muqeeth et al. 2023), or as controls ``"hash"`` (by token id)
-            and ``"frozen"`` (a random gate that is never trained).
+            the mean of the experts' weights, by the gate: Muqeeth et al. 2023), or as controls ``"hash"`` (by token
+            id), ``"text_hash"`` (by a hash of the text's token ids) and ``"frozen"`` (a random gate that is never
+            trained).
         shared: whether a further network of an expert's width is always added; it contributes zero at the start.
         dropout: on the inner states of experts, in training.
         noise: standard deviation of what is added to the gate's logits in training.

@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
 
-_PARTS = ("encoder.", "pooling.", "semantic.")  # heads start from random weights
+_PARTS = ("encoder.", "pooling.", "pooling_mixture.", "adapters.", "semantic.")  # heads start from random weights
 
 
 def start_weights(model: SpectraSentenceTransformer) -> dict[str, Tensor]:

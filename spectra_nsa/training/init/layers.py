@@ -79,7 +79,7 @@ def _check_depths(config: SpectraConfig) -> None:
             "model.keep_layers: which layers have experts depends on their number, so none can be dropped. Take a "
             "start without experts, or recover a dense model first (spectra moe dense)."
         )
-    if config.depth_mix:
+    if config.depth_mix or config.layer_routing:
         raise SpectraError(
             "model.keep_layers: depth mixing has weights for every layer, so none can be dropped. Take another start."
         )
