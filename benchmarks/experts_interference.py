@@ -65,7 +65,7 @@ ARMS: Mapping[str, list[str]] = {
 COMMON = [
     "model.max_length=64", "train.batch=48", "train.accumulation=2", "train.passes_per_batch=2",
     "train.epochs=1", "train.lr=1e-4",
-    "data.dev_rows=0", "data.group=domain", "train.fit_heads=false",
+    "data.dev_rows=0", "data.group=domain", "train.fit_heads=0",
     "model.anchor=false", "model.bridge=false", "model.ranking=false", "model.entity=false", "model.anomaly=false",
 ]  # fmt: skip
 SIX = 6

@@ -140,6 +140,11 @@ class TrainSection(Section):
         10.0, gt=0, description="learning rate of the routers of experts, as a multiple of `train.lr`"
     )
     expert_lr_factor: float = Field(1.0, gt=0, description="learning rate of experts, as a multiple of `train.lr`")
+    parts: list[Literal["embeddings", "attention", "ffn", "norms", "heads"]] | None = Field(
+        None,
+        min_length=1,
+        description="the parts of the model that are trained and fitted; the others stay; null takes all",
+    )
     max_grad_norm: float = Field(1.0, gt=0, description="largest gradient norm; larger gradients are scaled down to it")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="number format of the computation; auto takes bf16 if the hardware computes it fast"

@@ -49,22 +49,28 @@ def _square(routing: Routing) -> Tensor:
     return (squares_BS * _made(routing)).sum(1)
 
 
-def _entropy(routing: Routing) -> Tensor:
-    """Sums the entropy of the gate, 1 if it is uniform: (B,)."""
+def gate_entropy(routing: Routing) -> Tensor:
+    """Returns the entropy of each choice's gate, 1 if it is uniform: (B, S)."""
     probs_BSE = routing.probs_BSE
-    entropy_BS = -torch.special.xlogy(probs_BSE, probs_BSE).sum(-1) / math.log(probs_BSE.shape[-1])
-    return (entropy_BS * _made(routing)).sum(1)
+    return -torch.special.xlogy(probs_BSE, probs_BSE).sum(-1) / math.log(probs_BSE.shape[-1])
 
 
-def _margin(routing: Routing) -> Tensor:
-    """Returns the smallest distance between the logits of a chosen expert and the best of the others: (B,)."""
+def gate_margin(routing: Routing) -> Tensor:
+    """Returns the distance between the logits of a chosen expert and the best of the others: (B, S)."""
     experts = routing.probs_BSE.shape[-1]
     chosen_BSE = F.one_hot(routing.chosen_BSK.clamp_min(0), experts).sum(2).bool()
     groups = (*routing.logits_BSE.shape[:2], routing.groups, experts // routing.groups)  # they compete within a group
     last_BSG = routing.logits_BSE.masked_fill(~chosen_BSE, torch.inf).view(groups).amin(-1)
     next_BSG = routing.logits_BSE.masked_fill(chosen_BSE, -torch.inf).view(groups).amax(-1)
-    margin_BS = (last_BSG - next_BSG).abs().amin(-1)
-    return margin_BS.masked_fill(~_made(routing), torch.inf).amin(1)
+    return (last_BSG - next_BSG).abs().amin(-1)
+
+
+def _entropy(routing: Routing) -> Tensor:
+    return (gate_entropy(routing) * _made(routing)).sum(1)
+
+
+def _margin(routing: Routing) -> Tensor:
+    return gate_margin(routing).masked_fill(~_made(routing), torch.inf).amin(1)
 
 
 _COMPUTE = {

@@ -277,7 +277,7 @@ class LossStack(nn.Module):
         """Measures the norm of each weighted term's gradient at the outputs, without a backward pass below them."""
         assert self.gradient_norms is not None
         inputs = [column[name] for column in batch.outputs for name in names if column[name].requires_grad]
-        inputs += batch.parameters.values()
+        inputs += [weight for weight in batch.parameters.values() if weight.requires_grad]
         for name, value in values.items():
             if value.requires_grad and inputs:
                 self.gradient_norms[name] = gradient_norm(

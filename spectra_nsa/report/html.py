@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _NOT_CURVES = {"step", "epoch"}
 _TEXT_LIMIT = 700  # characters
-_CONTINUED = ("charts", "heat")  # kinds of sections that may share a heading
+_CONTINUED = ("charts", "heat", "tokens")  # kinds of sections that may share a heading
 
 
 class Report:
@@ -170,6 +170,30 @@ class Report:
         highest = max((heat for _, heat, _ in pieces), default=0.0) or 1.0
         shown = [(text, round(max(0.0, heat) / highest, 3), hover) for text, heat, hover in pieces]
         return self._add("heat", title, caption=caption, pieces=shown) if pieces else self
+
+    def add_pictures(self, charts: Mapping[str, str], *, title: str, names: Sequence[str] = (), note: str = "") -> Self:
+        """Adds charts that are drawn already: caption → SVG; empty ones are left out.
+
+        Args:
+            charts: the charts.
+            title: the section's heading.
+            names: what the colors stand for; empty for no legend.
+            note: a line below the heading; ``""`` for none.
+        """
+        shown = [{"title": caption, "svg": svg, "names": names} for caption, svg in charts.items() if svg]
+        return self._add("charts", title, charts=shown, note=note) if shown else self
+
+    def add_tokens(
+        self, panes: Sequence[tuple[str, Sequence[tuple[str, int]]]], *, title: str, caption: str = ""
+    ) -> Self:
+        """Adds a text whose tokens are colored by a number, with several colorings to choose from.
+
+        Args:
+            panes: name → (token, number of 0 or more), one for each coloring.
+            title: the section's heading.
+            caption: the text above it.
+        """
+        return self._add("tokens", title, caption=caption, panes=panes) if panes else self
 
     def add_examples(
         self, queries: Mapping[str, Sequence[RankedQueryLike]], *, title: str = "Examples", each: int = 4

@@ -69,6 +69,8 @@ FLAGS = {
     "codes fit": "model --corpus -c --queries -q --columns --output -o --seed --json",
     "anomaly fit": "model --texts -t --columns --output -o --prototypes --level --seed --json",
     "moe dense": "model --output -o --expert --json",
+    "moe analyze": "model --texts -t --html --limit --pairs --permutations --columns --seed --json",
+    "moe mix": "models --output -o --texts -t --router --every --first --limit --ridge --json",
     "tokenizer train": (
         "sources --output -o --out-prefix --kind --vocab-size --lowercase --min-frequency --max-length --limit "
         "--columns --held-out --json"

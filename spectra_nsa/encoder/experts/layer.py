@@ -69,9 +69,12 @@ class ExpertFFN(EncoderPart):
         biases = [bias for bias in (self.up_proj_bias, self.down_proj_bias) if bias is not None]
         return [self.up_weight, self.down_proj, *biases]
 
-    def forward(self, x_BTD: Tensor, context: BatchContext) -> tuple[Tensor, Signals]:
-        """Returns the experts' output, zero at padding, and the routing."""
-        weights = Weights(
+    def outputs_of_all(self, x_ND: Tensor) -> Tensor:
+        """Returns what each expert computes for the same states: (E, N, D)."""
+        return torch.stack([expert(x_ND) for expert in self._weights().experts()])
+
+    def _weights(self) -> Weights:
+        return Weights(
             self.up_weight,
             self.up_proj_bias,
             self.down_proj,
@@ -80,6 +83,10 @@ class ExpertFFN(EncoderPart):
             self.gated,
             self.spec.dropout if self.training else 0.0,
         )
+
+    def forward(self, x_BTD: Tensor, context: BatchContext) -> tuple[Tensor, Signals]:
+        """Returns the experts' output, zero at padding, and the routing."""
+        weights = self._weights()
         rows_M = _real_rows(context)
         if self.spec.by_text:
             texts_BD = context.texts_BD if self.spec.router == "text" else text_means(x_BTD, context)

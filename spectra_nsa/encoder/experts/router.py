@@ -81,12 +81,16 @@ class Router(SinglePrecision):
         logits_ME = self._logits(x_MD, ids_M)
         if self.training and self.spec.noise:
             logits_ME = logits_ME + self.spec.noise * torch.randn_like(logits_ME)
+        return self.choose(logits_ME)
+
+    def choose(self, logits_ME: Tensor) -> Choice:
+        """Decides by logits; an expert with −∞ is not chosen, as long as its group has others."""
         groups, size = self.spec.groups, self.spec.count // self.spec.groups
         probs_ME = logits_ME.view(-1, groups, size).softmax(-1).flatten(1)
         picks = 1 if self.spec.sliced else self.spec.top_k
         selected_ME = probs_ME if self.bias is None else probs_ME.detach() + self.bias
         picked_MGP = selected_ME.detach().view(-1, groups, size).topk(picks, dim=-1).indices
-        first_G1 = torch.arange(groups, device=x_MD.device)[:, None] * size
+        first_G1 = torch.arange(groups, device=logits_ME.device)[:, None] * size
         chosen_MK = (picked_MGP + first_G1).flatten(1)
         gate_MK = probs_ME.gather(1, chosen_MK)
         if picks == 1:

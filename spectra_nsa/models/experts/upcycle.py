@@ -44,7 +44,7 @@ def set_experts(model: SpectraSentenceTransformer, settings: Mapping[str, Any] |
                 f"model.experts.kind={settings['kind']}: the start's feed-forward networks are {before.config.ffn}, "
                 "and experts start as copies of them. Leave the key out."
             )
-        _replace(model, {"ffn": "moe", "experts": ExpertSpec.from_config(settings).to_config()}, upcycled)
+        with_weights(model, {"ffn": "moe", "experts": ExpertSpec.from_config(settings).to_config()}, upcycled)
         return
     old = before.config.experts or {}
     changed = {name: value for name, value in settings.items() if old.get(name) != value}
@@ -55,7 +55,9 @@ def set_experts(model: SpectraSentenceTransformer, settings: Mapping[str, Any] |
             f"become {changed[name]}. Leave the key out, or recover a dense model first (spectra moe dense)."
         )
     if changed:
-        _replace(model, {"experts": ExpertSpec.from_config(old | changed).to_config()}, lambda weights, spec: weights)
+        with_weights(
+            model, {"experts": ExpertSpec.from_config(old | changed).to_config()}, lambda weights, spec: weights
+        )
 
 
 def make_dense(model: SpectraSentenceTransformer, expert: int = 0) -> None:
@@ -78,7 +80,7 @@ def make_dense(model: SpectraSentenceTransformer, expert: int = 0) -> None:
     size = experts.count // experts.groups
     if not 0 <= expert < size:
         raise UsageError(f"--expert {expert}: the experts are numbered 0 to {size - 1}.")
-    _replace(model, {"ffn": experts.kind, "experts": None}, lambda weights, spec: dense(weights, experts, expert))
+    with_weights(model, {"ffn": experts.kind, "experts": None}, lambda weights, spec: dense(weights, experts, expert))
 
 
 def upcycled(weights: Mapping[str, Tensor], spec: Any) -> dict[str, Tensor]:
@@ -151,7 +153,7 @@ def _repeated(parts: Any, copies: int) -> Tensor:
     return torch.stack([part for part in parts for _ in range(copies)])
 
 
-def _replace(model: SpectraSentenceTransformer, fields: Mapping[str, Any], convert: Any) -> None:
+def with_weights(model: SpectraSentenceTransformer, fields: Mapping[str, Any], convert: Any) -> None:
     """Gives the sentence model a Spectra model with other fields of its config, and converted weights."""
     from spectra_nsa.models.model import SpectraModel
 

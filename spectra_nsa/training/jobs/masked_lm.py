@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Keys without a meaning here. A recipe that sets one would describe a different run.
 UNUSED = (
     "loss", "data.group", "data.negatives", "data.sets", "data.mixing",
-    "train.cached_pass_tokens", "train.shard", "train.fit_heads",
+    "train.cached_pass_tokens", "train.shard", "train.fit_heads", "train.parts",
     "train.interpolate",
     "model.matryoshka", "model.anchor", "model.bridge", "model.ranking", "model.anomaly", "model.token_vectors",
     "monitor.rows", "monitor.every",

@@ -68,9 +68,11 @@ class PairsJob(Job):
         check_data(self.recipe, self.data)
 
     def open_model(self) -> None:
+        from spectra_nsa.training.init.frozen import train_only
         from spectra_nsa.training.init.start import open_start
 
         self.model = open_start(self.recipe)
+        train_only(self.model.spectra, self.recipe.train.parts)
         self.model._model_card_text = None  # a saved model's card describes its own training, not this one
 
     def check_checkpoint(self, checkpoint: Path) -> None:
@@ -88,8 +90,13 @@ class PairsJob(Job):
         if recipe.model.token_vectors is not None and (not resumed or recipe.distill.teachers):
             self._begin_with_words(recipe.model.token_vectors, texts, quiet=resumed)
         self._start = start_weights(self.model) if recipe.train.interpolate < 1 else None
-        if not resumed and recipe.model.entity is not False:
+        if not resumed and recipe.model.entity is not False and self._trains_heads:
             fit_rarity(self.model, texts)
+
+    @property
+    def _trains_heads(self) -> bool:
+        """Whether the heads are trained; others are not fitted either."""
+        return self.recipe.train.parts is None or "heads" in self.recipe.train.parts
 
     def _begin_with_words(self, source: str, texts: Dataset, *, quiet: bool) -> None:
         from spectra_nsa.training.init.words import begin_with_words
@@ -147,7 +154,7 @@ class PairsJob(Job):
 
         recipe = self.recipe
         wanted = {"bridge": recipe.model.bridge, "anchors": recipe.model.anchor}
-        if not any(wanted.values()) or not recipe.train.fit_heads:
+        if not any(wanted.values()) or not recipe.train.fit_heads or not self._trains_heads:
             return False
         fitted = False
         if processes.is_first():

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Keys without a meaning here. A recipe that sets one would describe a different run.
 UNUSED = (
+    "train.parts",
     "train.shard", "train.fit_heads", "train.interpolate", "model.semantic_dims", "model.pooling", "model.matryoshka",
     "model.pooling_kinds", "model.adapters", "model.adapter_size",
     "model.anchor", "model.bridge", "model.ranking", "model.anomaly", "model.entity", "loss.temperature",

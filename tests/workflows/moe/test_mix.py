@@ -1,0 +1,169 @@
+"""Dense models trained apart become the experts of one, and the analysis finds out who was trained on what."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import spectra_nsa as sp
+from spectra_nsa.config.recipe import load_recipe
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.report.experts.page import experts_page
+from spectra_nsa.report.experts.summary import findings, layer_rows
+from spectra_nsa.training.run import train
+from spectra_nsa.workflows.moe.analyze import analyze
+from spectra_nsa.workflows.moe.mix import mix_models
+from tests.builders import WORDS
+
+DOMAINS = {"letters": list("abcdefghijklm"), "words": WORDS[:13]}
+
+
+def write_pairs(path: Path, words: list[str], rows: int = 64) -> Path:
+    """Writes pairs of texts of a few words each, which share one."""
+    generator = random.Random(7)
+    lines = []
+    for row in range(rows):
+        shared = words[row % len(words)]
+        left, right = (" ".join([shared, *generator.sample(words, 4)]) for _ in range(2))
+        lines.append(json.dumps({"anchor": left, "positive": right}))
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Returns the runs of two models, each trained on one domain in its feed-forward networks only."""
+    from tests.builders import bert_folder
+
+    folder = tmp_path_factory.mktemp("mix")
+    start = bert_folder(folder / "start")
+    found = {}
+    for name, words in DOMAINS.items():
+        data = write_pairs(folder / f"{name}.jsonl", words)
+        changes = ["train.parts=[ffn]", "train.batch=16", "train.epochs=6", "train.lr=1e-2", "train.fit_heads=0"]
+        flags = {"model.start": str(start), "data.train": str(data), "output": str(folder), "name": name}
+        found[name] = train(load_recipe(None, [*changes, "data.dev_rows=0"], flags=flags)).folder
+    return found
+
+
+def test_only_the_named_parts_are_trained(runs: dict[str, Path]) -> None:
+    first, second = (dict(sp.load(run / "model").spectra.named_parameters()) for run in runs.values())
+    changed = {name for name, weight in first.items() if not torch.equal(weight, second[name])}
+    assert changed and all(".ffn." in name for name in changed)
+
+
+def test_a_mixture_sends_each_text_to_its_own_model(runs: dict[str, Path], tmp_path: Path) -> None:
+    facts = mix_models([str(run) for run in runs.values()], tmp_path / "mixed")
+    assert facts["rest_apart"] == 0 and facts["layers"] == [0, 1]
+    assert min(min(shares) for shares in facts["routing"].values()) == 1.0
+    mixed = sp.load(tmp_path / "mixed")
+    for name, run in runs.items():
+        texts = [" ".join(DOMAINS[name][at : at + 3]) for at in range(8)]
+        assert np.abs(mixed.encode(texts) - sp.load(run / "model").encode(texts)).max() < 1e-6
+
+
+@pytest.mark.parametrize("router", ["text_layer", "token"])
+def test_other_routers_can_be_fitted(runs: dict[str, Path], tmp_path: Path, router: str) -> None:
+    facts = mix_models([str(run) for run in runs.values()], tmp_path / "mixed", router=router, first=1)
+    least = 1.0 if router == "text_layer" else 0.6  # [CLS] and [SEP] occur in all texts
+    assert facts["layers"] == [1] and min(min(shares) for shares in facts["routing"].values()) >= least
+
+
+def test_the_analysis_recovers_the_domains(runs: dict[str, Path], tmp_path: Path) -> None:
+    mix_models([str(run) for run in runs.values()], tmp_path / "mixed")
+    texts = [f"{name}={tmp_path.parent / name}" for name in DOMAINS]
+    texts = [f"{name}={run.parent / f'{name}.jsonl'}" for name, run in runs.items()]
+    document = analyze(str(tmp_path / "mixed"), texts, limit=40, pairs=40, rounds=5)
+    json.dumps(document)
+    for layer in document["layers"]:
+        assert layer["domains"] == {"letters": [1.0, 0.0], "words": [0.0, 1.0]}
+        assert layer["domain_information"]["value"] == pytest.approx(1, abs=0.01)
+        assert layer["pair_agreement"]["value"] == 1.0 and layer["pair_agreement"]["random_pairs"] < 0.7
+        assert layer["distance"]["weights"] > 0.01
+    assert [path["experts"] for path in document["paths"]] == [[0, 0], [1, 1]]
+    removed = {
+        (cell["expert"], cell["domain"]): cell["change"]
+        for cell in document["quality"]["ablation"]
+        if cell["way"] == "removed"
+    }
+    assert removed[0, "letters"] != 0 or removed[1, "words"] != 0
+    for figures in document["quality"]["subsets"].values():
+        assert len(figures) == 2 and figures[0] == figures[1], "a domain needs only its own expert"
+    html = experts_page(document).render()
+    assert "What experts are worth" in html and "Routes" in html and "NaN" not in html
+    assert len(layer_rows(document)) == 2 and any("domain" in line for line in findings(document))
+
+
+@pytest.mark.parametrize("experts", [{"top_k": 2}, {"router": "smear"}, {"top_k": 2, "sliced": True}], ids=str)
+def test_every_kind_of_experts_can_be_analyzed(
+    make_bert: Callable[..., Path], runs: dict[str, Path], tmp_path: Path, experts: dict[str, Any]
+) -> None:
+    options: dict[str, Any] = {"layer_routing": True, "adapters": 2, "pooling_kinds": ["max"]}
+    model = sp.warm_start(make_bert(), ffn="moe", experts={"count": 4} | experts, **options)
+    model.save_pretrained(str(tmp_path / "m"))
+    texts = [f"{name}={run.parent / f'{name}.jsonl'}" for name, run in runs.items()]
+    document = analyze(str(tmp_path / "m"), texts, limit=20, pairs=10, rounds=2)
+    json.dumps(document)
+    experts_page(document).render()
+    assert set(document["gates"]) == {"depth_gate", "pooling_gate", "adapter_gate"}
+    assert document["gates"]["adapter_gate"]["words"] == [1.0, 1.0]
+    assert ("tokens" in document["layers"][0]) == (experts.get("router") != "smear")
+    assert any("nearly copies" in line for line in findings(document))
+    # Copies: nothing that is done to the choices matters, but silencing does.
+    cells = document["quality"]["ablation"]
+    assert all(abs(cell["change"]) < 1e-9 for cell in cells if cell["way"] == "removed")
+
+
+def test_the_checkpoints_of_a_run_give_the_saturation(make_bert: Callable[..., Path], tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "words.jsonl", DOMAINS["words"])
+    changes = [
+        "model.ffn=moe", "model.experts.count=2", "train.batch=16", "train.max_steps=4", "train.checkpoint_every=2",
+        "train.evaluate_every=2", "train.fit_heads=0", "data.dev_rows=0", "train.lr=1e-2",
+    ]  # fmt: skip
+    flags = {"model.start": str(make_bert()), "data.train": str(data), "output": str(tmp_path), "name": "run"}
+    train(load_recipe(None, changes, flags=flags))
+    document = analyze(str(tmp_path / "run" / "model"), [f"words={data}"], limit=20, pairs=0, rounds=2)
+    assert [row["step"] for row in document["saturation"]] == [2, 4]
+    assert document["saturation"][-1]["layers"] == [1.0, 1.0]
+    assert document["quality"] == {} and any("second --texts" in note for note in document["notes"])
+
+
+def test_what_cannot_be_analyzed_is_refused_with_the_remedy(
+    make_bert: Callable[..., Path], runs: dict[str, Path], tmp_path: Path
+) -> None:
+    words = next(iter(runs.values())).parent / "words.jsonl"
+    with pytest.raises(SpectraError, match=r"no experts to analyze.*model\.ffn=moe"):
+        analyze(str(runs["words"] / "model"), [f"words={words}"])
+    with pytest.raises(UsageError, match="need the name of their domain, as in --texts medical="):
+        analyze(str(runs["words"] / "model"), [str(words)])
+    with pytest.raises(UsageError, match="twice"):
+        analyze(str(runs["words"] / "model"), [f"a={words}", f"a={words}"])
+
+
+def test_what_cannot_be_mixed_is_refused_with_the_remedy(
+    make_bert: Callable[..., Path], runs: dict[str, Path], tmp_path: Path
+) -> None:
+    names = [str(run) for run in runs.values()]
+    sp.warm_start(make_bert(), ffn="moe", experts={"count": 2}).save_pretrained(str(tmp_path / "moe"))
+    sp.warm_start(make_bert(num_hidden_layers=1)).save_pretrained(str(tmp_path / "small"))
+    texts = [str(run.parent / "words.jsonl") for run in runs.values()]
+    with pytest.raises(UsageError, match="two models or more"):
+        mix_models(names[:1], tmp_path / "out")
+    with pytest.raises(UsageError, match="named twice"):
+        mix_models(names[:1] * 2, tmp_path / "out")
+    with pytest.raises(UsageError, match="one source for each"):
+        mix_models(names, tmp_path / "out", texts=texts[:1])
+    with pytest.raises(UsageError, match="is no run, so its training data is not known"):
+        mix_models([names[0], str(tmp_path / "small")], tmp_path / "out")
+    with pytest.raises(SpectraError, match="has experts already"):
+        mix_models([names[0], str(tmp_path / "moe")], tmp_path / "out", texts=texts)
+    with pytest.raises(SpectraError, match="different shapes"):
+        mix_models([names[0], str(tmp_path / "small")], tmp_path / "out", texts=texts)
+    assert not (tmp_path / "out").exists()
