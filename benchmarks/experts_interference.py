@@ -1,7 +1,7 @@
 """Do experts help a model that learns several domains at once? An interference ladder from MiniLM.
 
-    python benchmarks/experts_interference.py [--arms ARM …] [--seeds 0 1 2] [--split dev|test] [--output FOLDER]
-        [--keep] [KEY=VALUE …]
+    python benchmarks/experts_interference.py [--arms ARM …] [--seeds 0 1 2] [--split dev|test] [--pairs 2400]
+        [--output FOLDER] [--keep] [KEY=VALUE …]
 
 All arms see the same pairs of six domains (`experts_domains.py`) in the same batches, each of one domain, and have
 the same learning rate unless a KEY=VALUE says otherwise. Experts replace the networks of every second layer: six of
@@ -202,10 +202,11 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
+    parser.add_argument("--pairs", type=int, default=2400, help="training pairs of a domain")
     parser.add_argument("--output", type=Path, default=Path("runs/experts-interference"), metavar="FOLDER")
     parser.add_argument("--keep", action="store_true", help="save the models")
     options = parser.parse_args()
-    domains = load_domains()
+    domains = load_domains(options.pairs)
     options.output.mkdir(parents=True, exist_ok=True)
     results = options.output / "results.jsonl"
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
@@ -213,6 +214,7 @@ def main() -> None:
     for seed in options.seeds:
         for arm in options.arms:
             key = {"arm": arm, "seed": seed, "split": options.split, "changes": options.changes}
+            key |= {"pairs": options.pairs}
             if any(all(line[name] == value for name, value in key.items()) for line in done):
                 continue
             if arm == "oracle":

@@ -63,10 +63,7 @@ def analyze(
     opened = open_model(files)
     config = opened.spectra.config
     if config.ffn != "moe":
-        raise SpectraError(
-            f"{model} has no experts to analyze: its feed-forward networks are {config.ffn}. Train one with "
-            "model.ffn=moe."
-        )
+        raise SpectraError(f"{model} has no experts to analyze: train one with model.ffn=moe.")
     table, names = text_table(domains), [domain.name for domain in domains]
     if len(domains) < 2:
         notes.append("one domain: what experts know of domains needs a second --texts NAME=SOURCE")
@@ -75,11 +72,12 @@ def analyze(
     words = _words(opened, routes)
     facts = _layers(opened, routes, table, names, words, rounds)
     notes += _dead_notes(facts)
-    document = {
+    sizes = {domain.name: {"texts": len(domain.documents), "pairs": len(domain.queries)} for domain in domains}
+    return {
         "schema": 1,
         "model": model,
         "experts": {"layers": numbers, **spec.to_config()},
-        "domains": {domain.name: {"texts": len(domain.documents), "pairs": len(domain.queries)} for domain in domains},
+        "domains": sizes,
         "choices": len(routes.text_N),
         "layers": facts,
         "transitions": _transitions(routes, spec.count),
@@ -91,7 +89,6 @@ def analyze(
         "notes": notes,
         "environment": environment(),
     }
-    return document
 
 
 def _layers(
