@@ -237,3 +237,5 @@ class PretrainSection(Section):
     batch_tokens: int | None = Field(
         None, gt=0, description="tokens per step, instead of `train.batch`; null counts sequences"
     )
+    router_balance: float = Field(0.01, ge=0, description="with experts: weight of the balance of their load")
+    router_z: float = Field(0.001, ge=0, description="with experts: weight of the size of the gate's logits")

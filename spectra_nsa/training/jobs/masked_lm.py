@@ -14,7 +14,9 @@ from spectra_nsa.training.jobs.job import Job
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import TrainerCallback
 
+    from spectra_nsa.losses.router_terms import RouterTerms
     from spectra_nsa.models.model import SpectraForMaskedLM
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.data.documents import Documents, PretrainingTexts
@@ -182,7 +184,8 @@ class MaskedLMJob(Job):
         arguments.remove_unused_columns = False  # a batch is row numbers
         work = Work()
         throughput = Throughput(work, 0, functools.partial(flops_per_token, self.model.spectra.config), precision)
-        plan = plan_run(recipe, setup, throughput, facts=self.facts, evaluator=evaluator)
+        routers, callbacks = self._routers()
+        plan = plan_run(recipe, setup, throughput, facts=self.facts, evaluator=evaluator, callbacks=callbacks)
         return MaskedLMTrainer(
             self.model,
             self.sentence_model,
@@ -190,9 +193,22 @@ class MaskedLMJob(Job):
             sequences=self.train,
             work=work,
             groups=recipe.train.passes_per_batch,
+            routers=routers,
             args=arguments,
             eval_dataset=self.dev,
         )
+
+    def _routers(self) -> tuple[RouterTerms | None, list[TrainerCallback]]:
+        """Returns the terms of the routers, and what moves a balancing bias; ``None`` without experts."""
+        from spectra_nsa.losses.router_terms import RouterTerms
+        from spectra_nsa.training.loop.expert_balance import BalanceExperts
+
+        spec, section = self.model.config.encoder_spec(), self.recipe.pretrain
+        if spec.ffn != "moe" or section is None:
+            return None, []
+        weights = {"router_balance": section.router_balance, "router_z": section.router_z}
+        routers = RouterTerms(spec, weights)
+        return routers, [BalanceExperts(self.model, routers)]
 
     def finish(self, trainer: RunTrainer, *, interrupted: bool, steps: int) -> None:
         """Does nothing: the model is complete as it is trained."""

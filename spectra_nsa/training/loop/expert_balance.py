@@ -9,6 +9,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from spectra_nsa.encoder.experts.layer import ExpertFFN
+from spectra_nsa.losses.router_terms import RouterTerms
 from spectra_nsa.losses.stack import LossStack
 
 RATE = 1e-3  # of a step, in units of the gate's probability
@@ -24,7 +25,7 @@ class BalanceExperts(TrainerCallback):
         stack: knows the load of the step, which is that of all processes.
     """
 
-    def __init__(self, encoder: nn.Module, stack: LossStack) -> None:
+    def __init__(self, encoder: nn.Module, stack: LossStack | RouterTerms) -> None:
         self.routers = [module.router for module in encoder.modules() if isinstance(module, ExpertFFN)]
         self.stack = stack
 

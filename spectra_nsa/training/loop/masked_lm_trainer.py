@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.utils.data import Sampler
 from spectra_nsa.core import processes
 from spectra_nsa.core.precision import autocast
 from spectra_nsa.losses.finite import NotFiniteError
+from spectra_nsa.losses.router_terms import RouterTerms
 from spectra_nsa.models.masked_lm import save_masked_lm
 from spectra_nsa.models.model import SpectraForMaskedLM
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
@@ -26,19 +27,30 @@ from spectra_nsa.training.loop.trainer import RunTrainer
 _AT_A_TIME = 16  # sequences of the dev set
 
 
-def masked_logits(model: SpectraForMaskedLM, passes: Sequence[dict[str, Tensor]], device: Any) -> tuple[Tensor, Tensor]:
+def masked_logits(
+    model: SpectraForMaskedLM,
+    passes: Sequence[dict[str, Tensor]],
+    device: Any,
+    routing: list[Mapping[str, Tensor]] | None = None,
+    outputs: Sequence[str] = (),
+) -> tuple[Tensor, Tensor]:
     """Returns logits (M, V) and ids (M,) of the masked tokens; only their states are projected onto the vocabulary.
 
     Args:
         model: the masked LM.
         passes: what `PackedSequences.batch` returns.
         device: where to compute.
+        routing: receives the outputs of the routers in each pass; ``None`` if they are not wanted.
+        outputs: their names.
     """
     states, targets = [], []
     for batch in passes:
         features = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
         labels_BT = features.pop("labels")
-        hidden_BTD = model.model(**features, outputs=()).last_hidden_state
+        found = model.model(**features, outputs=outputs)
+        if routing is not None:
+            routing.append({name: found[name] for name in outputs})
+        hidden_BTD = found.last_hidden_state
         masked_BT = labels_BT != IGNORED
         states.append(hidden_BTD[masked_BT])
         targets.append(labels_BT[masked_BT])
@@ -103,6 +115,7 @@ class MaskedLMTrainer(RunTrainer):
         sequences: what it learns from.
         work: counts the tokens that go through the model.
         groups: the most forward passes a batch; see `group_documents`.
+        routers: the terms of the routers of experts; ``None`` without experts.
         kwargs: see `Trainer`.
     """
 
@@ -115,9 +128,11 @@ class MaskedLMTrainer(RunTrainer):
         sequences: PackedSequences,
         work: Work,
         groups: int | None,
+        routers: RouterTerms | None = None,
         **kwargs: Any,
     ) -> None:
         self.sentence_model, self.sequences, self.work, self.groups = sentence_model, sequences, work, groups
+        self.routers = routers
         super().__init__(
             model.spectra, plan, model=model, train_dataset=sequences, data_collator=_row_numbers, **kwargs
         )
@@ -131,17 +146,36 @@ class MaskedLMTrainer(RunTrainer):
         Raises:
             NotFiniteError: it is NaN or infinite in any process.
         """
+        if self.routers is not None:
+            self.routers.step = self.state.global_step
         rows = inputs["rows"].tolist()
         passes = self.sequences.batch(rows, self._epoch, self.groups, self.work)
         inner = self.accelerator.unwrap_model(model)
         with autocast(self.args.device.type, self.plan.precision):
-            logits_MV, target_M = masked_logits(inner, passes, self.args.device)
+            routing: list[Mapping[str, Tensor]] | None = None if self.routers is None else []
+            outputs = () if self.routers is None else self.routers.outputs
+            logits_MV, target_M = masked_logits(inner, passes, self.args.device, routing, outputs)
             loss = F.cross_entropy(logits_MV.float(), target_M, reduction="sum")
         counts = [count for (count,) in processes.gather_counts([len(target_M)])]
         loss = loss * len(counts) / sum(counts)
+        if self.routers is not None and routing is not None:
+            loss = loss + self.routers(routing)
         if processes.any_process(not torch.isfinite(loss)):
             raise NotFiniteError("the masked-LM loss is not finite")
         return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        figures = self.routers.take_figures() if self.routers is not None and "loss" in logs else {}
+        super().log({**logs, **figures}, start_time)
+
+    def restore(self) -> None:
+        super().restore()
+        if self._resumed is not None and self.routers is not None:
+            self.routers.restore(self._resumed.get("routers", {}))
+
+    def _running_sums(self) -> dict[str, Any]:
+        sums = super()._running_sums()
+        return sums if self.routers is None else sums | {"routers": self.routers.state()}
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         save_masked_lm(self.accelerator.unwrap_model(self.model), self.sentence_model, Path(str(output_dir)))

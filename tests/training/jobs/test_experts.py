@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.losses.router_terms import RouterTerms
+from spectra_nsa.losses.terms.routing import balance, router_z
 from spectra_nsa.training.loop.trainer import RunTrainer
-from spectra_nsa.training.run import train
+from spectra_nsa.training.run import pretrain, train
 from tests.builders import WORDS
 
 
@@ -83,3 +85,49 @@ def test_the_log_has_load_and_terms_and_the_model_opens(recipe: Callable[..., Re
     assert np.allclose(sp.load(result.folder / "model").encode(texts), result.model.encode(texts), atol=1e-6)
     weights = result.model.spectra.encoder.layers[0].ffn.up_proj
     assert not torch.equal(weights[0], weights[1]), "experts have become different"
+
+
+@pytest.mark.parametrize("router", ["token", "text"])
+def test_pretraining_balances_experts_and_resumes_exactly(start: Path, tmp_path: Path, router: str) -> None:
+    texts = tmp_path / "texts.jsonl"
+    lines = [json.dumps({"text": " ".join(WORDS[at % 7 : at % 7 + 6])}) for at in range(60)]
+    texts.write_text("\n".join(lines))
+    keys = [
+        f"output={tmp_path}", "name=run", f"model.start={start}", f"data.train={texts}", "data.dev_rows=8",
+        "train.batch=4", "train.accumulation=2", "train.checkpoint_every=2", "train.evaluate_every=2",
+        "train.log_every=4", "train.max_steps=6", "train.precision=fp32", "train.keep_checkpoints=9",
+        "model.ffn=moe", "model.experts.count=4", f"model.experts.router={router}", "model.experts.balance_bias=true",
+        "pretrain.router_balance=0.5", "pretrain.router_z=0.1", "model.max_length=16",
+    ]  # fmt: skip
+    result = pretrain(load_recipe(None, keys))
+    rows = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    logged = [row for row in rows if "expert_load_0_0" in row]
+    assert len(logged) == 3 and all(row["router_z"] > 0 and "router_balance" not in row for row in logged)
+    assert sum(logged[0][f"expert_load_0_{expert}"] for expert in range(4)) == pytest.approx(1, abs=1e-3)
+    before = load_file(result.folder / "model" / "model.safetensors")
+    assert any(name.endswith("router.bias") and value.any() for name, value in before.items())
+    shutil.rmtree(result.folder / "model")
+    for checkpoint in (result.folder / "checkpoints").glob("step-*"):
+        if int(checkpoint.name[5:]) > 2:
+            shutil.rmtree(checkpoint)
+    assert pretrain(None, resume=result.folder).first_step == 2
+    torch.testing.assert_close(load_file(result.folder / "model" / "model.safetensors"), before, rtol=0, atol=0)
+    again = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["router_z"] for row in again if "router_z" in row] == [row["router_z"] for row in logged]
+
+
+def test_the_terms_of_routers_are_those_of_the_stack(start: Path) -> None:
+    model = sp.warm_start(start, ffn="moe", experts={"count": 4})
+    features = model.preprocess([" ".join(WORDS[at : at + 3]) for at in range(8)])
+    inputs = {name: value for name, value in features.items() if name in ("input_ids", "attention_mask")}
+    terms = RouterTerms(model.spectra.config.encoder_spec(), {"router_balance": 0.5, "router_z": 0.25})
+    parts = [{name: value[rows] for name, value in inputs.items()} for rows in (slice(0, 3), slice(3, 8))]
+    total = terms([model.spectra(**part, outputs=terms.outputs) for part in parts])
+    whole = model.spectra(**inputs, outputs=terms.outputs)
+    load, probs = whole.router_load.sum(0), whole.router_probs.sum(0)
+    expected = 0.5 * balance(load, probs) + 0.25 * router_z(whole.router_square.sum(0), probs.detach().sum(-1))
+    assert float(total) == pytest.approx(float(expected), abs=1e-6)
+    weight = next(weight for name, weight in model.spectra.named_parameters() if name.endswith("router.weight"))
+    gradients = [torch.autograd.grad(value, weight)[0] for value in (total, expected)]
+    torch.testing.assert_close(gradients[0], gradients[1])
+    assert gradients[0].abs().max() > 0

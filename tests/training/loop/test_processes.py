@@ -22,6 +22,7 @@ from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.config.terms import TARGET_VECTORS, TEACHER_VECTORS, active_terms
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.losses.router_terms import RouterTerms
 from spectra_nsa.losses.stack import LossStack, NotFiniteError
 from spectra_nsa.models.sparse.build import splade_from
 from spectra_nsa.training.loop.arguments import shared_batch
@@ -94,6 +95,22 @@ def sparse_step(folder: Path, rows: slice) -> dict[str, Any]:
     return {
         "values": {name: float(value.detach()) for name, value in values.items()} | loss.figures,
         "gradients": {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None},
+    }
+
+
+def router_step(start: Path, rows: slice) -> dict[str, Any]:
+    """Returns the terms of routers outside a stack, and their averaged gradients, on a share of the rows."""
+    model = sp.warm_start(start, ffn="moe", experts={"count": 4})
+    terms = RouterTerms(model.spectra.config.encoder_spec(), {"router_balance": 1.0, "router_z": 1.0})
+    features = model.preprocess(COLUMNS[0][rows])
+    inputs = {name: features[name] for name in ("input_ids", "attention_mask")}
+    value = terms([model.spectra(**inputs, outputs=terms.outputs)])
+    value.backward()
+    processes.average_gradients(model.parameters())
+    named = model.spectra.named_parameters()
+    return {
+        "values": terms.take_figures(),
+        "gradients": {name: weight.grad for name, weight in named if name.endswith("router.weight")},
     }
 
 
@@ -200,6 +217,7 @@ def worker(rank: int, folder: Path, start: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
     found = {case: one_step(start, case, SHARE[rank]) for case in CASES}
     found["sparse"] = sparse_step(folder / "masked-lm", SHARE[rank])
+    found["routers"] = router_step(start, SHARE[rank])
     found["agreements"] = agreements(rank)
     found["disagreement"] = disagreement(start, rank)
     found["run"] = poisoned_run(run_recipe(folder, start, "name=two"), rank)
@@ -251,6 +269,14 @@ def test_the_sparsity_of_two_processes_is_that_of_one(both: Any) -> None:
         for name, gradient in wanted["gradients"].items():
             difference = (found["gradients"][name] - gradient).abs().max()
             assert difference <= 2e-5 * (1 + gradient.abs().max()), name
+
+
+def test_the_routers_of_two_processes_are_those_of_one(both: Any, start: Path) -> None:
+    wanted = router_step(start, slice(None))
+    assert {"router_balance", "router_z", "expert_load_0_0"} <= set(wanted["values"])
+    for found in (result["routers"] for result in both[1]):
+        assert found["values"] == pytest.approx(wanted["values"], abs=1e-4)
+        torch.testing.assert_close(found["gradients"], wanted["gradients"], rtol=1e-4, atol=1e-6)
 
 
 def test_what_processes_agree_on(both: Any) -> None:
