@@ -71,7 +71,10 @@ def _print(model: str, facts: dict[str, Any], *, texts_in_memory: str, hours: bo
     out.print(table)
     shape = ", ".join(f"{label(f'shape.{name}')} {_shown(value)}" for name, value in facts["shape"].items())
     out.print(f"shape      {shape}", markup=False)
-    out.print(f"compute    {facts['flops_per_token'] / 1e6:,.1f} MFLOP per token, forward pass")
+    out.print(
+        f"compute    {facts['flops_per_token'] / 1e6:,.1f} MFLOP per token, forward pass; "
+        f"{facts['encoder_active'] / 1e6:,.1f} M encoder weights at work for a token, without embeddings"
+    )
     memory = facts["memory_gb"]
     out.print(f"memory     {memory['inference']} GB for inference")
     out.print(f"           {memory['training']} GB for training with {texts_in_memory} texts in memory")

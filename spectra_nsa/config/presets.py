@@ -10,7 +10,8 @@ import yaml
 
 from spectra_nsa.core.errors import unknown_name
 
-NAMES = ("M456", "M600", "M700", "M1B", "nexus-240m", "nexus-mini", "large", "medium", "mini", "small")
+_TWINS = tuple(f"{size}-moe{kind}" for size in ("large", "medium", "small") for kind in ("", "-total"))
+NAMES = ("M456", "M600", "M700", "M1B", "nexus-240m", "nexus-mini", "large", "medium", "mini", "small", *_TWINS)
 DEFAULT = "M456"
 
 

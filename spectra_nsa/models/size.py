@@ -135,8 +135,9 @@ def inspect_model(spec: ModelSpec, workload: Workload | None = None) -> dict[str
         workload: the training run to estimate; ``None`` for the default one.
 
     Returns:
-        ``parameters`` (encoder and heads), ``parts`` (parameters by part), ``flops_per_token`` (one forward pass at
-        full length), ``memory_gb`` (``inference``: bf16 weights and a batch of 32; ``training``: AdamW in mixed
+        ``parameters`` (encoder and heads), ``parts`` (parameters by part), ``encoder_active`` (weights of the encoder's
+        matrices that a token passes; embeddings are looked up and do not count), ``flops_per_token`` (one forward pass
+        at full length), ``memory_gb`` (``inference``: bf16 weights and a batch of 32; ``training``: AdamW in mixed
         precision with the workload's batch), ``hours_estimate``, ``gpu``, ``shape``, and ``how`` (one sentence per
         estimate on how it is computed).
 
@@ -159,6 +160,7 @@ def inspect_model(spec: ModelSpec, workload: Workload | None = None) -> dict[str
     return {
         "parameters": parameters,
         "parts": {name: part.total for name, part in weights.items() if part.total},
+        "encoder_active": sum(part.matrices for part in encoder_weights(spec.encoder_spec()).values()),
         "flops_per_token": flops,
         "memory_gb": {"inference": round(inference / 1e9, 2), "training": round(training / 1e9, 2)},
         "hours_estimate": round(seconds / 3600, 2),
@@ -179,6 +181,9 @@ def inspect_model(spec: ModelSpec, workload: Workload | None = None) -> dict[str
 
 def shape_summary(spec: ModelSpec) -> dict[str, Any]:
     """Returns the main fields of a shape."""
+    experts = spec.encoder_spec().experts
+    layers = spec.encoder_spec().expert_layers
+    per = "text" if experts.by_text else "token"
     return {
         "hidden_size": spec.hidden_size,
         "layers": spec.num_hidden_layers,
@@ -187,6 +192,7 @@ def shape_summary(spec: ModelSpec) -> dict[str, Any]:
         "norm": spec.norm,
         "position": spec.position,
         "ffn": spec.ffn,
+        **({"experts": f"{experts.count} in layers {layers}, {experts.top_k} for each {per}"} if layers else {}),
         "attention": spec.attention,
         "pooling": spec.pooling,
         "semantic_dims": spec.semantic_dims,

@@ -10,6 +10,8 @@ import torch
 from spectra_nsa.config.presets import DEFAULT, NAMES, load_preset
 from spectra_nsa.config.sections import TrainSection
 from spectra_nsa.core.errors import UsageError
+from spectra_nsa.encoder.kinds import encoder_weights
+from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel
 
@@ -88,3 +90,18 @@ def test_case_does_not_matter_and_a_misspelling_offers_the_nearest() -> None:
     assert load_preset("m1b").name == "M1B" and load_preset("NEXUS-240M").name == "nexus-240m"
     with pytest.raises(UsageError, match=r"unknown size preset 'M465'. Did you mean 'M456'"):
         load_preset("M465")
+
+
+@pytest.mark.parametrize("size", ["small", "medium", "large"])
+def test_twins_with_experts_have_as_many_parameters_at_work_or_in_all(size: str) -> None:
+    """Counts the encoder's matrices without the embeddings; the rest is the router."""
+
+    def parameters(name: str) -> tuple[int, int]:
+        parts = encoder_weights(ModelSpec(**load_preset(name).model).encoder_spec())
+        parts.pop("embeddings")
+        return sum(part.matrices for part in parts.values()), sum(part.total for part in parts.values())
+
+    (active, total), (twin_active, _), (_, twin_total) = (parameters(size + end) for end in ("", "-moe", "-moe-total"))
+    assert twin_active == pytest.approx(active, rel=0.01)
+    assert twin_total == pytest.approx(total, rel=0.02)
+    assert parameters(f"{size}-moe")[1] > 3 * total and parameters(f"{size}-moe-total")[0] < 0.6 * active
