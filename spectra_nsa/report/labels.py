@@ -29,6 +29,7 @@ LABELS: Mapping[str, str] = {
     # a model's parts, size and shape
     "parts.anchors": "spectral anchors",
     "parts.hash bridge": "binary code head",
+    "encoder_active": "encoder weights at work for a token",
     "flops_per_token": "FLOPs per token",
     "hours_estimate": "training time (hours)",
     "memory_gb.inference": "memory for inference (GB)",

@@ -21,6 +21,7 @@ HEALTH = "health_"
 DEV = "eval_dev_"
 TERM_GRADIENT = "grad_norm_"
 SET_LOSS = "loss_"  # of one of several datasets
+LOAD, FULLEST, GATE = "expert_load_", "expert_max_violation_", "gate_entropy_"  # of each layer with experts
 FINAL = "final"  # marks figures of the finished model, which replace those of the step that it is from
 # The values that are no numbers, with the types of their parts.
 _EVENTS: dict[str, dict[str, type]] = {
@@ -31,6 +32,8 @@ _EVENTS: dict[str, dict[str, type]] = {
 _OPTIONAL = {"steps", "pid", "host", "environment", "kept"}
 _LATEST = 1e11  # seconds; a time or step beyond it is damaged
 _NOT_TERMS = {"step", "time", "epoch", "loss", "learning_rate", "grad_norm", "temperature", *THROUGHPUT, *MEMORY}
+
+_NO_TERMS = (TERM_GRADIENT, SET_LOSS, HEALTH, DEV, LOAD, FULLEST, GATE)
 
 
 @dataclass
@@ -148,7 +151,7 @@ def terms_of(row: MetricsRow) -> dict[str, float]:
     return {
         key: value
         for key, value in row.items()
-        if key not in _NOT_TERMS and not key.startswith((TERM_GRADIENT, SET_LOSS, HEALTH, DEV)) and is_number(value)
+        if key not in _NOT_TERMS and not key.startswith(_NO_TERMS) and is_number(value)
     }
 
 
@@ -177,6 +180,12 @@ def series_names(rows: Sequence[MetricsRow]) -> list[str]:
     """Returns every key with numbers over the steps, in order of appearance."""
     names = {key: None for row in rows for key, value in row.items() if is_number(value)}
     return [name for name in names if name not in ("step", "time", "epoch")]
+
+
+def expert_layers(rows: Sequence[MetricsRow]) -> list[int]:
+    """Returns the layers with experts that the rows have figures of."""
+    names = {key for row in rows for key in row if key.startswith(FULLEST)}
+    return sorted(int(name.removeprefix(FULLEST)) for name in names)
 
 
 def is_number(value: Any) -> bool:

@@ -11,12 +11,16 @@ from spectra_nsa.report.html import Report
 from spectra_nsa.report.labels import label
 from spectra_nsa.report.run_log import (
     DEV,
+    FULLEST,
+    GATE,
     HEALTH,
+    LOAD,
     MEMORY,
     SET_LOSS,
     THROUGHPUT,
     RunLog,
     embedding_term,
+    expert_layers,
     series_names,
     series_of,
     terms_of,
@@ -46,6 +50,7 @@ def run_page(run: RunLog) -> Report:
     for title, names in groups.items():
         charts = {label(name): {label(name): series_of(run.rows, name)} for name in names}
         report.add_lines(charts, title=title, collapsed=title not in MAIN_CHARTS)
+    _add_experts(report, run)
     report.add_settings(run.recipe, title="Recipe")
     return report.add_settings(state["started"].get("environment") or {}, title="Environment")
 
@@ -66,6 +71,25 @@ def chart_groups(runs: Sequence[RunLog]) -> dict[str, list[str]]:
         "Health of the vectors": [name for name in names if name.startswith(HEALTH)],
     }
     return {title: keys for title, keys in groups.items() if keys}
+
+
+def _add_experts(report: Report, run: RunLog) -> None:
+    """Adds how full the fullest expert of each layer is, the entropy of the gates, and the load of each expert."""
+    layers = expert_layers(run.rows)
+    if not layers:
+        return
+    charts = {
+        title: {f"layer {layer}": series_of(run.rows, f"{prefix}{layer}") for layer in layers}
+        for title, prefix in (("fullest expert, load / mean − 1", FULLEST), ("entropy of the gate, 1 if even", GATE))
+    }
+    report.add_lines(charts, title="Experts")
+    names = series_names(run.rows)
+    loads: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for layer in layers:
+        own = [name for name in names if name.startswith(f"{LOAD}{layer}_")]
+        experts = {f"expert {name.rpartition('_')[2]}": series_of(run.rows, name) for name in own}
+        loads[f"layer {layer}: share of each expert"] = experts
+    report.add_lines(loads, title="Load of the experts", collapsed=True)
 
 
 def _lead(run: RunLog, state: Mapping[str, Any], last: float) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from spectra_nsa.report.format import duration, figure, sparkline, step_label
 from spectra_nsa.report.labels import label
 from spectra_nsa.report.run_log import (
+    FULLEST,
+    GATE,
     HEALTH,
     MEMORY,
     SET_LOSS,
@@ -15,6 +17,7 @@ from spectra_nsa.report.run_log import (
     THROUGHPUT,
     MetricsRow,
     embedding_term,
+    expert_layers,
     series_of,
     thin_rows,
 )
@@ -94,12 +97,36 @@ def _summary(rows: Sequence[MetricsRow], state: Mapping[str, Any]) -> Table:
     shown.append(_figure_row(rows, "loss", state["loss"], f"first {figure(first)}{heads}"))
     for name, value in state["set_losses"].items():
         shown.append(_figure_row(rows, f"{SET_LOSS}{name}", value, "its batches only"))
+    shown += _fullest_expert(rows)
     rates = {**state["throughput"], **state["memory"]}
     shown += [_figure_row(rows, key, rates[key]) for key in _SPEED if key in rates]
     health, start = state["health"], state["health_first"]
     for key in (*(key for key in _HEALTH if key in health), *(key for key in _FAULTS if health.get(key))):
         shown.append(_figure_row(rows, f"{HEALTH}{key}", health[key], f"first {figure(start.get(key))}"))
     return _table("", shown)
+
+
+def _fullest_expert(rows: Sequence[MetricsRow]) -> list[tuple[str, ...]]:
+    """Returns a row for the layer whose load is the least even, if there are experts."""
+    layers = expert_layers(rows)
+    last = next((row for row in reversed(rows) if any(f"{FULLEST}{layer}" in row for layer in layers)), {})
+    if not last:
+        return []
+    worst = max(layers, key=lambda layer: last.get(f"{FULLEST}{layer}", 0.0))
+    value = last[f"{FULLEST}{worst}"]
+    remark = f"over an equal share, in layer {worst}"
+    return [("fullest expert", f"+{figure(value, share=True)}", _trend(rows, f"{FULLEST}{worst}"), remark)]
+
+
+def _experts(rows: Sequence[MetricsRow]) -> list[tuple[str, ...]]:
+    """Returns a row for each layer with experts: the fullest one, the trend, and the entropy of the gate."""
+    shown: list[tuple[str, ...]] = []
+    for layer in expert_layers(rows):
+        key = f"{FULLEST}{layer}"
+        last = next((row for row in reversed(rows) if key in row), {})
+        entropy = f"gate entropy {figure(last.get(f'{GATE}{layer}'))}"
+        shown.append((f"layer {layer}", f"+{figure(last.get(key), share=True)}", _trend(rows, key), entropy))
+    return shown
 
 
 def _dev(rows: Sequence[MetricsRow], dev: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -138,6 +165,8 @@ def _details(rows: Sequence[MetricsRow], state: Mapping[str, Any], wide: bool) -
     ]
     left: list[RenderableType] = [_table("Loss terms", terms), "", _table("Optimizer", optimizer)]
     right: list[RenderableType] = [_table("Speed and memory", speed), "", _table("Health of the vectors", health)]
+    if experts := _experts(rows):
+        right += ["", _table("Fullest expert", experts)]
     if not wide:
         return Group(*left, "", *right)
     body = Table.grid(padding=(0, 4))

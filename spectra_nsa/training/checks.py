@@ -22,6 +22,7 @@ from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError, UsageError, errors_begin
 
 if TYPE_CHECKING:
+    from spectra_nsa.encoder.experts.spec import ExpertSpec
     from spectra_nsa.training.data.rows import TrainingData
 
 
@@ -253,3 +254,25 @@ def _check_set(recipe: Recipe, name: str, rows: int, live: Sequence[str], kind: 
                 f"data.sets.{name}.terms: {term} has nothing to learn from {kind}: "
                 f"{needs or f'it needs {facts.needed_rows}'}."
             )
+
+
+def expert_notes(recipe: Recipe, experts: ExpertSpec | None) -> list[str]:
+    """Returns remarks on experts and the run's batches.
+
+    Args:
+        recipe: the run.
+        experts: of the model; ``None`` for none.
+    """
+    if experts is None or not experts.balanced:
+        return []
+    notes = []
+    if experts.by_text and (recipe.data.group or recipe.data.sets):
+        what = "data.group" if recipe.data.group else "data.sets"
+        notes.append(
+            f"each batch is of one group ({what}), but the router chooses by text: the balance compares the last "
+            "batches with each other, and a domain may be spread over experts or kept from one. Batches of mixed texts "
+            "are safer."
+        )
+    if recipe.sparse is not None:
+        notes.append("the terms router_balance and router_z do not apply to sparse encoders: watch the experts' load.")
+    return notes

@@ -77,3 +77,12 @@ def test_runs_with_the_same_name_are_shown_by_folder(tmp_path: Path) -> None:
     runs = [read_run(run_folder(tmp_path / parent / "run")) for parent in ("a", "b")]
     page = comparison_page(*runs).render()
     assert page.count('class="line s1"') == 15 and str(tmp_path / "a" / "run") in page
+
+
+def test_the_page_shows_how_experts_are_loaded(tmp_path: Path) -> None:
+    experts = {"expert_max_violation_1": 0.25, "gate_entropy_1": 0.9, "expert_load_1_0": 0.6, "expert_load_1_1": 0.4}
+    rows = [row | experts if "loss" in row else row for row in rows_of()]
+    page = run_page(read_run(run_folder(tmp_path / "first", rows))).render()
+    check_self_contained(page)
+    assert "<h2>Experts" in page and "<summary>Load of the experts" in page
+    assert "layer 1: share of each expert" in page and "expert_load" not in page

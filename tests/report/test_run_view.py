@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from spectra_nsa.report.run_log import terms_of
 from spectra_nsa.report.run_view import run_view
 from tests.report.runs import rows_of
 
@@ -68,3 +69,20 @@ def test_many_warnings_are_counted() -> None:
     rows = rows_of(ended=None)
     text = shown([*rows, *([rows[-1]] * 6)])
     assert text.count("⚠") == 4 and "3 earlier warnings" in text
+
+
+def test_experts_have_their_own_rows_and_are_no_loss_terms() -> None:
+    rows = rows_of(ended=None)
+    experts = {
+        "expert_max_violation_1": 0.25,
+        "expert_max_violation_2": 0.5,
+        "gate_entropy_1": 0.9,
+        "gate_entropy_2": 0.8,
+    }
+    experts |= {f"expert_load_{layer}_{expert}": 0.5 for layer in (1, 2) for expert in (0, 1)}
+    rows = [row | experts if "loss" in row else row for row in rows]
+    text = shown(rows, details=True)
+    line = next(line for line in text.splitlines() if "fullest expert" in line)
+    assert "+50.0%" in line and "in layer 2" in line
+    assert "gate entropy 0.8" in text and "expert_load" not in text
+    assert not any(name.startswith(("expert", "gate")) for name in terms_of(rows[-1]))

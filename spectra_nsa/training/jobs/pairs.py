@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
-from spectra_nsa.training.checks import check_data, check_recipe, data_notes, live_terms_of, row_counts
+from spectra_nsa.training.checks import check_data, check_recipe, data_notes, expert_notes, live_terms_of, row_counts
 from spectra_nsa.training.jobs.job import Job
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from torch import Tensor
 
+    from spectra_nsa.encoder.experts.spec import ExpertSpec
     from spectra_nsa.losses.stack import LossStack
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.training.data.rows import TrainingData
@@ -120,7 +121,12 @@ class PairsJob(Job):
             counts.append(f"{data.left_out:,} left out (they share a text with a held-out row)")
         steps = steps_of(self.recipe, epoch_rows(self.recipe, data))
         line = start_line(folder, steps, counts, data.quarantined, first_step)
-        return "\n".join([line, *(f"note: {note}" for note in data_notes(self.recipe, data))])
+        notes = [*data_notes(self.recipe, data), *expert_notes(self.recipe, self._experts())]
+        return "\n".join([line, *(f"note: {note}" for note in notes)])
+
+    def _experts(self) -> ExpertSpec | None:
+        """Returns the experts of the model that is trained; ``None`` for none."""
+        return experts_of(self.model.spectra.config)
 
     def build_trainer(self, setup: RunSetup) -> PairsTrainer:
         return build_trainer(self.recipe, self.model, self.data, setup)
@@ -233,6 +239,13 @@ def build_trainer(
         train_dataset=batches.rows,
         data_collator=batches.collator,
     )
+
+
+def experts_of(config: object) -> ExpertSpec | None:
+    """Returns the experts of a model with this config; ``None`` for none, and for a config that is not ours."""
+    from spectra_nsa.models.config import SpectraConfig
+
+    return config.encoder_spec().experts if isinstance(config, SpectraConfig) and config.ffn == "moe" else None
 
 
 def dev_evaluator(recipe: Recipe, data: TrainingData, precision: str) -> DevEvaluator | None:

@@ -12,9 +12,10 @@ from spectra_nsa.core import processes
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.models.prompts import column_role
 from spectra_nsa.training.checks import check_recipe
-from spectra_nsa.training.jobs.pairs import PairsJob, dev_evaluator
+from spectra_nsa.training.jobs.pairs import PairsJob, dev_evaluator, experts_of
 
 if TYPE_CHECKING:
+    from spectra_nsa.encoder.experts.spec import ExpertSpec
     from spectra_nsa.losses.stack import LossStack
     from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
     from spectra_nsa.training.jobs.batches import Batches
@@ -51,6 +52,9 @@ class SparseJob(PairsJob):
             if name in changed.get(section, {}):
                 raise UsageError(f"{key} means nothing for a sparse encoder. Leave it out of the recipe.")
         check_recipe(recipe)
+
+    def _experts(self) -> ExpertSpec | None:
+        return experts_of(self.model.masked_lm().config)
 
     def open_model(self) -> None:
         from spectra_nsa.training.init.sparse_start import needs_closed_form, open_sparse_start

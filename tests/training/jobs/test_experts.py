@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import Recipe, load_recipe
+from spectra_nsa.encoder.experts.spec import ExpertSpec
 from spectra_nsa.losses.router_terms import RouterTerms
 from spectra_nsa.losses.terms.routing import balance, router_z
+from spectra_nsa.training.checks import expert_notes
 from spectra_nsa.training.loop.trainer import RunTrainer
 from spectra_nsa.training.run import pretrain, train
 from tests.builders import WORDS
@@ -131,3 +133,13 @@ def test_the_terms_of_routers_are_those_of_the_stack(start: Path) -> None:
     gradients = [torch.autograd.grad(value, weight)[0] for value in (total, expected)]
     torch.testing.assert_close(gradients[0], gradients[1])
     assert gradients[0].abs().max() > 0
+
+
+def test_a_router_of_texts_and_batches_of_one_group_call_for_a_remark(recipe: Callable[..., Recipe]) -> None:
+    grouped = recipe("data.group=topic")
+    assert "chooses by text" in expert_notes(grouped, ExpertSpec(router="text"))[0]
+    assert expert_notes(grouped, ExpertSpec(router="token")) == expert_notes(grouped, None) == []
+    assert (
+        expert_notes(recipe(), ExpertSpec(router="text")) == expert_notes(grouped, ExpertSpec(router="text_hash")) == []
+    )
+    assert "do not apply to sparse" in expert_notes(recipe("sparse.kind=splade"), ExpertSpec())[0]
