@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.results import Result
@@ -49,7 +49,7 @@ class StatisticsTask:
             raise UnsuitableSystem(f"{system.name} has no dense vectors, but statistics needs them")
         vectors = system.encode_documents(self._texts)
         partners = None if self._partners is None else system.encode_documents(self._partners)
-        figures = embedding_statistics(vectors, partners=partners)
+        figures = embedding_statistics(vectors, partners=partners) | _flips(system.model, self._texts)
         n = len(self._texts)
         results, notes = split_undefined(
             [
@@ -62,3 +62,13 @@ class StatisticsTask:
     def compare(self, a: TaskOutcome, b: TaskOutcome) -> dict[str, Difference]:
         """Returns nothing: these figures are not means over units."""
         return {}
+
+
+def _flips(model: Any, texts: Sequence[str]) -> dict[str, float]:
+    """Returns how often a choice of experts depends on the batch; nothing of a model without experts."""
+    spec = getattr(model, "spec", None)
+    if getattr(spec, "ffn", None) != "moe":
+        return {}
+    from spectra_nsa.models.experts.flips import flip_rate
+
+    return {f"router_flips_{precision}": flip_rate(model, texts, precision) for precision in ("fp32", "bf16")}
