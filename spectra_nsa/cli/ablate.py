@@ -93,7 +93,7 @@ def _report(document: dict[str, Any], folder: Path, markdown: Path | None, as_js
 
 
 def _list(as_json: bool) -> None:
-    from spectra_nsa.config.parts import PARTS
+    from spectra_nsa.config.ablation.parts import PARTS
 
     if as_json:
         print_json({"schema": 1, "parts": {name: part.about for name, part in PARTS.items()}})

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from spectra_nsa.config.parts import PARTS, custom_variant, variant_of
+from spectra_nsa.config.ablation.parts import PARTS, custom_variant, variant_of
+from spectra_nsa.config.ablation.variants import RecipeFacts, apply_variant
 from spectra_nsa.config.recipe import Recipe, load_recipe, with_values
 from spectra_nsa.config.sections import ModelSection
 from spectra_nsa.config.sparse_section import SparseSection
 from spectra_nsa.config.terms import TERM_FACTS
-from spectra_nsa.config.variants import RecipeFacts, apply_variant
 from spectra_nsa.core.errors import UsageError
 
 BARE = RecipeFacts(
@@ -22,6 +22,8 @@ BARE = RecipeFacts(
         "depth_mix": False,
         "layer_routing": False,
         "pooling_kinds": None,
+        "ffn": "gelu",
+        "adapters": 0,
         "entity": False,
         "pooling": "mean",
         "hidden_dropout_prob": 0.0,
@@ -34,6 +36,7 @@ BARE = RecipeFacts(
 GAINED: dict[str, dict[str, Any]] = {
     "spectral": {"attention": "spectral"}, "conv": {"attention": "spectral", "mixer": "conv"},
     "depth_mix": {"depth_mix": True}, "layer_routing": {"layer_routing": True},
+    "experts": {"ffn": "moe"}, "adapters": {"adapters": 4}, "pooling_kinds": {"pooling_kinds": ["cls", "max"]},
     "entity": {"entity": True}, "attention_pooling": {"pooling": "attention"},
     "entropy_pooling": {"pooling": "entropy"},
 }  # fmt: skip

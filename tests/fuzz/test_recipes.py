@@ -11,7 +11,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spectra_nsa.config.parts import custom_variant
+from spectra_nsa.config.ablation.parts import custom_variant
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.evaluation.tasks import check_tasks
 from spectra_nsa.text.columns import parse_columns

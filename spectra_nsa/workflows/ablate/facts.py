@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spectra_nsa.config.ablation.variants import RecipeFacts
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.terms import row_kind
-from spectra_nsa.config.variants import RecipeFacts
 
 if TYPE_CHECKING:
     from spectra_nsa.config.terms import RowKind

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectra_nsa.config.parts import PARTS, custom_variant, parts_for, variant_of
+from spectra_nsa.config.ablation.parts import PARTS, custom_variant, parts_for, variant_of
+from spectra_nsa.config.ablation.variants import RecipeFacts, Variant, apply_variant
 from spectra_nsa.config.recipe import Recipe, with_values
-from spectra_nsa.config.variants import RecipeFacts, Variant, apply_variant
 from spectra_nsa.core import processes
 from spectra_nsa.core.errors import SpectraError, UsageError, errors_begin, unknown_name
 from spectra_nsa.core.files import read_json_object, write_json

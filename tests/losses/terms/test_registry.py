@@ -19,7 +19,7 @@ from spectra_nsa.losses.terms import TERMS, register
 USE = """
 import sys
 import my_term
-from spectra_nsa.config.parts import PARTS
+from spectra_nsa.config.ablation.parts import PARTS
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.config.terms import live_terms
 

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from spectra_nsa.cli.main import app
-from spectra_nsa.config.parts import PARTS, parts_for
+from spectra_nsa.config.ablation.parts import PARTS, parts_for
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.evaluation.open import open_system

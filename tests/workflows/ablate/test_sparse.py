@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from spectra_nsa.cli.main import app
-from spectra_nsa.config.parts import PARTS
+from spectra_nsa.config.ablation.parts import PARTS
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.report.ablation import ablation_markdown

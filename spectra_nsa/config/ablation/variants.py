@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spectra_nsa.config.recipe import Recipe, with_values
-from spectra_nsa.config.terms import ModelKind, RowKind
+from spectra_nsa.config.terms import ModelKind, RowKind, TermFacts
 from spectra_nsa.core.errors import UsageError
 
 
@@ -88,3 +88,14 @@ def apply_variant(recipe: Recipe, variant: Variant) -> Recipe:
     if changed == recipe:
         raise UsageError(f"part {variant.part}: the recipe has {variant.about} already.")
     return changed
+
+
+def check_weight(part: str, terms: list[TermFacts], recipe: Recipe) -> None:
+    """Checks that one of some terms has a weight.
+
+    Raises:
+        UsageError: none has, so what acts through them cannot be switched.
+    """
+    if not any(recipe.loss.terms[term.name].weight for term in terms):
+        key = f"loss.terms.{terms[0].name}.weight"
+        raise senseless(part, f"{key} is 0", f"set {key}=1")

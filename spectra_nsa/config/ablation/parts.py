@@ -9,12 +9,21 @@ import json
 import re
 from typing import Any
 
+from spectra_nsa.config.ablation.sparse_parts import SPARSE_PARTS
+from spectra_nsa.config.ablation.variants import (
+    Condition,
+    Part,
+    RecipeFacts,
+    Switch,
+    Variant,
+    check_weight,
+    senseless,
+)
 from spectra_nsa.config.overrides import read_override
 from spectra_nsa.config.recipe import Recipe
 from spectra_nsa.config.sections import SHAPE_OPTIONS, ModelSection
 from spectra_nsa.config.shape_options import ShapeOption
-from spectra_nsa.config.terms import ROW_KINDS, SIDES, TERM_FACTS, Side, TermFacts, distillation_inputs, model_kind
-from spectra_nsa.config.variants import Condition, Part, RecipeFacts, Switch, Variant, senseless
+from spectra_nsa.config.terms import ROW_KINDS, TERM_FACTS, TermFacts, distillation_inputs, model_kind
 from spectra_nsa.core.errors import UsageError, unknown_name
 
 
@@ -84,12 +93,6 @@ def _check_part_on(part: str, key: str | None, recipe: Recipe) -> None:
         raise senseless(part, f"model.{key} is off", f"set model.{key}={default}")
 
 
-def _check_weight(part: str, terms: list[TermFacts], recipe: Recipe) -> None:
-    if not any(recipe.loss.terms[term.name].weight for term in terms):
-        key = f"loss.terms.{terms[0].name}.weight"
-        raise senseless(part, f"{key} is 0", f"set {key}=1")
-
-
 def _path(kind: str) -> Switch:
     def switch(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
         _check_buildable(kind, facts)
@@ -133,7 +136,7 @@ def _terms_of(key: str) -> list[TermFacts]:
 def _head(key: str) -> Switch:
     def switch(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
         terms = _terms_of(key)
-        _check_weight(key, terms, recipe)
+        check_weight(key, terms, recipe)
         _check_rows(key, terms[0], facts)
         has = getattr(recipe.model, key)
         return has, {f"model.{key}": not has}
@@ -144,7 +147,7 @@ def _head(key: str) -> Switch:
 def _joined(key: str) -> Switch:
     def switch(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
         part, terms = f"{key}-joined", _terms_of(key)
-        _check_weight(part, terms, recipe)
+        check_weight(part, terms, recipe)
         _check_rows(part, terms[0], facts)
         _check_part_on(part, key, recipe)
         has = all(recipe.loss.terms[term.name].train_encoder for term in terms)
@@ -225,29 +228,24 @@ def _gate_lr(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
     return _number("train.gate_lr_factor", 50.0, 1.0)(recipe, facts)
 
 
-def _sparse_option(key: str, on: float | str, off: float | str | None, *, side: Side | None = None) -> Switch:
+def _experts(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
+    _check_buildable("experts", facts)
+    if recipe.model.ffn == "moe":
+        return True, {"model.ffn": None, "model.experts": {}}
+    if facts.model["ffn"] == "moe":
+        raise senseless("experts", f"the size {recipe.model.size} has them", "name a size without")
+    return False, {"model.ffn": "moe"}
+
+
+def _of_texts(key: str, on: Any) -> Switch:
     def switch(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
-        if side is not None:
-            _check_weight(key, [term for term in TERM_FACTS.values() if term.side == side], recipe)
-        has = getattr(recipe.sparse, key) != off
-        return has, {f"sparse.{key}": off if has else on}
+        _check_buildable(key, facts)
+        if key == "pooling_kinds" and facts.model["pooling"] != "mean":
+            raise senseless(key, f"the pooling is {facts.model['pooling']}", "set model.pooling=mean")
+        has = bool(facts.model[key])
+        return has, {f"model.{key}": None if has else on}
 
     return switch
-
-
-def _closed_form_head(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
-    if not facts.trained_head:
-        raise senseless("closed_form_head", "the start has no head to compare it with", "start from a masked LM")
-    assert recipe.sparse is not None
-    has = recipe.sparse.head == "closed_form"
-    return has, {"sparse.head": "checkpoint" if has else "closed_form"}
-
-
-def _calibrate(recipe: Recipe, facts: RecipeFacts) -> tuple[bool, dict[str, Any]]:
-    assert recipe.sparse is not None
-    if recipe.sparse.head == "closed_form" or not facts.trained_head:
-        raise senseless("calibrate", "a head in closed form needs it", "start from a masked LM with its own head")
-    return _sparse_option("calibrate", 256, 0)(recipe, facts)
 
 
 _MODEL_AND_OPTIONS = (
@@ -258,6 +256,11 @@ _MODEL_AND_OPTIONS = (
         for name, option in SHAPE_OPTIONS.items()
         if option.part is not None
     ),
+    Part("experts", "experts instead of one feed-forward network in each layer", _experts),
+    Part("adapters", "small networks on the pooled vector that each text mixes, four if turned on",
+         _of_texts("adapters", 4)),
+    Part("pooling_kinds", "further poolings that each text mixes in, cls and max if turned on",
+         _of_texts("pooling_kinds", ["cls", "max"])),
     Part("attention_pooling", "learned weights of tokens; mean pooling without it", _pooling("attention")),
     Part("entropy_pooling", "tokens weighted by attention entropy; mean pooling without it", _pooling("entropy")),
     Part("matryoshka", "the smaller sizes of `embedding`, trained too", _matryoshka),
@@ -277,19 +280,7 @@ _MODEL_AND_OPTIONS = (
     Part("warmup", "a learning rate that rises at first, for 8 % of the steps if turned on",
          _number("train.warmup", 0.08, 0.0), model_kind=None),
     Part("gate_lr", "a separate learning rate for the gates, 50 times the others' if turned on", _gate_lr),
-    Part("inference_free", "queries looked up in one weight per token; encoded without it",
-         _sparse_option("kind", "inference_free", "splade"), model_kind="sparse"),
-    Part("closed_form_head", "a vocabulary head fitted in closed form; the start's own without it", _closed_form_head,
-         model_kind="sparse"),
-    Part("calibrate", "the head is calibrated before the first step, on 256 texts if turned on", _calibrate,
-         model_kind="sparse"),
-    Part("highest_df", "the cap on the document frequency of a term, 0.5 if turned on",
-         _sparse_option("highest_df", 0.5, None), model_kind="sparse"),
-    *(
-        Part(f"{side}_active", f"a target of active terms, {on} if turned on; the regularizers' own weights without it",
-             _sparse_option(f"{side}_active", on, None, side=side), model_kind="sparse")
-        for side, on in zip(SIDES, (40, 150), strict=True)
-    ),
+    *SPARSE_PARTS,
 )  # fmt: skip
 PARTS: dict[str, Part] = {part.name: part for part in _MODEL_AND_OPTIONS}
 for _facts in TERM_FACTS.values():

@@ -1,0 +1,1 @@
+"""What an ablation switches in a recipe, part by part."""
