@@ -113,11 +113,11 @@ def agreement(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
 
 
 def measure(
-    model: Any, domains: Mapping[str, Domain], held_out: Mapping[str, list[str]], teacher: Any, split: str
+    model: Any, domains: Mapping[str, Domain], held_out: Mapping[str, list[str]], taught: np.ndarray, split: str
 ) -> dict[str, Any]:
     """Returns by kind of figure and domain the values of texts or queries."""
     texts = [text for of in held_out.values() for text in of]
-    values = agreement(vectors_of(model, texts), vectors_of(teacher, texts))
+    values = agreement(vectors_of(model, texts), taught)
     found: dict[str, Any] = {"agreement": {}, "mixed": {}}
     start = 0
     for name, of in held_out.items():
@@ -168,13 +168,14 @@ def main() -> None:
     path = str(starter_checkpoint()[0])
     domains, held_out = load_domains(), held_out_texts(options.split)
     rows, teacher = training_rows(options.share), sp.warm_start(path, max_seq_length=64)
+    taught = vectors_of(teacher, [text for of in held_out.values() for text in of])
     for seed in options.seeds:
         for arm in options.arms:
             key = {"arm": arm, "seed": seed, "split": options.split, "share": options.share, "changes": options.changes}
             if any(all(line[name] == value for name, value in key.items()) for line in done):
                 continue
             model, seconds = run(arm, seed, rows, path, options.changes)
-            found = measure(model, domains, held_out, teacher, options.split)
+            found = measure(model, domains, held_out, taught, options.split)
             if not options.changes:
                 arrays = {f"{kind}/{name}": values for kind, of in found.items() for name, values in of.items()}
                 name = f"{arm}-{seed}-{options.split}" + ("" if options.share == 1 else f"-{options.share:g}")

@@ -114,8 +114,15 @@ def _layers(
 
 
 def _dead_notes(facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    dead = [f"layer {layer['layer']}: {', '.join(map(str, layer['dead']))}" for layer in facts if layer["dead"]]
-    return [f"experts with less than a tenth of an equal share: {'; '.join(dead)}"] if dead else []
+    """Returns notes on experts that are never chosen, and on those that get next to nothing of many choices."""
+
+    def named(experts: Mapping[int, Sequence[int]]) -> str:
+        return "; ".join(f"layer {layer}: {', '.join(map(str, of))}" for layer, of in experts.items() if of)
+
+    never = named({layer["layer"]: [e for e, share in enumerate(layer["load"]) if share == 0] for layer in facts})
+    dead = named({layer["layer"]: [e for e in layer["dead"] if layer["load"][e] > 0] for layer in facts})
+    notes = [f"experts that these texts never choose: {never}"] if never else []
+    return [*notes, *([f"experts with less than a tenth of an equal share: {dead}"] if dead else [])]
 
 
 def _words(model: SpectraSentenceTransformer, routes: Routes) -> dict[int, str]:
