@@ -64,7 +64,7 @@ def _shape(model: SpectraSentenceTransformer) -> dict[str, Any]:
 def distance_of_rest(models: Sequence[SpectraSentenceTransformer]) -> float:
     """Returns how far apart the weights of the encoders are outside the feed-forward networks: the largest relative
     distance of a weight to that of the first model, 0 if they were not trained."""
-    states = [dict(model.spectra.encoder.named_parameters()) for model in models]
+    states = [{name: weight.detach() for name, weight in model.spectra.encoder.named_parameters()} for model in models]
     largest = 0.0
     for name, weight in states[0].items():
         if ".ffn." not in name:

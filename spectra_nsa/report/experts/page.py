@@ -14,7 +14,7 @@ _CURVES = (
     ("token_information", "token"),
     ("domain_beyond_token", "domain beyond the token"),
 )
-_NULL = "Shaded: what 95 % of shuffled choices stay below."
+_NULL = "Shaded: what 95 % of shuffled choices stay below. The table above has the values less their mean."
 
 
 def experts_page(document: Mapping[str, Any]) -> Report:
@@ -65,7 +65,10 @@ def _add_domains(report: Report, layers: Sequence[Mapping[str, Any]], names: Seq
     for layer in layers:
         rows, values = list(layer["lift"]), list(layer["lift"].values())
         charts[f"layer {layer['layer']}"] = heat_map(values, rows, names, label="lift of domains", full=2.0)
-    note = "log₂ of an expert's share of the domain's choices over its share of all: +1 is twice as often, −1 half."
+    note = (
+        "log₂ of an expert's share of the domain's choices over its share of all, without special tokens: +1 is twice "
+        "as often, −1 half."
+    )
     report.add_pictures(charts, title="Domains", note=note)
 
 
@@ -167,8 +170,8 @@ def _add_worth(report: Report, document: Mapping[str, Any], names: Sequence[str]
             chart = heat_map(values, rows, domains, label=f"ablation, {way}", full=full, muted=muted)
             charts[f"layer {layer['layer']}, {way}"] = chart
     note = (
-        "Change of nDCG@10. Removed: the next best expert takes over. Silenced: nothing does. Gray: not told from "
-        "chance (Holm over all cells, 5 %)."
+        "Change of nDCG@10. Removed: the next best expert takes over. Silenced: nothing does. Gray: not "
+        "distinguishable from chance (Holm over all cells, 5 %)."
     )
     report.add_pictures(charts, title="What experts are worth", note=note)
     changes = [

@@ -43,8 +43,8 @@ def findings(document: Facts) -> list[str]:
     apart = max(layer["distance"]["weights"] for layer in layers)
     if apart < _SAME:
         found.append(
-            f"The experts are still nearly copies of each other (weights at most {apart:.1%} apart): what they are "
-            "worth cannot be told yet. Train longer, or raise train.expert_lr_factor."
+            f"The experts are still nearly copies of each other (weights at most {apart:.1%} apart), so it is "
+            "too early to measure what they are worth. In training, more steps or a larger train.expert_lr_factor part them."
         )
     found += [line for line in (_follows(layers), _domains(layers), _pairs(layers)) if line]
     return found + _worth(document.get("quality") or {})
@@ -71,15 +71,18 @@ def _domains(layers: Sequence[Facts]) -> str:
     beyond, whole = _mean(layers, "domain_beyond_token"), _mean(layers, "domain_information")
     if whole is None:
         return ""
-    best = max((layer for layer in layers), key=lambda layer: layer["domain_information"]["excess"])
-    line = (
-        f"A choice tells {whole:.0%} of the domain beyond chance on average, most in layer {best['layer']} "
-        f"({best['domain_information']['excess']:.0%})"
-    )
+    if whole < _LITTLE:
+        line = "A choice tells next to nothing of the domain beyond chance"
+    else:
+        line = f"A choice tells {whole:.0%} of the domain beyond chance on average"
+    best = max(layers, key=lambda layer: layer["domain_information"]["excess"])
+    most = best["domain_information"]["excess"]
+    if most - whole > _LITTLE:
+        line += f", most in layer {best['layer']} ({most:.0%})"
     if beyond is None:
         return line + "."
     rest = "next to nothing" if beyond < _LITTLE else f"{beyond:.0%}"
-    return f"{line}; beyond what the token itself tells, {rest}."
+    return f"{line}. Of what the token leaves open about the domain, it tells {rest}."
 
 
 def _pairs(layers: Sequence[Facts]) -> str:

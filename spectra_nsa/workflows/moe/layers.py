@@ -54,7 +54,7 @@ def layer_facts(
     }
     domain_N = table.domain_T[routes.text_N]
     is_special_N = np.zeros(len(domain_N), bool) if routes.ids_N is None else np.isin(routes.ids_N, special)
-    facts |= _domains(chosen_NK, domain_N, is_special_N, share_E, names)
+    facts |= _domains(chosen_NK, domain_N, is_special_N, experts, names)
     facts |= _information(chosen_NK[~is_special_N, 0], domain_N[~is_special_N], routes, ~is_special_N, rounds)
     use_TE = measure.use_of_texts(chosen_NK, routes.text_N, len(table.texts), experts)
     facts |= _texts(chosen_NK[:, 0], use_TE, routes, table)
@@ -67,12 +67,12 @@ def _domains(
     chosen_NK: NDArray[Any],
     domain_N: NDArray[Any],
     special_N: NDArray[Any],
-    share_E: NDArray[Any],
+    experts: int,
     names: Sequence[str],
 ) -> dict[str, Any]:
-    """Returns P(e | domain) and its base-2 logarithm over the load, and the row of special tokens."""
-    experts = len(share_E)
+    """Returns P(e | domain) and its base-2 logarithm over P(e), without special tokens, and their own row."""
     of_domains = measure.shares_by_group(chosen_NK[~special_N], domain_N[~special_N], len(names), experts)
+    share_E = measure.load_shares(chosen_NK[~special_N], experts)  # of the same tokens
     lift = np.log2(np.maximum(of_domains, 1e-4) / np.maximum(share_E, 1e-4))
     facts: dict[str, Any] = {
         "domains": dict(zip(names, rounded(of_domains), strict=True)),

@@ -11,13 +11,14 @@ import torch
 
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.core.files import atomic_folder, check_replaceable
+from spectra_nsa.core.files import atomic_folder
 from spectra_nsa.encoder.experts.spec import ExpertSpec
 from spectra_nsa.models.experts.mix import RidgeGate, check_alike, distance_of_rest, mix
 from spectra_nsa.models.open import find_model, open_model
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.text.sources import load_source
 from spectra_nsa.workflows.moe.collect import collect_routes, expert_layers, vectors_of
+from spectra_nsa.workflows.moe.dense import check_output
 from spectra_nsa.workflows.moe.edits import only, rerouted
 
 ROUTERS = ("text", "text_layer", "token")
@@ -55,7 +56,7 @@ def mix_models(
         UsageError: fewer than two models, not as many texts as models, or a folder that cannot be replaced.
         SpectraError: a model cannot be mixed with the others, or has no or too few texts.
     """
-    check_replaceable(output, "modules.json")
+    check_output(output, sources)
     if len(sources) < 2:
         raise UsageError("a mixture needs two models or more: name their runs, trained apart from one start.")
     if texts and len(texts) != len(sources):

@@ -19,6 +19,7 @@ from spectra_nsa.report.experts.page import experts_page
 from spectra_nsa.report.experts.summary import findings, layer_rows
 from spectra_nsa.training.run import train
 from spectra_nsa.workflows.moe.analyze import analyze
+from spectra_nsa.workflows.moe.dense import recover_dense
 from spectra_nsa.workflows.moe.mix import mix_models
 from tests.builders import WORDS
 
@@ -167,3 +168,8 @@ def test_what_cannot_be_mixed_is_refused_with_the_remedy(
     with pytest.raises(SpectraError, match="different shapes"):
         mix_models([names[0], str(tmp_path / "small")], tmp_path / "out", texts=texts)
     assert not (tmp_path / "out").exists()
+    for output in (runs["words"], runs["words"] / "model"):
+        with pytest.raises(UsageError, match="is the model that is read, which would be lost"):
+            mix_models(names, output)
+    with pytest.raises(UsageError, match="is the model that is read"):
+        recover_dense(str(tmp_path / "moe"), tmp_path / "moe")
