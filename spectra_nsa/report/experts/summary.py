@@ -43,8 +43,8 @@ def findings(document: Facts) -> list[str]:
     apart = max(layer["distance"]["weights"] for layer in layers)
     if apart < _SAME:
         found.append(
-            f"The experts are still nearly copies of each other (weights at most {apart:.1%} apart), so it is "
-            "too early to measure what they are worth. In training, more steps or a larger train.expert_lr_factor part them."
+            f"The experts are still nearly copies of each other (weights at most {apart:.1%} apart): too early to "
+            "measure what they are worth. In training, more steps or a larger train.expert_lr_factor part them."
         )
     found += [line for line in (_follows(layers), _domains(layers), _pairs(layers)) if line]
     return found + _worth(document.get("quality") or {})
