@@ -45,7 +45,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {name: model_with(start, **change) for name, change in kinds.items()}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(texts=st.lists(TEXT, min_size=2, max_size=12))
 def test_a_text_with_a_clear_choice_has_the_same_vector_in_any_batch(models: dict[str, Any], texts: list[str]) -> None:
     for name, model in models.items():
