@@ -88,7 +88,9 @@ class Router(SinglePrecision):
         groups, size = self.spec.groups, self.spec.count // self.spec.groups
         probs_ME = logits_ME.view(-1, groups, size).softmax(-1).flatten(1)
         picks = 1 if self.spec.sliced else self.spec.top_k
-        selected_ME = probs_ME if self.bias is None else probs_ME.detach() + self.bias
+        selected_ME = probs_ME
+        if self.bias is not None:
+            selected_ME = (probs_ME.detach() + self.bias).masked_fill(logits_ME == -torch.inf, -torch.inf)
         picked_MGP = selected_ME.detach().view(-1, groups, size).topk(picks, dim=-1).indices
         first_G1 = torch.arange(groups, device=logits_ME.device)[:, None] * size
         chosen_MK = (picked_MGP + first_G1).flatten(1)

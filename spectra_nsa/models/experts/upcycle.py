@@ -120,7 +120,7 @@ def dense(weights: Mapping[str, Tensor], experts: ExpertSpec, expert: int) -> di
     chosen = [group * (experts.count // experts.groups) + expert for group in range(experts.groups)]
     for name, value in weights.items():
         stem, _, last = name.rpartition(".ffn.")
-        if ".router." in name:
+        if ".ffn.router." in name:  # not the gates over depths, poolings and adapters
             continue
         parts = (
             [value[number] for number in chosen] if last.startswith(("up_proj", "gate_up_proj", "down_proj")) else []
@@ -165,7 +165,7 @@ def with_weights(model: SpectraSentenceTransformer, fields: Mapping[str, Any], c
     after = SpectraModel(config)
     weights = convert(before.state_dict(), config)
     missing, unexpected = after.load_state_dict(weights, strict=False)
-    new = [name for name in missing if ".router." not in name and ".shared" not in name]
+    new = [name for name in missing if ".ffn.router." not in name and ".ffn.shared" not in name]
     if new or unexpected:
         raise SpectraError(f"the weights do not fit experts: missing {new}, unexpected {unexpected}.")
     module: Any = model[0]

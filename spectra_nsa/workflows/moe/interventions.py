@@ -135,5 +135,8 @@ def _change(after: NDArray[np.float64], before: NDArray[np.float64]) -> dict[str
 
     difference = paired_difference(after, before)
     gap = after - before
-    p = 1.0 if np.ptp(gap) == 0 else float(stats.ttest_1samp(gap, 0.0).pvalue)
+    if np.ptp(gap) == 0:  # all queries change alike, or none does: a t-test has no variance
+        p = 2.0 ** (1 - len(gap)) if gap.any() else 1.0  # of the signs
+    else:
+        p = float(stats.ttest_1samp(gap, 0.0).pvalue)
     return {"change": round(difference.value, 5), "ci": [round(end, 5) for end in difference.ci], "p": p}

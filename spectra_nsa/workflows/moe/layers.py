@@ -55,7 +55,7 @@ def layer_facts(
     domain_N = table.domain_T[routes.text_N]
     is_special_N = np.zeros(len(domain_N), bool) if routes.ids_N is None else np.isin(routes.ids_N, special)
     facts |= _domains(chosen_NK, domain_N, is_special_N, experts, names)
-    facts |= _information(chosen_NK[~is_special_N, 0], domain_N[~is_special_N], routes, ~is_special_N, rounds)
+    facts |= _information(chosen_NK[~is_special_N, 0], domain_N[~is_special_N], routes, ~is_special_N, rounds, experts)
     use_TE = measure.use_of_texts(chosen_NK, routes.text_N, len(table.texts), experts)
     facts |= _texts(chosen_NK[:, 0], use_TE, routes, table)
     if chosen_NK.shape[1] > 1:
@@ -84,7 +84,7 @@ def _domains(
 
 
 def _information(
-    first_N: NDArray[Any], domain_N: NDArray[Any], routes: Routes, kept_N: NDArray[Any], rounds: int
+    first_N: NDArray[Any], domain_N: NDArray[Any], routes: Routes, kept_N: NDArray[Any], rounds: int, experts: int
 ) -> dict[str, Any]:
     """Returns what the choices say of domains and tokens, beside shuffled choices."""
     anywhere = measure.shuffles_of(len(first_N), rounds, seed=0)
@@ -105,7 +105,6 @@ def _information(
         facts["domain_beyond_token"] = measure.against_chance(
             lambda e: measure.information_beyond(e, domain_N, ids_N), first_N, within
         ).facts()
-    experts = int(routes.chosen[0].max()) + 1
     for name, by_occurrence in (("vocabulary", False), ("vocabulary_by_occurrence", True)):
         facts[name] = measure.against_chance(
             lambda e, how=by_occurrence: measure.vocabulary(e, ids_N, experts, by_occurrence=how),  # type: ignore[misc]

@@ -15,12 +15,18 @@ import torch
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.encoder.experts.router import Router
+from spectra_nsa.encoder.experts.spec import ExpertSpec
 from spectra_nsa.report.experts.page import experts_page
 from spectra_nsa.report.experts.summary import findings, layer_rows
 from spectra_nsa.training.run import train
 from spectra_nsa.workflows.moe.analyze import analyze
+from spectra_nsa.workflows.moe.collect import Routes
 from spectra_nsa.workflows.moe.dense import recover_dense
+from spectra_nsa.workflows.moe.interventions import _change
+from spectra_nsa.workflows.moe.layers import layer_facts
 from spectra_nsa.workflows.moe.mix import mix_models
+from spectra_nsa.workflows.moe.texts import TextTable
 from tests.builders import WORDS
 
 DOMAINS = {"letters": list("abcdefghijklm"), "words": WORDS[:13]}
@@ -173,3 +179,41 @@ def test_what_cannot_be_mixed_is_refused_with_the_remedy(
             mix_models(names, output)
     with pytest.raises(UsageError, match="is the model that is read"):
         recover_dense(str(tmp_path / "moe"), tmp_path / "moe")
+
+
+def test_a_dense_model_keeps_the_gates_of_texts(make_bert: Callable[..., Path], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"layer_routing": True, "adapters": 2, "pooling_kinds": ["max"]}
+    model = sp.warm_start(make_bert(), ffn="moe", experts={"count": 2}, **options)
+    for name, weight in model.spectra.named_parameters():
+        if name in ("encoder.depth.router.weight", "pooling_mixture.router.weight", "adapters.router.weight"):
+            torch.nn.init.normal_(weight)
+    before = {name: value for name, value in model.spectra.state_dict().items() if name.endswith("router.weight")}
+    model.save_pretrained(str(tmp_path / "m"))
+    recover_dense(str(tmp_path / "m"), tmp_path / "dense")
+    after = sp.load(tmp_path / "dense").spectra.state_dict()
+    kept = [name for name in before if ".ffn." not in name]
+    assert len(kept) == 3 and all(torch.equal(after[name], before[name]) for name in kept)
+
+
+def test_a_barred_expert_is_not_chosen_whatever_its_bias() -> None:
+    router = Router(ExpertSpec(count=4, top_k=2, balance_bias=True), 8, 0)
+    assert router.bias is not None
+    router.bias[0] = 0.6
+    logits = torch.zeros(3, 4)
+    logits[:, 0] = -torch.inf
+    choice = router.choose(logits)
+    assert (choice.chosen_MK != 0).all() and choice.weight_MK.isfinite().all()
+
+
+def test_a_change_of_all_queries_alike_is_not_chance() -> None:
+    assert _change(np.zeros(12), np.ones(12))["p"] < 0.001 and _change(np.ones(12), np.ones(12))["p"] == 1
+
+
+def test_words_are_counted_if_a_higher_layer_uses_more_experts() -> None:
+    ids = np.repeat(np.arange(2), 12)
+    chosen = [np.zeros((24, 1), int), (np.arange(24) % 4)[:, None]]
+    margin = np.ones((2, 24), np.float32)
+    routes = Routes(text_N=np.repeat([0, 1], 12), ids_N=ids, chosen=chosen, entropy_LN=margin, margin_LN=margin)
+    table = TextTable(texts=["a", "b"], domain_T=np.array([0, 1]), pairs_P2=np.empty((0, 2), int))
+    facts = layer_facts(routes, 1, table, ["x", "y"], experts=4, special=[], rounds=2)
+    assert facts["vocabulary"]["value"] == 0.25
