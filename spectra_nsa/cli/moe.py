@@ -145,7 +145,8 @@ def mix_command(
         return
     for at, (name, shares) in enumerate(facts["routing"].items()):
         mean = sum(shares) / len(shares)
-        print(f"expert {at}: {name}; {mean:.1%} of the choices for its held-out texts are right")
+        texts_out = facts["held_out"][name]
+        print(f"expert {at}: {name}; {mean:.1%} of the choices for its {texts_out:,} held-out texts are right")
     if facts["rest_apart"]:
         print(f"note: the other weights were trained too, are up to {facts['rest_apart']:.1%} apart, and were averaged")
     before, after = facts["parameters"]["before"], facts["parameters"]["after"]

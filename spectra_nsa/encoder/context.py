@@ -68,8 +68,9 @@ def text_means(x_BTD: Tensor, context: BatchContext) -> Tensor:
 def text_keys(context: BatchContext) -> Tensor:
     """Returns a hash of each text's token ids in their order, whatever the padding: (B,) int64."""
     assert context.ids_BT is not None
-    places_BT = 2 * context.positions_BT + 1
-    return ((context.ids_BT + 1) * places_BT * context.mask_BT).sum(1) % (2**31 - 1)
+    prime = 2**31 - 1
+    mixed_BT = ((context.ids_BT + 1) * 48_271 + (context.positions_BT + 1) * 69_621_007) % prime
+    return (mixed_BT * mixed_BT % prime * context.mask_BT).sum(1) % prime
 
 
 def make_context(

@@ -67,6 +67,6 @@ class Adapters(SelfInitialized):
     def forward(self, pooled_BP: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the adapted vector (B, P) and the gate (B, K), which is 1 for each adapter at the start."""
         gate_BK = self.router(pooled_BP)
-        inner_BKW = F.gelu(torch.einsum("bp,kwp->bkw", pooled_BP, self.up) + self.up_bias)
+        inner_BKW = F.gelu(torch.einsum("bp,kwp->bkw", pooled_BP.to(self.up.dtype), self.up) + self.up_bias)
         change_BP = torch.einsum("bkw,kpw,bk->bp", inner_BKW, self.down, gate_BK.to(inner_BKW.dtype) / len(self.up))
-        return pooled_BP + change_BP, gate_BK
+        return pooled_BP + change_BP.to(pooled_BP.dtype), gate_BK

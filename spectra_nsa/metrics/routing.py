@@ -46,10 +46,14 @@ def against_chance(
         choices_N: the experts.
         shuffles: permutations of 0 … N − 1.
     """
+    return beside(figure(choices_N), [figure(choices_N[order]) for order in shuffles])
+
+
+def beside(value: float, null: list[float]) -> AgainstChance:
+    """Returns a figure beside those of chance."""
     import numpy as np
 
-    null = [figure(choices_N[order]) for order in shuffles] or [float("nan")]
-    return AgainstChance(value=figure(choices_N), null=float(np.mean(null)), null_95=float(np.quantile(null, 0.95)))
+    return AgainstChance(value=value, null=float(np.mean(null)), null_95=float(np.quantile(null, 0.95)))
 
 
 def shuffles_of(n: int, rounds: int, seed: int, within: np.ndarray | None = None) -> list[np.ndarray]:
@@ -192,11 +196,6 @@ def locality(first_N: np.ndarray, text_N: np.ndarray) -> float:
     """Returns how often neighboring tokens of a text have the same first expert; by chance it is Σ load²."""
     same_text = text_N[1:] == text_N[:-1]
     return float((first_N[1:] == first_N[:-1])[same_text].mean()) if same_text.any() else float("nan")
-
-
-def use_of_texts(chosen_NK: np.ndarray, text_N: np.ndarray, texts: int, experts: int) -> np.ndarray:
-    """Returns the share of each text's choices that each expert got: (T, E)."""
-    return shares_by_group(chosen_NK, text_N, texts, experts)
 
 
 def agreement(left_PE: np.ndarray, right_PE: np.ndarray) -> np.ndarray:

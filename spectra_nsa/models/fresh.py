@@ -60,9 +60,11 @@ def fresh_config(
     if max_length is not None:
         changes["max_length"] = max_length
     preset = load_preset(size).model
-    check_asked(changes.get("ffn"), changes.get("experts"))
-    if changes.get("ffn") == "moe":
-        changes["experts"] = {"kind": preset.get("ffn", "gelu")} | (changes.get("experts") or {})
+    ffn = preset.get("ffn", "gelu")
+    check_asked(changes.get("ffn", ffn), changes.get("experts"))
+    if "moe" in (ffn, changes.get("ffn")):
+        own = preset["experts"] if ffn == "moe" else {"kind": ffn}
+        changes["experts"] = own | (changes.get("experts") or {})
     vocab_size = max(loaded.get_vocab().values()) + 1  # some vocabularies have gaps
     fields = preset | {"vocab_size": vocab_size, "pad_token_id": loaded.pad_token_id} | changes
     return SpectraConfig(**fields), loaded

@@ -181,9 +181,9 @@ def inspect_model(spec: ModelSpec, workload: Workload | None = None) -> dict[str
 
 def shape_summary(spec: ModelSpec) -> dict[str, Any]:
     """Returns the main fields of a shape."""
-    experts = spec.encoder_spec().experts
-    layers = spec.encoder_spec().expert_layers
-    per = "text" if experts.by_text else "token"
+    experts, layers = spec.encoder_spec().experts, spec.encoder_spec().expert_layers
+    chosen = "all mixed" if experts.router == "smear" else experts.top_k
+    per = f"{chosen} for each {'text' if experts.by_text else 'token'}"
     return {
         "hidden_size": spec.hidden_size,
         "layers": spec.num_hidden_layers,
@@ -192,7 +192,7 @@ def shape_summary(spec: ModelSpec) -> dict[str, Any]:
         "norm": spec.norm,
         "position": spec.position,
         "ffn": spec.ffn,
-        **({"experts": f"{experts.count} in layers {layers}, {experts.top_k} for each {per}"} if layers else {}),
+        **({"experts": f"{experts.count} in layers {layers}, {per}"} if layers else {}),
         "attention": spec.attention,
         "pooling": spec.pooling,
         "semantic_dims": spec.semantic_dims,

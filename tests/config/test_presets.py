@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ import torch
 from spectra_nsa.config.presets import DEFAULT, NAMES, load_preset
 from spectra_nsa.config.sections import TrainSection
 from spectra_nsa.core.errors import UsageError
+from spectra_nsa.encoder.experts.spec import ExpertSpec
 from spectra_nsa.encoder.kinds import encoder_weights
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.config import SpectraConfig
+from spectra_nsa.models.fresh import fresh_config
 from spectra_nsa.models.model import SpectraModel
 
 MILLIONS = {"M456": 458, "M600": 600, "M700": 700, "M1B": 1000, "nexus-240m": 240, "nexus-mini": 6.66, "mini": 23.1}
@@ -105,3 +108,13 @@ def test_twins_with_experts_have_as_many_parameters_at_work_or_in_all(size: str)
     assert twin_active == pytest.approx(active, rel=0.01)
     assert twin_total == pytest.approx(total, rel=0.02)
     assert parameters(f"{size}-moe")[1] > 3 * total and parameters(f"{size}-moe-total")[0] < 0.6 * active
+
+
+def test_the_experts_of_a_preset_can_be_changed(minilm: Path) -> None:
+    config, _ = fresh_config("small-moe", tokenizer=str(minilm), experts={"count": 4})
+    experts = ExpertSpec.from_config(config.experts)
+    assert (experts.count, experts.first, experts.kind) == (4, 1, "gelu")
+    config, _ = fresh_config("small", tokenizer=str(minilm), ffn="moe", experts={"count": 2})
+    assert ExpertSpec.from_config(config.experts).count == 2
+    with pytest.raises(UsageError, match=r"set model\.ffn=moe"):
+        fresh_config("small", tokenizer=str(minilm), experts={"count": 2})

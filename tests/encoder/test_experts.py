@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from spectra_nsa.core.errors import UsageError
+from spectra_nsa.encoder.context import make_context, text_keys
 from spectra_nsa.encoder.encoder import Encoder
 from spectra_nsa.encoder.experts.kernels import Kernel, Weights, averaged, grouped, loop, plain, traceable
 from spectra_nsa.encoder.experts.layer import ExpertFFN
@@ -238,3 +240,31 @@ def test_a_config_with_broken_experts_is_refused(values: dict[str, Any]) -> None
 def test_config_round_trip() -> None:
     spec = ExpertSpec(count=6, top_k=2, capacity=1.25, router="text")
     assert ExpertSpec.from_config(spec.to_config()) == spec
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_hashes_of_layers_are_independent_and_even(k: int) -> None:
+    ids, x = torch.arange(20_000), torch.zeros(20_000, 8)
+    chosen = [Router(ExpertSpec(count=8, router="hash", top_k=k), 8, layer)(x, ids) for layer in range(6)]
+    for choice in chosen:
+        assert torch.bincount(choice.chosen_MK.flatten()).float().div(20_000 * k / 8).sub(1).abs().max() < 0.05
+        assert torch.allclose(choice.weight_MK, torch.full_like(choice.weight_MK, 1 / k), atol=1e-6)
+    pairs = torch.bincount(8 * chosen[0].chosen_MK[:, 0] + chosen[3].chosen_MK[:, 0], minlength=64)
+    assert k > 1 or pairs.float().div(20_000 / 64).sub(1).abs().max() < 0.3
+
+
+def test_keys_of_texts_do_not_collide() -> None:
+    generator = torch.Generator().manual_seed(5)
+    ids = torch.randint(1, 30_000, (20_000, 6), generator=generator)
+    context = replace(make_context(torch.ones_like(ids), None), ids_BT=ids)
+    assert len(text_keys(context).unique()) > 19_998
+
+
+def test_a_traced_expert_of_a_text_gives_the_router_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = encoder(router="text")
+    ids, mask = batch()
+    expected = torch.autograd.grad(model(ids, mask).states[-1].square().sum(), layers_of(model)[0].router.weight)[0]
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    hidden = model(ids, mask).states[-1] * mask[..., None]
+    found = torch.autograd.grad(hidden.square().sum(), layers_of(model)[0].router.weight)[0]
+    assert expected.abs().max() > 0 and found.abs().max() > 0

@@ -122,7 +122,7 @@ def averaged(x_BTD: Tensor, gate_BE: Tensor, weights: Weights) -> Tensor:
 
 
 def gathered(x_BTD: Tensor, expert_B: Tensor, weights: Weights) -> Tensor:
-    """Runs one expert for each text, whose weights are gathered, (B, T, D): for exporting, and for texts one by one."""
+    """Runs one expert for each text, whose weights are gathered, (B, T, D): for exporting."""
     return _one_each(x_BTD, weights, lambda weight: weight.index_select(0, expert_B))
 
 

@@ -99,7 +99,7 @@ class ExpertFFN(EncoderPart):
         if self.spec.router == "smear":
             y_BTD = averaged(x_BTD, choice.probs_ME, weights)
         elif self.spec.by_text and self.spec.top_k == 1 and torch.compiler.is_compiling():
-            y_BTD = gathered(x_BTD, choice.chosen_MK[:, 0], weights)
+            y_BTD = gathered(x_BTD, choice.chosen_MK[:, 0], weights) * choice.weight_MK[:, :, None].to(x_BTD.dtype)
         else:
             chosen_MK, weight_MK = choice.chosen_MK, choice.weight_MK
             if self.spec.by_text:

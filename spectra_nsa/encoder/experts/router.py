@@ -13,7 +13,7 @@ from spectra_nsa.encoder.experts.spec import HASH_ROUTERS, ExpertSpec
 from spectra_nsa.encoder.gates import SinglePrecision
 from spectra_nsa.encoder.signals import Routing
 
-_HASH = 2_654_435_761  # Knuth's multiplier
+_PRIME, _GENERATOR = 2**31 - 1, 48_271  # of multiplicative hashes (Park and Miller 1988)
 _DEVIATION = 0.02  # of a gate's first weights
 
 
@@ -86,14 +86,12 @@ class Router(SinglePrecision):
     def choose(self, logits_ME: Tensor) -> Choice:
         """Decides by logits; an expert with −∞ is not chosen, as long as its group has others."""
         groups, size = self.spec.groups, self.spec.count // self.spec.groups
+        picks = self.spec.top_k // groups
         probs_ME = logits_ME.view(-1, groups, size).softmax(-1).flatten(1)
-        picks = 1 if self.spec.sliced else self.spec.top_k
         selected_ME = probs_ME
         if self.bias is not None:
             selected_ME = (probs_ME.detach() + self.bias).masked_fill(logits_ME == -torch.inf, -torch.inf)
-        picked_MGP = selected_ME.detach().view(-1, groups, size).topk(picks, dim=-1).indices
-        first_G1 = torch.arange(groups, device=logits_ME.device)[:, None] * size
-        chosen_MK = (picked_MGP + first_G1).flatten(1)
+        chosen_MK = self.best(selected_ME)
         gate_MK = probs_ME.gather(1, chosen_MK)
         if picks == 1:
             weight_MK = gate_MK / gate_MK.detach()  # 1, with the gate's gradient
@@ -103,16 +101,31 @@ class Router(SinglePrecision):
             weight_MK = weight_MK * self._kept(chosen_MK, gate_MK)
         return Choice(logits_ME, probs_ME / groups, chosen_MK, weight_MK)
 
+    def best(self, scores_ME: Tensor) -> Tensor:
+        """Returns the experts with the highest scores, as many in each group as are chosen there: (M, K)."""
+        groups, size = self.spec.groups, self.spec.count // self.spec.groups
+        picks = self.spec.top_k // groups
+        picked_MGP = scores_ME.detach().view(-1, groups, size).topk(picks, dim=-1).indices
+        first_G1 = torch.arange(groups, device=scores_ME.device)[:, None] * size
+        return (picked_MGP + first_G1).flatten(1)
+
+    def hashed(self, ids_M: Tensor, salt: int = 0) -> Tensor:
+        """Returns scores (M, E) that are 1 for the experts that a hash of the id chooses, and 0 for others."""
+        groups, size = self.spec.groups, self.spec.count // self.spec.groups
+        scores = []
+        for group in range(groups):
+            factor = pow(_GENERATOR, 100 + salt + 61 * self.layer + 17 * group, _PRIME)
+            first_M = (ids_M + 1) % _PRIME * factor % _PRIME * size // _PRIME
+            picks = [(first_M + at) % size for at in range(self.spec.top_k // groups)]
+            scores.append(torch.stack([F.one_hot(pick_M, size) for pick_M in picks]).sum(0))
+        return torch.cat(scores, dim=1).float()
+
     def _logits(self, x_MD: Tensor, ids_M: Tensor | None) -> Tensor:
         with torch.autocast(x_MD.device.type, enabled=False):
             if self.weight is not None:
                 return F.linear(x_MD.float(), self.weight.float())
         assert ids_M is not None
-        groups, size = self.spec.groups, self.spec.count // self.spec.groups
-        mixed_M = (ids_M + 1) * _HASH + self.layer * 40_503
-        # Not a shift, which ONNX has for unsigned integers only.
-        hashed_MG = torch.stack([mixed_M // 2 ** (7 + 5 * group) % size for group in range(groups)], dim=1)
-        return 20.0 * F.one_hot(hashed_MG, size).flatten(1).float()
+        return 20.0 * self.hashed(ids_M)
 
     def _kept(self, chosen_MK: Tensor, gate_MK: Tensor) -> Tensor:
         """Returns 0 for the choices that exceed an expert's capacity, those with the lowest gate, and 1 for others."""

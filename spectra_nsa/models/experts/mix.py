@@ -61,16 +61,27 @@ def _shape(model: SpectraSentenceTransformer) -> dict[str, Any]:
     return {name: getattr(model.spectra.config, name) for name in names}
 
 
-def distance_of_rest(models: Sequence[SpectraSentenceTransformer]) -> float:
-    """Returns how far apart the weights of the encoders are outside the feed-forward networks: the largest relative
-    distance of a weight to that of the first model, 0 if they were not trained."""
-    states = [{name: weight.detach() for name, weight in model.spectra.encoder.named_parameters()} for model in models]
+def distance_of_averaged(models: Sequence[SpectraSentenceTransformer], experts: ExpertSpec) -> float:
+    """Returns how far apart the weights are that `mix` averages: the largest relative distance to the first model's,
+    0 if none was trained."""
+    states = [model.spectra.state_dict() for model in models]
+    layers = models[0].spectra.config.num_hidden_layers
     largest = 0.0
     for name, weight in states[0].items():
-        if ".ffn." not in name:
+        if _is_averaged(name, weight, experts, layers):
             norm = float(weight.norm()) or 1.0
             largest = max(largest, *(float((state[name] - weight).norm()) / norm for state in states))
     return largest
+
+
+def _is_averaged(name: str, weight: Tensor, experts: ExpertSpec, layers: int) -> bool:
+    """Returns whether a weight is neither of a network that becomes an expert, nor of a head, nor a count."""
+    return weight.is_floating_point() and not name.startswith(_HEADS) and not _becomes_expert(name, experts, layers)
+
+
+def _becomes_expert(name: str, experts: ExpertSpec, layers: int) -> bool:
+    stem, marker, _ = name.partition(".ffn.")
+    return bool(marker) and experts.in_layer(int(stem.rpartition(".")[2]), layers)
 
 
 def mix(models: Sequence[SpectraSentenceTransformer], experts: ExpertSpec) -> None:
@@ -87,14 +98,14 @@ def mix(models: Sequence[SpectraSentenceTransformer], experts: ExpertSpec) -> No
         found: dict[str, Tensor] = {}
         for name, value in first.items():
             values = [state[name] for state in states]
-            stem, marker, last = name.partition(".ffn.")
-            if marker and int(stem.rpartition(".")[2]) in spec.encoder_spec().expert_layers:
+            if _becomes_expert(name, experts, layers.layers):
+                stem, _, last = name.partition(".ffn.")
                 part, _, kind = last.partition(".")
                 found[f"{stem}.ffn.{part}_proj{'_bias' if kind == 'bias' else ''}"] = torch.stack(values)
-            elif not value.is_floating_point() or name.startswith(_HEADS):
-                found[name] = value
-            else:
+            elif _is_averaged(name, value, experts, layers.layers):
                 found[name] = torch.stack(values).mean(0)
+            else:
+                found[name] = value
         return found
 
     kind = layers.ffn

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 _WIDTH = 560
 _CHARACTER = 8.6  # pixels of a letter in a label
+_LONGEST = 24  # letters of a label
 
 
 def heat_map(
@@ -31,7 +32,8 @@ def heat_map(
     """
     if not values or not columns:
         return ""
-    left = 12 + _CHARACTER * max(len(name) for name in rows)
+    shown = [name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…" for name in rows]
+    left = 12 + _CHARACTER * max(len(name) for name in shown)
     wide = min(64.0, (_WIDTH - left - 4) / len(columns))
     high, top = 24, 22
     largest = full or max((abs(value) for row in values for value in row), default=0.0) or 1.0
@@ -41,7 +43,7 @@ def heat_map(
         parts.append(f'<text class="tick" x="{x:.1f}" y="15" text-anchor="middle">{escape(name)}</text>')
     for i, (name, row) in enumerate(zip(rows, values, strict=True)):
         y = top + high * i
-        parts.append(f'<text class="tick" x="{left - 8:.1f}" y="{y + 16}" text-anchor="end">{escape(name)}</text>')
+        parts.append(f'<text class="tick" x="{left - 8:.1f}" y="{y + 16}" text-anchor="end">{escape(shown[i])}</text>')
         for j, value in enumerate(row):
             gray = muted is not None and muted[i][j]
             color = "s5" if gray else "s0" if value >= 0 else "s1"

@@ -41,9 +41,10 @@ def experts_page(document: Mapping[str, Any]) -> Report:
 
 def _lead(document: Mapping[str, Any]) -> str:
     experts = document["experts"]
-    per = "text" if experts["router"] in ("text", "text_layer", "smear", "text_hash") else "token"
+    per = "token" if "tokens" in document["layers"][0] else "text"
+    chosen = "all mixed" if experts["router"] == "smear" else experts["top_k"]
     return (
-        f"{experts['count']} experts in {len(experts['layers'])} layers, {experts['top_k']} for each {per} (router "
+        f"{experts['count']} experts in {len(experts['layers'])} layers, {chosen} for each {per} (router "
         f"{experts['router']}); {document['choices']:,} choices in texts of {len(document['domains'])} domains."
     )
 

@@ -106,12 +106,13 @@ def _worth(quality: Facts) -> list[str]:
         lines.append(f"With {_WAYS[way]}, nDCG@10 changes by {mean:+.3f} (mean of the domains).")
     cells = quality["ablation"]
     sure = [cell for cell in cells if cell["p_holm"] < 0.05]
+    lines.append(f"Of {len(cells)} ablations, {len(sure)} change nDCG@10 by more than chance (Holm, 5 %).")
     worst = min(cells, key=lambda cell: cell["change"])
-    lines.append(
-        f"Of {len(cells)} ablations, {len(sure)} change nDCG@10 by more than chance (Holm, 5 %). The largest loss: "
-        f"{worst['change']:+.3f} on {worst['domain']} with expert {worst['expert']} of layer {worst['layer']} "
-        f"{worst['way']}."
-    )
+    if worst["change"] < 0:
+        lines[-1] += (
+            f" The largest loss: {worst['change']:+.3f} on {worst['domain']} with expert {worst['expert']} of layer "
+            f"{worst['layer']} {worst['way']}{'' if worst in sure else ', which may be chance'}."
+        )
     return lines
 
 

@@ -35,6 +35,6 @@ class BalanceExperts(TrainerCallback):
         if load is None or load.step_load is None or load.step != self.stack.step:  # a skipped step has no load
             return
         for router, load_E in zip(self.routers, load.step_load, strict=True):
-            if router.bias is not None:
+            if router.bias is not None and router.weight is not None and router.weight.requires_grad:
                 lack_E = (load_E.mean() - load_E).sign()
                 router.bias += RATE * lack_E.to(router.bias)

@@ -68,7 +68,7 @@ def analyze(
     if len(domains) < 2:
         notes.append("one domain: what experts know of domains needs a second --texts NAME=SOURCE")
     spec, numbers = config.encoder_spec().experts, config.encoder_spec().expert_layers
-    routes = collect_routes(opened, table.texts)
+    routes = collect_routes(opened, table)
     words = _words(opened, routes)
     facts = _layers(opened, routes, table, names, words, rounds)
     notes += _dead_notes(facts)
@@ -83,7 +83,7 @@ def analyze(
         "transitions": _transitions(routes, spec.count),
         "paths": _paths(routes),
         "gates": _gates(opened, table, names),
-        "saturation": _saturation(files.folder, domains, routes, table, notes),
+        "saturation": _saturation(opened, files.folder, domains, notes),
         "quality": _quality(opened, domains, routes, table, names, pairs=pairs, seed=seed, notes=notes),
         "examples": _examples(routes, table, names, words),
         "notes": notes,
@@ -100,7 +100,7 @@ def _layers(
     rounds: int,
 ) -> list[dict[str, Any]]:
     """Returns the figures of each layer."""
-    outputs, facts = expert_outputs(model, _spread(table.texts)), []
+    outputs, facts = expert_outputs(model, table), []
     numbers, special = model.spectra.config.encoder_spec().expert_layers, model.tokenizer.all_special_ids
     for at, layer in enumerate(expert_layers(model)):
         spec = layer.spec
@@ -119,8 +119,8 @@ def _dead_notes(facts: Sequence[Mapping[str, Any]]) -> list[str]:
     def named(experts: Mapping[int, Sequence[int]]) -> str:
         return "; ".join(f"layer {layer}: {', '.join(map(str, of))}" for layer, of in experts.items() if of)
 
-    never = named({layer["layer"]: [e for e, share in enumerate(layer["load"]) if share == 0] for layer in facts})
-    dead = named({layer["layer"]: [e for e in layer["dead"] if layer["load"][e] > 0] for layer in facts})
+    never = named({layer["layer"]: layer["unused"] for layer in facts})
+    dead = named({layer["layer"]: [e for e in layer["dead"] if e not in layer["unused"]] for layer in facts})
     notes = [f"experts that these texts never choose: {never}"] if never else []
     return [*notes, *([f"experts with less than a tenth of an equal share: {dead}"] if dead else [])]
 
@@ -131,11 +131,6 @@ def _words(model: SpectraSentenceTransformer, routes: Routes) -> dict[int, str]:
         return {}
     ids = [int(number) for number in np.unique(routes.ids_N)]
     return dict(zip(ids, model.tokenizer.convert_ids_to_tokens(ids), strict=True))
-
-
-def _spread(texts: Sequence[str]) -> list[str]:
-    """Returns up to 64 texts from all over a list."""
-    return list(texts[:: max(1, len(texts) // 64)])[:64]
 
 
 def _transitions(routes: Routes, experts: int) -> list[Any]:
@@ -164,7 +159,7 @@ def _gates(model: SpectraSentenceTransformer, table: TextTable, names: Sequence[
 
 
 def _saturation(
-    folder: Path, domains: Sequence[Domain], routes: Routes, table: TextTable, notes: list[str]
+    model: SpectraSentenceTransformer, folder: Path, domains: Sequence[Domain], notes: list[str]
 ) -> list[dict[str, Any]]:
     """Returns by checkpoint of the model's run and layer the share of choices that the model makes too."""
     found = []
@@ -181,14 +176,14 @@ def _saturation(
             for domain in domains
         ]
     )
-    last = collect_routes(open_model(find_model(str(folder), accept=("spectra",))), few.texts)
+    last = collect_routes(model, few)
     for checkpoint in checkpoints:
         try:
             opened = open_model(find_model(str(checkpoint), accept=("spectra",)))
         except SpectraError as error:
             notes.append(f"{checkpoint.name} is left out of the saturation: {error}")
             continue
-        then = collect_routes(opened, few.texts, label=f"routing at step {step_of(checkpoint)}")
+        then = collect_routes(opened, few, label=f"routing at step {step_of(checkpoint)}")
         shares = [measure.saturation(a, b) for a, b in zip(then.chosen, last.chosen, strict=True)]
         found.append({"step": step_of(checkpoint), "layers": [round(share, 4) for share in shares]})
     return found

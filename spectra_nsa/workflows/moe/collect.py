@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +15,11 @@ from torch import Tensor
 from spectra_nsa.core.console import progress
 from spectra_nsa.encoder.experts.layer import ExpertFFN
 from spectra_nsa.heads.routing import gate_entropy, gate_margin
-from spectra_nsa.models.encode import batches, encode_texts
+from spectra_nsa.metrics.finite import check_finite
+from spectra_nsa.models.encode import batches, encode_role
+from spectra_nsa.models.prompts import role_prompt
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
+from spectra_nsa.workflows.moe.texts import TextTable
 
 BATCH = 64
 SAMPLED = 512  # token states for comparing what experts compute
@@ -47,23 +50,22 @@ def expert_layers(model: SpectraSentenceTransformer) -> list[ExpertFFN]:
 
 
 @torch.inference_mode()
-def collect_routes(model: SpectraSentenceTransformer, texts: Sequence[str], *, label: str = "routing") -> Routes:
-    """Runs texts through a model with experts, in fp32, and returns its choices."""
+def collect_routes(model: SpectraSentenceTransformer, table: TextTable, *, label: str = "routing") -> Routes:
+    """Runs texts through a model with experts, in fp32 and with the prompts of their roles, and returns its choices."""
     parts: list[tuple[Any, ...]] = []
-    total = -(-len(texts) // BATCH)
-    for positions, batch in progress(batches(texts, BATCH), label=label, total=total):
-        inputs = _inputs(model, batch)
+    by_text = expert_layers(model)[0].spec.by_text
+    for positions, batch, prompt in progress(list(_batches(model, table)), label=label):
+        inputs = _inputs(model, batch, prompt)
         signals = model.spectra(**inputs, outputs=(), output_hidden_states=True).signals
         routings = [signal.routing for signal in signals if signal.routing is not None]
         made_BS = (routings[0].chosen_BSK[..., 0] >= 0).cpu()
         rows_BS = torch.from_numpy(positions)[:, None].expand(made_BS.shape)
-        ids = inputs["input_ids"].cpu()[made_BS] if made_BS.shape[1] > 1 else None
+        ids = None if by_text else inputs["input_ids"].cpu()[made_BS]
         chosen = [by_gate(routing)[made_BS].numpy() for routing in routings]
         figures = [torch.stack([of(routing).cpu()[made_BS] for routing in routings]) for of in _FIGURES]
         parts.append((rows_BS[made_BS], ids, chosen, *figures))
     text_N = np.concatenate([part[0].numpy() for part in parts])
     order = np.argsort(text_N, kind="stable")
-    by_text = expert_layers(model)[0].spec.by_text
     return Routes(
         text_N=text_N[order],
         ids_N=None if by_text else np.concatenate([part[1].numpy() for part in parts])[order],
@@ -76,10 +78,21 @@ def collect_routes(model: SpectraSentenceTransformer, texts: Sequence[str], *, l
 _FIGURES = (gate_entropy, gate_margin)
 
 
-def _inputs(model: SpectraSentenceTransformer, batch: list[str]) -> dict[str, Tensor]:
+def _batches(
+    model: SpectraSentenceTransformer, table: TextTable
+) -> Iterator[tuple[NDArray[np.int64], list[str], str | None]]:
+    """Yields positions, texts and prompt of batches of one role."""
+    for role, is_role_T in (("query", table.query_T), ("document", ~table.query_T)):
+        of_role = np.flatnonzero(is_role_T)
+        prompt = role_prompt(model.prompts, model.default_prompt_name, role) or None
+        for positions, batch in batches([table.texts[at] for at in of_role], BATCH):
+            yield of_role[positions], batch, prompt
+
+
+def _inputs(model: SpectraSentenceTransformer, batch: list[str], prompt: str | None) -> dict[str, Tensor]:
     """Returns the tokens of texts as the model reads them."""
     names = ("input_ids", "attention_mask", "token_type_ids")
-    return {name: value.to(model.device) for name, value in model.preprocess(batch).items() if name in names}
+    return {name: v.to(model.device) for name, v in model.preprocess(batch, prompt=prompt).items() if name in names}
 
 
 def by_gate(routing: Any) -> Tensor:
@@ -89,30 +102,39 @@ def by_gate(routing: Any) -> Tensor:
     return chosen_BSK.gather(-1, gate_BSK.argsort(dim=-1, descending=True, stable=True))
 
 
-def vectors_of(model: SpectraSentenceTransformer, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Returns the unit vectors of texts, in fp32."""
-
-    def compute(batch: list[str]) -> Mapping[str, Tensor]:
-        return {"semantic": model.spectra(**_inputs(model, batch), outputs=("semantic",)).semantic}
-
-    return encode_texts(texts, compute, ["semantic"], batch_size=BATCH)["semantic"]
+def vectors_of(model: SpectraSentenceTransformer, table: TextTable) -> NDArray[np.float32]:
+    """Returns the default vectors of texts at unit length, in fp32 and with the prompts of their roles: (T, D)."""
+    vectors_TD = np.zeros((len(table.texts), model.spec.projection_dim), dtype=np.float32)
+    for role, is_role_T in (("query", table.query_T), ("document", ~table.query_T)):
+        of_role = np.flatnonzero(is_role_T)
+        if len(of_role):
+            vectors_TD[of_role] = encode_role(model, [table.texts[at] for at in of_role], role, batch_size=BATCH)
+    check_finite(vectors_TD, "the model")
+    return vectors_TD / np.linalg.norm(vectors_TD, axis=1, keepdims=True).clip(1e-12)
 
 
 @torch.inference_mode()
-def expert_outputs(model: SpectraSentenceTransformer, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-    """Returns what every expert of each layer computes for the same token states: per layer (E, N, D)."""
+def expert_outputs(model: SpectraSentenceTransformer, table: TextTable) -> list[NDArray[np.float32]]:
+    """Returns what every expert of each layer computes for the same token states: per layer (E, N, D).
+
+    Args:
+        model: with experts.
+        table: texts; a sample of the tokens of 64 of them, from all over the table, is used.
+    """
+    texts = table.texts[:: max(1, len(table.texts) // BATCH)][:BATCH]
     seen: dict[int, Tensor] = {}
     layers = expert_layers(model)
 
     def keep(at: int) -> Callable[..., None]:
         def hook(module: Any, inputs: tuple[Any, ...]) -> None:
             x_BTD, context = inputs
-            seen.setdefault(at, x_BTD[context.mask_BT][:SAMPLED])
+            states_ND = x_BTD[context.mask_BT]
+            seen[at] = states_ND[:: max(1, len(states_ND) // SAMPLED)][:SAMPLED]
 
         return hook
 
     with ExitStack() as stack:
         for at, layer in enumerate(layers):
             stack.callback(layer.register_forward_pre_hook(keep(at)).remove)
-        vectors_of(model, texts[:BATCH])
+        model.encode(texts, batch_size=BATCH, show_progress_bar=False)
     return [layer.outputs_of_all(seen[at]).float().cpu().numpy() for at, layer in enumerate(layers)]

@@ -16,7 +16,6 @@ from spectra_nsa.workflows.moe.collect import expert_layers
 
 # Maps the layer's place among those with experts, its router, a choice and the token ids (None for texts) to a choice.
 Edit = Callable[[int, Router, Choice, Tensor | None], Choice]
-_LOUD = 20.0  # a logit beside which others do not count
 
 
 @contextmanager
@@ -73,31 +72,32 @@ def only(kept: Sequence[Sequence[int]]) -> Edit:
 
 
 def permuted(seed: int) -> Edit:
-    """Returns the edit that gives each expert's tokens to another, within its group."""
+    """Returns the edit that gives each expert's tokens to another, within its group, with the same gate."""
 
     def edit(at: int, router: Router, choice: Choice, ids: Tensor | None) -> Choice:
-        size = router.spec.count // router.spec.groups
-        shift = 1 + np.random.default_rng((seed, at)).integers(size - 1)
-        parts = choice.logits_ME.view(len(choice.logits_ME), router.spec.groups, size)
-        return router.choose(parts.roll(int(shift), -1).flatten(1))
+        groups, size = router.spec.groups, router.spec.count // router.spec.groups
+        shift = int(1 + np.random.default_rng((seed, at)).integers(size - 1))
+        chosen_MK = choice.chosen_MK // size * size + (choice.chosen_MK % size + shift) % size
+        probs_MGS = choice.probs_ME.view(-1, groups, size).roll(shift, -1)
+        return choice._replace(chosen_MK=chosen_MK, probs_ME=probs_MGS.flatten(1))
 
     return edit
 
 
 def at_random(seed: int) -> Edit:
-    """Returns the edit that draws all choices."""
+    """Returns the edit that draws all choices, with the factors that the gate gave."""
 
     def edit(at: int, router: Router, choice: Choice, ids: Tensor | None) -> Choice:
         generator = torch.Generator().manual_seed(seed * 1000 + at)
-        logits_ME = torch.randn(choice.logits_ME.shape, generator=generator) * _LOUD
-        return router.choose(logits_ME.to(choice.logits_ME.device))
+        scores_ME = torch.rand(choice.logits_ME.shape, generator=generator).to(choice.logits_ME.device)
+        order_ME = scores_ME.view(-1, router.spec.groups, router.spec.count // router.spec.groups).argsort(-1)
+        probs_ME = choice.probs_ME.view_as(order_ME).gather(-1, order_ME).flatten(1)
+        return choice._replace(chosen_MK=router.best(scores_ME), probs_ME=probs_ME)
 
     return edit
 
 
 def by_token(at: int, router: Router, choice: Choice, ids: Tensor | None) -> Choice:
-    """Is the edit that chooses by token id alone."""
+    """Is the edit that chooses by token id alone, with the factors that the gate gave."""
     assert ids is not None
-    groups, size = router.spec.groups, router.spec.count // router.spec.groups
-    mixed_MG = (ids[:, None] + 1) * 2_654_435_761 // 2 ** (9 + at + 5 * torch.arange(groups, device=ids.device)) % size
-    return router.choose(_LOUD * torch.nn.functional.one_hot(mixed_MG, size).flatten(1).float())
+    return choice._replace(chosen_MK=router.best(router.hashed(ids, salt=1_000)))

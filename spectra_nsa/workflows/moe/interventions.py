@@ -45,24 +45,27 @@ class Quality:
     def measure(self, edit: edits.Edit | None = None) -> dict[str, NDArray[np.float64]]:
         """Returns nDCG@10 of the queries by domain, with the router's choices or others."""
         with nullcontext() if edit is None else edits.rerouted(self.model, edit):
-            vectors_TD = vectors_of(self.model, self.table.texts)
+            vectors_TD = vectors_of(self.model, self.table)
         return self._by_domain(vectors_TD, self.table)
 
     def measure_own(self, domain: int, edit: edits.Edit | None = None) -> NDArray[np.float64]:
         """Returns nDCG@10 of a domain's queries among its own documents."""
         table = text_table([self.domains[domain]])
         with nullcontext() if edit is None else edits.rerouted(self.model, edit):
-            vectors_TD = vectors_of(self.model, table.texts)
-        return next(iter(self._by_domain(vectors_TD, table, first=domain).values()))
+            vectors_TD = vectors_of(self.model, table)
+        return next(iter(self._by_domain(vectors_TD, table, at=domain).values()))
 
-    def _by_domain(self, vectors_TD: NDArray[Any], table: TextTable, first: int = 0) -> dict[str, NDArray[np.float64]]:
+    def _by_domain(self, vectors_TD: NDArray[Any], table: TextTable, at: int = 0) -> dict[str, NDArray[np.float64]]:
         left, right = table.pairs_P2.T
-        scores_PP = vectors_TD[left] @ vectors_TD[right].T
-        own_P1 = scores_PP.diagonal()[:, None]
-        rank_P = (scores_PP > own_P1).sum(1) + ((scores_PP == own_P1).sum(1) - 1) / 2
+        first: dict[str, int] = {}  # a document that occurs twice is one
+        place_P = np.array([first.setdefault(table.texts[place], len(first)) for place in right])
+        distinct = right[np.unique(place_P, return_index=True)[1]]
+        scores_PD = vectors_TD[left] @ vectors_TD[distinct].T
+        own_P1 = scores_PD[np.arange(len(left)), place_P][:, None]
+        rank_P = (scores_PD > own_P1).sum(1) + ((scores_PD == own_P1).sum(1) - 1) / 2
         gain_P = np.where(rank_P < 10, 1 / np.log2(rank_P + 2), 0.0)
         domain_P = table.domain_T[left]
-        return {self.domains[first + number].name: gain_P[domain_P == number] for number in np.unique(domain_P)}
+        return {self.domains[at + number].name: gain_P[domain_P == number] for number in np.unique(domain_P)}
 
 
 def ablate_experts(quality: Quality, before: dict[str, NDArray[np.float64]]) -> list[dict[str, Any]]:

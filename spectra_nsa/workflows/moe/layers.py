@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ def layer_facts(
     facts: dict[str, Any] = {
         "load": rounded(share_E),
         "dead": dead,
+        "unused": [expert for expert in range(experts) if not (chosen_NK == expert).any()],
         **{name: round(value, 4) for name, value in measure.load_figures(share_E).items()},
         "gate_entropy": round(float(routes.entropy_LN[at].mean()), 4),
         "margin_median": round(float(np.median(margin_N)), 5),
@@ -55,8 +57,8 @@ def layer_facts(
     domain_N = table.domain_T[routes.text_N]
     is_special_N = np.zeros(len(domain_N), bool) if routes.ids_N is None else np.isin(routes.ids_N, special)
     facts |= _domains(chosen_NK, domain_N, is_special_N, experts, names)
-    facts |= _information(chosen_NK[~is_special_N, 0], domain_N[~is_special_N], routes, ~is_special_N, rounds, experts)
-    use_TE = measure.use_of_texts(chosen_NK, routes.text_N, len(table.texts), experts)
+    facts |= _information(routes, at, table, ~is_special_N, rounds, experts)
+    use_TE = measure.shares_by_group(chosen_NK, routes.text_N, len(table.texts), experts)
     facts |= _texts(chosen_NK[:, 0], use_TE, routes, table)
     if chosen_NK.shape[1] > 1:
         facts["coactivation"] = rounded(measure.coactivation(chosen_NK, experts))
@@ -84,27 +86,36 @@ def _domains(
 
 
 def _information(
-    first_N: NDArray[Any], domain_N: NDArray[Any], routes: Routes, kept_N: NDArray[Any], rounds: int, experts: int
+    routes: Routes, at: int, table: TextTable, kept_N: NDArray[Any], rounds: int, experts: int
 ) -> dict[str, Any]:
-    """Returns what the choices say of domains and tokens, beside shuffled choices."""
-    anywhere = measure.shuffles_of(len(first_N), rounds, seed=0)
+    """Returns what the choices say of domains and tokens, beside chance.
+
+    Choices in a text depend on each other. So chance is, for domains, that the domains of whole texts and pairs are
+    shuffled; and for the domain beyond the token, whichever of two reaches higher: that, or experts shuffled among
+    equal tokens, whose mean is what a router by token would get.
+    """
+    first_N, text_N = routes.chosen[at][kept_N, 0], routes.text_N[kept_N]
+    domain_N = table.domain_T[text_N]
     facts: dict[str, Any] = {}
     several = len(np.unique(domain_N)) > 1
+    relabelled = _relabelled(table, rounds) if several else []
     if several:
-        facts["domain_information"] = measure.against_chance(
-            lambda e: measure.shared_information(e, domain_N, of="group"), first_N, anywhere
-        ).facts()
+        null = [measure.shared_information(first_N, labels_T[text_N], of="group") for labels_T in relabelled]
+        value = measure.shared_information(first_N, domain_N, of="group")
+        facts["domain_information"] = measure.beside(value, null).facts()
     if routes.ids_N is None:
         return facts
+    anywhere = measure.shuffles_of(len(first_N), rounds, seed=0)
     ids_N = np.unique(routes.ids_N[kept_N], return_inverse=True)[1]
     facts["token_information"] = measure.against_chance(
         lambda e: measure.shared_information(e, ids_N, of="experts"), first_N, anywhere
     ).facts()
     if several:
         within = measure.shuffles_of(len(first_N), rounds, seed=1, within=ids_N)
-        facts["domain_beyond_token"] = measure.against_chance(
-            lambda e: measure.information_beyond(e, domain_N, ids_N), first_N, within
-        ).facts()
+        beyond = measure.against_chance(lambda e: measure.information_beyond(e, domain_N, ids_N), first_N, within)
+        null = [measure.information_beyond(first_N, labels_T[text_N], ids_N) for labels_T in relabelled]
+        highest = max(beyond.null_95, float(np.quantile(null, 0.95)))
+        facts["domain_beyond_token"] = replace(beyond, null_95=highest).facts()
     for name, by_occurrence in (("vocabulary", False), ("vocabulary_by_occurrence", True)):
         facts[name] = measure.against_chance(
             lambda e, how=by_occurrence: measure.vocabulary(e, ids_N, experts, by_occurrence=how),  # type: ignore[misc]
@@ -112,6 +123,12 @@ def _information(
             anywhere,
         ).facts()
     return facts
+
+
+def _relabelled(table: TextTable, rounds: int) -> list[NDArray[np.int64]]:
+    """Returns domains of the texts after shuffling them over texts and pairs: (T,) each."""
+    units, unit_T = np.unique(table.unit_T, return_inverse=True)
+    return [table.domain_T[units[order]][unit_T] for order in measure.shuffles_of(len(units), rounds, seed=4)]
 
 
 def _texts(first_N: NDArray[Any], use_TE: NDArray[Any], routes: Routes, table: TextTable) -> dict[str, Any]:

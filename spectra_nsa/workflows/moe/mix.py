@@ -13,16 +13,17 @@ from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import atomic_folder
 from spectra_nsa.encoder.experts.spec import ExpertSpec
-from spectra_nsa.models.experts.mix import RidgeGate, check_alike, distance_of_rest, mix
+from spectra_nsa.models.experts.mix import RidgeGate, check_alike, distance_of_averaged, mix
 from spectra_nsa.models.open import find_model, open_model
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.text.sources import load_source
-from spectra_nsa.workflows.moe.collect import collect_routes, expert_layers, vectors_of
+from spectra_nsa.workflows.moe.collect import BATCH, collect_routes, expert_layers
 from spectra_nsa.workflows.moe.dense import check_output
 from spectra_nsa.workflows.moe.edits import only, rerouted
+from spectra_nsa.workflows.moe.texts import plain_table
 
 ROUTERS = ("text", "text_layer", "token")
-_HELD_OUT = 10  # every tenth text shows how well the router tells the models apart
+_HELD_OUT = 10  # every tenth row shows how well the router tells the models apart
 _LEAST = 20  # texts of a model
 
 
@@ -50,7 +51,8 @@ def mix_models(
 
     Returns:
         ``folder``, ``experts`` (the models in order), ``rest_apart`` (how far apart the averaged weights were),
-        ``routing`` (by model and layer, the share of held-out choices that are right) and ``parameters``.
+        ``routing`` (by model and layer, the share of held-out choices that are right), ``held_out`` (by model, texts of
+        rows that the router was not fitted to) and ``parameters``.
 
     Raises:
         UsageError: fewer than two models, not as many texts as models, or a folder that cannot be replaced.
@@ -60,21 +62,19 @@ def mix_models(
     if len(sources) < 2:
         raise UsageError("a mixture needs two models or more: name their runs, trained apart from one start.")
     if texts and len(texts) != len(sources):
-        raise UsageError(
-            f"there are {len(sources)} models and {len(texts)} --texts: name one source for each, in order."
-        )
+        raise UsageError(f"{len(sources)} models need as many --texts, in their order; there are {len(texts)}.")
     named = {name: _read_texts(name, texts[at] if texts else None, limit) for at, name in enumerate(sources)}
     if len(named) < len(sources):
         raise UsageError("a model is named twice: its experts would be equal.")
     models = {name: _open(name) for name in sources}
     check_alike(models)
-    before = next(iter(models.values())).spectra.num_parameters()
-    apart = distance_of_rest(list(models.values()))
     mixed = next(iter(models.values()))
-    mix(list(models.values()), ExpertSpec(count=len(sources), router=router, every=every, first=first))
-    samples = list(named.values())
-    _fit_routers(mixed, [[t for at, t in enumerate(own) if at % _HELD_OUT] for own in samples], ridge)
-    routing = {name: _share_right(mixed, own[::_HELD_OUT], at) for at, (name, own) in enumerate(named.items())}
+    before = mixed.spectra.num_parameters()
+    experts = ExpertSpec(count=len(sources), router=router, every=every, first=first)
+    apart = distance_of_averaged(list(models.values()), experts)
+    mix(list(models.values()), experts)
+    _fit_routers(mixed, [fitted for fitted, _ in named.values()], ridge)
+    routing = {name: _share_right(mixed, held_out, at) for at, (name, (_, held_out)) in enumerate(named.items())}
     with atomic_folder(Path(output)) as folder:
         mixed.save_pretrained(str(folder))
     return {
@@ -83,6 +83,7 @@ def mix_models(
         "layers": mixed.spectra.config.encoder_spec().expert_layers,
         "rest_apart": round(apart, 6),
         "routing": routing,
+        "held_out": {name: len(held_out) for name, (_, held_out) in named.items()},
         "parameters": {"before": before, "after": mixed.spectra.num_parameters()},
     }
 
@@ -92,8 +93,8 @@ def _open(name: str) -> SpectraSentenceTransformer:
     return open_model(find_model(str(folder), accept=("spectra",)))
 
 
-def _read_texts(name: str, source: str | None, limit: int) -> list[str]:
-    """Returns texts of a model's domain, of all columns in turn."""
+def _read_texts(name: str, source: str | None, limit: int) -> tuple[list[str], list[str]]:
+    """Returns texts of a model's domain, of all columns in turn: those for the fit, and those of other rows."""
     columns = None
     if source is None:
         path = Path(name) / "recipe.yaml"
@@ -106,11 +107,13 @@ def _read_texts(name: str, source: str | None, limit: int) -> list[str]:
         if not source:
             raise UsageError(f"the recipe of {name} names no data.train: name texts with --texts, for each model.")
     rows = load_source(source, columns=columns, limit=limit)
-    found = [text for row in zip(*(rows.dataset[c] for c in rows.text_columns), strict=True) for text in row if text]
-    found = list(dict.fromkeys(found))[:limit]
-    if len(found) < _LEAST:
-        raise SpectraError(f"{source} has {len(found)} texts for the expert {name}; the router needs {_LEAST} or more.")
-    return found
+    texts: dict[str, bool] = {}  # text → whether its first row is held out
+    for number, row in enumerate(zip(*(rows.dataset[column] for column in rows.text_columns), strict=True)):
+        texts |= {text: number % _HELD_OUT == 0 for text in row if text and text not in texts}
+    kept = list(texts.items())[:limit]
+    if len(kept) < _LEAST:
+        raise SpectraError(f"{source} has {len(kept)} texts for the expert {name}; the router needs {_LEAST} or more.")
+    return [text for text, held_out in kept if not held_out], [text for text, held_out in kept if held_out]
 
 
 def _fit_routers(model: SpectraSentenceTransformer, samples: Sequence[Sequence[str]], ridge: float) -> None:
@@ -126,7 +129,7 @@ def _fit_routers(model: SpectraSentenceTransformer, samples: Sequence[Sequence[s
             for at, layer in enumerate(layers):
                 stack.callback(layer.router.register_forward_pre_hook(note(at)).remove)
             stack.enter_context(rerouted(model, only([[label]] * len(layers))))
-            vectors_of(model, texts)
+            model.encode(list(texts), batch_size=BATCH, show_progress_bar=False)
     for layer, gate in zip(layers, gates, strict=True):
         assert layer.router.weight is not None
         layer.router.weight.data.copy_(gate.solve(ridge))
@@ -135,5 +138,5 @@ def _fit_routers(model: SpectraSentenceTransformer, samples: Sequence[Sequence[s
 @torch.inference_mode()
 def _share_right(model: SpectraSentenceTransformer, texts: Sequence[str], label: int) -> list[float]:
     """Returns by layer the share of the choices for texts that are their own expert."""
-    routes = collect_routes(model, list(texts), label="checking the router")
+    routes = collect_routes(model, plain_table(texts), label="checking the router")
     return [round(float((chosen_NK[:, 0] == label).mean()), 4) for chosen_NK in routes.chosen]

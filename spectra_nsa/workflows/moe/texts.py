@@ -88,11 +88,9 @@ def read_domains(
 
 
 def _drawn(rows: list[T], limit: int, seed: int) -> list[T]:
-    """Returns some of the distinct rows, in their order."""
+    """Returns some of the distinct rows in random order, so that a part of them is as good a sample."""
     distinct = list(dict.fromkeys(rows))
-    if len(distinct) <= limit:
-        return distinct
-    return [distinct[at] for at in sorted(random.Random(seed).sample(range(len(distinct)), limit))]
+    return random.Random(seed).sample(distinct, min(limit, len(distinct)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +106,20 @@ class TextTable:
     texts: list[str]
     domain_T: NDArray[np.int64]
     pairs_P2: NDArray[np.int64]
+
+    @property
+    def query_T(self) -> NDArray[np.bool_]:
+        """Whether each text is the query of a pair, which may have a prompt of its own: (T,)."""
+        found_T = np.zeros(len(self.texts), dtype=bool)
+        found_T[self.pairs_P2[:, 0]] = True
+        return found_T
+
+    @property
+    def unit_T(self) -> NDArray[np.int64]:
+        """A number that the two texts of a pair share, and no others: (T,)."""
+        unit_T = np.arange(len(self.texts))
+        unit_T[self.pairs_P2[:, 1]] = self.pairs_P2[:, 0]
+        return unit_T
 
 
 def text_table(domains: Sequence[Domain]) -> TextTable:
@@ -126,3 +138,8 @@ def text_table(domains: Sequence[Domain]) -> TextTable:
         domain_T=np.array(domain_of, dtype=np.int64),
         pairs_P2=np.array(pairs, dtype=np.int64).reshape(-1, 2),
     )
+
+
+def plain_table(texts: Sequence[str]) -> TextTable:
+    """Returns texts of one domain, without pairs."""
+    return text_table([Domain(name="", queries=[], documents=list(texts))])

@@ -21,12 +21,13 @@ from spectra_nsa.report.experts.page import experts_page
 from spectra_nsa.report.experts.summary import findings, layer_rows
 from spectra_nsa.training.run import train
 from spectra_nsa.workflows.moe.analyze import analyze
-from spectra_nsa.workflows.moe.collect import Routes
+from spectra_nsa.workflows.moe.collect import Routes, collect_routes, vectors_of
 from spectra_nsa.workflows.moe.dense import recover_dense
-from spectra_nsa.workflows.moe.interventions import _change
+from spectra_nsa.workflows.moe.edits import at_random, by_token, permuted
+from spectra_nsa.workflows.moe.interventions import Quality, _change
 from spectra_nsa.workflows.moe.layers import layer_facts
 from spectra_nsa.workflows.moe.mix import mix_models
-from spectra_nsa.workflows.moe.texts import TextTable
+from spectra_nsa.workflows.moe.texts import Domain, TextTable, text_table
 from tests.builders import WORDS
 
 DOMAINS = {"letters": list("abcdefghijklm"), "words": WORDS[:13]}
@@ -165,7 +166,7 @@ def test_what_cannot_be_mixed_is_refused_with_the_remedy(
         mix_models(names[:1], tmp_path / "out")
     with pytest.raises(UsageError, match="named twice"):
         mix_models(names[:1] * 2, tmp_path / "out")
-    with pytest.raises(UsageError, match="one source for each"):
+    with pytest.raises(UsageError, match="need as many --texts"):
         mix_models(names, tmp_path / "out", texts=texts[:1])
     with pytest.raises(UsageError, match="is no run, so its training data is not known"):
         mix_models([names[0], str(tmp_path / "small")], tmp_path / "out")
@@ -217,3 +218,51 @@ def test_words_are_counted_if_a_higher_layer_uses_more_experts() -> None:
     table = TextTable(texts=["a", "b"], domain_T=np.array([0, 1]), pairs_P2=np.empty((0, 2), int))
     facts = layer_facts(routes, 1, table, ["x", "y"], experts=4, special=[], rounds=2)
     assert facts["vocabulary"]["value"] == 0.25
+
+
+def test_chance_heeds_that_the_tokens_of_a_text_depend_on_each_other() -> None:
+    generator = np.random.default_rng(0)
+    above = 0
+    for _ in range(20):  # texts that each prefer an expert, and domains that say nothing
+        text_N = np.repeat(np.arange(80), 30)
+        favorite = generator.integers(4, size=80)[text_N]
+        chosen = [np.where(generator.random(2400) < 0.5, favorite, generator.integers(4, size=2400))[:, None]]
+        ones = np.ones((1, 2400), np.float32)
+        routes = Routes(text_N=text_N, ids_N=None, chosen=chosen, entropy_LN=ones, margin_LN=ones)
+        table = TextTable(
+            texts=[str(at) for at in range(80)], domain_T=np.arange(80) % 2, pairs_P2=np.empty((0, 2), int)
+        )
+        facts = layer_facts(routes, 0, table, ["x", "y"], experts=4, special=[], rounds=20)["domain_information"]
+        above += facts["value"] > facts["null_95"]
+    assert above <= 4, "chance alone is above its 95 % quantile in about one case of twenty"
+
+
+def test_a_document_of_several_queries_is_found_once(make_bert: Callable[..., Path]) -> None:
+    model = sp.warm_start(make_bert(), ffn="moe", experts={"count": 2})
+    domain = Domain(name="x", queries=["a", "b", "c", "d"], documents=["a b c d"] * 4)
+    assert Quality(model, [domain], 4).measure()["x"].tolist() == [1.0] * 4
+
+
+def test_the_analysis_reads_texts_with_the_prompts_of_their_roles(make_bert: Callable[..., Path]) -> None:
+    model = sp.warm_start(make_bert(prompts={"query": "read the ", "document": "a file "}), ffn="moe", entity=True)
+    table = text_table([Domain(name="x", queries=["open"], documents=["close a"])])
+    vectors = vectors_of(model, table)
+    assert np.allclose(vectors[0], model.encode_query(["open"])[0], atol=1e-6)
+    assert np.allclose(vectors[1], model.encode_document(["close a"])[0], atol=1e-6)
+    counts = np.bincount(collect_routes(model, table).text_N)
+    plain = [len(model.tokenizer(text)["input_ids"]) for text in ("read the open", "a file close a")]
+    assert counts.tolist() == plain
+
+
+def test_exchanged_and_drawn_choices_keep_the_gate(make_bert: Callable[..., Path]) -> None:
+    router = Router(ExpertSpec(count=4, top_k=2, balance_bias=True), 8, 1)
+    assert router.bias is not None
+    router.bias[2] = 0.5
+    choice = router(torch.randn(50, 8))
+    for edit in (permuted(0), at_random(0), by_token):
+        other = edit(1, router, choice, torch.arange(50))
+        assert torch.equal(other.weight_MK, choice.weight_MK) and not torch.equal(other.chosen_MK, choice.chosen_MK)
+        assert (other.chosen_MK[:, 0] != other.chosen_MK[:, 1]).all()
+    moved = permuted(0)(1, router, choice, None).chosen_MK
+    pairs = {(int(a), int(b)) for a, b in zip(choice.chosen_MK.flatten(), moved.flatten(), strict=True)}
+    assert len(pairs) == 4 and all(a != b for a, b in pairs)
