@@ -16,14 +16,12 @@ All arms start from random weights with the teacher's token vectors and see the 
 
 Each line of `FOLDER/results.jsonl` has, for an arm and a seed, the agreement with the teacher (mean over 500 held-out
 texts of each domain of the correlation of a text's cosines to all others with the teacher's), and nDCG@10 of the test
-pairs in the index of all domains. `FOLDER/ARM-SEED-test.npz` has both for each text and query. Lines that exist are not
-computed again. `experts_report.py` compares the arms.
+pairs in the index of all domains. `FOLDER/ARM-SEED-SPLIT.npz` has both for each text and query. Lines that exist are
+not computed again. `experts_report.py` compares the arms.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import tempfile
 import time
@@ -36,6 +34,7 @@ import torch
 from datasets import Dataset
 from experts_domains import Domain, load_domains, texts_of
 from experts_interference import ndcg, vectors_of
+from experts_results import Results, parse
 
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import load_recipe
@@ -153,41 +152,21 @@ def run(arm: str, seed: int, rows: Dataset, teacher: str, changes: list[str]) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
-    parser.add_argument("--split", choices=("dev", "test"), default="dev")
-    parser.add_argument("--share", type=float, default=1.0, help="of the training texts")
-    parser.add_argument("--output", type=Path, default=Path("runs/experts-distillation"), metavar="FOLDER")
-    parser.add_argument("--keep", action="store_true", help="save the models")
-    options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
-    results = options.output / "results.jsonl"
-    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    options = parse(__doc__, list(ARMS), "runs/experts-distillation", share=(1.0, "of the training texts"))
+    results = Results(options.output, {"share": 1.0, "changes": []})
     path = str(starter_checkpoint()[0])
     domains, held_out = load_domains(), held_out_texts(options.split)
     rows, teacher = training_rows(options.share), sp.warm_start(path, max_seq_length=64)
     taught = vectors_of(teacher, [text for of in held_out.values() for text in of])
     for seed in options.seeds:
         for arm in options.arms:
-            key = {"arm": arm, "seed": seed, "split": options.split, "share": options.share, "changes": options.changes}
-            if any(all(line[name] == value for name, value in key.items()) for line in done):
+            key = {"arm": arm, "seed": seed, "split": options.split, "changes": options.changes, "share": options.share}
+            if results.has(key):
                 continue
             model, seconds = run(arm, seed, rows, path, options.changes)
-            found = measure(model, domains, held_out, taught, options.split)
-            if not options.changes:
-                arrays = {f"{kind}/{name}": values for kind, of in found.items() for name, values in of.items()}
-                name = f"{arm}-{seed}-{options.split}" + ("" if options.share == 1 else f"-{options.share:g}")
-                np.savez_compressed(options.output / f"{name}.npz", **arrays)
             if options.keep:
-                model.save_pretrained(str(options.output / f"{arm}-{seed}"))
-            figures = {kind: {n: round(float(v.mean()), 4) for n, v in of.items()} for kind, of in found.items()}
-            means = {f"{kind}_mean": round(float(np.mean(list(of.values()))), 4) for kind, of in figures.items()}
-            line = json.dumps(key | means | {"cpu_seconds": round(seconds)} | figures)
-            with results.open("a") as file:
-                file.write(line + "\n")
-            print(line, flush=True)
+                model.save_pretrained(str(options.output / results.name(key)))
+            results.add(key, measure(model, domains, held_out, taught, options.split), seconds)
 
 
 if __name__ == "__main__":

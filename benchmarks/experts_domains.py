@@ -77,9 +77,17 @@ def load_domains(train: int = 2400, dev: int = 200, test: int = 500, others: int
 
 
 def texts_of(name: str, split: str) -> list[str]:
-    """Returns all texts of a domain's split, queries and documents, without repeats, in the order of the file."""
-    texts = [text.strip()[:CUT] for found, pair in _READERS[name]() if found == split for text in pair]
-    return list(dict.fromkeys(text for text in texts if len(text) > 3))
+    """Returns all texts of a domain's split, queries and documents, without repeats, in the order of the file.
+
+    Training pairs that share a text with a pair of dev or test are left out, and dev pairs that share one with test.
+    """
+    found: dict[str, list[Pair]] = {"train": [], "dev": [], "test": []}
+    for of, (query, document) in _READERS[name]():
+        found[of].append((query.strip(), document.strip()[:CUT]))
+    later = {"train": ("dev", "test"), "dev": ("test",), "test": ()}[split]
+    seen = {text.lower() for of in later for pair in found[of] for text in pair}
+    kept = [pair for pair in found[split] if not {text.lower() for text in pair} & seen]
+    return list(dict.fromkeys(text for pair in kept for text in pair if len(text) > 3))
 
 
 def _rows(name: str, split: str) -> Iterator[dict[str, Any]]:

@@ -3,14 +3,14 @@
     python benchmarks/experts_interference.py [--arms ARM …] [--seeds 0 1 2] [--split dev|test] [--pairs 2400]
         [--output FOLDER] [--keep] [KEY=VALUE …]
 
-All arms see the same pairs of six domains (`experts_domains.py`) in the same batches, each of one domain, and have
-the same learning rate unless a KEY=VALUE says otherwise. Experts replace the networks of every second layer: six of
+All arms see the same pairs of six domains (`experts_domains.py`) in the same mixed batches, and have the same learning
+rate unless a KEY=VALUE says otherwise. Experts replace the networks of every second layer: six of
 them, one for each token or text.
 
 | arm | what it is |
 |---|---|
 | dense | the plain model |
-| wide | feed-forward networks as wide as all parameters of the experts together; the added half starts silent |
+| wide | feed-forward networks as wide as all parameters of the experts together; what is added starts silent |
 | specialists | six plain models, each trained on its own domain for a sixth of the steps |
 | oracle | the expert is the domain of the text, which is given |
 | text, smear | a learned choice, or mixture of weights, for each text by its input embeddings or states |
@@ -18,17 +18,16 @@ them, one for each token or text.
 | token, hash | a learned choice for each token, or a fixed one by its id |
 
 Each line of `FOLDER/results.jsonl` has nDCG@10 of an arm and a seed, by domain, in the index of all domains
-(`mixed`) and in its own (`own`); specialists have only `own`. `FOLDER/ARM-SEED.npz` has the figures of the queries.
-Lines that exist are not computed again. `experts_report.py` compares the arms.
+(`mixed`) and in its own (`own`); specialists have only `own`. `FOLDER/ARM-SEED-SPLIT.npz` has the figures of the
+queries. Lines that exist are not computed again. `experts_report.py` compares the arms.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from experts_domains import Domain, load_domains
+from experts_results import Results, parse
 
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import load_recipe
@@ -50,7 +50,7 @@ from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.training.data.training_data import TrainingData
 from spectra_nsa.training.run import train
 
-EXPERTS = ["model.ffn=moe", "model.experts.count=6", "model.experts.every=2"]
+EXPERTS = ["model.ffn=moe", "model.experts.count=6", "model.experts.every=2", "train.expert_lr_factor=3"]
 ARMS: Mapping[str, list[str]] = {
     "dense": [],
     "wide": [],
@@ -64,11 +64,11 @@ ARMS: Mapping[str, list[str]] = {
 }
 COMMON = [
     "model.max_length=64", "train.batch=48", "train.accumulation=2", "train.passes_per_batch=2",
-    "train.epochs=1", "train.lr=1e-4",
-    "data.dev_rows=0", "data.group=domain", "train.fit_heads=0",
+    "train.epochs=1", "train.lr=5e-5",
+    "data.dev_rows=0", "train.fit_heads=0",
     "model.anchor=false", "model.bridge=false", "model.ranking=false", "model.entity=false", "model.anomaly=false",
 ]  # fmt: skip
-SIX = 6
+SIX, PAIRS = 6, 2400
 
 
 class Oracle:
@@ -89,8 +89,10 @@ class Oracle:
                         texts[start : start + 512], truncation=True, max_length=64, padding=True, return_tensors="pt"
                     )
                     context = make_context(batch["attention_mask"], None)
-                    keys = text_keys(replace(context, ids_BT=batch["input_ids"]))
-                    self.domain_of |= dict.fromkeys(keys.tolist(), number)
+                    keys = text_keys(replace(context, ids_BT=batch["input_ids"])).tolist()
+                    clash = [key for key in keys if self.domain_of.get(key, number) != number]
+                    assert not clash, f"{len(clash)} texts have the key of a text of another domain"
+                    self.domain_of |= dict.fromkeys(keys, number)
         self.plain = Router._logits
         self.unknown = 0
 
@@ -107,12 +109,13 @@ class Oracle:
         Router._logits = self.plain  # type: ignore[method-assign]
 
 
-def widened(folder: Path, start: str) -> str:
+def widened(folder: Path, start: str, seed: int) -> str:
     """Saves MiniLM with networks of the width that gives them as many parameters as six experts in every second layer.
 
     The added rows of the first matrix are random and the added columns of the second are zero, so that the output is
     the same.
     """
+    torch.manual_seed(seed)
     model = sp.warm_start(start)
     old = model.spectra
     config = SpectraConfig(**(old.config.to_dict() | {"intermediate_size": old.config.intermediate_size * 7 // 2}))
@@ -133,14 +136,16 @@ def widened(folder: Path, start: str) -> str:
 
 
 def rows_of(domains: Mapping[str, Domain]) -> TrainingData:
-    """Returns the training pairs, with their domain as group."""
-    rows = [(*pair, name) for name, domain in domains.items() for pair in domain.train]
-    table = Dataset.from_dict({"anchor": [row[0] for row in rows], "positive": [row[1] for row in rows]})
-    return TrainingData(train=table, dev=None, dev_kind=None, quarantined=0, groups=[row[2] for row in rows])
+    """Returns the training pairs of all domains."""
+    pairs = [pair for domain in domains.values() for pair in domain.train]
+    table = Dataset.from_dict(
+        {"anchor": [query for query, _ in pairs], "positive": [document for _, document in pairs]}
+    )
+    return TrainingData(train=table, dev=None, dev_kind=None, quarantined=0)
 
 
 def vectors_of(model: Any, texts: list[str]) -> np.ndarray:
-    with autocast(resolve_precision("auto"), model.device):
+    with autocast(model.device.type, resolve_precision("auto")):
         found: np.ndarray = model.encode(texts, batch_size=64, show_progress_bar=False)
     return found
 
@@ -177,69 +182,44 @@ def measure(models: Mapping[str, Any], domains: Mapping[str, Domain], split: str
     return found
 
 
-def run(arm: str, seed: int, domains: Mapping[str, Domain], changes: list[str], keep: Path | None) -> tuple[Any, float]:
+def run(arm: str, seed: int, domains: Mapping[str, Domain], changes: list[str]) -> tuple[Any, float]:
     """Trains an arm; returns its model, or one for each domain, and the CPU seconds."""
     start = str(starter_checkpoint()[0])
     with tempfile.TemporaryDirectory() as folder:
         if arm == "wide":
-            start = widened(Path(folder) / "wide", start)
-        flags = {"model.start": start, "output": folder, "name": arm, "train.seed": seed}
-        recipe = load_recipe(None, [*COMMON, *ARMS[arm], *changes], flags=flags)
+            start = widened(Path(folder) / "wide", start, seed)
+
+        def trained(name: str, of: Mapping[str, Domain]) -> Any:
+            flags = {"model.start": start, "output": folder, "name": name, "train.seed": seed}
+            return train(load_recipe(None, [*COMMON, *ARMS[arm], *changes], flags=flags), data=rows_of(of)).model
+
         begin = time.process_time()
         if arm == "specialists":
-            model: Any = {name: train(recipe, data=rows_of({name: domains[name]})).model for name in domains}
+            model: Any = {name: trained(name, {name: domain}) for name, domain in domains.items()}
         else:
-            model = train(recipe, data=rows_of(domains)).model
-        seconds = time.process_time() - begin
-    if keep and not isinstance(model, dict):
-        model.save_pretrained(str(keep / f"{arm}-{seed}"))
-    return model, seconds
+            model = trained(arm, domains)
+        return model, time.process_time() - begin
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="SEED")
-    parser.add_argument("--split", choices=("dev", "test"), default="dev")
-    parser.add_argument("--pairs", type=int, default=2400, help="training pairs of a domain")
-    parser.add_argument("--output", type=Path, default=Path("runs/experts-interference"), metavar="FOLDER")
-    parser.add_argument("--keep", action="store_true", help="save the models")
-    options = parser.parse_args()
+    options = parse(__doc__, list(ARMS), "runs/experts-interference", pairs=(PAIRS, "training pairs of a domain"))
     domains = load_domains(options.pairs)
-    options.output.mkdir(parents=True, exist_ok=True)
-    results = options.output / "results.jsonl"
-    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    oracle: Oracle | None = None
+    results = Results(options.output, {"pairs": PAIRS, "changes": []})
+    oracle = Oracle(domains, sp.warm_start(str(starter_checkpoint()[0])).tokenizer)
     for seed in options.seeds:
         for arm in options.arms:
-            key = {"arm": arm, "seed": seed, "split": options.split, "changes": options.changes}
-            key |= {"pairs": options.pairs}
-            if any(all(line[name] == value for name, value in key.items()) for line in done):
+            key = {"arm": arm, "seed": seed, "split": options.split, "changes": options.changes, "pairs": options.pairs}
+            if results.has(key):
                 continue
-            if arm == "oracle":
-                oracle = oracle or Oracle(domains, sp.warm_start(str(starter_checkpoint()[0])).tokenizer)
-                with oracle:
-                    model, seconds = run(arm, seed, domains, options.changes, options.output if options.keep else None)
-                    oracle.unknown = 0
-                    found = measure(dict.fromkeys(domains, model), domains, options.split)
-                assert not oracle.unknown, f"{oracle.unknown} texts of no known domain"
-            else:
-                model, seconds = run(arm, seed, domains, options.changes, options.output if options.keep else None)
+            with oracle if arm == "oracle" else nullcontext():
+                model, seconds = run(arm, seed, domains, options.changes)
+                oracle.unknown = 0
                 models = model if isinstance(model, dict) else dict.fromkeys(domains, model)
                 found = measure(models, domains, options.split)
-            figures = {
-                index: {name: round(float(values.mean()), 4) for name, values in of.items()}
-                for index, of in found.items()
-            }
-            means = {f"{index}_mean": round(float(np.mean(list(of.values()))), 4) for index, of in figures.items()}
-            if not options.changes:
-                arrays = {f"{index}/{name}": values for index, of in found.items() for name, values in of.items()}
-                np.savez_compressed(options.output / f"{arm}-{seed}-{options.split}.npz", **arrays)
-            line = json.dumps(key | means | {"cpu_seconds": round(seconds)} | figures)
-            with results.open("a") as file:
-                file.write(line + "\n")
-            print(line, flush=True)
+            assert not oracle.unknown, f"{oracle.unknown} texts of no known domain"
+            if options.keep and arm not in ("specialists", "oracle"):  # an oracle does not fit into a saved model
+                model.save_pretrained(str(options.output / results.name(key)))
+            results.add(key, found, seconds)
 
 
 if __name__ == "__main__":

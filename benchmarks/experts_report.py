@@ -3,9 +3,9 @@
     python benchmarks/experts_report.py FOLDER [--kind mixed] [--split test] [--baseline dense]
 
 FOLDER has the `ARM-SEED-SPLIT.npz` files of `experts_interference.py` (kinds `mixed` and `own`) or of
-`experts_distillation.py` (`agreement` and `mixed`). A figure is the mean over the domains. Intervals are hierarchical:
-seeds are drawn with replacement, then queries within each domain, the same for both arms. p is two-sided, from the same
-draws; Holm's correction is over the arms. Prints a table in Markdown.
+`experts_distillation.py` (`agreement` and `mixed`). A figure is the mean over the domains, over the seeds that all arms
+share. Intervals and p-values are those of `spectra_nsa.metrics.effects`: queries are drawn within each domain, and the
+variance between seeds is pooled over the arms. Holm's correction is over the arms. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spectra_nsa.metrics.effects import holm
+from spectra_nsa.metrics.effects import holm, part_effects, reach
 
 DRAWS = 2000
 
@@ -36,24 +36,15 @@ def mean(values: dict[str, np.ndarray]) -> float:
     return float(np.mean([of.mean() for of in values.values()]))
 
 
-def difference(
-    arm: dict[int, dict[str, np.ndarray]], base: dict[int, dict[str, np.ndarray]], generator: np.random.Generator
-) -> tuple[float, tuple[float, float], float]:
-    """Returns the mean difference over common seeds and domains, its interval, and p."""
-    seeds = sorted(set(arm) & set(base))
-    domains = list(next(iter(arm.values())))
-    gaps = {seed: {name: arm[seed][name] - base[seed][name] for name in domains} for seed in seeds}
-    value = float(np.mean([np.mean([gaps[seed][name].mean() for name in domains]) for seed in seeds]))
-    draws = np.empty(DRAWS)
-    for at in range(DRAWS):
-        queries = {
-            name: generator.integers(len(gaps[seeds[0]][name]), size=len(gaps[seeds[0]][name])) for name in domains
-        }
-        chosen = generator.choice(seeds, size=len(seeds))
-        draws[at] = np.mean([np.mean([gaps[seed][name][queries[name]].mean() for name in domains]) for seed in chosen])
-    low, high = np.quantile(draws, [0.025, 0.975])
-    p = 2 * min((draws <= 0).mean(), (draws >= 0).mean())
-    return value, (float(low), float(high)), max(float(p), 1 / DRAWS)
+def draws_of(gaps: list[dict[str, np.ndarray]]) -> np.ndarray:
+    """Returns bootstrap draws of the mean difference: of the queries within each domain, the same for all seeds."""
+    generator, domains = np.random.default_rng(0), list(gaps[0])
+    by_domain = {name: np.mean([gap[name] for gap in gaps], axis=0) for name in domains}
+    draws = [
+        np.mean([values[generator.integers(len(values), size=len(values))].mean() for values in by_domain.values()])
+        for _ in range(DRAWS)
+    ]
+    return np.array(draws)
 
 
 def main() -> None:
@@ -66,15 +57,26 @@ def main() -> None:
     arms = read(options.folder, options.kind, options.split)
     if options.baseline not in arms:
         raise SystemExit(f"{options.folder} has no figures of {options.baseline} on {options.split}.")
-    base, generator = arms.pop(options.baseline), np.random.default_rng(0)
-    print(f"| arm | seeds | {options.kind} | less {options.baseline} | 95 % | p (Holm) |\n|---|---|---|---|---|---|")
-    print(f"| {options.baseline} | {len(base)} | {np.mean([mean(of) for of in base.values()]):.4f} | | | |")
-    found = {arm: difference(of, base, generator) for arm, of in arms.items()}
-    adjusted = dict(zip(found, holm([p for _, _, p in found.values()]), strict=True))
-    for arm, (value, (low, high), _) in found.items():
-        figure = np.mean([mean(of) for of in arms[arm].values()])
-        interval = f"{low:+.4f} to {high:+.4f}"
-        print(f"| {arm} | {len(arms[arm])} | {figure:.4f} | {value:+.4f} | {interval} | {adjusted[arm]:.3f} |")
+    base = arms.pop(options.baseline)
+    seeds = sorted(set(base).intersection(*arms.values()))
+    if not arms or not seeds:
+        raise SystemExit(f"{options.folder} has no seed that all arms share.")
+    gaps = {
+        arm: [{name: of[seed][name] - base[seed][name] for name in base[seed]} for seed in seeds]
+        for arm, of in arms.items()
+    }
+    queries = sum(len(values) for values in base[seeds[0]].values())
+    differences = {arm: [mean(gap) for gap in of] for arm, of in gaps.items()}
+    effects = part_effects(differences, {arm: draws_of(of) for arm, of in gaps.items()}, queries)
+    adjusted = dict(zip(effects, holm([effect.p for effect in effects.values()]), strict=True))
+    print(f"seeds {', '.join(map(str, seeds))}; {queries:,} queries or texts\n")
+    print(f"| arm | {options.kind} | less {options.baseline} | 95 % | p (Holm) |\n|---|---|---|---|---|")
+    print(f"| {options.baseline} | {np.mean([mean(base[seed]) for seed in seeds]):.4f} | | | |")
+    for arm, effect in effects.items():
+        figure, (low, high) = np.mean([mean(arms[arm][seed]) for seed in seeds]), effect.ci
+        print(f"| {arm} | {figure:.4f} | {effect.value:+.4f} | {low:+.4f} to {high:+.4f} | {adjusted[arm]:.3f} |")
+    if len(seeds) > 1:
+        print(f"\nsmallest effect seen with 80 %: {reach(list(effects.values()), target=0.01).smallest:.4f}")
 
 
 if __name__ == "__main__":

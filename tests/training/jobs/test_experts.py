@@ -36,16 +36,21 @@ def recipe(start: Path, tmp_path: Path) -> Callable[..., Recipe]:
     return lambda *more: load_recipe(None, [*base, *more])
 
 
+def keep_only_first_checkpoint(folder: Path) -> None:
+    """Deletes the model of a finished run and the checkpoints after step 2, as if it had been killed then."""
+    shutil.rmtree(folder / "model")
+    for checkpoint in (folder / "checkpoints").glob("step-*"):
+        if int(checkpoint.name[5:]) > 2:
+            shutil.rmtree(checkpoint)
+
+
 @pytest.mark.parametrize("router", ["token", "text"])
 def test_a_resumed_run_ends_at_the_same_bits(recipe: Callable[..., Recipe], router: str) -> None:
     keys = ["balance_bias=true", "noise=0.1", "dropout=0.1", f"router={router}"]
     result = train(recipe(*(f"model.experts.{key}" for key in keys), "train.accumulation=2"))
     before = load_file(result.folder / "model" / "model.safetensors")
     assert any(name.endswith("router.bias") and value.any() for name, value in before.items())
-    shutil.rmtree(result.folder / "model")
-    for checkpoint in (result.folder / "checkpoints").glob("step-*"):
-        if int(checkpoint.name[5:]) > 2:
-            shutil.rmtree(checkpoint)
+    keep_only_first_checkpoint(result.folder)
     resumed = train(None, resume=result.folder)
     assert resumed.first_step == 2
     torch.testing.assert_close(load_file(result.folder / "model" / "model.safetensors"), before, rtol=0, atol=0)
@@ -108,10 +113,7 @@ def test_pretraining_balances_experts_and_resumes_exactly(start: Path, tmp_path:
     assert sum(logged[0][f"expert_load_0_{expert}"] for expert in range(4)) == pytest.approx(1, abs=1e-3)
     before = load_file(result.folder / "model" / "model.safetensors")
     assert any(name.endswith("router.bias") and value.any() for name, value in before.items())
-    shutil.rmtree(result.folder / "model")
-    for checkpoint in (result.folder / "checkpoints").glob("step-*"):
-        if int(checkpoint.name[5:]) > 2:
-            shutil.rmtree(checkpoint)
+    keep_only_first_checkpoint(result.folder)
     assert pretrain(None, resume=result.folder).first_step == 2
     torch.testing.assert_close(load_file(result.folder / "model" / "model.safetensors"), before, rtol=0, atol=0)
     again = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
