@@ -63,7 +63,7 @@ ARMS: Mapping[str, list[str]] = {
     "hash": [*EXPERTS, "model.experts.router=hash"],
 }
 COMMON = [
-    "model.max_length=64", "train.batch=48", "train.accumulation=2", "train.passes_per_batch=2",
+    "model.max_length=64", "train.batch=48", "train.accumulation=2",
     "train.epochs=1", "train.lr=5e-5",
     "data.dev_rows=0", "train.fit_heads=0",
     "model.anchor=false", "model.bridge=false", "model.ranking=false", "model.entity=false", "model.anomaly=false",

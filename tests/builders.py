@@ -111,3 +111,9 @@ def tiny_masked_lm(folder: Path, *, seed: int = 0, bias: float = -1.0) -> Path:
     model.save_pretrained(folder)
     BertTokenizerFast(vocab={piece: at for at, piece in enumerate(pieces)}).save_pretrained(folder)
     return folder
+
+
+def same_weights(first: Any, second: Any) -> bool:
+    """Returns whether two models of ours have equal weights under equal names."""
+    states = [model.spectra.state_dict() for model in (first, second)]
+    return states[0].keys() == states[1].keys() and all(torch.equal(w, states[1][n]) for n, w in states[0].items())

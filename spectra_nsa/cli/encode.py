@@ -178,7 +178,7 @@ def _check_outputs(names: list[str]) -> None:
         raise UsageError(f"--outputs names no output. Valid: {', '.join(OUTPUTS)}.")
     for name in names:
         if name not in ALL_OUTPUTS:
-            raise unknown_name("output", name, OUTPUTS)
+            raise unknown_name("output", name, ALL_OUTPUTS)
 
 
 def _warn_unfitted(model: str, spec: ModelSpec, names: list[str]) -> None:

@@ -75,14 +75,18 @@ app.command("similarity")(similarity_command)
 app.command("search")(search_command)
 app.command("mine")(mine_command)
 app.command("inspect")(inspect_command)
-app.add_typer(index.app, name="index")
-app.add_typer(data.app, name="data")
-app.add_typer(tokenizer.app, name="tokenizer")
-app.add_typer(recipe.app, name="recipe")
-app.add_typer(backup.app, name="backup")
-app.add_typer(codes_app, name="codes")
-app.add_typer(anomaly_app, name="anomaly")
-app.add_typer(moe.app, name="moe")
+_GROUPS = {
+    "index": index.app,
+    "data": data.app,
+    "tokenizer": tokenizer.app,
+    "recipe": recipe.app,
+    "backup": backup.app,
+    "codes": codes_app,
+    "anomaly": anomaly_app,
+    "moe": moe.app,
+}
+for _name, _group in _GROUPS.items():
+    app.add_typer(_group, name=_name, cls=CommandList)
 
 
 # Silences the logs and progress bars of the libraries.

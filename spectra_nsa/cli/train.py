@@ -156,6 +156,7 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
         "steps": steps_of(recipe, epoch_rows(recipe, data)),
         "first_step": first_step,
         "parameters": parameters,
+        "experts": facts["shape"].get("experts") if planned is not None else None,
         "memory_gb": memory,
         "memory_for": {"batch": batch, "texts": texts, "length": length},
         "terms": live_terms_of(recipe, data),
@@ -175,11 +176,13 @@ def _plan_text(plan: dict[str, Any]) -> str:
         f"{', '.join(part['terms'])}"
         for name, part in plan["sets"].items()
     )
+    experts = f"experts: {plan['experts']}, " if plan["experts"] else ""
     notes = "".join(f"\nnote: {note}" for note in [*plan["notes"], *few])
     return changed_keys(plan) + (
         f"{counted(plan['rows'], 'training row')}, {counted(plan['dev_rows'], 'dev row')}, {left_out}"
         f"{plan['quarantined']:,} quarantined; "
         f"{_length(plan)} in {plan['precision']}; {plan['parameters'] / 1e6:.1f} M parameters, "
+        f"{experts}"
         f"about {plan['memory_gb']} GB for {texts}; loss: {', '.join(plan['terms'])}. "
         f"{resume_sentence(plan)}Nothing was trained.{scratch}{sets}{notes}"
     )

@@ -186,6 +186,9 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Usage
         return UsageError(f"{where}: {dotted} is missing.")
     if (wanted := _WANTED.get(problem["type"])) is not None:
         return UsageError(f"{where}: {dotted} must be {wanted}, not {problem.get('input')!r}.")
+    if problem["type"] == "list_type":
+        value = problem.get("input")
+        return UsageError(f"{where}: {dotted} is {value!r}: write a list, as in {dotted}=[{value}].")
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return UsageError(f"{where}: {dotted}: {message}.")

@@ -164,6 +164,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     old = path.with_name(f".{path.name}.old")
     try:
         yield temporary
+        _make_readable(temporary)
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
             path.rename(old)
@@ -174,6 +175,14 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         if old.exists() and not path.exists():
             old.rename(path)
         raise
+
+
+def _make_readable(folder: Path) -> None:
+    """Gives the files of a folder the usual permissions: libraries may write theirs for the owner alone."""
+    mode = 0o666 & ~_umask()
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(file.stat().st_mode | mode)
 
 
 def finite_json(value: Any) -> Any:

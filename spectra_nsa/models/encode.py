@@ -15,7 +15,7 @@ from torch import Tensor
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import UsageError, unknown_name
 from spectra_nsa.core.precision import autocast, resolve_precision
-from spectra_nsa.heads.kinds import ALL_OUTPUTS, OUTPUTS
+from spectra_nsa.heads.kinds import ALL_OUTPUTS
 from spectra_nsa.metrics.finite import not_finite
 from spectra_nsa.models.prompts import check_role, role_prompt
 
@@ -119,7 +119,7 @@ def encode_outputs(
     """
     for name in outputs:
         if name not in ALL_OUTPUTS:
-            raise unknown_name("output", name, OUTPUTS)
+            raise unknown_name("output", name, ALL_OUTPUTS)
     sources = dict.fromkeys(_SOURCES[name] for name in outputs if name in _SOURCES)
 
     def with_sources(batch: list[str]) -> dict[str, Tensor]:

@@ -37,6 +37,8 @@ LABELS: Mapping[str, str] = {
     "hidden_size": "hidden size",
     "ffn_size": "feed-forward size",
     "ffn": "feed-forward",
+    "layer_routing": "layers mixed by text",
+    "pooling_kinds": "further poolings",
     "semantic_dims": "Matryoshka sizes",
     "entity_in_embedding": "entity vector in the embedding",
     "codes_fitted": "binary codes fitted",

@@ -304,6 +304,7 @@ def test_the_margins_of_the_textbook_losses_can_be_changed() -> None:
     ("word", "message"),
     [
         ("train.batch=many", "train.batch must be a whole number, not 'many'"),
+        ("train.parts=ffn", r"train.parts is 'ffn': write a list, as in train.parts=\[ffn\]"),
         ("train.batch=1.5", "train.batch must be a whole number, not 1.5"),
         ("train.lr=fast", "train.lr must be a number, not 'fast'"),
     ],

@@ -66,10 +66,12 @@ def test_the_umask_decides_the_mode(tmp_path: Path) -> None:
     try:
         with atomic_write(tmp_path / "file") as file:
             file.write("")
-        with atomic_folder(tmp_path / "folder"):
-            pass
+        with atomic_folder(tmp_path / "folder") as folder:
+            (folder / "for the owner").write_text("")
+            (folder / "for the owner").chmod(0o600)
     finally:
         os.umask(before)
+    assert (tmp_path / "folder" / "for the owner").stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
 

@@ -92,7 +92,7 @@ def test_passes_caches_and_checkpoints_change_nothing(make_bert: Callable[..., P
         found, those, counted = step(model, **options)
         assert found == pytest.approx(values, abs=1e-5) and counted == pytest.approx(figures)
         for name, gradient in gradients.items():
-            assert (those[name] - gradient).abs().max() < 1e-5, name
+            assert (those[name] - gradient).abs().max() < 1e-5 * max(1, gradient.abs().max()), name
 
     compare(groups=4)
     compare(cached=24)

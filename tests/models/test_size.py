@@ -114,6 +114,15 @@ def test_a_checkpoint_has_the_shape_of_its_warm_start(tmp_path: Path, changes: d
     assert inspect_model(spec_of(str(folder))) == inspect_model(spec_of(str(tmp_path / "saved")))
 
 
+def test_the_shape_names_what_texts_choose() -> None:
+    choosing = {"pooling_kinds": ["max", "cls"], "adapters": 3, "adapter_size": 8, "layer_routing": True}
+    shape = inspect_model(ModelSpec(**(SMALL | choosing)))["shape"]
+    assert (shape["pooling_kinds"], shape["adapters"], shape["layer_routing"]) == ("max, cls", "3 of width 8", True)
+    assert not {"pooling_kinds", "adapters", "layer_routing", "experts"} & set(
+        inspect_model(ModelSpec(**SMALL))["shape"]
+    )
+
+
 def test_old_pooling_files_name_a_mode_by_a_key_of_its_own(tmp_path: Path) -> None:
     folder = bert_folder(tmp_path, pooling="cls")
     (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')

@@ -37,6 +37,7 @@ def heat_map(
     wide = min(64.0, (_WIDTH - left - 4) / len(columns))
     high, top = 24, 22
     largest = full or max((abs(value) for row in values for value in row), default=0.0) or 1.0
+    decimals = 2 if largest >= 0.1 else 3
     parts = []
     for at, name in enumerate(columns):
         x = left + wide * (at + 0.5)
@@ -53,7 +54,8 @@ def heat_map(
             parts.append(f'<rect class="cell {color}" fill-opacity="{strength}" {box}>{hover}</rect>')
             if wide >= 34:
                 text = f'x="{left + wide * (j + 0.5) - 1:.1f}" y="{y + 15}" text-anchor="middle"'
-                parts.append(f'<text class="tick cell-text" {text}>{short(value)}</text>')
+                shown_value = "–" if value != value else f"{round(value, decimals) + 0.0:.{decimals}f}"
+                parts.append(f'<text class="tick cell-text" {text}>{shown_value}</text>')
     return _svg(parts, top + high * len(rows) + 4, label)
 
 

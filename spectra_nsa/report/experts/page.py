@@ -141,7 +141,7 @@ def _add_relations(report: Report, document: Mapping[str, Any], names: Sequence[
         for layer in layers
     }
     report.add_pictures(apart, title="How different experts are", note="1 − CKA of what two experts compute.")
-    if document["saturation"]:
+    if len(document["saturation"]) > 1:
         lines = {
             f"layer {number}": [(float(row["step"]), row["layers"][at]) for row in document["saturation"]]
             for at, number in enumerate(numbers)

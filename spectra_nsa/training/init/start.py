@@ -41,6 +41,7 @@ def open_start(recipe: Recipe) -> SpectraSentenceTransformer:
         keep_layers(model, section.keep_layers)
     shape = _shape(recipe)
     check_asked(shape.get("ffn") or model.spec.ffn, shape.get("experts"))
+    _check_adapter_size(recipe, model.spec.adapters)
     if section.start is not None and (shape.get("ffn") or shape.get("experts")):
         set_experts(model, shape.get("experts"))
     if section.start is None or section.tokenizer is None:
@@ -122,6 +123,13 @@ def _open(recipe: Recipe) -> SpectraSentenceTransformer:
     return model
 
 
+def _check_adapter_size(recipe: Recipe, adapters: int) -> None:
+    """Checks that a width of adapters has adapters to apply to."""
+    size = recipe.model.adapter_size
+    if size is not None and not adapters:
+        raise UsageError(f"model.adapter_size={size} without adapters does nothing: set model.adapters too.")
+
+
 def _shape(recipe: Recipe) -> dict[str, Any]:
     """Returns the fields of the model's spec that a recipe sets."""
     return shape_fields(SHAPE_OPTIONS, recipe.model.model_dump())
@@ -145,4 +153,5 @@ def planned_config(recipe: Recipe) -> tuple[SpectraConfig, int]:
         max_length=section.max_length,
         **_shape(recipe),
     )
+    _check_adapter_size(recipe, config.adapters)
     return config, config.max_length or config.max_position_embeddings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -19,7 +20,7 @@ from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.text.shared_columns import SharedColumns
 from spectra_nsa.training.runs.checkpoints import checkpoints_of, step_of
 from spectra_nsa.workflows.moe.collect import Routes, collect_routes, expert_layers, expert_outputs
-from spectra_nsa.workflows.moe.interventions import Quality, ablate_experts, scramble, subsets
+from spectra_nsa.workflows.moe.interventions import Quality, ablate_experts, say_searches, scramble, subsets
 from spectra_nsa.workflows.moe.layers import distances, layer_facts, rounded, top_tokens
 from spectra_nsa.workflows.moe.texts import Domain, TextTable, read_domains, text_table
 
@@ -63,7 +64,13 @@ def analyze(
     opened = open_model(files)
     config = opened.spectra.config
     if config.ffn != "moe":
-        raise SpectraError(f"{model} has no experts to analyze: train one with model.ffn=moe.")
+        gates = [name for name in GATE_OUTPUTS if name in outputs_of(config)]
+        remedy = (
+            f"what its texts choose is an output, as in spectra encode FILE --outputs {','.join(gates)}."
+            if gates
+            else "train one with model.ffn=moe."
+        )
+        raise SpectraError(f"{model} has no experts to analyze: {remedy}")
     table, names = text_table(domains), [domain.name for domain in domains]
     if len(domains) < 2:
         notes.append("one domain: what experts know of domains needs a second --texts NAME=SOURCE")
@@ -206,7 +213,9 @@ def _quality(
         if pairs:
             notes.append("no pairs: what experts are worth is not measured")
         return {}
+    begin = time.monotonic()
     before = quality.measure()
+    say_searches(quality, time.monotonic() - begin)
     return {
         "ndcg@10": {name: round(float(values.mean()), 4) for name, values in before.items()},
         "queries": {name: len(values) for name, values in before.items()},

@@ -10,6 +10,8 @@ from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.files import atomic_folder, check_replaceable
 from spectra_nsa.models.experts.upcycle import make_dense
 from spectra_nsa.models.open import find_model, open_model
+from spectra_nsa.models.sentence import SpectraSentenceTransformer, build
+from spectra_nsa.training.runs.model_card import public_name, write_origin
 
 
 def recover_dense(model: str, output: str | Path, *, expert: int = 0) -> dict[str, Any]:
@@ -33,13 +35,33 @@ def recover_dense(model: str, output: str | Path, *, expert: int = 0) -> dict[st
     opened = open_model(find_model(model, accept=("spectra",)))
     before = opened.spectra.num_parameters()
     make_dense(opened, expert)
-    with atomic_folder(Path(output)) as folder:
-        opened.save_pretrained(str(folder))
+    save_changed(opened, output, f"expert {expert} of each layer of {public_name(model)}")
     return {
         "folder": str(output),
         "expert": expert,
         "parameters": {"before": before, "after": opened.spectra.num_parameters()},
     }
+
+
+def save_changed(model: SpectraSentenceTransformer, output: str | Path, base: str) -> None:
+    """Saves a model that was made from others, with a card that says so in place of theirs.
+
+    Args:
+        model: to save.
+        output: the folder.
+        base: what it was made from.
+    """
+    anew = build(
+        model.spectra,
+        model.tokenizer,
+        max_seq_length=model.max_seq_length,
+        prompts=model.prompts,
+        default_prompt_name=model.default_prompt_name,
+        similarity=model.similarity_fn_name,
+    )
+    with atomic_folder(Path(output)) as folder:
+        anew.save_pretrained(str(folder))
+        write_origin(folder, base)
 
 
 def check_output(output: str | Path, inputs: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_nsa.core.console import progress
+from spectra_nsa.core.console import console, progress
 from spectra_nsa.metrics import routing as measure
 from spectra_nsa.metrics.bootstrap import paired_difference
 from spectra_nsa.metrics.effects import holm
@@ -66,6 +66,21 @@ class Quality:
         gain_P = np.where(rank_P < 10, 1 / np.log2(rank_P + 2), 0.0)
         domain_P = table.domain_T[left]
         return {self.domains[at + number].name: gain_P[domain_P == number] for number in np.unique(domain_P)}
+
+
+def say_searches(quality: Quality, seconds: float) -> None:
+    """Prints to standard error how many searches follow, and how long they take if each is like the first.
+
+    Args:
+        quality: what is measured.
+        seconds: of the first search.
+    """
+    layers = expert_layers(quality.model)
+    count = len(_WAYS) * sum(layer.spec.count for layer in layers) + (2 if layers[0].spec.by_text else 3)
+    minutes = seconds * (count + layers[0].spec.count) / 60  # those with few experts search domain by domain
+    about = f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute"
+    text = f"what experts are worth: {count} searches and those with few experts, {about}; --pairs 0 leaves them out"
+    console(stderr=True).print(text, markup=False)
 
 
 def ablate_experts(quality: Quality, before: dict[str, NDArray[np.float64]]) -> list[dict[str, Any]]:

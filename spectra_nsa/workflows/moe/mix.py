@@ -11,14 +11,14 @@ import torch
 
 from spectra_nsa.config.recipe import load_recipe
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.core.files import atomic_folder
 from spectra_nsa.encoder.experts.spec import ExpertSpec
 from spectra_nsa.models.experts.mix import RidgeGate, check_alike, distance_of_averaged, mix
 from spectra_nsa.models.open import find_model, open_model
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.text.sources import load_source
+from spectra_nsa.training.runs.model_card import public_name
 from spectra_nsa.workflows.moe.collect import BATCH, collect_routes, expert_layers
-from spectra_nsa.workflows.moe.dense import check_output
+from spectra_nsa.workflows.moe.dense import check_output, save_changed
 from spectra_nsa.workflows.moe.edits import only, rerouted
 from spectra_nsa.workflows.moe.texts import plain_table
 
@@ -75,8 +75,7 @@ def mix_models(
     mix(list(models.values()), experts)
     _fit_routers(mixed, [fitted for fitted, _ in named.values()], ridge)
     routing = {name: _share_right(mixed, held_out, at) for at, (name, (_, held_out)) in enumerate(named.items())}
-    with atomic_folder(Path(output)) as folder:
-        mixed.save_pretrained(str(folder))
+    save_changed(mixed, output, f"a mixture of {', '.join(public_name(name) for name in sources)}")
     return {
         "folder": str(output),
         "experts": list(sources),
@@ -98,6 +97,8 @@ def _read_texts(name: str, source: str | None, limit: int) -> tuple[list[str], l
     columns = None
     if source is None:
         path = Path(name) / "recipe.yaml"
+        if "=" in name and not Path(name).exists():
+            raise UsageError(f"{name}: name the run or model alone. Its folder is also the name of its expert.")
         if not path.is_file():
             raise UsageError(
                 f"{name} is no run, so its training data is not known: name it with --texts, for each model."

@@ -18,6 +18,7 @@ from spectra_nsa.models.fresh import fresh_model
 from spectra_nsa.models.saved import open_saved
 from spectra_nsa.training.init.start import open_start
 from spectra_nsa.workflows.moe.dense import recover_dense
+from tests.builders import same_weights
 
 TEXTS = ["open the file and read it", "close a socket", "a", "sort the list of numbers in place, whatever may come"]
 CHANGES: list[dict[str, Any]] = [
@@ -40,11 +41,13 @@ def test_real_vectors_stay_through_upcycling_saving_and_recovery(
     assert np.abs(vectors - dense).max() < 1e-6
     model.save_pretrained(str(tmp_path / "m"))
     again = sp.load(tmp_path / "m")
-    assert np.array_equal(again.encode(TEXTS), vectors)
+    assert same_weights(again, model)
+    # The last bit of a product may depend on where in memory the weights are.
+    assert np.abs(again.encode(TEXTS) - vectors).max() < 1e-6
     light = open_saved(tmp_path / "m")
-    assert light is not None and np.array_equal(light.encode(TEXTS), vectors)
+    assert light is not None and np.abs(light.encode(TEXTS) - vectors).max() < 1e-6
     make_dense(again, expert=1)
-    assert again.spec.ffn == "gelu" and np.array_equal(again.encode(TEXTS), dense)
+    assert again.spec.ffn == "gelu" and np.abs(again.encode(TEXTS) - dense).max() < 1e-6
 
 
 @pytest.mark.parametrize("sliced", [False, True])

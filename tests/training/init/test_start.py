@@ -10,7 +10,7 @@ import torch
 
 import spectra_nsa as sp
 from spectra_nsa.config.recipe import load_recipe
-from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.tokens.train import TokenizerSpec, save_tokenizer, train_tokenizer
 from spectra_nsa.training.init.start import open_start, planned_config
 from spectra_nsa.training.run import train
@@ -72,6 +72,14 @@ def test_positions_are_chosen_from_scratch(words: Path) -> None:
     texts = ["open the file", "file the open"]
     there, back = rotary.encode(texts)
     assert abs(there - back).max() > 1e-5, "the order of the words is seen"
+
+
+def test_a_width_without_adapters_is_refused(make_bert: Callable[..., Path], words: Path) -> None:
+    for start in ([f"model.start={make_bert()}"], ["model.size=small", f"model.tokenizer={words}"]):
+        with pytest.raises(UsageError, match=r"model\.adapter_size=8 without adapters does nothing"):
+            planned_config(load_recipe(None, [*start, "model.adapter_size=8"]))
+        config, _ = planned_config(load_recipe(None, [*start, "model.adapter_size=8", "model.adapters=2"]))
+        assert (config.adapters, config.adapter_size) == (2, 8)
 
 
 def test_a_start_keeps_its_positions(make_bert: Callable[..., Path], tmp_path: Path) -> None:

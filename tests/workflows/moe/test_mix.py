@@ -71,6 +71,8 @@ def test_a_mixture_sends_each_text_to_its_own_model(runs: dict[str, Path], tmp_p
     facts = mix_models([str(run) for run in runs.values()], tmp_path / "mixed")
     assert facts["rest_apart"] == 0 and facts["layers"] == [0, 1]
     assert min(min(shares) for shares in facts["routing"].values()) == 1.0
+    card = (tmp_path / "mixed" / "README.md").read_text(encoding="utf-8")
+    assert "**Base model:** a mixture of letters, words" in card and "dataset_size" not in card
     mixed = sp.load(tmp_path / "mixed")
     for name, run in runs.items():
         texts = [" ".join(DOMAINS[name][at : at + 3]) for at in range(8)]
@@ -86,7 +88,6 @@ def test_other_routers_can_be_fitted(runs: dict[str, Path], tmp_path: Path, rout
 
 def test_the_analysis_recovers_the_domains(runs: dict[str, Path], tmp_path: Path) -> None:
     mix_models([str(run) for run in runs.values()], tmp_path / "mixed")
-    texts = [f"{name}={tmp_path.parent / name}" for name in DOMAINS]
     texts = [f"{name}={run.parent / f'{name}.jsonl'}" for name, run in runs.items()]
     document = analyze(str(tmp_path / "mixed"), texts, limit=40, pairs=40, rounds=5)
     json.dumps(document)
@@ -149,6 +150,9 @@ def test_what_cannot_be_analyzed_is_refused_with_the_remedy(
     words = next(iter(runs.values())).parent / "words.jsonl"
     with pytest.raises(SpectraError, match=r"no experts to analyze.*model\.ffn=moe"):
         analyze(str(runs["words"] / "model"), [f"words={words}"])
+    sp.warm_start(make_bert(), adapters=2, layer_routing=True).save_pretrained(str(tmp_path / "gates"))
+    with pytest.raises(SpectraError, match="--outputs depth_gate,adapter_gate"):
+        analyze(str(tmp_path / "gates"), [f"words={words}"])
     with pytest.raises(UsageError, match="need the name of their domain, as in --texts medical="):
         analyze(str(runs["words"] / "model"), [str(words)])
     with pytest.raises(UsageError, match="twice"):
@@ -170,6 +174,8 @@ def test_what_cannot_be_mixed_is_refused_with_the_remedy(
         mix_models(names, tmp_path / "out", texts=texts[:1])
     with pytest.raises(UsageError, match="is no run, so its training data is not known"):
         mix_models([names[0], str(tmp_path / "small")], tmp_path / "out")
+    with pytest.raises(UsageError, match="name the run or model alone"):
+        mix_models([f"words={names[0]}", names[1]], tmp_path / "out")
     with pytest.raises(SpectraError, match="has experts already"):
         mix_models([names[0], str(tmp_path / "moe")], tmp_path / "out", texts=texts)
     with pytest.raises(SpectraError, match="different shapes"):
