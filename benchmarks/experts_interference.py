@@ -1,10 +1,10 @@
 """Do experts help a model that learns several domains at once? An interference ladder from MiniLM.
 
-    python benchmarks/experts_interference.py [--arms ARM …] [--seeds 0 1 2] [--split dev|test] [--pairs 2400]
+    python benchmarks/experts_interference.py [--arms ARM …] [--seeds 0 1 2] [--split dev|test] [--pairs 1200]
         [--output FOLDER] [--keep] [KEY=VALUE …]
 
 All arms see the same pairs of six domains (`experts_domains.py`) in the same mixed batches, and have the same learning
-rate unless a KEY=VALUE says otherwise. Experts replace the networks of every second layer: six of
+rate, unless a KEY=VALUE says otherwise. Experts replace the networks of every second layer: six of
 them, one for each token or text.
 
 | arm | what it is |
@@ -50,7 +50,7 @@ from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.training.data.training_data import TrainingData
 from spectra_nsa.training.run import train
 
-EXPERTS = ["model.ffn=moe", "model.experts.count=6", "model.experts.every=2", "train.expert_lr_factor=3"]
+EXPERTS = ["model.ffn=moe", "model.experts.count=6", "model.experts.every=2"]
 ARMS: Mapping[str, list[str]] = {
     "dense": [],
     "wide": [],
@@ -64,11 +64,11 @@ ARMS: Mapping[str, list[str]] = {
 }
 COMMON = [
     "model.max_length=64", "train.batch=48", "train.accumulation=2",
-    "train.epochs=1", "train.lr=5e-5",
+    "train.epochs=1", "train.lr=1e-4",
     "data.dev_rows=0", "train.fit_heads=0",
     "model.anchor=false", "model.bridge=false", "model.ranking=false", "model.entity=false", "model.anomaly=false",
 ]  # fmt: skip
-SIX, PAIRS = 6, 2400
+SIX, PAIRS = 6, 1200
 
 
 class Oracle:

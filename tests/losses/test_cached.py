@@ -17,7 +17,7 @@ from spectra_nsa.config.terms import TERM_FACTS
 from spectra_nsa.core.errors import UsageError
 from spectra_nsa.losses.stack import LossStack, NotFiniteError
 from spectra_nsa.tokens import length_batches
-from spectra_nsa.tokens.length_batches import group_by_tokens
+from spectra_nsa.tokens.lengths import group_by_tokens
 from tests.builders import DENSE_TERMS
 
 COLUMNS = [

@@ -15,11 +15,10 @@ import spectra_nsa as sp
 from spectra_nsa.tokens.length_batches import (
     build_batch,
     embed_by_length,
-    group_by_length,
-    group_by_tokens,
     outputs_by_length,
     plan_passes,
 )
+from spectra_nsa.tokens.lengths import group_by_length, group_by_tokens
 
 ANCHORS = ["open a file", "sort", "read the socket and write the list", "close"]
 POSITIVES = ["def open(file): " * 3, "sort list of text", "x", "close the file and the socket and the list"]

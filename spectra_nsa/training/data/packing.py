@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from spectra_nsa.tokens.length_batches import Work, group_by_length
+from spectra_nsa.tokens.length_batches import Work
+from spectra_nsa.tokens.lengths import group_by_length
 from spectra_nsa.training.data.documents import Documents
 
 IGNORED = -100  # the label of a token that is not predicted

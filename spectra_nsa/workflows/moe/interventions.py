@@ -16,6 +16,7 @@ from spectra_nsa.core.console import console, progress
 from spectra_nsa.metrics import routing as measure
 from spectra_nsa.metrics.bootstrap import paired_difference
 from spectra_nsa.metrics.effects import holm
+from spectra_nsa.metrics.known_item import known_item_ndcg
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.workflows.moe import edits
 from spectra_nsa.workflows.moe.collect import Routes, expert_layers, vectors_of
@@ -60,10 +61,7 @@ class Quality:
         first: dict[str, int] = {}  # a document that occurs twice is one
         place_P = np.array([first.setdefault(table.texts[place], len(first)) for place in right])
         distinct = right[np.unique(place_P, return_index=True)[1]]
-        scores_PD = vectors_TD[left] @ vectors_TD[distinct].T
-        own_P1 = scores_PD[np.arange(len(left)), place_P][:, None]
-        rank_P = (scores_PD > own_P1).sum(1) + ((scores_PD == own_P1).sum(1) - 1) / 2
-        gain_P = np.where(rank_P < 10, 1 / np.log2(rank_P + 2), 0.0)
+        gain_P = known_item_ndcg(vectors_TD[left] @ vectors_TD[distinct].T, place_P)
         domain_P = table.domain_T[left]
         return {self.domains[at + number].name: gain_P[domain_P == number] for number in np.unique(domain_P)}
 

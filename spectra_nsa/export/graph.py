@@ -1,0 +1,94 @@
+"""A model as a graph: token ids in, named outputs out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.heads.kinds import outputs_of
+from spectra_nsa.heads.outputs import EncoderWithHeads
+from spectra_nsa.heads.spec import ModelSpec
+from spectra_nsa.models.encode import shorten
+
+INPUTS = ("input_ids", "attention_mask")
+STATES = "last_hidden_state"
+_ANOMALY = ("anomaly", "anomaly_p", "is_ood")
+_CODES = ("fast", "fast_logits")
+
+
+class Graph(nn.Module):
+    """Token ids and mask (B, T) to a tuple: the states of the top layer (B, T, D), and the named outputs (B, …).
+
+    Args:
+        model: encoder and heads, in evaluation mode.
+        outputs: names from `outputs_of` the model.
+        dim: cuts `embedding` and `semantic` to so many dimensions; ``None`` keeps all.
+    """
+
+    def __init__(self, model: EncoderWithHeads, outputs: Sequence[str], dim: int | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.outputs, self.dim = tuple(outputs), dim
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        encoded = self.model.encoder(input_ids, attention_mask, None)
+        values = self.model.apply_heads(encoded, input_ids, attention_mask, self.outputs)
+        values = shorten(values, self.dim)
+        return (encoded.states[-1], *(values[name] for name in self.outputs))
+
+
+def choose_outputs(spec: ModelSpec, asked: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Returns the outputs to export, and notes on those that are left out.
+
+    Args:
+        spec: the model's shape.
+        asked: names; ``None`` for all that the model has and that were fitted.
+
+    Raises:
+        UsageError: the model has no such output.
+        SpectraError: its head was never fitted.
+    """
+    from spectra_nsa.heads.kinds import check_outputs
+
+    fitted = spec.anomaly_method != "none"
+    if asked is not None:
+        check_outputs(spec, asked)
+        missing = [name for name in asked if name in _ANOMALY] if not fitted else []
+        if missing:
+            raise SpectraError(
+                f"{missing[0]}: the anomaly score of the model is not fitted. To fit: spectra anomaly fit MODEL --texts "
+                "FILE"
+            )
+        return list(dict.fromkeys(("embedding", *asked))), []
+    notes, left_out = [], set()
+    if not fitted:
+        left_out |= set(_ANOMALY)
+        notes.append("the anomaly score is not fitted and is left out (spectra anomaly fit)")
+    if not spec.codes_fitted:
+        left_out |= set(_CODES)
+        notes.append("the binary codes are not fitted and are left out (spectra codes fit)")
+    return [name for name in outputs_of(spec) if name not in left_out], notes
+
+
+def graph_name(output: str) -> str:
+    """Returns the name of an output in a graph: `sentence_embedding`, which other tools read, for the default one."""
+    return "sentence_embedding" if output == "embedding" else output
+
+
+@torch.no_grad()
+def example(spec: ModelSpec, length: int | None) -> tuple[Tensor, Tensor]:
+    """Returns token ids and mask to trace with: two texts, or one of a fixed length, the last tokens padding.
+
+    Args:
+        spec: the model's shape.
+        length: the fixed length; ``None`` for a graph of any.
+    """
+    texts, tokens = (2, 7) if length is None else (1, length)  # no size 1 that is meant to vary
+    low = min(5, spec.vocab_size - 1)
+    ids = torch.arange(low, low + texts * tokens).reshape(texts, tokens) % spec.vocab_size
+    mask = torch.ones(texts, tokens, dtype=torch.long)
+    mask[:, max(1, tokens - 2) :] = 0
+    return ids, mask

@@ -1,0 +1,147 @@
+"""Smaller weights in an ONNX graph: 8 and 4 bits, and 16-bit floats. All take and change a `ModelProto`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spectra_nsa.core.errors import missing_extra
+
+BLOCK = 32  # weights with a scale of their own, at 8 bits
+FINE_BLOCK = 16  # at 4 bits
+_TABLE = 1000  # rows from which a lookup table is worth shrinking
+
+
+def int8(model: Any) -> Any:
+    """Keeps the weights of matrix products and of lookup tables in 8 bits; states and sums stay in 32.
+
+    Each block of 32 weights, and each row of a table, has a scale of its own. A text's vector does not depend on the
+    others.
+    """
+    nbits = _nbits()
+    config = nbits.DefaultWeightOnlyQuantConfig(block_size=BLOCK, is_symmetric=True, bits=8, accuracy_level=0)
+    return _blocks(_small_tables(model), config)
+
+
+def int4(model: Any) -> Any:
+    """Keeps the weights of matrix products in 4 bits (HQQ, Badri and Shaji 2023) and lookup tables in 8."""
+    nbits = _nbits()
+    return _blocks(_small_tables(model), nbits.HQQWeightOnlyQuantConfig(block_size=FINE_BLOCK, bits=4, axis=1))
+
+
+def int8_fast(model: Any) -> Any:
+    """Multiplies in 8 bits: weights with a scale for each column, states with one for each batch.
+
+    So a text's vector depends on the texts beside it.
+    """
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:
+        raise missing_extra("onnxruntime", "onnx") from error
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        source, target = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
+        onnx.save(_small_tables(model), source)
+        quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
+        return onnx.load(target)
+
+
+def fp16(model: Any) -> Any:
+    """Computes in 16-bit floats, with inputs and outputs as before."""
+    try:
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    except ImportError as error:
+        raise missing_extra("onnxruntime", "onnx") from error
+    with _quiet():
+        return convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
+
+
+def _nbits() -> Any:
+    try:
+        from onnxruntime.quantization import matmul_nbits_quantizer
+    except ImportError as error:
+        raise missing_extra("onnxruntime", "onnx") from error
+    return matmul_nbits_quantizer
+
+
+def _blocks(model: Any, config: Any) -> Any:
+    """Quantizes the weights of matrix products block by block."""
+    with _quiet():
+        quantizer = _nbits().MatMulNBitsQuantizer(model, algo_config=config)
+        quantizer.process()
+    return quantizer.model.model
+
+
+def _small_tables(model: Any) -> Any:
+    """Keeps the rows of lookup tables as 8-bit integers, each row with a scale: gathered, then multiplied."""
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    del graph.value_info[:]  # quantizers trust these shapes, and some are of other operators
+    weights = {value.name: value for value in graph.initializer}
+    uses: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            uses.setdefault(name, []).append(node)
+    for name, value in weights.items():
+        readers = uses.get(name, [])
+        if len(value.dims) != 2 or value.dims[0] < _TABLE or not all(_gathers_rows(node, name) for node in readers):
+            continue
+        table_VD = numpy_helper.to_array(value).astype(np.float32)
+        scale_V1 = np.maximum(np.abs(table_VD).max(axis=1, keepdims=True), 1e-12) / 127
+        rounded_VD = np.rint(table_VD / scale_V1).astype(np.int8)
+        graph.initializer.remove(value)
+        graph.initializer.append(numpy_helper.from_array(rounded_VD, f"{name}_int8"))
+        graph.initializer.append(numpy_helper.from_array(scale_V1.astype(np.float32), f"{name}_scale"))
+        for node in readers:
+            _multiply_gathered(graph, node, name, helper)
+    return model
+
+
+def _gathers_rows(node: Any, table: str) -> bool:
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+    return node.op_type == "Gather" and node.input[0] == table and axis == 0
+
+
+def _multiply_gathered(graph: Any, node: Any, table: str, helper: Any) -> None:
+    """Replaces a lookup of rows by a lookup of integers and one of scales."""
+    from onnx import TensorProto
+
+    out, ids = node.output[0], node.input[1]
+    names = {part: f"{out}_{part}" for part in ("integers", "floats", "scale")}
+    new = [
+        helper.make_node("Gather", [f"{table}_int8", ids], [names["integers"]], axis=0),
+        helper.make_node("Cast", [names["integers"]], [names["floats"]], to=TensorProto.FLOAT),
+        helper.make_node("Gather", [f"{table}_scale", ids], [names["scale"]], axis=0),
+        helper.make_node("Mul", [names["floats"], names["scale"]], [out]),
+    ]
+    at = list(graph.node).index(node)
+    graph.node.remove(node)
+    for offset, part in enumerate(new):
+        graph.node.insert(at + offset, part)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides the log of the quantizers, which has a line for each node."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,157 @@
+"""The encoder of an exported folder: the same names, types and methods as a model, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectra_nsa.core.errors import UsageError, unknown_name
+from spectra_nsa.core.inputs import text_list
+from spectra_nsa.runtime.engines import Engine, open_engine
+from spectra_nsa.runtime.record import ExportFacts, read_export
+from spectra_nsa.runtime.tokens import TextIds
+from spectra_nsa.tokens.lengths import group_by_tokens
+
+SHORTENED = ("embedding", "semantic")  # outputs whose prefixes are valid vectors
+TOKENS = 2048  # of a batch, with padding: more do not run faster
+CHUNK = 4096  # texts of a stream that are sorted by length together
+
+
+class Runtime:
+    """Encodes texts with an exported graph, in batches of similar length.
+
+    Args:
+        folder: what `spectra export` wrote.
+        format: its name, such as ``"onnx-int8"``; ``None`` for the most exact one in the folder.
+        threads: ``None`` for one on each core that this process may use.
+        tokens: the most tokens of a batch, with padding.
+        engine: what runs the graph; ``None`` opens it with ONNX Runtime or OpenVINO.
+
+    Attributes:
+        facts: what the folder says of the format.
+        outputs: the names of the outputs.
+        prompts, default_prompt_name, max_seq_length: as of the model.
+
+    Raises:
+        UsageError: there is no such format in the folder.
+        SpectraError: the folder is no export, or is damaged.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        format: str | None = None,
+        threads: int | None = None,
+        tokens: int = TOKENS,
+        engine: Engine | None = None,
+    ) -> None:
+        self.facts: ExportFacts = read_export(folder, format)
+        self.outputs = tuple(self.facts.outputs)
+        self.prompts, self.default_prompt_name = dict(self.facts.text.prompts), self.facts.text.default_prompt_name
+        self.max_seq_length = self.facts.length or self.facts.text.max_length
+        self._tokens = tokens
+        self._ids = TextIds(self.facts.folder, self.facts.text, self.facts.length)
+        self._engine = open_engine(self.facts, threads) if engine is None else engine
+
+    def encode(
+        self,
+        inputs: str | Sequence[str],
+        *,
+        outputs: Sequence[str] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        truncate_dim: int | None = None,
+        normalize_embeddings: bool = False,
+    ) -> Any:
+        """Encodes texts.
+
+        Args:
+            inputs: texts, or one.
+            outputs: names from `outputs`; ``None`` for `embedding` alone.
+            prompt_name: of the words that are put before each text; ``None`` for the default prompt, if there is one.
+            prompt: the words themselves; ``None`` for those of `prompt_name`.
+            truncate_dim: cuts `embedding` and `semantic` to so many dimensions; ``None`` keeps all.
+            normalize_embeddings: scales `embedding` to unit length if the model does not.
+
+        Returns:
+            `embedding`, (N, D) fp32, (D,) of a single text; with `outputs` a dictionary of arrays by name.
+
+        Raises:
+            UsageError: an output or prompt does not exist, or there are not so many dimensions.
+        """
+        if truncate_dim is not None and not 1 <= truncate_dim <= self.facts.dim:
+            raise UsageError(
+                f"truncate_dim must be from 1 to the model's {self.facts.dim} dimensions, not {truncate_dim}."
+            )
+        names = ("embedding",) if outputs is None else tuple(outputs)
+        for name in names:
+            if name not in self.facts.outputs:
+                raise unknown_name("output", name, self.facts.outputs)
+        texts = [str(inputs)] if isinstance(inputs, str) else text_list(inputs)
+        prompt = self._named_prompt(prompt_name) if prompt is None else prompt
+        arrays = self._encode([prompt + text for text in texts] if prompt else texts, names)
+        shorten = truncate_dim is not None
+        for name in SHORTENED:
+            if name in arrays and shorten:
+                arrays[name] = arrays[name][:, :truncate_dim]
+                if outputs is not None or self.facts.normalize:
+                    arrays[name] = _unit(arrays[name])
+        if outputs is None and normalize_embeddings:
+            arrays["embedding"] = _unit(arrays["embedding"])
+        if isinstance(inputs, str):
+            arrays = {name: array[0] for name, array in arrays.items()}
+        return arrays["embedding"] if outputs is None else arrays
+
+    def encode_query(self, inputs: str | Sequence[str], **options: Any) -> Any:
+        """Encodes with the prompt of queries, if there is one."""
+        return self.encode(inputs, **({"prompt_name": "query"} | options))
+
+    def encode_document(self, inputs: str | Sequence[str], **options: Any) -> Any:
+        """Encodes with the prompt of documents, if there is one."""
+        return self.encode(inputs, **({"prompt_name": "document"} | options))
+
+    def stream(self, texts: Iterable[str], *, chunk: int = CHUNK, **options: Any) -> Iterator[Any]:
+        """Yields what `encode` returns for each `chunk` of texts in turn, so that neither texts nor vectors pile up."""
+        texts = iter(texts)
+        while part := list(islice(texts, chunk)):
+            yield self.encode(part, **options)
+
+    def get_embedding_dimension(self) -> int:
+        """Returns the width of `embedding`."""
+        return self.facts.dim
+
+    def _named_prompt(self, name: str | None) -> str | None:
+        name = self.default_prompt_name if name is None else name
+        if name is not None and name not in self.prompts:
+            raise unknown_name("prompt", name, tuple(self.prompts))
+        return None if name is None else self.prompts[name]
+
+    def _encode(self, texts: Sequence[str], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Returns the outputs of texts in their order."""
+        rows = self._ids(texts) if texts else self._ids([""])
+        arrays: dict[str, NDArray[Any]] = {}
+        for positions in self._batches([len(row) for row in rows]):
+            values = self._engine.run(*self._ids.padded([rows[at] for at in positions]), names)
+            for name, value in values.items():
+                value = value.astype(np.float32, copy=False) if value.dtype.kind == "f" else value
+                if name not in arrays:
+                    arrays[name] = np.empty((len(rows), *value.shape[1:]), value.dtype)
+                arrays[name][positions] = value
+        return {name: array[: len(texts)] for name, array in arrays.items()}
+
+    def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        if self.facts.length is not None:
+            return [[at] for at in range(len(lengths))]
+        return group_by_tokens(lengths, self._tokens)
+
+
+def _unit(vectors_ND: NDArray[Any]) -> NDArray[Any]:
+    norms_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+    unit: NDArray[Any] = vectors_ND / np.maximum(norms_N1, 1e-12)
+    return unit

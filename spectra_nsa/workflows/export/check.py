@@ -1,0 +1,165 @@
+"""An exported graph against its model: the same texts, every output, any batch, any length."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.metrics.known_item import known_item_ndcg
+from spectra_nsa.runtime import Runtime
+
+ALONE = 40  # texts that are encoded together and one by one
+SHAPES = ((1, 2, 7), (3, 42))  # batches, and lengths beside the longest
+SAME = 0.99999  # cosine of a vector to that of the same text alone, from which a format is called invariant
+_UNITS = ("embedding", "semantic", "entity", "ranking", "fast_logits")  # compared by cosine
+_EXACT = ("fast", "is_ood")  # compared by equality, bits one by one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What the model computes for the texts of a check.
+
+    Attributes:
+        texts: queries before documents.
+        queries: how many are queries; each has the document of the same number.
+        values: outputs by name, in their order.
+        seconds: CPU seconds of `embedding` alone.
+    """
+
+    texts: list[str]
+    queries: int
+    values: Mapping[str, NDArray[Any]]
+    seconds: float
+
+
+def reference_of(model: Any, pairs: Sequence[tuple[str, str]], outputs: Sequence[str]) -> Reference:
+    """Encodes pairs with the model, in fp32 and without prompts."""
+    texts = [query for query, _ in pairs] + [document for _, document in pairs]
+    values = model.encode(texts, outputs=list(outputs), prompt="")
+    begin = time.process_time()
+    model.encode(texts, prompt="", show_progress_bar=False)
+    return Reference(texts=texts, queries=len(pairs), values=values, seconds=time.process_time() - begin)
+
+
+def compare(runtime: Runtime, reference: Reference, dim: int | None) -> dict[str, Any]:
+    """Measures how far an export's outputs are from the model's.
+
+    Args:
+        runtime: the export.
+        reference: of the model, all dimensions.
+        dim: the dimensions that the export keeps; ``None`` for all.
+
+    Returns:
+        ``texts``; ``outputs``: by name ``cosine_mean`` and ``cosine_min`` of vectors, ``equal`` (a share) of bits, and
+        ``largest_difference`` of all others; ``ndcg@10`` of the pairs with the model and with the export; ``alone``:
+        ``cosine_min`` and ``largest_difference`` of texts in a batch to the same texts alone; ``seconds`` and
+        ``model_seconds``, CPU time of `embedding`.
+    """
+    names = list(reference.values)
+    found = runtime.encode(reference.texts, outputs=names, prompt="")
+    expected = {name: _cut(name, value, dim) for name, value in reference.values.items()}
+    begin = time.process_time()
+    runtime.encode(reference.texts, prompt="")
+    seconds = time.process_time() - begin
+    return {
+        "texts": len(reference.texts),
+        "outputs": {name: _difference(name, found[name], expected[name]) for name in names},
+        "ndcg@10": {
+            "pairs": reference.queries,
+            "model": _ndcg(expected["embedding"], reference.queries),
+            "export": _ndcg(found["embedding"], reference.queries),
+        },
+        "alone": _alone(runtime, reference.texts[:: max(1, len(reference.texts) // ALONE)][:ALONE]),
+        "seconds": round(seconds, 3),
+        "model_seconds": round(reference.seconds, 3),
+    }
+
+
+def check_shapes(runtime: Runtime, graph: Any, least: float) -> None:
+    """Runs batches of 1, 2 and 7 texts of 3, 42 and the most tokens, and compares `embedding` with the model's.
+
+    Args:
+        runtime: the export.
+        graph: the traced module.
+        least: the least cosine that is accepted.
+
+    Raises:
+        SpectraError: a shape fails, or gives other vectors: something was traced that depends on the size.
+    """
+    import torch
+
+    generator = np.random.default_rng(0)
+    spec, at = graph.model.spec, graph.outputs.index("embedding") + 1
+    fixed = runtime.facts.length
+    lengths = sorted({min(length, runtime.max_seq_length) for length in (*SHAPES[1], runtime.max_seq_length)})
+    for batch in SHAPES[0] if fixed is None else (1,):
+        for length in lengths:
+            rows = generator.integers(0, spec.vocab_size, size=(batch, length)).tolist()
+            ids_BT, mask_BT = runtime._ids.padded(rows)
+            with torch.no_grad():
+                expected = graph(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT))[at].numpy()
+            try:
+                found = runtime._engine.run(ids_BT, mask_BT, ["embedding"])["embedding"]
+            except Exception as error:
+                reason = (str(error).strip().splitlines() or [""])[0][:200]
+                raise SpectraError(
+                    f"the graph fails on {batch} × {length} tokens ({type(error).__name__}: {reason})."
+                ) from error
+            if found.shape != expected.shape or _cosines(found, expected).min() < least:
+                raise SpectraError(f"the graph gives other vectors for {batch} × {length} tokens.")
+
+
+def _cut(name: str, value: NDArray[Any], dim: int | None) -> NDArray[Any]:
+    if dim is None or name not in ("embedding", "semantic"):
+        return value
+    value = value[:, :dim]
+    return value / np.linalg.norm(value, axis=1, keepdims=True).clip(1e-12)
+
+
+def _difference(name: str, found: NDArray[Any], expected: NDArray[Any]) -> dict[str, float]:
+    if name in _UNITS:
+        cosines = _cosines(found, expected)
+        return {"cosine_mean": _rounded(cosines.mean()), "cosine_min": _rounded(cosines.min())}
+    if name in _EXACT:
+        bits = np.unpackbits(found ^ expected, axis=1) if name == "fast" else found != expected
+        return {"equal": _rounded(1 - bits.mean())}
+    return {"largest_difference": _rounded(np.abs(found.astype(np.float64) - expected).max())}
+
+
+def _alone(runtime: Runtime, texts: Sequence[str]) -> dict[str, float]:
+    """Compares texts in one batch with the same texts one by one."""
+    rows = runtime._ids(texts)
+    if runtime.facts.length is None:
+        together = runtime._engine.run(*runtime._ids.padded(rows), ["embedding"])["embedding"]
+    else:
+        together = runtime.encode(texts, prompt="")
+    single = np.concatenate(
+        [runtime._engine.run(*runtime._ids.padded([row]), ["embedding"])["embedding"] for row in rows]
+    )
+    cosines = _cosines(together, single)
+    return {
+        "cosine_min": _rounded(cosines.min()),
+        "largest_difference": _rounded(np.abs(together.astype(np.float64) - single).max()),
+    }
+
+
+def _ndcg(vectors_TD: NDArray[Any], queries: int) -> float:
+    scores = vectors_TD[:queries].astype(np.float32) @ vectors_TD[queries:].astype(np.float32).T
+    return round(float(known_item_ndcg(scores, np.arange(queries)).mean()), 4)
+
+
+def _cosines(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    cosines: NDArray[np.float64] = (a * b).sum(-1) / np.maximum(norms, 1e-12)
+    return np.where(np.isfinite(cosines), cosines, -1.0)
+
+
+def _rounded(value: Any) -> float:
+    return float(f"{float(value):.7g}") if abs(float(value)) >= 1e-9 else 0.0

@@ -1,0 +1,136 @@
+"""The files of an export: a graph in each format, the tokenizer beside it, and `export.json`."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from spectra_nsa.core.checksums import describe
+from spectra_nsa.core.files import read_json_object, write_json
+from spectra_nsa.core.results import versions
+from spectra_nsa.export.formats import FORMATS
+from spectra_nsa.export.graph import Graph
+from spectra_nsa.runtime.record import RECORD, TOKENIZER, is_export
+
+SCHEMA = 1
+_TEXT_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
+
+
+def write_graph(graph: Graph, name: str, folder: Path, *, length: int | None, traced: dict[str, Any]) -> Path:
+    """Writes a graph in a format.
+
+    Args:
+        graph: the model.
+        name: of the format.
+        folder: of the export.
+        length: the fixed length; ``None`` for any.
+        traced: ONNX graphs that were made already, by kind; is added to.
+
+    Returns:
+        the file.
+    """
+    path = folder / FORMATS[name].file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if FORMATS[name].kind == "torch":
+        from spectra_nsa.export.torch_graph import save_program, save_script
+
+        (save_program if name == "torch-export" else save_script)(graph, path, length=length)
+        return path
+    from spectra_nsa.export import onnx_graph
+
+    if not traced:
+        traced["plain"] = onnx_graph.trace(graph, length=length)
+    if name == "openvino":
+        from spectra_nsa.export.openvino_graph import save_openvino
+
+        with tempfile.TemporaryDirectory() as temporary:
+            onnx_graph.save(traced["plain"], Path(temporary) / "model.onnx")
+            save_openvino(Path(temporary) / "model.onnx", path)
+        return path
+    if "fused" not in traced:
+        traced["fused"] = onnx_graph.fused(traced["plain"])
+    onnx_graph.save(traced["fused"], path)
+    if name != "onnx":
+        _shrink(path, name)
+    return path
+
+
+def _shrink(path: Path, name: str) -> None:
+    """Replaces the weights of an ONNX file by smaller ones."""
+    import onnx
+
+    from spectra_nsa.export import onnx_weights
+
+    smaller: Mapping[str, Callable[[Any], Any]] = {
+        "onnx-fp16": onnx_weights.fp16,
+        "onnx-int8": onnx_weights.int8,
+        "onnx-int8-fast": onnx_weights.int8_fast,
+        "onnx-int4": onnx_weights.int4,
+    }
+    onnx.save(smaller[name](onnx.load(path)), path)
+
+
+def text_facts(model: Any) -> dict[str, Any]:
+    """Returns how a model's texts become token ids, see `TextFacts`."""
+    tokenizer = model.tokenizer
+    return {
+        "max_length": int(model.max_seq_length),
+        "truncation_side": tokenizer.truncation_side,
+        "padding_side": tokenizer.padding_side,
+        "pad_id": int(tokenizer.pad_token_id or 0),
+        "prompts": {name: prompt or "" for name, prompt in model.prompts.items()},
+        "default_prompt_name": model.default_prompt_name,
+    }
+
+
+def write_tokenizer(model: Any, folder: Path) -> None:
+    """Writes the tokenizer's files, unless the folder is the model's own and has them."""
+    if not (folder / TOKENIZER).is_file():
+        model.tokenizer.save_pretrained(str(folder))
+
+
+def format_facts(
+    graph: Graph, path: Path, folder: Path, *, length: int | None, widths: Mapping[str, int]
+) -> dict[str, Any]:
+    """Returns what `export.json` says of a format before it is checked."""
+    spec = graph.model.spec
+    return {
+        "file": path.relative_to(folder).as_posix(),
+        "outputs": dict(widths),
+        "dim": graph.dim or spec.projection_dim,
+        "normalize": spec.normalize or graph.dim is not None,
+        "length": length,
+    }
+
+
+def write_record(folder: Path, model: str, text: Mapping[str, Any], formats: Mapping[str, Any]) -> None:
+    """Writes `export.json`, or adds formats to it.
+
+    Args:
+        folder: of the export.
+        model: what was exported, as the user named it.
+        text: from `text_facts`.
+        formats: by name, from `format_facts`, with their checks.
+    """
+    before = read_json_object(folder / RECORD) if is_export(folder) else {}
+    formats = {**before.get("formats", {}), **formats}
+    names = [name for name in _TEXT_FILES if (folder / name).is_file()]
+    for facts in formats.values():
+        path = folder / facts["file"]
+        beside = [path, path.with_name(f"{path.name}_data"), path.with_suffix(".bin")]
+        names += [other.relative_to(folder).as_posix() for other in beside if other.is_file()]
+    write_json(
+        folder / RECORD,
+        {
+            "schema": SCHEMA,
+            "model": model,
+            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "text": dict(text),
+            "formats": formats,
+            "files": {name: describe(folder / name) for name in dict.fromkeys(names)},
+        },
+    )
