@@ -15,6 +15,7 @@ from spectra_nsa.cli.compare import compare_command
 from spectra_nsa.cli.distill import distill_command
 from spectra_nsa.cli.encode import encode_command, similarity_command
 from spectra_nsa.cli.eval import evaluate_command
+from spectra_nsa.cli.export import export_command
 from spectra_nsa.cli.fit import anomaly_app, codes_app
 from spectra_nsa.cli.inspect import inspect_command
 from spectra_nsa.cli.mine import mine_command
@@ -75,6 +76,7 @@ app.command("similarity")(similarity_command)
 app.command("search")(search_command)
 app.command("mine")(mine_command)
 app.command("inspect")(inspect_command)
+app.command("export")(export_command)
 _GROUPS = {
     "index": index.app,
     "data": data.app,

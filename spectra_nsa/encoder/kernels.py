@@ -46,10 +46,10 @@ def attention_entropy(q: Tensor, k: Tensor, mask_BT: Tensor) -> Tensor:
         q, k = q.float() * q.shape[-1] ** -0.5, k.float()
         scale_B11 = mask_BT.sum(-1).clamp_min(2).float().log()[:, None, None]
         hidden_B11T = ~mask_BT[:, None, None, :]
-        if q.device.type == "cpu" and q.shape[2] >= LONG and not torch.compiler.is_compiling():
-            entropy_BHT = _fused_entropy(q, k, hidden_B11T)
-        elif torch.compiler.is_compiling():  # a loop would fix the length of the example in the graph
+        if torch.compiler.is_compiling():  # a choice by length or a loop would fix the example's in the graph
             entropy_BHT = _entropy(q, k, hidden_B11T)
+        elif q.device.type == "cpu" and q.shape[2] >= LONG:
+            entropy_BHT = _fused_entropy(q, k, hidden_B11T)
         else:
             parts = [_entropy(part, k, hidden_B11T) for part in q.split(QUERY_BLOCK, dim=2)]
             entropy_BHT = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]

@@ -59,8 +59,8 @@ def choose_outputs(spec: ModelSpec, asked: Sequence[str] | None) -> tuple[list[s
         missing = [name for name in asked if name in _ANOMALY] if not fitted else []
         if missing:
             raise SpectraError(
-                f"{missing[0]}: the anomaly score of the model is not fitted. To fit: spectra anomaly fit MODEL --texts "
-                "FILE"
+                f"{missing[0]}: the anomaly score of the model is not fitted. To fit: "
+                "spectra anomaly fit MODEL --texts FILE"
             )
         return list(dict.fromkeys(("embedding", *asked))), []
     notes, left_out = [], set()

@@ -15,6 +15,7 @@ from spectra_nsa.core.errors import missing_extra
 
 BLOCK = 32  # weights with a scale of their own, at 8 bits
 FINE_BLOCK = 16  # at 4 bits
+_FLOAT_ONLY = ("ScatterND",)  # ONNX Runtime cannot add 16-bit floats with it
 _TABLE = 1000  # rows from which a lookup table is worth shrinking
 
 
@@ -64,11 +65,12 @@ def int8_fast(model: Any) -> Any:
 def fp16(model: Any) -> Any:
     """Computes in 16-bit floats, with inputs and outputs as before."""
     try:
-        from onnxruntime.transformers.float16 import convert_float_to_float16
+        from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     except ImportError as error:
         raise missing_extra("onnxruntime", "onnx") from error
     with _quiet():
-        return convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
+        kept = [*DEFAULT_OP_BLOCK_LIST, *_FLOAT_ONLY]
+        return convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True, op_block_list=kept)
 
 
 def _nbits() -> Any:

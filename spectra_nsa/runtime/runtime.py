@@ -36,6 +36,7 @@ class Runtime:
         facts: what the folder says of the format.
         outputs: the names of the outputs.
         prompts, default_prompt_name, max_seq_length: as of the model.
+        ids, engine: texts to token ids, and those to outputs.
 
     Raises:
         UsageError: there is no such format in the folder.
@@ -56,8 +57,8 @@ class Runtime:
         self.prompts, self.default_prompt_name = dict(self.facts.text.prompts), self.facts.text.default_prompt_name
         self.max_seq_length = self.facts.length or self.facts.text.max_length
         self._tokens = tokens
-        self._ids = TextIds(self.facts.folder, self.facts.text, self.facts.length)
-        self._engine = open_engine(self.facts, threads) if engine is None else engine
+        self.ids = TextIds(self.facts.folder, self.facts.text, self.facts.length)
+        self.engine = open_engine(self.facts, threads) if engine is None else engine
 
     def encode(
         self,
@@ -134,10 +135,10 @@ class Runtime:
 
     def _encode(self, texts: Sequence[str], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Returns the outputs of texts in their order."""
-        rows = self._ids(texts) if texts else self._ids([""])
+        rows = self.ids(texts) if texts else self.ids([""])
         arrays: dict[str, NDArray[Any]] = {}
         for positions in self._batches([len(row) for row in rows]):
-            values = self._engine.run(*self._ids.padded([rows[at] for at in positions]), names)
+            values = self.engine.run(*self.ids.padded([rows[at] for at in positions]), names)
             for name, value in values.items():
                 value = value.astype(np.float32, copy=False) if value.dtype.kind == "f" else value
                 if name not in arrays:

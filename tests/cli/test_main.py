@@ -66,6 +66,7 @@ FLAGS = {
         "--scores --keep --columns --split --limit --dry-run --json"
     ),
     "inspect": "model --gpu --rows --epochs --batch --texts --gradient-checkpointing --json",
+    "export": "model --to --output -o --outputs --dim --seq-len --fast --texts --least-cosine --json",
     "codes fit": "model --corpus -c --queries -q --columns --output -o --seed --json",
     "anomaly fit": "model --texts -t --columns --output -o --prototypes --level --seed --json",
     "moe dense": "model --output -o --expert --json",

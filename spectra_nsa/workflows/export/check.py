@@ -101,11 +101,11 @@ def check_shapes(runtime: Runtime, graph: Any, least: float) -> None:
     for batch in SHAPES[0] if fixed is None else (1,):
         for length in lengths:
             rows = generator.integers(0, spec.vocab_size, size=(batch, length)).tolist()
-            ids_BT, mask_BT = runtime._ids.padded(rows)
+            ids_BT, mask_BT = runtime.ids.padded(rows)
             with torch.no_grad():
                 expected = graph(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT))[at].numpy()
             try:
-                found = runtime._engine.run(ids_BT, mask_BT, ["embedding"])["embedding"]
+                found = runtime.engine.run(ids_BT, mask_BT, ["embedding"])["embedding"]
             except Exception as error:
                 reason = (str(error).strip().splitlines() or [""])[0][:200]
                 raise SpectraError(
@@ -134,13 +134,13 @@ def _difference(name: str, found: NDArray[Any], expected: NDArray[Any]) -> dict[
 
 def _alone(runtime: Runtime, texts: Sequence[str]) -> dict[str, float]:
     """Compares texts in one batch with the same texts one by one."""
-    rows = runtime._ids(texts)
+    rows = runtime.ids(texts)
     if runtime.facts.length is None:
-        together = runtime._engine.run(*runtime._ids.padded(rows), ["embedding"])["embedding"]
+        together = runtime.engine.run(*runtime.ids.padded(rows), ["embedding"])["embedding"]
     else:
         together = runtime.encode(texts, prompt="")
     single = np.concatenate(
-        [runtime._engine.run(*runtime._ids.padded([row]), ["embedding"])["embedding"] for row in rows]
+        [runtime.engine.run(*runtime.ids.padded([row]), ["embedding"])["embedding"] for row in rows]
     )
     cosines = _cosines(together, single)
     return {

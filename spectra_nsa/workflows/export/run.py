@@ -75,6 +75,7 @@ def export_model(
     spec = opened.spec
     check_truncation(dim, spec.projection_dim)
     _check_length(seq_len, opened.max_seq_length)
+    opened.max_seq_length = seq_len or opened.max_seq_length  # longer texts are cut, in the reference too
     chosen, notes = choose_outputs(spec, outputs)
     reference = reference_of(opened, _pairs(texts), chosen)
     widths = {name: _width(value, name, dim) for name, value in reference.values.items()}
@@ -140,13 +141,19 @@ def _checked(draft: Path, name: str, graph: Graph, reference: Reference, least: 
 
         engine = TorchEngine(draft / form.file, graph.outputs)
     runtime = Runtime(draft, format=name, engine=engine)
-    checks = compare(runtime, reference, graph.dim)
+    try:
+        checks = compare(runtime, reference, graph.dim)
+    except SpectraError:
+        raise
+    except Exception as error:  # of the library that runs it
+        reason = (str(error).strip().splitlines() or [""])[0][:300]
+        raise SpectraError(f"{name} is refused: it does not run ({type(error).__name__}: {reason}).") from error
     worst = min(checks["outputs"].items(), key=lambda item: item[1].get("cosine_min", 1.0))
     cosine = worst[1].get("cosine_min", 1.0)
     quality = checks["ndcg@10"]
     if cosine < least:
         raise SpectraError(
-            f"{name} is refused: the cosine of its {worst[0]} to the model's is {cosine:.6f} at worst, below {least:g}; "
+            f"{name} is refused: the cosine of {worst[0]} to the model's is {cosine:.6f} at worst, below {least:g}. "
             f"nDCG@10 of {quality['pairs']} pairs is {quality['export']:.4f} instead of {quality['model']:.4f}. Take "
             "another format, or accept it with --least-cosine."
         )

@@ -19,7 +19,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "slices": {"top_k": 2, "sliced": True, "shared": True},
     "text": {"router": "text"},
     "smear": {"router": "smear"},
-    "text_hash": {"router": "text_hash"},
 }
 DYNAMIC = ({0: torch.export.Dim("batch", min=1, max=512), 1: torch.export.Dim("length", min=2, max=48)},) * 2
 

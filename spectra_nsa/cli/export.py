@@ -1,0 +1,97 @@
+"""`spectra export`: a model in a format that other programs run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spectra_nsa.core.console import console, print_json
+
+
+def export_command(
+    model: Annotated[str, typer.Argument(help="The folder of a saved model, or a BERT-architecture checkpoint.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="Comma-separated formats: onnx, onnx-int8 (small, nearly exact), onnx-int8-fast (8-bit states too), "
+            "onnx-fp16, onnx-int4, openvino, torch-export, torchscript, or sentence-transformers (plain BERT, alone).",
+        ),
+    ] = "onnx",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The folder to write (default: MODEL, beside its files).")
+    ] = None,
+    outputs: Annotated[
+        str | None, typer.Option(help="Comma-separated outputs (default: all that the model has and that were fitted).")
+    ] = None,
+    dim: Annotated[int | None, typer.Option(min=1, help="Keep this many leading dimensions of the vectors.")] = None,
+    seq_len: Annotated[
+        int | None,
+        typer.Option(min=3, help="One text of exactly this many tokens at a time, for devices with fixed shapes."),
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="Make onnx-int8 onnx-int8-fast: a vector then depends on its batch.")
+    ] = False,
+    texts: Annotated[str, typer.Option(help="A source of pairs to check each format with.")] = "python:stdlib",
+    least_cosine: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Accept a format whose vectors have this cosine to the model's at worst."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all figures.")] = False,
+) -> None:
+    """Write a model as ONNX, OpenVINO or a torch program, with every output in one graph, and check it on real texts.
+
+    Each format is compared with the model: vectors, codes and scores, a search, single texts against batches, and odd
+    shapes. A format that is too far off is refused with the figure; the others say how far they are, in export.json.
+
+    Example: spectra export runs/quickstart/model --to onnx,onnx-int8
+    """
+    from spectra_nsa.workflows.export.run import export_model
+
+    names = [name.strip() for name in to.split(",") if name.strip()]
+    if fast:
+        names = ["onnx-int8-fast" if name == "onnx-int8" else name for name in names]
+    wanted = None if outputs is None else [name.strip() for name in outputs.split(",") if name.strip()]
+    document = export_model(
+        model, names, output=output, outputs=wanted, dim=dim, seq_len=seq_len, texts=texts, least_cosine=least_cosine,
+        say=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
+    )  # fmt: skip
+    if as_json:
+        print_json({"schema": 1, "model": model, **document})
+        return
+    _print(document)
+
+
+def _print(document: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table("format", "MB", "cosine", "at worst", "alone", "nDCG@10", "speed", "file")
+    for name, facts in document["formats"].items():
+        checks = facts.get("checks")
+        if checks is None:
+            continue
+        embedding, quality = checks["outputs"]["embedding"], checks["ndcg@10"]
+        table.add_row(
+            name,
+            f"{facts['bytes'] / 1e6:.1f}",
+            f"{embedding['cosine_mean']:.5f}",
+            f"{embedding['cosine_min']:.5f}",
+            f"{checks['alone']['cosine_min']:.5f}",
+            f"{quality['export']:.3f} ({quality['export'] - quality['model']:+.3f})",
+            f"{checks['model_seconds'] / max(checks['seconds'], 1e-9):.2f}",
+            facts["file"],
+        )
+    out = console()
+    if table.row_count:
+        out.print(table)
+        out.print(
+            "cosine: of the vectors to the model's. alone: of a text in a batch to the same text alone, at worst. "
+            "speed: CPU time of the model by that of the export, on the texts of the check.",
+            style="dim",
+        )
+    for note in document["notes"]:
+        out.print(f"note: {note}", markup=False)
+    print(f"export: {document['folder']}")

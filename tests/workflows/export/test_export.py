@@ -1,0 +1,144 @@
+"""Exports agree with the model, say how far, and are refused if they do not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import spectra_nsa as sp
+from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.export import onnx_weights
+from spectra_nsa.export.formats import FORMATS
+from spectra_nsa.heads.kinds import outputs_of
+from spectra_nsa.runtime import Runtime
+from spectra_nsa.workflows.export.run import export_model
+from tests.workflows.export.conftest import Exported
+
+
+def test_every_output_is_in_the_graph_and_close(exported: Exported) -> None:
+    for name, facts in exported.document["formats"].items():
+        assert set(facts["outputs"]) == set(outputs_of(exported.model.spec)), name
+        checks = facts["checks"]
+        exact = name in ("onnx", "torch-export")
+        for output, figures in checks["outputs"].items():
+            if "cosine_min" in figures:
+                assert figures["cosine_min"] > (1 - 1e-6 if exact else FORMATS[name].cosine), (name, output)
+            elif exact:
+                assert figures.get("equal", 1) == 1 and figures.get("largest_difference", 0) < 1e-4, (name, output)
+        assert checks["ndcg@10"]["pairs"] == 40 and checks["ndcg@10"]["model"] > 0.5
+        assert checks["alone"]["cosine_min"] > 0.9999
+    assert json.loads((exported.folder / "export.json").read_text())["formats"].keys() == set(
+        exported.document["formats"]
+    )
+
+
+def test_files_have_the_names_that_other_tools_look_for(exported: Exported) -> None:
+    for name in ("onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/model_fp16.onnx", "torch/model.pt2"):
+        assert (exported.folder / name).is_file()
+    assert not [path for path in exported.folder.iterdir() if path.name.startswith(".export")]
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(exported.folder / "onnx/model.onnx")
+    assert [value.name for value in session.get_inputs()] == ["input_ids", "attention_mask"]
+    names = [value.name for value in session.get_outputs()]
+    assert names[:3] == ["last_hidden_state", "sentence_embedding", "semantic"] and "embedding" not in names
+    sizes = {name: (exported.folder / FORMATS[name].file).stat().st_size for name in ("onnx", "onnx-fp16")}
+    assert sizes["onnx-fp16"] < 0.9 * sizes["onnx"]
+
+
+def test_a_program_of_torch_needs_nothing_of_ours(exported: Exported) -> None:
+    program = torch.export.load(exported.folder / "torch/model.pt2").module()
+    ids = torch.tensor([[2, 5, 9, 3], [2, 7, 3, 0], [2, 3, 0, 0]])
+    states, embedding, *_ = program(ids, (ids > 0).long())
+    with torch.no_grad():
+        expected = exported.model.spectra(ids, (ids > 0).long())["embedding"]
+    assert states.shape == (3, 4, 32) and torch.allclose(embedding, expected, atol=1e-6)
+
+
+def test_a_format_that_is_too_far_off_is_refused_with_the_figure(exported: Exported, tmp_path: Path) -> None:
+    with pytest.raises(SpectraError, match=r"onnx-int4 is refused: the cosine of \w+ to the model's is 0\.\d+"):
+        export_model(
+            str(exported.folder), ["onnx-int4"], output=tmp_path / "o", texts=str(exported.pairs), least_cosine=1.0
+        )
+    assert not list((tmp_path / "o").iterdir()), "nothing is left of it"
+
+
+def test_fewer_dimensions_and_a_fixed_length(exported: Exported, tmp_path: Path) -> None:
+    document = export_model(
+        str(exported.folder), ["onnx"], output=tmp_path / "o", texts=str(exported.pairs), dim=8, seq_len=16,
+        outputs=["entity"],
+    )  # fmt: skip
+    assert document["formats"]["onnx"]["outputs"] == {"embedding": 8, "entity": 16}
+    runtime = Runtime(tmp_path / "o")
+    short = [" ".join(text.split()[:10]) for text in exported.texts]
+    expected = exported.model.encode(short, truncate_dim=8)
+    assert np.abs(runtime.encode(short) - expected).max() < 1e-5
+    assert runtime.encode(exported.texts).shape == (25, 8), "longer texts are cut"
+
+
+def test_other_formats_of_a_plain_model(make_bert: Callable[..., Path], tmp_path: Path, exported: Exported) -> None:
+    pytest.importorskip("openvino")
+    document = export_model(
+        str(make_bert()),
+        ["openvino", "torchscript", "onnx-int8-fast"],
+        output=tmp_path / "o",
+        texts=str(exported.pairs),
+    )
+    assert len(document["notes"]) == 2, "codes and anomaly score are not fitted"
+    for facts in document["formats"].values():
+        assert (tmp_path / "o" / facts["file"]).is_file() and "fast" not in facts["outputs"]
+    runtime, model = Runtime(tmp_path / "o", format="openvino"), sp.warm_start(make_bert())
+    assert np.abs(runtime.encode(exported.texts) - model.encode(exported.texts)).max() < 1e-5
+
+
+def test_a_table_in_8_bits_is_looked_up_and_scaled() -> None:
+    from onnx import TensorProto, helper, numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    table = np.random.default_rng(0).normal(size=(1200, 8)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "ids"], ["rows"], axis=0)],
+        "g",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"])],
+        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", 8])],
+        [numpy_helper.from_array(table, "table")],
+    )
+    model = onnx_weights._small_tables(helper.make_model(graph))
+    ids = np.array([0, 7, 1199])
+    (rows,) = ReferenceEvaluator(model).run(None, {"ids": ids})
+    assert np.abs(rows - table[ids]).max() < np.abs(table).max() / 127 and not np.array_equal(rows, table[ids])
+    assert "table" not in {value.name for value in model.graph.initializer}
+
+
+@pytest.mark.parametrize(
+    ("formats", "options", "message"),
+    [
+        (["onx"], {}, "Did you mean 'onnx'"),
+        (["sentence-transformers", "onnx"], {}, "a folder of another kind"),
+        (["onnx"], {"seq_len": 500}, "--seq-len must be from 3 to the model's"),
+        (["onnx"], {"dim": 99}, "truncate_dim must be from 1"),
+        (["onnx"], {"outputs": ["entitty"]}, "Did you mean 'entity'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    exported: Exported, formats: list[str], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        export_model(str(exported.folder), formats, texts=str(exported.pairs), **options)
+
+
+def test_an_unfitted_score_and_a_folder_of_others(make_bert: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name the folder of the export with --output"):
+        export_model(str(make_bert()), ["onnx"])
+    with pytest.raises(SpectraError, match="the anomaly score of the model is not fitted"):
+        export_model(str(make_bert()), ["onnx"], output=tmp_path / "o", outputs=["is_ood"])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("")
+    with pytest.raises(UsageError, match="a folder with other files"):
+        export_model(str(make_bert()), ["onnx"], output=tmp_path / "mine")
