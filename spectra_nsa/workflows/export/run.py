@@ -73,6 +73,8 @@ def export_model(
         return _plain(files, folder)
     opened = open_model(files)
     spec = opened.spec
+    if spec.pooling_skips_prompt and any(opened.prompts.values()):
+        raise SpectraError(f"{model} leaves its prompts out of pooling, which a graph of ids and mask cannot do.")
     check_truncation(dim, spec.projection_dim)
     _check_length(seq_len, opened.max_seq_length)
     opened.max_seq_length = seq_len or opened.max_seq_length  # longer texts are cut, in the reference too
