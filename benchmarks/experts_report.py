@@ -1,11 +1,13 @@
 """Compares the arms of an experiment on experts: differences from `dense` with intervals over seeds and queries.
 
-    python benchmarks/experts_report.py FOLDER [--kind mixed] [--split test] [--baseline dense]
+    python benchmarks/experts_report.py FOLDER [--kind mixed] [--split test] [--baseline dense] [--arms ARM …]
+        [--svg FILE]
 
 FOLDER has the `ARM-SEED-SPLIT.npz` files of `experts_interference.py` (kinds `mixed` and `own`) or of
-`experts_distillation.py` (`agreement` and `mixed`). A figure is the mean over the domains, over the seeds that all arms
-share. Intervals and p-values are those of `spectra_nsa.metrics.effects`: queries are drawn within each domain, and the
-variance between seeds is pooled over the arms. Holm's correction is over the arms. Prints a table in Markdown.
+`experts_distillation.py` (`agreement` and `mixed`); the results that the log reports are in `log/data`. A figure is the
+mean over the domains, over the seeds that all arms share. Intervals and p-values are those of
+`spectra_nsa.metrics.effects`: queries are drawn within each domain, and the variance between seeds is pooled over the
+arms. Holm's correction is over the arms. Prints a table in Markdown; `--svg` draws the differences too.
 """
 
 from __future__ import annotations
@@ -15,9 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from spectra_nsa.metrics.effects import holm, part_effects, reach
+from spectra_nsa.metrics.effects import Effect, holm, part_effects, reach
+from spectra_nsa.report.svg import Estimate, forest
 
 DRAWS = 2000
+STYLE = (
+    "text{font:12px sans-serif;fill:#555} path{fill:none} .grid{stroke:#ddd} .axis{stroke:#888} "
+    ".line{stroke:#2a6fb0;stroke-width:2;fill:#fff} .s1{stroke:#c2571a;fill:#c2571a}"
+)
 
 
 def read(folder: Path, kind: str, split: str) -> dict[str, dict[int, dict[str, np.ndarray]]]:
@@ -47,14 +54,30 @@ def draws_of(gaps: list[dict[str, np.ndarray]]) -> np.ndarray:
     return np.array(draws)
 
 
+def draw(effects: dict[str, Effect], adjusted: dict[str, float], options: argparse.Namespace) -> None:
+    """Writes the differences as a picture; those that are sure after Holm's correction have a filled dot."""
+    rows = [
+        Estimate(name=arm, value=effect.value, ci=effect.ci, marked=adjusted[arm] < 0.05)
+        for arm, effect in sorted(effects.items(), key=lambda item: -item[1].value)
+    ]
+    chart = forest(rows, x_label=f"{options.kind}: difference from {options.baseline}, 95 % interval")
+    start = chart.index(">") + 1
+    opening = chart[: start - 1] + ' xmlns="http://www.w3.org/2000/svg">'
+    options.svg.write_text(f"{opening}<style>{STYLE}</style>{chart[start:]}\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kind", default="mixed")
     parser.add_argument("--split", default="test")
     parser.add_argument("--baseline", default="dense")
+    parser.add_argument("--arms", nargs="+", help="compare only these")
+    parser.add_argument("--svg", type=Path)
     options = parser.parse_args()
     arms = read(options.folder, options.kind, options.split)
+    if options.arms:
+        arms = {name: of for name, of in arms.items() if name in (options.baseline, *options.arms)}
     if options.baseline not in arms:
         raise SystemExit(f"{options.folder} has no figures of {options.baseline} on {options.split}.")
     base = arms.pop(options.baseline)
@@ -75,6 +98,8 @@ def main() -> None:
     for arm, effect in effects.items():
         figure, (low, high) = np.mean([mean(arms[arm][seed]) for seed in seeds]), effect.ci
         print(f"| {arm} | {figure:.4f} | {effect.value:+.4f} | {low:+.4f} to {high:+.4f} | {adjusted[arm]:.3f} |")
+    if options.svg is not None:
+        draw(effects, adjusted, options)
     if len(seeds) > 1:
         print(f"\nsmallest effect seen with 80 %: {reach(list(effects.values()), target=0.01).smallest:.4f}")
 

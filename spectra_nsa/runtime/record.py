@@ -86,7 +86,7 @@ def read_export(folder: str | Path, name: str | None = None) -> ExportFacts:
     try:
         formats, text = dict(record["formats"]), TextFacts(**record["text"])
         chosen = next((at for at in PREFERRED if at in formats), None) if name is None else name
-        if chosen not in formats:
+        if chosen is None or chosen not in formats:
             raise unknown_name("format", chosen, formats)
         facts = formats[chosen]
         found = ExportFacts(
