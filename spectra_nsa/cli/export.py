@@ -68,7 +68,7 @@ def export_command(
 def _print(document: dict[str, Any]) -> None:
     from rich.table import Table
 
-    table = Table("format", "MB", "cosine", "at worst", "alone", "nDCG@10", "speed", "file")
+    table = Table("format", "MB", "cosine", "at worst", "alone", "nDCG@10", "speed")
     for name, facts in document["formats"].items():
         checks = facts.get("checks")
         if checks is None:
@@ -82,7 +82,6 @@ def _print(document: dict[str, Any]) -> None:
             f"{checks['alone']['cosine_min']:.5f}",
             f"{quality['export']:.3f} ({quality['export'] - quality['model']:+.3f})",
             f"{checks['model_seconds'] / max(checks['seconds'], 1e-9):.2f}",
-            facts["file"],
         )
     out = console()
     if table.row_count:
