@@ -14,6 +14,7 @@ import numpy as np
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.results import environment
 from spectra_nsa.heads.kinds import GATE_OUTPUTS, outputs_of
+from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.metrics import routing as measure
 from spectra_nsa.models.open import find_model, open_model
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
@@ -64,13 +65,7 @@ def analyze(
     opened = open_model(files)
     config = opened.spectra.config
     if config.ffn != "moe":
-        gates = [name for name in GATE_OUTPUTS if name in outputs_of(config)]
-        remedy = (
-            f"what its texts choose is an output, as in spectra encode FILE --outputs {','.join(gates)}."
-            if gates
-            else "train one with model.ffn=moe."
-        )
-        raise SpectraError(f"{model} has no experts to analyze: {remedy}")
+        raise _without_experts(model, config)
     table, names = text_table(domains), [domain.name for domain in domains]
     if len(domains) < 2:
         notes.append("one domain: what experts know of domains needs a second --texts NAME=SOURCE")
@@ -96,6 +91,15 @@ def analyze(
         "notes": notes,
         "environment": environment(),
     }
+
+
+def _without_experts(model: str, spec: ModelSpec) -> SpectraError:
+    """Returns the error for a model without experts, which may have other choices."""
+    gates = [name for name in GATE_OUTPUTS if name in outputs_of(spec)]
+    remedy = "train one with model.ffn=moe."
+    if gates:
+        remedy = f"what its texts choose is an output, as in spectra encode MODEL --outputs {','.join(gates)}."
+    return SpectraError(f"{model} has no experts to analyze: {remedy}")
 
 
 def _layers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 import spectra_nsa as sp
 from spectra_nsa.workflows.export.run import export_model
@@ -37,8 +39,20 @@ def sentences(count: int, seed: int = 0) -> list[str]:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Exports once for all processes that run tests."""
     pytest.importorskip("onnxscript")
-    folder = tmp_path_factory.mktemp("export")
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "exported"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "document.json").is_file():
+            document = _export(folder)
+            (folder / "document.json").write_text(json.dumps(document), encoding="utf-8")
+    document = json.loads((folder / "document.json").read_text(encoding="utf-8"))
+    texts = sentences(25, seed=2)
+    return Exported(folder / "model", folder / "pairs.jsonl", texts, sp.load(folder / "model"), document)
+
+
+def _export(folder: Path) -> dict[str, Any]:
     start = bert_folder(folder / "start", prompts={"query": "open the ", "document": "file "})
     parts: dict[str, Any] = {"spectral": True, "depth_mix": True, "entity": True, "pooling": "entropy"}
     model = sp.warm_start(start, **parts, ffn="moe", experts={"count": 2}, adapters=2)
@@ -49,8 +63,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     texts = sentences(700)
     fit_codes_on(str(folder / "model"), texts, say=lambda line: None)
     fit_anomaly_on(str(folder / "model"), texts, say=lambda line: None)
-    pairs = folder / "pairs.jsonl"
     rows = [{"anchor": text, "positive": f"{text} to"} for text in sentences(40, seed=1)]
-    pairs.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    document = export_model(str(folder / "model"), FORMATS, texts=str(pairs))
-    return Exported(folder / "model", pairs, sentences(25, seed=2), sp.load(folder / "model"), document)
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return export_model(str(folder / "model"), FORMATS, texts=str(folder / "pairs.jsonl"))
