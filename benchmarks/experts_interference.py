@@ -45,6 +45,7 @@ from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.core.starter import starter_checkpoint
 from spectra_nsa.encoder.context import make_context, text_keys
 from spectra_nsa.encoder.experts.router import Router
+from spectra_nsa.metrics.known_item import known_item_ndcg
 from spectra_nsa.models.config import SpectraConfig
 from spectra_nsa.models.model import SpectraModel
 from spectra_nsa.training.data.training_data import TrainingData
@@ -151,11 +152,8 @@ def vectors_of(model: Any, texts: list[str]) -> np.ndarray:
 
 
 def ndcg(queries: np.ndarray, documents: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Returns nDCG@10 of each query, which has one right document; ties count as the mean of their ranks."""
-    scores = queries @ documents.T
-    right = scores[np.arange(len(scores)), own][:, None]
-    rank = (scores > right).sum(1) + ((scores == right).sum(1) - 1) / 2
-    return np.where(rank < 10, 1 / np.log2(rank + 2), 0.0)
+    """Returns nDCG@10 of each query, which has one right document."""
+    return known_item_ndcg(queries @ documents.T, own)
 
 
 def measure(models: Mapping[str, Any], domains: Mapping[str, Domain], split: str) -> dict[str, dict[str, np.ndarray]]:

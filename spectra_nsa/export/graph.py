@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spectra_nsa.core.errors import SpectraError
-from spectra_nsa.heads.kinds import outputs_of
+from spectra_nsa.heads.kinds import check_outputs, outputs_of
 from spectra_nsa.heads.outputs import EncoderWithHeads
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.encode import shorten
@@ -51,8 +51,6 @@ def choose_outputs(spec: ModelSpec, asked: Sequence[str] | None) -> tuple[list[s
         UsageError: the model has no such output.
         SpectraError: its head was never fitted.
     """
-    from spectra_nsa.heads.kinds import check_outputs
-
     fitted = spec.anomaly_method != "none"
     if asked is not None:
         check_outputs(spec, asked)
@@ -71,11 +69,6 @@ def choose_outputs(spec: ModelSpec, asked: Sequence[str] | None) -> tuple[list[s
         left_out |= set(_CODES)
         notes.append("the binary codes are not fitted and are left out (spectra codes fit)")
     return [name for name in outputs_of(spec) if name not in left_out], notes
-
-
-def graph_name(output: str) -> str:
-    """Returns the name of an output in a graph: `sentence_embedding`, which other tools read, for the default one."""
-    return "sentence_embedding" if output == "embedding" else output
 
 
 @torch.no_grad()

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from spectra_nsa.core.errors import missing_extra
-from spectra_nsa.export.graph import INPUTS, STATES, Graph, example, graph_name
+from spectra_nsa.export.graph import INPUTS, STATES, Graph, example
+from spectra_nsa.heads.kinds import graph_name
 
 OPSET = 18
 _LARGEST = 2**31 - 2**20  # bytes of a file without external data

@@ -29,6 +29,7 @@ ROUTING_OUTPUTS = ("router_load", "router_probs", "router_square", "router_entro
 # Of models whose texts choose: the gate over depths, over further poolings and over adapters, 1 for each if undecided.
 GATE_OUTPUTS = ("depth_gate", "pooling_gate", "adapter_gate")
 ALL_OUTPUTS = (*OUTPUTS, *ROUTING_OUTPUTS, *GATE_OUTPUTS)
+SHORTENED = ("embedding", "semantic")  # outputs whose prefixes are valid vectors
 ANCHORS = 64
 BITS = 256
 WIDTHS = (64, 128, 256)  # bits of the codes: each a prefix of the next, and a code of its own
@@ -66,6 +67,11 @@ def outputs_of(spec: ModelSpec) -> tuple[str, ...]:
     has = (spec.layer_routing, bool(spec.pooling_kinds), bool(spec.adapters))
     gates = [name for name, there in zip(GATE_OUTPUTS, has, strict=True) if there]
     return (*OUTPUTS, *(ROUTING_OUTPUTS if spec.ffn == "moe" else ()), *gates)
+
+
+def graph_name(output: str) -> str:
+    """Returns the name of an output in a graph: `sentence_embedding`, which other tools read, for the default one."""
+    return "sentence_embedding" if output == "embedding" else output
 
 
 def check_outputs(spec: ModelSpec, names: Iterable[str]) -> None:

@@ -15,11 +15,10 @@ from torch import Tensor
 from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import UsageError, unknown_name
 from spectra_nsa.core.precision import autocast, resolve_precision
-from spectra_nsa.heads.kinds import ALL_OUTPUTS
+from spectra_nsa.heads.kinds import ALL_OUTPUTS, SHORTENED
 from spectra_nsa.metrics.finite import not_finite
 from spectra_nsa.models.prompts import check_role, role_prompt
 
-SHORTENED = ("embedding", "semantic")  # outputs whose prefixes are valid vectors
 # Outputs that are finite even if what they are computed from is not.
 _SOURCES = {"fast": "fast_logits", "anomaly_p": "anomaly", "is_ood": "anomaly"}
 _FINITE = "finite "

@@ -8,6 +8,7 @@ In the same way an empty `query` hides the default prompt. Here an empty prompt 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from spectra_nsa.core.errors import unknown_name
 
@@ -62,3 +63,31 @@ def column_prompts(prompts: Prompts, columns: Sequence[str]) -> dict[str, str]:
     """Returns the prompt of each column that has one; `prompts` is as `with_roles` returns it."""
     by_column = {name: prompts.get(column_role(name)) for name in columns}
     return {name: prompt for name, prompt in by_column.items() if prompt}
+
+
+class Prompted:
+    """The encoding methods by role, of encoders that have `encode` and prompts by name.
+
+    Attributes:
+        prompts: prompt by name, with those of the roles.
+        default_prompt_name: the prompt that `encode` uses by default; ``None`` for none.
+        encode: the method that each encoder has; `prompt_name` names the prompt.
+    """
+
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    encode: Any
+
+    def encode_query(self, inputs: str | Sequence[str], **options: Any) -> Any:
+        """Encodes with the prompt of queries, if there is one."""
+        return self.encode(inputs, **({"prompt_name": "query"} | options))
+
+    def encode_document(self, inputs: str | Sequence[str], **options: Any) -> Any:
+        """Encodes with the prompt of documents, if there is one."""
+        return self.encode(inputs, **({"prompt_name": "document"} | options))
+
+    def _named_prompt(self, name: str | None) -> str | None:
+        name = self.default_prompt_name if name is None else name
+        if name is not None and name not in self.prompts:
+            raise unknown_name("prompt", name, tuple(self.prompts))
+        return None if name is None else self.prompts[name]

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from spectra_nsa.core.errors import opening, unknown_name
+from spectra_nsa.core.errors import opening
 from spectra_nsa.core.files import read_json
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.heads.outputs import NamedOutputs, empty_outputs, load_outputs
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import weight_shapes
 from spectra_nsa.models.encode import check_truncation, encode_outputs, encode_texts
-from spectra_nsa.models.prompts import with_roles
+from spectra_nsa.models.prompts import Prompted, with_roles
 from spectra_nsa.tokens.limits import check_vocabulary
 
 # The settings written by `sentence.build` that decide how texts are encoded.
@@ -66,7 +66,7 @@ class TextTokenizer:
         return len(ids) - (ids[-1] in self.special_ids)
 
 
-class SavedModel:
+class SavedModel(Prompted):
     """A saved model that encodes texts, with the encoding methods of `SpectraSentenceTransformer`.
 
     Attributes:
@@ -125,14 +125,6 @@ class SavedModel:
         arrays = encode_texts(texts, compute, ("embedding",), batch_size=batch_size, order=order, label=label)
         return arrays["embedding"][0] if isinstance(inputs, str) else arrays["embedding"]
 
-    def encode_query(self, inputs: str | Sequence[str], **options: Any) -> Any:
-        """Encodes with the prompt of queries, if there is one."""
-        return self.encode(inputs, **({"prompt_name": "query"} | options))
-
-    def encode_document(self, inputs: str | Sequence[str], **options: Any) -> Any:
-        """Encodes with the prompt of documents, if there is one."""
-        return self.encode(inputs, **({"prompt_name": "document"} | options))
-
     def get_embedding_dimension(self) -> int:
         """Returns the width of a vector, as `SpectraSentenceTransformer` does."""
         return self.spec.projection_dim
@@ -141,12 +133,6 @@ class SavedModel:
     def text_tokenizer(self) -> Tokenizer:
         """The tokenizer, which truncates and pads."""
         return self._tokenizer.backend
-
-    def _named_prompt(self, name: str | None) -> str | None:
-        name = self.default_prompt_name if name is None else name
-        if name is not None and name not in self.prompts:
-            raise unknown_name("prompt", name, tuple(self.prompts))
-        return None if name is None else self.prompts[name]
 
     def _forward(self, texts: list[str], outputs: Sequence[str], prompt: str | None) -> dict[str, torch.Tensor]:
         features = self._tokenizer([prompt + text for text in texts] if prompt else texts)

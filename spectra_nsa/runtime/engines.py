@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spectra_nsa.core.errors import SpectraError, missing_extra, opening
+from spectra_nsa.heads.kinds import graph_name
 from spectra_nsa.runtime.record import ExportFacts
-
-GRAPH_NAMES = {"embedding": "sentence_embedding"}  # outputs that have another name in a graph
 
 
 class Engine(Protocol):
@@ -66,7 +65,7 @@ class OnnxEngine:
     def run(
         self, ids_BT: NDArray[np.int64], mask_BT: NDArray[np.int64], outputs: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
-        names = [GRAPH_NAMES.get(name, name) for name in outputs]
+        names = [graph_name(name) for name in outputs]
         values = self.session.run(names, {"input_ids": ids_BT, "attention_mask": mask_BT}, self.part)
         return dict(zip(outputs, values, strict=True))
 
@@ -87,4 +86,4 @@ class OpenVinoEngine:
         self, ids_BT: NDArray[np.int64], mask_BT: NDArray[np.int64], outputs: Sequence[str]
     ) -> dict[str, NDArray[Any]]:
         values = self.model({"input_ids": ids_BT, "attention_mask": mask_BT})
-        return {name: np.array(values[GRAPH_NAMES.get(name, name)]) for name in outputs}
+        return {name: np.array(values[graph_name(name)]) for name in outputs}

@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 
 from spectra_nsa.core.errors import UsageError, unknown_name
 from spectra_nsa.core.inputs import text_list
+from spectra_nsa.heads.kinds import SHORTENED
+from spectra_nsa.models.prompts import Prompted
 from spectra_nsa.runtime.engines import Engine, open_engine
 from spectra_nsa.runtime.record import ExportFacts, read_export
 from spectra_nsa.runtime.tokens import TextIds
 from spectra_nsa.tokens.lengths import group_by_tokens
 
-SHORTENED = ("embedding", "semantic")  # outputs whose prefixes are valid vectors
 TOKENS = 2048  # of a batch, with padding: more do not run faster
 CHUNK = 4096  # texts of a stream that are sorted by length together
 
 
-class Runtime:
+class Runtime(Prompted):
     """Encodes texts with an exported graph, in batches of similar length.
 
     Args:
@@ -109,14 +110,6 @@ class Runtime:
             arrays = {name: array[0] for name, array in arrays.items()}
         return arrays["embedding"] if outputs is None else arrays
 
-    def encode_query(self, inputs: str | Sequence[str], **options: Any) -> Any:
-        """Encodes with the prompt of queries, if there is one."""
-        return self.encode(inputs, **({"prompt_name": "query"} | options))
-
-    def encode_document(self, inputs: str | Sequence[str], **options: Any) -> Any:
-        """Encodes with the prompt of documents, if there is one."""
-        return self.encode(inputs, **({"prompt_name": "document"} | options))
-
     def stream(self, texts: Iterable[str], *, chunk: int = CHUNK, **options: Any) -> Iterator[Any]:
         """Yields what `encode` returns for each `chunk` of texts in turn, so that neither texts nor vectors pile up."""
         texts = iter(texts)
@@ -126,12 +119,6 @@ class Runtime:
     def get_embedding_dimension(self) -> int:
         """Returns the width of `embedding`."""
         return self.facts.dim
-
-    def _named_prompt(self, name: str | None) -> str | None:
-        name = self.default_prompt_name if name is None else name
-        if name is not None and name not in self.prompts:
-            raise unknown_name("prompt", name, tuple(self.prompts))
-        return None if name is None else self.prompts[name]
 
     def _encode(self, texts: Sequence[str], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Returns the outputs of texts in their order."""

@@ -29,7 +29,6 @@ from spectra_nsa.workflows.export.write import (
 PLAIN = "sentence-transformers"  # a folder of another kind: plain BERT
 CHECK_TEXTS = "python:stdlib"
 PAIRS = 100  # of the check
-_READ = 20  # rows for each one that is drawn
 
 
 def export_model(

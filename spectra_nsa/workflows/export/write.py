@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from spectra_nsa.core.checksums import describe
+from spectra_nsa.core.checksums import SCHEMA, describe
 from spectra_nsa.core.files import read_json_object, write_json
 from spectra_nsa.core.results import versions
 from spectra_nsa.export.formats import FORMATS
 from spectra_nsa.export.graph import Graph
 from spectra_nsa.runtime.record import RECORD, TOKENIZER, is_export
 
-SCHEMA = 1
 _TEXT_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 
 
