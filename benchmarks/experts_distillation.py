@@ -1,6 +1,6 @@
 """Do experts help a student that is too small for what its teacher knows? MiniLM taught to 4 layers of width 128.
 
-    python benchmarks/experts_distillation.py [--arms ARM …] [--seeds 0 1 2] [--share 1.0] [--output FOLDER] [--keep]
+    python benchmarks/experts_distillation.py [--arms ARM …] [--seeds 0 1 2] [--share 0.25] [--output FOLDER] [--keep]
         [KEY=VALUE …]
 
 All arms start from random weights with the teacher's token vectors and see the same texts of six domains
@@ -56,12 +56,14 @@ ARMS: Mapping[str, dict[str, Any]] = {
     "smear": {"router": "smear"},
 }
 COMMON = [
-    "train.batch=64", "train.passes_per_batch=2", "train.epochs=1", "train.lr=1e-3", "train.max_length=64",
+    "train.batch=64", "train.passes_per_batch=2", "train.epochs=1", "train.lr=3e-3", "train.expert_lr_factor=0.5",
+    "train.max_length=64",
     "data.dev_rows=0", "train.fit_heads=0", "monitor.rows=0", "loss.terms.distill_embedding.weight=1",
     "loss.terms.distill_similarity.weight=1",
     "model.anchor=false", "model.bridge=false", "model.ranking=false", "model.entity=false", "model.anomaly=false",
     "model.matryoshka=false",
 ]  # fmt: skip
+TUNED = {"wide": ["train.lr=1e-3"]}  # arms that are better with another rate than `dense`
 HELD_OUT = 500  # texts of each domain
 
 
@@ -144,7 +146,7 @@ def run(arm: str, seed: int, rows: Dataset, teacher: str, changes: list[str]) ->
         silent = [f"loss.terms.{name}.weight=0" for name in others if not TERM_FACTS[name].routing]
         flags = {"model.start": str(start), "output": folder, "name": "run", "train.seed": seed}
         flags |= {"distill.teachers": [teacher]}
-        recipe = load_recipe(None, [*COMMON, *silent, *changes], flags=flags)
+        recipe = load_recipe(None, [*COMMON, *silent, *TUNED.get(arm, []), *changes], flags=flags)
         begin = time.process_time()
         data = TrainingData(train=rows, dev=None, dev_kind=None, quarantined=0)
         model = train(recipe, data=data).model
@@ -152,8 +154,8 @@ def run(arm: str, seed: int, rows: Dataset, teacher: str, changes: list[str]) ->
 
 
 def main() -> None:
-    options = parse(__doc__, list(ARMS), "runs/experts-distillation", share=(1.0, "of the training texts"))
-    results = Results(options.output, {"share": 1.0, "changes": []})
+    options = parse(__doc__, list(ARMS), "runs/experts-distillation", share=(0.25, "of the training texts"))
+    results = Results(options.output, {"share": 0.25, "changes": []})
     path = str(starter_checkpoint()[0])
     domains, held_out = load_domains(), held_out_texts(options.split)
     rows, teacher = training_rows(options.share), sp.warm_start(path, max_seq_length=64)

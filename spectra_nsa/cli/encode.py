@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from spectra_nsa.cli.encode_corpus import encode_to_folder, to_folder
 from spectra_nsa.cli.encode_sparse import (
     check_model_name,
     check_sparse_output,
@@ -16,18 +17,14 @@ from spectra_nsa.cli.encode_sparse import (
     sparse_similarity,
 )
 from spectra_nsa.cli.options import Columns, Precision, shared_columns
+from spectra_nsa.cli.texts import check_not_blank, open_for, read_texts
 from spectra_nsa.core.console import print_json
-from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError, unknown_name
-from spectra_nsa.core.strings import is_blank
 
 if TYPE_CHECKING:
     import numpy as np
 
     from spectra_nsa.heads.spec import ModelSpec
-    from spectra_nsa.models.saved import SavedModel
-    from spectra_nsa.models.sentence import SpectraSentenceTransformer
-    from spectra_nsa.text.shared_columns import SharedColumns
 
 
 def encode_command(
@@ -38,39 +35,81 @@ def encode_command(
     columns: Columns = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write: .npz, or .npy for one output; for sparse rows a folder."),
+        typer.Option(
+            "--output", "-o", help="File to write: .npz, or .npy for one output; or a folder, for a corpus of any size."
+        ),
     ] = None,
     outputs: Annotated[str, typer.Option(help="Comma-separated output names.")] = "embedding",
     dim: Annotated[int | None, typer.Option(min=1, help="Truncate to this many leading dimensions.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Texts per batch.")] = 32,
-    precision: Precision = "fp32",
+    batch: Annotated[int | None, typer.Option(min=1, help="Texts per batch. The default fits the device.")] = None,
+    precision: Precision = "auto",
     dtype: Annotated[
-        Literal["sparse"] | None,
-        typer.Option(help="sparse: MODEL is a sparse encoder. The default for the folder of one."),
+        Literal["float32", "float16", "int8", "bits", "sparse"] | None,
+        typer.Option(
+            help="How numbers are stored: int8 with a scale for each text, bits for signs; sparse for the terms of a "
+            "sparse encoder, the default for one."
+        ),
     ] = None,
     role: Annotated[
-        Literal["query", "document"], typer.Option(help="What the texts are to a sparse encoder.")
-    ] = "document",
+        Literal["query", "document"] | None,
+        typer.Option(help="Encode with the prompt of this role (default: document in a folder, else no role)."),
+    ] = None,
     active: Annotated[
         int | None, typer.Option(min=1, help="Keep only this many largest weights of each text (sparse encoder).")
     ] = None,
+    file_format: Annotated[
+        Literal["npy", "npz", "safetensors", "parquet"] | None,
+        typer.Option("--format", help="Of the files in an output folder (default: npy, npz for several outputs)."),
+    ] = None,
+    shard_rows: Annotated[int | None, typer.Option(min=1, help="Texts per file of an output folder.")] = None,
+    keep_text: Annotated[bool, typer.Option("--keep-text", help="Write texts beside the vectors (folder).")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes (folder).")] = 1,
+    devices: Annotated[
+        str | None, typer.Option(help="Comma-separated devices for the workers, such as cuda:0,cuda:1 (folder).")
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="What runs the workers: this machine, or a Ray cluster (folder).")
+    ] = "local",
+    part: Annotated[
+        str | None, typer.Option(help="K/N: encode the K-th of N parts, for N machines that share the folder.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the vectors of another plan.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan of a folder and write nothing.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, including the vectors unless --output is set.")
     ] = False,
 ) -> None:
     """Encode texts as vectors, or as weighted terms by a sparse encoder.
 
+    With a folder as --output, a corpus of any size is encoded to numbered files. A run that was stopped goes on where
+    it was: run the same command again.
+
     Example: spectra encode runs/quickstart/model --texts "open a file" "close a socket" --dim 128
+
+    Example: spectra encode runs/quickstart/model --input docs.jsonl --output vectors/ --dtype float16 --workers 4
     """
     names = [name.strip() for name in outputs.split(",") if name.strip()]
     rows = [*(texts or []), *(more or [])]
     check_not_blank(*rows)
     mapping = shared_columns(columns)
     sparse = dtype == "sparse" or is_sparse(model)
+    folder_options = {
+        "--format": file_format, "--shard-rows": shard_rows, "--keep-text": keep_text, "--workers": workers > 1,
+        "--devices": devices, "--engine": engine == "ray", "--part": part, "--overwrite": overwrite,
+        "--dry-run": dry_run,
+    }  # fmt: skip
+    if to_folder(output, sparse=sparse, options=folder_options):
+        encode_to_folder(
+            model, source, output, rows, names, columns=mapping.columns, sparse=sparse, dtype=dtype, role=role, dim=dim,
+            active=active, batch=batch, precision=precision, file_format=file_format, shard_rows=shard_rows,
+            keep_text=keep_text, workers=workers, devices=devices, engine=engine, part=part, overwrite=overwrite,
+            dry_run=dry_run, as_json=as_json,
+        )  # fmt: skip
+        return
     if sparse:
         check_sparse_output(output, names, dim)
     else:
-        _check_dense(model, output, names, sparse_options=active is not None or role != "document")
+        _check_dense(model, output, names, active=active)
     if source is not None:
         check_model_name(model)
         rows += read_texts(source, mapping)
@@ -79,13 +118,13 @@ def encode_command(
         raise UsageError('give texts: --texts "a" "b", or --input FILE.')
     if sparse:
         encode_sparse(
-            model, rows, role=role, active=active, batch=batch, precision=precision, output=output, as_json=as_json,
-            quarantined=mapping.quarantined,
+            model, rows, role=role or "document", active=active, batch=batch or 32, precision=precision, output=output,
+            as_json=as_json, quarantined=mapping.quarantined,
         )  # fmt: skip
         return
     _encode_dense(
-        model, rows, names, dim=dim, batch=batch, precision=precision, output=output, as_json=as_json,
-        quarantined=mapping.quarantined,
+        model, rows, names, dim=dim, batch=batch, precision=precision, dtype=dtype, role=role, output=output,
+        as_json=as_json, quarantined=mapping.quarantined,
     )  # fmt: skip
 
 
@@ -95,8 +134,10 @@ def _encode_dense(
     names: list[str],
     *,
     dim: int | None,
-    batch: int,
+    batch: int | None,
     precision: str,
+    dtype: str | None,
+    role: str | None,
     output: Path | None,
     as_json: bool,
     quarantined: int,
@@ -104,20 +145,25 @@ def _encode_dense(
     """Encodes texts by a dense model; prints the vectors' first numbers, or writes them."""
     encoder = open_for(model, dim)
     _warn_unfitted(model, encoder.spec, names)
-    from spectra_nsa.core.precision import autocast, resolve_precision
+    from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.metrics.finite import check_finite
     from spectra_nsa.workflows.cut_texts import warn_cut
 
-    warn_cut(encoder, rows, None, model)
-    with autocast(encoder.device.type, resolve_precision(precision)):
-        arrays = encoder.encode(rows, outputs=names, truncate_dim=dim, batch_size=batch)
+    warn_cut(encoder, rows, role, model)
+    precision = resolve_precision(precision, encoder.device.type)
+    encode = encoder.encode if role is None else getattr(encoder, f"encode_{role}")
+    arrays = encode(rows, outputs=names, truncate_dim=dim, batch_size=batch, precision=precision)
     for array in arrays.values():
         check_finite(array, model)
+    if dtype is not None:
+        from spectra_nsa.workflows.corpus.files import convert
+
+        arrays = convert(arrays, dtype)
     if output is not None:
         _write(output, arrays)
     if as_json:
         document = {"schema": 1, "model": model, "texts": rows, "output": str(output) if output else None}
-        document["quarantined"] = quarantined
+        document |= {"precision": precision, "quarantined": quarantined}
         vectors = {} if output else {name: array.tolist() for name, array in arrays.items()}
         print_json(document | {"shapes": {n: list(a.shape) for n, a in arrays.items()}, "outputs": vectors})
         return
@@ -149,13 +195,13 @@ def _show_first_rows(texts: list[str], array: np.ndarray) -> None:
         print(f"  {head}{' …' if len(values) > 6 else ''}  {text[:60]!r}")
 
 
-def _check_dense(model: str, output: Path | None, names: list[str], *, sparse_options: bool) -> None:
+def _check_dense(model: str, output: Path | None, names: list[str], *, active: int | None) -> None:
     """Checks output and options of a dense model."""
     if output is not None:
         _check_output(output, len(names))
     _check_outputs(names)
-    if sparse_options:
-        raise UsageError(f"--active and --role are for sparse encoders, and {model} is not the folder of one.")
+    if active is not None:
+        raise UsageError(f"--active is for sparse encoders, and {model} is not the folder of one.")
 
 
 def _check_output(output: Path, count: int) -> None:
@@ -196,22 +242,6 @@ def _warn_unfitted(model: str, spec: ModelSpec, names: list[str]) -> None:
             )
 
 
-def open_for(model: str, dim: int | None) -> SavedModel | SpectraSentenceTransformer:
-    """Opens a model to encode with, after checking that it has `dim` dimensions.
-
-    Raises:
-        UsageError: the prefix is longer than the vector.
-        SpectraError: the model cannot be opened.
-    """
-    from spectra_nsa.models.open import find_model, open_encoder
-    from spectra_nsa.models.size import model_spec
-
-    files = find_model(model)
-    if dim is not None:
-        check_dim(model_spec(files), dim)
-    return open_encoder(files)
-
-
 def similarity_command(
     model: Annotated[str, typer.Argument(help="A model folder, or a Hub name of a BERT-architecture checkpoint.")],
     first: Annotated[str, typer.Argument(help="The first text.")],
@@ -233,58 +263,10 @@ def similarity_command(
     from spectra_nsa.workflows.cut_texts import warn_cut
 
     warn_cut(encoder, [first, second], None, model)
-    vectors = encoder.encode([first, second], truncate_dim=dim, normalize_embeddings=True)
+    vectors = encoder.encode([first, second], truncate_dim=dim, normalize_embeddings=True, precision="fp32")
     check_finite(vectors, model)
     value = float(vectors[0] @ vectors[1])
     if as_json:
         print_json({"schema": 1, "model": model, "texts": [first, second], "similarity": value})
     else:
         print(f"{value:.4f}")
-
-
-def check_not_blank(*texts: str) -> None:
-    """Checks that each text has something visible.
-
-    Raises:
-        UsageError: one has not.
-    """
-    for number, text in enumerate(texts, start=1):
-        if is_blank(text):
-            raise UsageError(f"text {number} is empty: it has no visible character.")
-
-
-def check_dim(spec: ModelSpec, dim: int) -> None:
-    """Checks that a prefix fits into the vector, and warns if the model was not trained for it.
-
-    Raises:
-        UsageError: the prefix is longer than the vector.
-    """
-    if dim > spec.projection_dim:
-        raise UsageError(f"--dim {dim} exceeds the model's {spec.projection_dim} dimensions.")
-    if dim not in (spec.semantic_dims or []):
-        trained = ", ".join(map(str, spec.semantic_dims or []))
-        print(
-            f"spectra: warning: the model's Matryoshka dimensions are {trained}; {dim} is not one of them.",
-            file=sys.stderr,
-        )
-
-
-def read_texts(source: str, columns: SharedColumns | None = None) -> list[str]:
-    """Returns a source's texts: its `text` column, its lines if it is plain text, or the distinct positives."""
-    return read_named_texts(source, columns)[0]
-
-
-def read_named_texts(source: str, columns: SharedColumns | None = None) -> tuple[list[str], dict[str, str]]:
-    """Returns the texts of `read_texts`, and the name of each text if the source has a `name` column."""
-    from spectra_nsa.text.shared_columns import SharedColumns
-
-    loaded = (columns or SharedColumns(None)).load(source)
-    if loaded.quarantined:
-        print(f"spectra: warning: {counted(loaded.quarantined, 'row')} of {source} quarantined.", file=sys.stderr)
-    roles = {"pairs": ["positive"], "triplets": ["positive"], "scored": ["sentence1", "sentence2"]}
-    texts = [text for name in roles.get(loaded.kind, ["text"]) for text in loaded.dataset[name]]
-    named = "name" in loaded.dataset.column_names and len(texts) == len(loaded.dataset)
-    names: dict[str, str] = {}
-    for text, name in zip(texts, loaded.dataset["name"], strict=True) if named else ():
-        names.setdefault(text, name)
-    return (list(dict.fromkeys(texts)) if loaded.kind != "texts" else texts), names

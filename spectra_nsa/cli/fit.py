@@ -48,7 +48,7 @@ def fit_codes_command(
 
     Example: spectra codes fit runs/quickstart/model --corpus python:stdlib --output coded
     """
-    from spectra_nsa.cli.encode import read_texts
+    from spectra_nsa.cli.texts import read_texts
     from spectra_nsa.workflows.fit import fit_codes_on, fit_target
 
     fit_target(model, output)
@@ -93,7 +93,7 @@ def fit_anomaly_command(
 
     Example: spectra anomaly fit runs/quickstart/model --texts python:stdlib --output guarded
     """
-    from spectra_nsa.cli.encode import read_texts
+    from spectra_nsa.cli.texts import read_texts
     from spectra_nsa.workflows.fit import fit_anomaly_on, fit_target
 
     fit_target(model, output)

@@ -22,6 +22,7 @@ from spectra_nsa.cli.mine import mine_command
 from spectra_nsa.cli.monitor import monitor_command
 from spectra_nsa.cli.options import CommandList, RecipeCommand
 from spectra_nsa.cli.pretrain import pretrain_command
+from spectra_nsa.cli.push import push_command
 from spectra_nsa.cli.quickstart import quickstart_command
 from spectra_nsa.cli.search import search_command
 from spectra_nsa.cli.train import train_command
@@ -77,6 +78,7 @@ app.command("search")(search_command)
 app.command("mine")(mine_command)
 app.command("inspect")(inspect_command)
 app.command("export")(export_command)
+app.command("push")(push_command)
 _GROUPS = {
     "index": index.app,
     "data": data.app,

@@ -67,7 +67,7 @@ def search_command(
     corpus = _given_corpus(corpus, words)
     model, query = _model_and_query(words, corpus)
     _check_codes(bits, symmetric)
-    from spectra_nsa.cli.encode import read_named_texts
+    from spectra_nsa.cli.texts import read_named_texts
 
     start = time.monotonic()
     files = _find(model, bits)

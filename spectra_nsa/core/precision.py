@@ -7,25 +7,44 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.errors import UsageError, unknown_name
+
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 
 
-def resolve_precision(wanted: str) -> str:
+def resolve_precision(wanted: str, device: str | None = None) -> str:
     """Returns a number format; ``"auto"`` becomes the fastest one that the processor supports natively.
 
     On a GPU it is ``"bf16"`` if supported, else ``"fp16"``. On a CPU it is ``"bf16"`` if native, else ``"fp32"``.
 
+    Args:
+        wanted: a name from `PRECISIONS`.
+        device: the type of the device that computes; ``None`` for the GPU if there is one.
+
     Raises:
-        UsageError: fp16 without a GPU.
+        UsageError: there is no such format, or fp16 without a GPU.
     """
-    cuda = torch.cuda.is_available()
-    if wanted == "fp16" and not cuda:
+    if wanted not in PRECISIONS:
+        raise unknown_name("precision", wanted, PRECISIONS)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "fp16" and device == "cpu":
         raise UsageError("precision fp16 needs a GPU; on the CPU choose bf16, fp32 or auto.")
     if wanted != "auto":
         return wanted
-    if cuda:
+    if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if cpu_multiplies_bf16() else "fp32"
+    return "bf16" if device == "cpu" and cpu_multiplies_bf16() else "fp32"
+
+
+def ambient_precision(device: str) -> str:
+    """Returns the number format of the autocast that is in force; without one what ``"auto"`` resolves to.
+
+    Args:
+        device: the type of the device that computes.
+    """
+    if not torch.is_autocast_enabled(device):
+        return resolve_precision("auto", device)
+    return "bf16" if torch.get_autocast_dtype(device) == torch.bfloat16 else "fp16"
 
 
 def cpu_multiplies_bf16() -> bool:

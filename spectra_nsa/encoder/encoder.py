@@ -74,6 +74,11 @@ class Encoder(EncoderPart):
         # transformers sets these two when gradient checkpointing is turned on.
         self.gradient_checkpointing = False
         self._gradient_checkpointing_func: Callable[..., Any] = partial(checkpoint, use_reentrant=False)
+        self.trainings = 0  # how often training began: what was made of the weights is then no longer valid
+
+    def train(self, mode: bool = True) -> Encoder:
+        self.trainings += mode
+        return super().train(mode)
 
     def forward(
         self,

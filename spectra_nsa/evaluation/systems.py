@@ -60,7 +60,7 @@ class DenseSystem:
     """Exact cosine search with a SentenceTransformer, or anything with its `encode_query` and `encode_document`."""
 
     def __init__(
-        self, name: str, model: Any, *, dim: int | None = None, batch_size: int = 64, precision: str = "fp32"
+        self, name: str, model: Any, *, dim: int | None = None, batch_size: int | None = None, precision: str = "fp32"
     ) -> None:
         """Initializes the system.
 
@@ -68,7 +68,7 @@ class DenseSystem:
             name: its name in the results.
             model: a `SentenceTransformer`, ours or any other.
             dim: use only this many leading dimensions, normalized again; ``None`` uses all.
-            batch_size: texts per forward pass.
+            batch_size: texts per forward pass; ``None`` for the model's default.
             precision: the number format: ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``.
 
         Raises:
@@ -107,7 +107,7 @@ class DenseSystem:
     def _encode(self, role: str, texts: Sequence[str]) -> np.ndarray:
         import numpy as np
 
-        from spectra_nsa.models.encode import encode_role
+        from spectra_nsa.models.encoding.roles import encode_role
 
         if not texts:
             return np.zeros((0, self.dim or self.model.get_embedding_dimension() or 1), dtype=np.float32)
@@ -116,10 +116,10 @@ class DenseSystem:
             texts,
             role,
             precision=self.precision,
-            batch_size=self.batch_size,
             normalize_embeddings=True,
             truncate_dim=self.dim,
             show_progress_bar=True,
+            **({} if self.batch_size is None else {"batch_size": self.batch_size}),
         )
         array = np.asarray(vectors, dtype=np.float32)
         check_finite(array, self.name)

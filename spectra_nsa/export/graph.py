@@ -11,7 +11,7 @@ from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.heads.kinds import check_outputs, outputs_of
 from spectra_nsa.heads.outputs import EncoderWithHeads
 from spectra_nsa.heads.spec import ModelSpec
-from spectra_nsa.models.encode import shorten
+from spectra_nsa.models.encoding.outputs import shorten
 
 INPUTS = ("input_ids", "attention_mask")
 STATES = "last_hidden_state"

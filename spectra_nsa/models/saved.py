@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 
@@ -23,7 +22,7 @@ from spectra_nsa.core.inputs import text_list
 from spectra_nsa.heads.outputs import NamedOutputs, empty_outputs, load_outputs
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import weight_shapes
-from spectra_nsa.models.encode import check_truncation, encode_outputs, encode_texts
+from spectra_nsa.models.encoding.outputs import encode_with
 from spectra_nsa.models.prompts import Prompted, with_roles
 from spectra_nsa.tokens.limits import check_vocabulary
 
@@ -77,6 +76,8 @@ class SavedModel(Prompted):
         device: the device it computes on.
     """
 
+    encodes_in = True  # `encode` has an argument `precision`
+
     def __init__(
         self,
         model: NamedOutputs,
@@ -98,32 +99,28 @@ class SavedModel(Prompted):
         outputs: Sequence[str] | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         truncate_dim: int | None = None,
         normalize_embeddings: bool = False,
         show_progress_bar: bool = False,
+        precision: str | None = None,
     ) -> Any:
         """Encodes texts as `SpectraSentenceTransformer.encode` does."""
-        check_truncation(truncate_dim, self.spec.projection_dim)
         texts = [str(inputs)] if isinstance(inputs, str) else text_list(inputs)
-        if prompt is None:
-            prompt = self._named_prompt(prompt_name)
-        forward, label = functools.partial(self._forward, prompt=prompt), "encoding" if show_progress_bar else None
-        if outputs is not None:
-            arrays = encode_outputs(
-                texts, forward, outputs, batch_size=batch_size, truncate_dim=truncate_dim, label=label
-            )
-            return {name: array[0] for name, array in arrays.items()} if isinstance(inputs, str) else arrays
-        normalize = normalize_embeddings or (truncate_dim is not None and self.spec.normalize)
-
-        def compute(batch: list[str]) -> dict[str, torch.Tensor]:
-            vectors_BD = forward(batch, ("embedding",))["embedding"][:, :truncate_dim]
-            return {"embedding": torch.nn.functional.normalize(vectors_BD, dim=1) if normalize else vectors_BD}
-
-        # Texts of equal length are ordered as in sentence-transformers.
-        order = np.argsort([-len(text) for text in texts])
-        arrays = encode_texts(texts, compute, ("embedding",), batch_size=batch_size, order=order, label=label)
-        return arrays["embedding"][0] if isinstance(inputs, str) else arrays["embedding"]
+        arrays = encode_with(
+            self._model,
+            texts,
+            functools.partial(self._tokenize, prompt=self._named_prompt(prompt_name) if prompt is None else prompt),
+            outputs=outputs,
+            precision=precision,
+            truncate_dim=truncate_dim,
+            normalize=normalize_embeddings,
+            batch_size=batch_size,
+            label="encoding" if show_progress_bar else None,
+        )
+        if not isinstance(inputs, str):
+            return arrays
+        return arrays[0] if outputs is None else {name: array[0] for name, array in arrays.items()}
 
     def get_embedding_dimension(self) -> int:
         """Returns the width of a vector, as `SpectraSentenceTransformer` does."""
@@ -134,13 +131,9 @@ class SavedModel(Prompted):
         """The tokenizer, which truncates and pads."""
         return self._tokenizer.backend
 
-    def _forward(self, texts: list[str], outputs: Sequence[str], prompt: str | None) -> dict[str, torch.Tensor]:
+    def _tokenize(self, texts: list[str], prompt: str | None) -> dict[str, Any]:
         features = self._tokenizer([prompt + text for text in texts] if prompt else texts)
-        return self._model(
-            **{name: value.to(self.device) for name, value in features.items()},
-            prompt_length=self._tokenizer.prompt_length(prompt) if prompt else None,
-            outputs=outputs,
-        )
+        return features | ({"prompt_length": self._tokenizer.prompt_length(prompt)} if prompt else {})
 
 
 def open_saved(folder: Path) -> SavedModel | None:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
-from sentence_transformers.util import batch_to_device
+from sentence_transformers.util.quantization import quantize_embeddings
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from spectra_nsa.core.console import no_library_bars
-from spectra_nsa.core.errors import SpectraError, opening, unknown_name
+from spectra_nsa.core.errors import SpectraError, UsageError, opening, unknown_name
 from spectra_nsa.core.inputs import text_list
+from spectra_nsa.core.precision import PRECISIONS, autocast, resolve_precision
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import check_folder, resolve_folder
 from spectra_nsa.models.config import SpectraConfig
-from spectra_nsa.models.encode import check_truncation, encode_outputs
+from spectra_nsa.models.encoding.outputs import check_truncation, encode_with
 from spectra_nsa.models.model import SpectraModel, register
 from spectra_nsa.models.prompts import with_roles
 from spectra_nsa.models.saved import TEXT_MODALITY
@@ -29,20 +31,14 @@ from spectra_nsa.tokens.limits import capped_length, check_vocabulary
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prompt_length", "inputs_embeds")
-# Arguments of `encode` that are accepted together with `outputs`, each with its only valid value; `encode_query` passes
-# all of them on.
-_WITH_OUTPUTS: dict[str, Any] = {
-    "output_value": "sentence_embedding",
-    "precision": "float32",
-    "convert_to_numpy": True,
-    "convert_to_tensor": False,
-}
-_IGNORED = ("show_progress_bar", "task", "normalize_embeddings")
+QUANTIZED = ("int8", "uint8", "binary", "ubinary")  # the library's names of vectors' formats
 _VALUES = ("sentence_embedding", "token_embeddings", None)  # of `output_value`
 
 
 class SpectraSentenceTransformer(SentenceTransformer):
     """A `SentenceTransformer` whose only module is a Spectra model, and whose `encode` can return named outputs."""
+
+    encodes_in = True  # `encode` has an argument `precision` for the number format
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -76,14 +72,36 @@ class SpectraSentenceTransformer(SentenceTransformer):
         out = self.spectra(**inputs, outputs=(name,))
         return {**input, "token_embeddings": out.last_hidden_state, module.module_output_name: out[name]}
 
-    def encode(self, inputs: Any, *args: Any, outputs: Sequence[str] | None = None, **kwargs: Any) -> Any:
-        """Encodes texts as `SentenceTransformer.encode` does, with three additions.
+    def encode(  # type: ignore[override]
+        self,
+        inputs: Any,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        output_value: str | None = "sentence_embedding",
+        precision: str | None = None,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: Any = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        *,
+        outputs: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Encodes texts as `SentenceTransformer.encode` does, faster, and with named outputs.
 
-        A truncated vector is normalized again if the model normalizes its vectors, `outputs` returns several named
-        outputs of the same forward passes, and without texts the arrays keep their type and width.
+        Texts are sorted by their number of tokens, and computed in bf16 if the processor multiplies it natively. A
+        truncated vector is normalized again if the model normalizes its vectors, and without texts the arrays keep
+        their type and width. Arguments that are not listed here mean what they mean in `SentenceTransformer.encode`.
 
         Args:
             inputs: a text, or any iterable of texts.
+            batch_size: texts per batch; ``None`` for as many as fill a number of tokens that suits the device.
+            precision: the number format to compute in, ``"fp32"``, ``"bf16"``, ``"fp16"`` or ``"auto"``; ``None`` for
+                that of an autocast in force, else ``"auto"``. sentence-transformers' names, such as ``"int8"``,
+                quantize the vectors.
             outputs: names of outputs, such as ``["semantic", "embedding"]``; ``None`` for `embedding` alone.
 
         Returns:
@@ -91,58 +109,113 @@ class SpectraSentenceTransformer(SentenceTransformer):
             `truncate_dim` shortens `embedding` and `semantic` only.
 
         Raises:
-            UsageError: an output does not exist, an argument cannot be combined with `outputs`, `truncate_dim` is not
-                from 1 to D, or an item is no text.
+            UsageError: an output or precision does not exist, an argument cannot be combined with `outputs`,
+                `truncate_dim` is not from 1 to D, or an item is no text.
             SpectraError: bits or p-values are requested, and the model computes NaN or infinity.
         """
-        if isinstance(inputs, str):
-            return self._encode([str(inputs)], outputs, *args, **kwargs, single=True)
-        return self._encode(text_list(inputs), outputs, *args, **kwargs)
-
-    def _encode(
-        self, texts: list[str], outputs: Sequence[str] | None, *args: Any, single: bool = False, **kwargs: Any
-    ) -> Any:
-        size = kwargs.get("truncate_dim")
-        check_truncation(self.truncate_dim if size is None else size, self.spec.projection_dim)
+        single = isinstance(inputs, str)
+        texts = [str(inputs)] if single else text_list(inputs)
+        if output_value not in _VALUES:
+            raise unknown_name("output_value", output_value, [str(name) for name in _VALUES])
+        number_format, quantized = _read_precision(precision)
+        truncate_dim = self.truncate_dim if truncate_dim is None else truncate_dim
+        check_truncation(truncate_dim, self.spec.projection_dim)
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}
+        own = output_value == _VALUES[0] and kwargs.keys() <= {"task", "processing_kwargs"} and len(self) == 1
+        if not own or isinstance(device, list) or self._distributed_inference is not None:
+            return self._encode_by_library(
+                texts, outputs, number_format, quantized, single=single, prompt_name=prompt_name, prompt=prompt,
+                batch_size=batch_size or 32, show_progress_bar=show_progress_bar, output_value=output_value,
+                convert_to_numpy=convert_to_numpy, convert_to_tensor=convert_to_tensor, device=device,
+                normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, **kwargs,
+            )  # fmt: skip
+        if device is not None:
+            self.to(device)
+        self.eval()
+        arrays = encode_with(
+            self.spectra,
+            texts,
+            partial(self.preprocess, prompt=self._resolve_prompt(prompt, prompt_name), **kwargs),
+            outputs=outputs,
+            precision=number_format,
+            truncate_dim=truncate_dim,
+            normalize=normalize_embeddings,
+            batch_size=batch_size,
+            label="encoding" if show_progress_bar else None,
+        )
         if outputs is not None:
-            arrays = self._encode_outputs(texts, tuple(outputs), *args, **kwargs)
+            if quantized or convert_to_tensor or not convert_to_numpy:
+                raise UsageError(
+                    "`outputs` returns arrays as the model computes them: drop `precision` and `convert_to_…`."
+                )
             return {name: array[0] for name, array in arrays.items()} if single else arrays
-        value = kwargs.get("output_value", _VALUES[0])
-        if value not in _VALUES:
-            raise unknown_name("output_value", value, [str(name) for name in _VALUES])
-        truncates = kwargs.get("truncate_dim") is not None or self.truncate_dim is not None
-        if truncates and self.spectra.config.normalize:
-            kwargs["normalize_embeddings"] = True
-        if not texts:
-            return super().encode([""], *args, **kwargs)[:0]
-        return super().encode(texts[0] if single else texts, *args, **kwargs)
+        return self._converted(arrays, quantized, convert_to_numpy, convert_to_tensor, single)
 
-    def _encode_outputs(
+    def encode_query(  # type: ignore[override]
         self,
-        texts: list[str],
-        outputs: tuple[str, ...],
+        inputs: Any,
         prompt_name: str | None = None,
         prompt: str | None = None,
-        batch_size: int = 32,
-        truncate_dim: int | None = None,
+        batch_size: Any = None,
         **kwargs: Any,
-    ) -> dict[str, np.ndarray]:
-        options = {key: value for key, value in kwargs.items() if value is not None and key not in _IGNORED}
-        unused = [key for key, value in options.items() if _WITH_OUTPUTS.get(key) != value]
-        if unused:
-            raise unknown_name(
-                "argument together with `outputs`", min(unused), ("batch_size", "prompt", "truncate_dim")
+    ) -> Any:
+        """Encodes texts with the prompt of queries, as `encode` does."""
+        return super().encode_query(inputs, prompt_name, prompt, batch_size, **kwargs)
+
+    def encode_document(  # type: ignore[override]
+        self,
+        inputs: Any,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Encodes texts with the prompt of documents, as `encode` does."""
+        return super().encode_document(inputs, prompt_name, prompt, batch_size, **kwargs)
+
+    def _converted(self, vectors_ND: Any, quantized: str | None, as_array: bool, as_tensor: bool, single: bool) -> Any:
+        """Returns vectors as `SentenceTransformer.encode` would: quantized, as an array, a tensor or a list."""
+        if quantized is not None:  # of no texts too: one row has the type and width
+            rows_ND = vectors_ND if len(vectors_ND) else np.zeros((1, vectors_ND.shape[1]), np.float32)
+            vectors_ND = quantize_embeddings(rows_ND, precision=cast(Any, quantized))[: len(vectors_ND)]
+        if as_tensor or not as_array:
+            vectors_ND = torch.from_numpy(vectors_ND).to(self.device)
+            vectors_ND = vectors_ND if as_tensor else list(vectors_ND)
+        return vectors_ND[0] if single else vectors_ND
+
+    def _encode_by_library(
+        self,
+        texts: list[str],
+        outputs: Sequence[str] | None,
+        number_format: str | None,
+        quantized: str | None,
+        *,
+        single: bool,
+        truncate_dim: int | None,
+        **options: Any,
+    ) -> Any:
+        """Encodes with the library's loop, which knows several devices, token vectors and further modules."""
+        if outputs is not None:
+            raise UsageError("`outputs` cannot be combined with several devices, `output_value` or further modules.")
+        if truncate_dim is not None and self.spec.normalize:
+            options["normalize_embeddings"] = True
+        chosen = resolve_precision(number_format or "fp32", self.device.type)
+        with autocast(self.device.type, chosen):
+            vectors = cast(Any, super().encode)(
+                texts if texts else [""], precision=quantized or "float32", truncate_dim=truncate_dim, **options
             )
-        prompt = self._resolve_prompt(prompt, prompt_name)
-        truncate_dim = truncate_dim if truncate_dim is not None else self.truncate_dim
-        self.eval()
+        return vectors[0] if single else vectors[: len(texts)]
 
-        def compute(batch: list[str], names: Sequence[str]) -> Mapping[str, torch.Tensor]:
-            features = batch_to_device(self.preprocess(batch, prompt=prompt), self.device)
-            values = self.spectra(**{key: features[key] for key in _INPUTS if key in features}, outputs=names)
-            return values
 
-        return encode_outputs(texts, compute, outputs, batch_size=batch_size, truncate_dim=truncate_dim)
+def _read_precision(precision: str | None) -> tuple[str | None, str | None]:
+    """Returns the number format to compute in and that of the vectors; ``None`` for the default."""
+    if precision in (None, "float32"):
+        return None, None
+    if precision in QUANTIZED:
+        return None, precision
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, (*PRECISIONS, "float32", *QUANTIZED))
+    return precision, None
 
 
 def build(

@@ -47,7 +47,7 @@ class Teacher:
         """Returns (N, E) float32 unit vectors of a column's texts, with the prompt of their role."""
         import numpy as np
 
-        from spectra_nsa.models.encode import encode_role
+        from spectra_nsa.models.encoding.roles import encode_role
 
         vectors = encode_role(
             self.model, texts, column_role(column), precision=precision, normalize_embeddings=True, batch_size=64

@@ -126,7 +126,7 @@ def fit_anomaly_on(
 
     from spectra_nsa.heads.fit_anomaly import check_fit, fit_anomaly
     from spectra_nsa.metrics.finite import check_finite
-    from spectra_nsa.models.encode import encode_role
+    from spectra_nsa.models.encoding.roles import encode_role
 
     target = fit_target(model, output)
     normal = _distinct(texts)

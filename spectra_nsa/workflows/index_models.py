@@ -92,7 +92,7 @@ class IndexModels:
             name = self.facts[part]["name"]
             return encode_rows(model, texts, role, name=name, precision=precision, progress=progress)
         from spectra_nsa.metrics.finite import check_finite
-        from spectra_nsa.models.encode import encode_role
+        from spectra_nsa.models.encoding.roles import encode_role
 
         options: dict[str, Any] = {"normalize_embeddings": True, "show_progress_bar": progress}
         encoded = encode_role(model, texts, role, precision=precision, **options)

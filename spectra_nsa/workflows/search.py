@@ -61,7 +61,7 @@ def similar_texts(
         SpectraError: no candidates, an empty query, k is not positive, or the model computes NaN or infinity.
         UsageError: an item is no text.
     """
-    from spectra_nsa.models.encode import encode_role
+    from spectra_nsa.models.encoding.roles import encode_role
 
     texts = text_list(candidates, "candidates")
     if not texts or k < 1:
@@ -137,7 +137,7 @@ def last_model() -> str:
 
 def encode_corpus(model: TextEncoder, texts: Sequence[str]) -> np.ndarray:
     """Returns (N, D) unit vectors of documents, in bf16 if the processor has it (cosine to fp32 about 0.9999)."""
-    from spectra_nsa.models.encode import encode_role
+    from spectra_nsa.models.encoding.roles import encode_role
     from spectra_nsa.workflows.index_models import PROGRESS_FROM
 
     show_bar = len(texts) > PROGRESS_FROM
@@ -148,7 +148,7 @@ def encode_corpus(model: TextEncoder, texts: Sequence[str]) -> np.ndarray:
 
 def encode_codes(model: TextEncoder, texts: Sequence[str]) -> np.ndarray:
     """Returns (N, 32) packed bits of documents, in the precision of `encode_corpus`."""
-    from spectra_nsa.models.encode import encode_role
+    from spectra_nsa.models.encoding.roles import encode_role
 
     return encode_role(model, texts, "document", precision="auto", outputs=["fast"])["fast"]
 

@@ -47,7 +47,7 @@ FLAGS = {
     ),
     "encode": (
         "model more --texts -t --input -i --columns --output -o --outputs --dim --batch --precision --dtype --role "
-        "--active --json"
+        "--active --format --shard-rows --keep-text --workers --devices --engine --part --overwrite --dry-run --json"
     ),
     "similarity": "model first second --dim --json",
     "search": "words --corpus -c --columns -k --bits --candidates --symmetric --lines --model -m --json",
@@ -66,6 +66,7 @@ FLAGS = {
         "--scores --keep --columns --split --limit --dry-run --json"
     ),
     "inspect": "model --gpu --rows --epochs --batch --texts --gradient-checkpointing --json",
+    "push": "folder repo --public --results --license --data-license --language --message --dry-run --json",
     "export": "model --to --output -o --outputs --dim --seq-len --fast --texts --least-cosine --json",
     "codes fit": "model --corpus -c --queries -q --columns --output -o --seed --json",
     "anomaly fit": "model --texts -t --columns --output -o --prototypes --level --seed --json",

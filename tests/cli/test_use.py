@@ -140,7 +140,7 @@ def test_search_by_codes_first_finds_what_exact_search_does(home: Path, spectra:
 
 
 def test_search_names_functions(tmp_path: Path) -> None:
-    from spectra_nsa.cli.encode import read_named_texts
+    from spectra_nsa.cli.texts import read_named_texts
 
     rows = [{"text": "def a(): ...", "name": "m.a"}, {"text": "def b(): ...", "name": "m.b"}]
     (tmp_path / "code.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")

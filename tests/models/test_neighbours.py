@@ -38,7 +38,7 @@ def test_the_stock_trainer_trains_it(model: SpectraSentenceTransformer, tmp_path
     after = model.encode(TEXTS)
     assert np.abs(after - before).max() > 1e-4
     model.save_pretrained(str(tmp_path / "saved"))
-    assert np.array_equal(sp.load(tmp_path / "saved").encode(TEXTS), after)
+    assert np.abs(sp.load(tmp_path / "saved").encode(TEXTS) - after).max() <= 1e-6
 
 
 def test_the_stock_evaluators_measure_it(model: SpectraSentenceTransformer) -> None:

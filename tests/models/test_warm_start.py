@@ -41,7 +41,7 @@ def test_same_embeddings_before_and_after_a_reload(make_bert: Callable[..., Path
         actual = getattr(ours, call)(TEXTS)
         assert np.abs(actual - expected).max() <= 1e-5
         assert np.array_equal(getattr(reloaded, call)(TEXTS), actual)
-        assert np.array_equal(getattr(stock, call)(TEXTS), actual)
+        assert np.abs(getattr(stock, call)(TEXTS) - actual).max() <= 1e-6  # the library has another loop
     assert ours.max_seq_length == theirs.max_seq_length == reloaded.max_seq_length == 48
     assert stock.prompts == theirs.prompts
     assert reloaded.get_embedding_dimension() == theirs.get_embedding_dimension()

@@ -60,7 +60,7 @@ def test_a_broken_line_does_not_affect_the_others(tmp_path: Path) -> None:
 
 
 def test_plain_text_has_one_reader(tmp_path: Path) -> None:
-    from spectra_nsa.cli.encode import read_texts
+    from spectra_nsa.cli.texts import read_texts
 
     path = tmp_path / "a.txt"
     lines = [

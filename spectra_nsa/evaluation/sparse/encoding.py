@@ -53,7 +53,8 @@ def _stock_rows(model: Any, texts: Sequence[str], role: str, **options: Any) -> 
     import numpy as np
     from scipy.sparse import csr_matrix, vstack
 
-    from spectra_nsa.models.encode import batches, encode_role
+    from spectra_nsa.models.encoding.loop import batches
+    from spectra_nsa.models.encoding.roles import encode_role
 
     blocks, order = [], []
     for positions, chunk in batches(texts, _CHUNK * options["batch_size"]):

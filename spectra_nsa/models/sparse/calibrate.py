@@ -17,7 +17,7 @@ from torch import Tensor
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.metrics.finite import not_finite
-from spectra_nsa.models.encode import batches
+from spectra_nsa.models.encoding.loop import batches
 from spectra_nsa.models.sparse.closed_form import untie_decoder
 from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
 from spectra_nsa.models.sparse.head import VocabularyHead

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.precision import autocast, resolve_precision
-from spectra_nsa.models.encode import batches, shortest_first
+from spectra_nsa.models.encoding.loop import batches, shortest_first
 from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
 from spectra_nsa.models.sparse.head import VocabularyHead
 

@@ -17,7 +17,7 @@ from spectra_nsa.core.console import progress as progress_bar
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.core.precision import autocast, resolve_precision
-from spectra_nsa.models.encode import batches
+from spectra_nsa.models.encoding.loop import batches
 from spectra_nsa.models.prompts import ROLES, check_role, with_roles
 from spectra_nsa.models.sparse.attention import use_fast_backward
 from spectra_nsa.models.sparse.head import VocabularyHead

@@ -11,7 +11,7 @@ from spectra_nsa.core.strings import is_blank
 from spectra_nsa.heads.fit_anchors import fit_anchors
 from spectra_nsa.heads.fit_codes import MIN_TEXTS, fit_codes, hashed_pair
 from spectra_nsa.metrics.finite import check_finite
-from spectra_nsa.models.encode import encode_role
+from spectra_nsa.models.encoding.roles import encode_role
 
 if TYPE_CHECKING:
     from datasets import Dataset

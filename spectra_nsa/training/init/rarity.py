@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spectra_nsa.models.encode import batches, shortest_first
+from spectra_nsa.models.encoding.loop import batches, shortest_first
 from spectra_nsa.models.prompts import column_prompts
 
 if TYPE_CHECKING:

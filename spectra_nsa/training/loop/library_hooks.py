@@ -156,6 +156,27 @@ HOOKS = (
         "prompts of our own encode methods",
         "prompt, prompt_name",
     ),
+    LibraryHook(
+        "sentence_transformers.sentence_transformer.model.SentenceTransformer",
+        "_distributed_inference",
+        "the library's own loop over several processes is left to it",
+    ),
+    LibraryHook(
+        "torch.ops.mkldnn",
+        "_reorder_linear_weight",
+        "packs a matrix once, in the order that the CPU's kernels prefer",
+        "self, batch_size=",
+    ),
+    LibraryHook(
+        "torch.ops.mkldnn",
+        "_linear_pointwise",
+        "multiplies by a packed matrix",
+        "X, W, B, attr, scalars, algorithm",
+    ),
+    LibraryHook("torch.nn.Module", "_modules", "the children of a module whose linear layers are packed"),
+    LibraryHook("torch.nn.Module", "_forward_hooks", "a layer with hooks is not packed"),
+    LibraryHook("torch.nn.Module", "_forward_pre_hooks", "a layer with hooks is not packed"),
+    LibraryHook("torch.Tensor", "_version", "tells that a packed matrix is out of date"),
     LibraryHook(BASE_MODEL, "_model_card_text", "a trained model does not keep the card of its start"),
     LibraryHook(
         "sentence_transformers.base.data_collator.BaseDataCollator",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from spectra_nsa.config.terms import SCORE_COLUMN
 from spectra_nsa.core.precision import autocast
 from spectra_nsa.metrics.health import anchor_health, bit_health, embedding_health
-from spectra_nsa.models.encode import encode_texts, shortest_first
+from spectra_nsa.models.encoding.loop import encode_texts
 from spectra_nsa.models.prompts import column_prompts
 from spectra_nsa.training.data.rows import TrainingData
 
@@ -113,9 +114,9 @@ class HealthSample:
         sums: dict[int, float] = {}
         tokens = 0
 
-        def compute(batch: list[str]) -> dict[str, torch.Tensor]:
+        def compute(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
             nonlocal tokens
-            features = batch_to_device(model.preprocess(batch, prompt=prompt), model.device)
+            features = batch_to_device(batch, model.device)
             inputs = {name: features[name] for name in _INPUTS if name in features}
             out = model.spectra(**inputs, outputs=_OUTPUTS, output_hidden_states=True)
             mask_BT = inputs["attention_mask"].bool()
@@ -125,7 +126,8 @@ class HealthSample:
                     sums[layer] = sums.get(layer, 0.0) + float(signals.entropy_BHT.float().mean(1)[mask_BT].sum())
             return {name: out[name] if name == "fast" else out[name].float() for name in _OUTPUTS}  # bits stay bytes
 
-        arrays = encode_texts(texts, compute, _OUTPUTS, batch_size=_BATCH, order=shortest_first(texts))
+        tokenize = partial(model.preprocess, prompt=prompt)
+        arrays = encode_texts(texts, tokenize, compute, _OUTPUTS, batch_size=_BATCH)
         return arrays, {layer: total / tokens for layer, total in sums.items()}
 
 

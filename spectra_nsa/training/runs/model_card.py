@@ -24,7 +24,7 @@ def complete_card(folder: Path, recipe: Recipe, rows: int) -> None:
     sets = recipe.data.sets or {}
     sources = [source for source in (recipe.data.train, *(part.train for part in sets.values())) if source is not None]
     names = ", ".join(public_name(source) for source in sources)
-    write_origin(folder, _base_model(recipe), f"{names} ({counted(rows, 'row')})" if sources else None)
+    write_origin(folder, base_model(recipe), f"{names} ({counted(rows, 'row')})" if sources else None)
 
 
 def write_origin(folder: Path, base: str, dataset: str | None = None) -> None:
@@ -43,7 +43,7 @@ def write_origin(folder: Path, base: str, dataset: str | None = None) -> None:
     card.write_text(text, encoding="utf-8")
 
 
-def _base_model(recipe: Recipe) -> str:
+def base_model(recipe: Recipe) -> str:
     """Returns what the recipe starts from, with a link to the Hub if it is from there."""
     from spectra_nsa.models.sparse.names import HUB_NAMES, default_start
 

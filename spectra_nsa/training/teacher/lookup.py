@@ -18,7 +18,7 @@ from spectra_nsa.core import processes
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.metrics.finite import check_finite
-from spectra_nsa.models.encode import encode_role
+from spectra_nsa.models.encoding.roles import encode_role
 from spectra_nsa.models.prompts import column_role
 from spectra_nsa.models.teacher import open_teacher
 from spectra_nsa.training.teacher.vectors import TeacherVectors, digests_of, positions_of, teacher_vectors

@@ -42,7 +42,7 @@ def compare_vectors(teacher: Teacher, student: Any, data: TrainingData) -> dict[
     import numpy as np
 
     from spectra_nsa.metrics.similarity import spearman
-    from spectra_nsa.models.encode import encode_role
+    from spectra_nsa.models.encoding.roles import encode_role
 
     models = {"teacher": teacher.model, "student": student}
     texts, cosines = _sample(data), {}

@@ -41,9 +41,9 @@ class Reference:
 def reference_of(model: Any, pairs: Sequence[tuple[str, str]], outputs: Sequence[str]) -> Reference:
     """Encodes pairs with the model, in fp32 and without prompts."""
     texts = [query for query, _ in pairs] + [document for _, document in pairs]
-    values = model.encode(texts, outputs=list(outputs), prompt="")
+    values = model.encode(texts, outputs=list(outputs), prompt="", precision="fp32")
     begin = time.process_time()
-    model.encode(texts, prompt="", show_progress_bar=False)
+    model.encode(texts, prompt="", precision="fp32")
     return Reference(texts=texts, queries=len(pairs), values=values, seconds=time.process_time() - begin)
 
 

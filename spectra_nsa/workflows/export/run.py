@@ -13,7 +13,7 @@ from spectra_nsa.core.files import check_replaceable
 from spectra_nsa.export.formats import FORMATS
 from spectra_nsa.export.graph import Graph, choose_outputs
 from spectra_nsa.models.checks import local_folder
-from spectra_nsa.models.encode import check_truncation
+from spectra_nsa.models.encoding.outputs import check_truncation
 from spectra_nsa.models.open import ModelFolder, find_model, open_model
 from spectra_nsa.runtime import Runtime
 from spectra_nsa.runtime.record import RECORD, is_export

@@ -142,7 +142,7 @@ def open_encoder(scorer: Scorer) -> Any:
 
 def encode_block(model: Any, role: str, texts: list[str], *, sparse: bool) -> dict[str, Any]:
     """Returns the vectors of texts as the arrays of a block, computed in bf16 if the processor has it."""
-    from spectra_nsa.models.encode import encode_role
+    from spectra_nsa.models.encoding.roles import encode_role
 
     if sparse:
         return csr_arrays(model.encode_csr(texts, role, precision="auto"))

@@ -162,7 +162,7 @@ def _gates(model: SpectraSentenceTransformer, table: TextTable, names: Sequence[
     wanted = [name for name in GATE_OUTPUTS if name in outputs_of(model.spectra.config)]
     if not wanted:
         return {}
-    values = model.encode(table.texts, outputs=wanted)
+    values = model.encode(table.texts, outputs=wanted, precision="fp32")
     return {
         gate: {name: rounded(values[gate][table.domain_T == at].mean(0)) for at, name in enumerate(names)}
         for gate in wanted

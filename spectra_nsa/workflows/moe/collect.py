@@ -16,7 +16,8 @@ from spectra_nsa.core.console import progress
 from spectra_nsa.encoder.experts.layer import ExpertFFN
 from spectra_nsa.heads.routing import gate_entropy, gate_margin
 from spectra_nsa.metrics.finite import check_finite
-from spectra_nsa.models.encode import batches, encode_role
+from spectra_nsa.models.encoding.loop import batches
+from spectra_nsa.models.encoding.roles import encode_role
 from spectra_nsa.models.prompts import role_prompt
 from spectra_nsa.models.sentence import SpectraSentenceTransformer
 from spectra_nsa.workflows.moe.texts import TextTable
@@ -136,5 +137,5 @@ def expert_outputs(model: SpectraSentenceTransformer, table: TextTable) -> list[
     with ExitStack() as stack:
         for at, layer in enumerate(layers):
             stack.callback(layer.register_forward_pre_hook(keep(at)).remove)
-        model.encode(texts, batch_size=BATCH, show_progress_bar=False)
+        model.encode(texts, batch_size=BATCH, precision="fp32")
     return [layer.outputs_of_all(seen[at]).float().cpu().numpy() for at, layer in enumerate(layers)]

@@ -130,7 +130,7 @@ def _fit_routers(model: SpectraSentenceTransformer, samples: Sequence[Sequence[s
             for at, layer in enumerate(layers):
                 stack.callback(layer.router.register_forward_pre_hook(note(at)).remove)
             stack.enter_context(rerouted(model, only([[label]] * len(layers))))
-            model.encode(list(texts), batch_size=BATCH, show_progress_bar=False)
+            model.encode(list(texts), batch_size=BATCH, precision="fp32")
     for layer, gate in zip(layers, gates, strict=True):
         assert layer.router.weight is not None
         layer.router.weight.data.copy_(gate.solve(ridge))

@@ -13,7 +13,7 @@ import numpy as np
 from spectra_nsa.core.memory import release_memory
 from spectra_nsa.evaluation.systems import DenseSystem, Ranking, nearest
 from spectra_nsa.index.cascade import hamming_nearest, product_nearest
-from spectra_nsa.models.encode import encode_role
+from spectra_nsa.models.encoding.roles import encode_role
 
 if TYPE_CHECKING:
     from spectra_nsa.evaluation.pairs import PairsTask

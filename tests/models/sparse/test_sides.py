@@ -157,7 +157,7 @@ def test_a_routed_folder_whose_tokenizer_does_not_fit_is_refused(
 @pytest.mark.parametrize("kind", ["splade", "inference_free"])
 def test_an_unknown_role_is_refused_wherever_one_is_taken(kind: str, tmp_path: Path) -> None:
     from spectra_nsa.evaluation.sparse.encoding import encode_rows, modules_of
-    from spectra_nsa.models.encode import encode_role
+    from spectra_nsa.models.encoding.roles import encode_role
 
     model = splade_from(tiny_masked_lm(tmp_path / "start"), max_length=32)
     if kind == "inference_free":

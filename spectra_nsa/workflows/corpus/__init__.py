@@ -1,0 +1,1 @@
+"""A corpus encoded to a folder of shards: streamed, resumable, by several processes or machines."""
