@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spectra_nsa.cli.encode_corpus import encode_to_folder, to_folder
+from spectra_nsa.cli.encode_corpus import (
+    Devices,
+    DryRun,
+    DType,
+    Engine,
+    FileFormat,
+    FolderOptions,
+    KeepText,
+    Overwrite,
+    Part,
+    Role,
+    ShardRows,
+    Workers,
+    encode_to_folder,
+    to_folder,
+)
 from spectra_nsa.cli.encode_sparse import (
     check_model_name,
     check_sparse_output,
@@ -27,57 +42,42 @@ if TYPE_CHECKING:
     from spectra_nsa.heads.spec import ModelSpec
 
 
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="File to write: .npz, or .npy for one output; or a folder, for a corpus of any size."
+    ),
+]
+Active = Annotated[
+    int | None, typer.Option(min=1, help="Keep only this many largest weights of each text (sparse encoder).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, including the vectors unless --output is set.")]
+
+
 def encode_command(
     model: Annotated[str, typer.Argument(help="A model folder, or a Hub name of a BERT-architecture checkpoint.")],
     texts: Annotated[list[str] | None, typer.Option("--texts", "-t", help="A text. Repeatable.")] = None,
     more: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="More texts.")] = None,
     source: Annotated[str | None, typer.Option("--input", "-i", help="A file or other source of texts.")] = None,
     columns: Columns = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="File to write: .npz, or .npy for one output; or a folder, for a corpus of any size."
-        ),
-    ] = None,
+    output: Output = None,
     outputs: Annotated[str, typer.Option(help="Comma-separated output names.")] = "embedding",
     dim: Annotated[int | None, typer.Option(min=1, help="Truncate to this many leading dimensions.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Texts per batch. The default fits the device.")] = None,
     precision: Precision = "auto",
-    dtype: Annotated[
-        Literal["float32", "float16", "int8", "bits", "sparse"] | None,
-        typer.Option(
-            help="How numbers are stored: int8 with a scale for each text, bits for signs; sparse for the terms of a "
-            "sparse encoder, the default for one."
-        ),
-    ] = None,
-    role: Annotated[
-        Literal["query", "document"] | None,
-        typer.Option(help="Encode with the prompt of this role (default: document in a folder, else no role)."),
-    ] = None,
-    active: Annotated[
-        int | None, typer.Option(min=1, help="Keep only this many largest weights of each text (sparse encoder).")
-    ] = None,
-    file_format: Annotated[
-        Literal["npy", "npz", "safetensors", "parquet"] | None,
-        typer.Option("--format", help="Of the files in an output folder (default: npy, npz for several outputs)."),
-    ] = None,
-    shard_rows: Annotated[int | None, typer.Option(min=1, help="Texts per file of an output folder.")] = None,
-    keep_text: Annotated[bool, typer.Option("--keep-text", help="Write texts beside the vectors (folder).")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Processes (folder).")] = 1,
-    devices: Annotated[
-        str | None, typer.Option(help="Comma-separated devices for the workers, such as cuda:0,cuda:1 (folder).")
-    ] = None,
-    engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="What runs the workers: this machine, or a Ray cluster (folder).")
-    ] = "local",
-    part: Annotated[
-        str | None, typer.Option(help="K/N: encode the K-th of N parts, for N machines that share the folder.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the vectors of another plan.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan of a folder and write nothing.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, including the vectors unless --output is set.")
-    ] = False,
+    dtype: DType = None,
+    role: Role = None,
+    active: Active = None,
+    file_format: FileFormat = None,
+    shard_rows: ShardRows = None,
+    keep_text: KeepText = False,
+    workers: Workers = 1,
+    devices: Devices = None,
+    engine: Engine = "local",
+    part: Part = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Encode texts as vectors, or as weighted terms by a sparse encoder.
 
@@ -91,41 +91,58 @@ def encode_command(
     names = [name.strip() for name in outputs.split(",") if name.strip()]
     rows = [*(texts or []), *(more or [])]
     check_not_blank(*rows)
-    mapping = shared_columns(columns)
     sparse = dtype == "sparse" or is_sparse(model)
-    folder_options = {
-        "--format": file_format, "--shard-rows": shard_rows, "--keep-text": keep_text, "--workers": workers > 1,
-        "--devices": devices, "--engine": engine == "ray", "--part": part, "--overwrite": overwrite,
-        "--dry-run": dry_run,
-    }  # fmt: skip
-    if to_folder(output, sparse=sparse, options=folder_options):
+    folder = FolderOptions(
+        format=file_format, shard_rows=shard_rows, keep_text=keep_text, workers=workers, devices=devices,
+        engine=engine, part=part, overwrite=overwrite, dry_run=dry_run,
+    )  # fmt: skip
+    if output is not None and to_folder(output, sparse=sparse, used=folder.used()):
+        if rows or batch is not None:
+            raise UsageError(f"--output {output} is a folder, for a corpus: --texts and --batch do not apply to it.")
         encode_to_folder(
-            model, source, output, rows, names, columns=mapping.columns, sparse=sparse, dtype=dtype, role=role, dim=dim,
-            active=active, batch=batch, precision=precision, file_format=file_format, shard_rows=shard_rows,
-            keep_text=keep_text, workers=workers, devices=devices, engine=engine, part=part, overwrite=overwrite,
-            dry_run=dry_run, as_json=as_json,
+            model, source, output, names, folder, columns=shared_columns(columns).columns, sparse=sparse, dtype=dtype,
+            role=role or "document", dim=dim, active=active, precision=precision, as_json=as_json,
         )  # fmt: skip
         return
+    to_folder(output, sparse=sparse, used=folder.used())
+    _encode_in_memory(
+        model, rows, names, source=source, columns=columns, sparse=sparse, active=active, dim=dim, batch=batch,
+        precision=precision, dtype=dtype, role=role, output=output, as_json=as_json,
+    )  # fmt: skip
+
+
+def _encode_in_memory(
+    model: str,
+    rows: list[str],
+    names: list[str],
+    *,
+    source: str | None,
+    columns: str | None,
+    sparse: bool,
+    active: int | None,
+    dim: int | None,
+    batch: int | None,
+    role: str | None,
+    dtype: str | None,
+    **options: Any,
+) -> None:
+    """Encodes texts that fit in memory; prints them, or writes one file."""
+    mapping = shared_columns(columns)
     if sparse:
-        check_sparse_output(output, names, dim)
+        check_sparse_output(options["output"], names, dim)
     else:
-        _check_dense(model, output, names, active=active)
+        _check_dense(model, options["output"], names, active=active)
     if source is not None:
         check_model_name(model)
-        rows += read_texts(source, mapping)
+        rows = rows + read_texts(source, mapping)
     mapping.check()
     if not rows:
         raise UsageError('give texts: --texts "a" "b", or --input FILE.')
+    options["quarantined"] = mapping.quarantined
     if sparse:
-        encode_sparse(
-            model, rows, role=role or "document", active=active, batch=batch or 32, precision=precision, output=output,
-            as_json=as_json, quarantined=mapping.quarantined,
-        )  # fmt: skip
+        encode_sparse(model, rows, role=role or "document", active=active, batch=batch or 32, **options)
         return
-    _encode_dense(
-        model, rows, names, dim=dim, batch=batch, precision=precision, dtype=dtype, role=role, output=output,
-        as_json=as_json, quarantined=mapping.quarantined,
-    )  # fmt: skip
+    _encode_dense(model, rows, names, dim=dim, batch=batch, dtype=dtype, role=role, **options)
 
 
 def _encode_dense(

@@ -4,30 +4,60 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import typer
 
 from spectra_nsa.core.console import print_json
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 
+DType = Annotated[
+    Literal["float32", "float16", "int8", "bits", "sparse"] | None,
+    typer.Option(
+        help="How numbers are stored: int8 with a scale for each text, bits for signs; sparse for the terms of a "
+        "sparse encoder, the default for one."
+    ),
+]
+Role = Annotated[
+    Literal["query", "document"] | None,
+    typer.Option(help="Encode with the prompt of this role (default: document in a folder, else no role)."),
+]
+FileFormat = Annotated[
+    Literal["npy", "npz", "safetensors", "parquet"] | None,
+    typer.Option("--format", help="Of the files in an output folder (default: npy, npz for several outputs)."),
+]
+ShardRows = Annotated[int | None, typer.Option(min=1, help="Texts per file of an output folder.")]
+KeepText = Annotated[bool, typer.Option("--keep-text", help="Write texts beside the vectors (folder).")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes (folder).")]
+Devices = Annotated[
+    str | None, typer.Option(help="Comma-separated devices for the workers, such as cuda:0,cuda:1 (folder).")
+]
+Engine = Annotated[
+    Literal["local", "ray"], typer.Option(help="What runs the workers: this machine, or a Ray cluster (folder).")
+]
+Part = Annotated[
+    str | None, typer.Option(help="K/N: encode the K-th of N parts, for N machines that share the folder.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the vectors of another plan.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan of a folder and write nothing.")]
 _FILES = (".npz", ".npy")
 _OTHER_FILES = (".parquet", ".safetensors", ".json", ".jsonl", ".csv", ".tsv", ".txt")
 
 
-def to_folder(output: Path | None, *, sparse: bool, options: Mapping[str, Any]) -> bool:
+def to_folder(output: Path | None, *, sparse: bool, used: str | None) -> bool:
     """Returns whether the output is a folder of shards.
 
     Args:
         output: as requested.
         sparse: whether the model is a sparse encoder, whose rows go into one folder unless shards are asked for.
-        options: those that need a folder: name → value, false if not used.
+        used: an option that needs a folder; ``None`` if there is none.
 
     Raises:
         UsageError: an option needs a folder and there is none, or the output has the name of another kind of file.
     """
-    used = next((name for name, value in options.items() if value), None)
     if output is None or output.suffix in _FILES:
         if used is not None:
             raise UsageError(f"{used} is for a corpus: name a folder with --output, such as --output vectors.")
@@ -39,32 +69,46 @@ def to_folder(output: Path | None, *, sparse: bool, options: Mapping[str, Any]) 
     return not sparse or used is not None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions:
+    """Options of `spectra encode` that only a folder has; the fields are named as the options are."""
+
+    format: str | None
+    shard_rows: int | None
+    keep_text: bool
+    workers: int
+    devices: str | None
+    engine: str
+    part: str | None
+    overwrite: bool
+    dry_run: bool
+
+    def used(self) -> str | None:
+        """Returns the first option that is not at its default; ``None`` for none."""
+        plain = FolderOptions(
+            format=None, shard_rows=None, keep_text=False, workers=1, devices=None, engine="local", part=None,
+            overwrite=False, dry_run=False,
+        )  # fmt: skip
+        changed = (name for name, value in asdict(self).items() if value != getattr(plain, name))
+        return next((f"--{name.replace('_', '-')}" for name in changed), None)
+
+
 def encode_to_folder(
     model: str,
     source: str | None,
-    output: Path | None,
-    texts: Sequence[str],
+    output: Path,
     outputs: Sequence[str],
+    folder: FolderOptions,
     *,
-    columns: Mapping[str, str],
     sparse: bool,
     dtype: str | None,
-    role: str | None,
-    batch: int | None,
-    workers: int,
-    devices: str | None,
-    engine: str,
-    part: str | None,
-    overwrite: bool,
-    dry_run: bool,
     as_json: bool,
-    shard_rows: int | None,
     **options: Any,
 ) -> None:
     """Plans the encoding of a corpus, and runs it.
 
     Args:
-        options: `dim`, `active`, `precision`, `file_format` and `keep_text` of `plan_corpus`.
+        options: `columns`, `role`, `dim`, `active` and `precision` of `plan_corpus`.
 
     Raises:
         UsageError: the options do not fit a folder.
@@ -73,38 +117,39 @@ def encode_to_folder(
     from spectra_nsa.workflows.corpus.job import DTYPES, SHARD_ROWS
     from spectra_nsa.workflows.corpus.run import encode_corpus, parse_part, plan_corpus
 
-    assert output is not None
-    if source is None or texts:
+    if source is None:
         raise UsageError(f"--output {output} is a folder, for a corpus: give it with --input SOURCE, without --texts.")
-    if batch is not None:
-        raise UsageError("--batch does not apply to a folder, whose vectors may not depend on it.")
     kind = dtype or ("sparse" if sparse else DTYPES[0])
     if kind != "sparse" and (sparse or options["active"] is not None):
         raise UsageError(f"--dtype {kind} and --active do not fit {model}: a sparse encoder has sparse rows.")
     if kind == "sparse" and (list(outputs) != ["embedding"] or options["dim"] is not None):
         raise UsageError("a sparse encoder has a single output and no --dim. Keep the largest weights with --active N.")
-    chosen_part = parse_part(part)
+    part = parse_part(folder.part)
     if not sparse:
         _check_dense(model, outputs, options["dim"])
     job = plan_corpus(
-        model, source, columns=columns, role=role or "document", outputs=outputs, dtype=kind,
-        shard_rows=shard_rows or SHARD_ROWS, **options,
+        model, source, outputs=outputs, dtype=kind, file_format=folder.format, keep_text=folder.keep_text,
+        shard_rows=folder.shard_rows or SHARD_ROWS, **options,
     )  # fmt: skip
     if job.quarantined:
         print(f"spectra: warning: {counted(job.quarantined, 'row')} of {source} quarantined.", file=sys.stderr)
     plan = {"schema": 1, "output": str(output), "shards": job.shards} | asdict(job)
-    if dry_run:
+    if folder.dry_run:
         print_json(plan, indent=2) if as_json else _show(plan)
         return
-    devices_ = [name.strip() for name in devices.split(",") if name.strip()] if devices else None
+    devices = [name.strip() for name in folder.devices.split(",") if name.strip()] if folder.devices else None
     done = encode_corpus(
-        job, output, workers=workers, devices=devices_, engine=engine, part=chosen_part, overwrite=overwrite
-    )
-    if as_json:
-        print_json(plan | done)
-        return
-    rate = f" ({done['encoded_rows'] / max(done['seconds'], 0.1):,.0f}/s)" if done["encoded_rows"] else ""
-    print(f"{', '.join(outputs)}: {done['encoded_rows']:,} texts encoded{rate}, {job.dtype} as {job.format} → {output}")
+        job, output, workers=folder.workers, devices=devices, engine=folder.engine, part=part,
+        overwrite=folder.overwrite,
+    )  # fmt: skip
+    print_json(plan | done) if as_json else _say_done(plan, done)
+
+
+def _say_done(plan: Mapping[str, Any], done: Mapping[str, Any]) -> None:
+    rows = done["encoded_rows"]
+    rate = f" ({rows / max(done['seconds'], 0.1):,.0f}/s)" if rows else ""
+    kind = f"{plan['dtype']} as {plan['format']}"
+    print(f"{', '.join(plan['outputs'])}: {rows:,} texts encoded{rate}, {kind} → {plan['output']}")
     if not done["complete"]:
         print("  other parts are missing: run them, or this command without --part")
 

@@ -8,30 +8,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
-import torch
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
-from sentence_transformers.util.quantization import quantize_embeddings
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from spectra_nsa.core.console import no_library_bars
 from spectra_nsa.core.errors import SpectraError, UsageError, opening, unknown_name
 from spectra_nsa.core.inputs import text_list
-from spectra_nsa.core.precision import PRECISIONS, autocast, resolve_precision
+from spectra_nsa.core.precision import autocast, resolve_precision
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.checks import check_folder, resolve_folder
 from spectra_nsa.models.config import SpectraConfig
+from spectra_nsa.models.encoding.formats import as_library, read_precision
 from spectra_nsa.models.encoding.outputs import check_truncation, encode_with
 from spectra_nsa.models.model import SpectraModel, register
 from spectra_nsa.models.prompts import with_roles
 from spectra_nsa.models.saved import TEXT_MODALITY
+from spectra_nsa.tokens.kinds import with_normalizer
 from spectra_nsa.tokens.limits import capped_length, check_vocabulary
 
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "prompt_length", "inputs_embeds")
-QUANTIZED = ("int8", "uint8", "binary", "ubinary")  # the library's names of vectors' formats
 _VALUES = ("sentence_embedding", "token_embeddings", None)  # of `output_value`
 
 
@@ -115,41 +113,61 @@ class SpectraSentenceTransformer(SentenceTransformer):
         """
         single = isinstance(inputs, str)
         texts = [str(inputs)] if single else text_list(inputs)
+        options = {
+            "prompt_name": prompt_name, "prompt": prompt, "show_progress_bar": show_progress_bar, "device": device,
+            "normalize_embeddings": normalize_embeddings, "convert_to_numpy": convert_to_numpy,
+            "convert_to_tensor": convert_to_tensor,
+        }  # fmt: skip
+        more = {name: value for name, value in kwargs.items() if value is not None}
+        size = self.truncate_dim if truncate_dim is None else truncate_dim
+        found = self._encode(texts, outputs, batch_size, output_value, *read_precision(precision), size, options, more)
+        if not single:
+            return found
+        return found[0] if outputs is None else {name: array[0] for name, array in found.items()}
+
+    def _encode(
+        self,
+        texts: list[str],
+        outputs: Sequence[str] | None,
+        batch_size: int | None,
+        output_value: str | None,
+        number_format: str | None,
+        quantized: str | None,
+        truncate_dim: int | None,
+        options: Mapping[str, Any],
+        more: Mapping[str, Any],
+    ) -> Any:
+        """Encodes texts with our loop if it can do what is asked for, else with the library's.
+
+        Args:
+            options: further arguments of `encode`.
+            more: arguments of the library that `encode` does not name.
+        """
         if output_value not in _VALUES:
             raise unknown_name("output_value", output_value, [str(name) for name in _VALUES])
-        number_format, quantized = _read_precision(precision)
-        truncate_dim = self.truncate_dim if truncate_dim is None else truncate_dim
         check_truncation(truncate_dim, self.spec.projection_dim)
-        kwargs = {name: value for name, value in kwargs.items() if value is not None}
-        own = output_value == _VALUES[0] and kwargs.keys() <= {"task", "processing_kwargs"} and len(self) == 1
-        if not own or isinstance(device, list) or self._distributed_inference is not None:
-            return self._encode_by_library(
-                texts, outputs, number_format, quantized, single=single, prompt_name=prompt_name, prompt=prompt,
-                batch_size=batch_size or 32, show_progress_bar=show_progress_bar, output_value=output_value,
-                convert_to_numpy=convert_to_numpy, convert_to_tensor=convert_to_tensor, device=device,
-                normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, **kwargs,
-            )  # fmt: skip
-        if device is not None:
-            self.to(device)
+        own = output_value == _VALUES[0] and more.keys() <= {"task", "processing_kwargs"} and len(self) == 1
+        if not own or isinstance(options["device"], list) or self._distributed_inference is not None:
+            further = {"batch_size": batch_size or 32, "output_value": output_value, "truncate_dim": truncate_dim}
+            return self._encode_by_library(texts, outputs, number_format, quantized, **options, **further, **more)
+        as_array, as_tensor = options["convert_to_numpy"], options["convert_to_tensor"]
+        if outputs is not None and (quantized or as_tensor or not as_array):
+            raise UsageError("`outputs` returns arrays as they are computed: drop `precision` and `convert_to_…`.")
+        if options["device"] is not None:
+            self.to(options["device"])
         self.eval()
-        arrays = encode_with(
+        found = encode_with(
             self.spectra,
             texts,
-            partial(self.preprocess, prompt=self._resolve_prompt(prompt, prompt_name), **kwargs),
+            partial(self.preprocess, prompt=self._resolve_prompt(options["prompt"], options["prompt_name"]), **more),
             outputs=outputs,
             precision=number_format,
             truncate_dim=truncate_dim,
-            normalize=normalize_embeddings,
+            normalize=options["normalize_embeddings"],
             batch_size=batch_size,
-            label="encoding" if show_progress_bar else None,
+            label="encoding" if options["show_progress_bar"] else None,
         )
-        if outputs is not None:
-            if quantized or convert_to_tensor or not convert_to_numpy:
-                raise UsageError(
-                    "`outputs` returns arrays as the model computes them: drop `precision` and `convert_to_…`."
-                )
-            return {name: array[0] for name, array in arrays.items()} if single else arrays
-        return self._converted(arrays, quantized, convert_to_numpy, convert_to_tensor, single)
+        return found if outputs is not None else as_library(found, quantized, as_array, as_tensor, self.device)
 
     def encode_query(  # type: ignore[override]
         self,
@@ -173,49 +191,22 @@ class SpectraSentenceTransformer(SentenceTransformer):
         """Encodes texts with the prompt of documents, as `encode` does."""
         return super().encode_document(inputs, prompt_name, prompt, batch_size, **kwargs)
 
-    def _converted(self, vectors_ND: Any, quantized: str | None, as_array: bool, as_tensor: bool, single: bool) -> Any:
-        """Returns vectors as `SentenceTransformer.encode` would: quantized, as an array, a tensor or a list."""
-        if quantized is not None:  # of no texts too: one row has the type and width
-            rows_ND = vectors_ND if len(vectors_ND) else np.zeros((1, vectors_ND.shape[1]), np.float32)
-            vectors_ND = quantize_embeddings(rows_ND, precision=cast(Any, quantized))[: len(vectors_ND)]
-        if as_tensor or not as_array:
-            vectors_ND = torch.from_numpy(vectors_ND).to(self.device)
-            vectors_ND = vectors_ND if as_tensor else list(vectors_ND)
-        return vectors_ND[0] if single else vectors_ND
-
     def _encode_by_library(
         self,
         texts: list[str],
         outputs: Sequence[str] | None,
         number_format: str | None,
         quantized: str | None,
-        *,
-        single: bool,
-        truncate_dim: int | None,
         **options: Any,
     ) -> Any:
         """Encodes with the library's loop, which knows several devices, token vectors and further modules."""
         if outputs is not None:
             raise UsageError("`outputs` cannot be combined with several devices, `output_value` or further modules.")
-        if truncate_dim is not None and self.spec.normalize:
+        if options["truncate_dim"] is not None and self.spec.normalize:
             options["normalize_embeddings"] = True
         chosen = resolve_precision(number_format or "fp32", self.device.type)
         with autocast(self.device.type, chosen):
-            vectors = cast(Any, super().encode)(
-                texts if texts else [""], precision=quantized or "float32", truncate_dim=truncate_dim, **options
-            )
-        return vectors[0] if single else vectors[: len(texts)]
-
-
-def _read_precision(precision: str | None) -> tuple[str | None, str | None]:
-    """Returns the number format to compute in and that of the vectors; ``None`` for the default."""
-    if precision in (None, "float32"):
-        return None, None
-    if precision in QUANTIZED:
-        return None, precision
-    if precision not in PRECISIONS:
-        raise unknown_name("precision", precision, (*PRECISIONS, "float32", *QUANTIZED))
-    return precision, None
+            return cast(Any, super().encode)(texts or [""], precision=quantized or "float32", **options)[: len(texts)]
 
 
 def build(
@@ -264,29 +255,6 @@ def build(
         default_prompt_name=default_prompt_name,
         similarity_fn_name=similarity or "cosine",
         device=None,
-    )
-
-
-def with_normalizer(reloaded: Any, tokenizer: Any) -> Any:
-    """Returns a tokenizer as it is reloaded from its folder, in a class that keeps its normalizer.
-
-    Some classes rebuild the normalizer from their settings. Then lower case that a sentence-transformers folder asks
-    for (`do_lower_case`) would be lost when the model is saved.
-
-    Args:
-        reloaded: the tokenizer, saved and opened again.
-        tokenizer: the tokenizer before that.
-    """
-    backend = tokenizer.backend_tokenizer
-    if repr(reloaded.backend_tokenizer.normalizer) == repr(backend.normalizer):
-        return reloaded
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        model_input_names=tokenizer.model_input_names,
-        model_max_length=tokenizer.model_max_length,
-        padding_side=tokenizer.padding_side,
-        truncation_side=tokenizer.truncation_side,
-        **tokenizer.special_tokens_map,
     )
 
 

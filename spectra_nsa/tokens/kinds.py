@@ -123,3 +123,28 @@ KINDS = {
     "bpe": TokenizerKind(_bpe, _bpe_trainer, lossless=True),
     "word": TokenizerKind(_word, _word_trainer, lossless=False),
 }
+
+
+def with_normalizer(reloaded: Any, tokenizer: Any) -> Any:
+    """Returns a tokenizer as it is reloaded from its folder, in a class that keeps its normalizer.
+
+    Some classes rebuild the normalizer from their settings. Then lower case that a sentence-transformers folder asks
+    for (`do_lower_case`) would be lost when the model is saved.
+
+    Args:
+        reloaded: the tokenizer, saved and opened again.
+        tokenizer: the tokenizer before that.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    backend = tokenizer.backend_tokenizer
+    if repr(reloaded.backend_tokenizer.normalizer) == repr(backend.normalizer):
+        return reloaded
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=tokenizer.model_input_names,
+        model_max_length=tokenizer.model_max_length,
+        padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side,
+        **tokenizer.special_tokens_map,
+    )

@@ -50,7 +50,18 @@ def test_encode_prints_weighted_terms(folders: dict[str, Path]) -> None:
 
 
 def test_encode_writes_rows_vocabulary_and_texts(folders: dict[str, Path], tmp_path: Path) -> None:
-    found = _json("encode", folders["splade"], "-t", *TEXTS, "--dtype", "sparse", "--output", tmp_path / "out")
+    found = _json(
+        "encode",
+        folders["splade"],
+        "-t",
+        *TEXTS,
+        "--dtype",
+        "sparse",
+        "--precision",
+        "fp32",
+        "--output",
+        tmp_path / "out",
+    )
     content = read_rows(tmp_path / "out")
     model = SpectraSparseEncoder(str(folders["splade"]), device="cpu")
     assert (content.rows != model.encode_csr(TEXTS, "document")).nnz == 0 and found["terms"] is None

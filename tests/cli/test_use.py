@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_encode_writes_every_output(home: Path, spectra: Spectra) -> None:
     done = spectra(
         "encode", "saved", "--input", "lines.txt", "--outputs", "embedding,semantic", "--dim", "8",
-        "--output", "v.npz", "--json",
+        "--output", "v.npz", "--precision", "fp32", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["shapes"] == {"embedding": [2, 8], "semantic": [2, 8]}

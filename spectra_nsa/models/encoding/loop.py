@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spectra_nsa.core.console import progress
 from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.progress import Progress
 from spectra_nsa.tokens.lengths import group_by_tokens
 
 _WINDOW = 1024  # texts that are tokenized together
@@ -91,19 +92,19 @@ def encode_texts(
     if not len(texts):
         return {name: array[:0] for name, array in encode_texts([""], tokenize, compute, names).items()}
     tokens, window = _BATCH_TOKENS.get(device, _GPU_TOKENS), max(_WINDOW, batch_size or 0)
-    windows = batches(texts, window)
-    if label is not None:
-        windows = progress(windows, label=label, total=-(-len(texts) // window))
     arrays: dict[str, NDArray[Any]] = {}
-    for positions, batch in windows:
-        features = tokenize(batch)
-        for rows in _length_batches(features, batch_size, tokens):
-            outputs = compute(select_texts(features, rows))
-            for name in names:
-                values = outputs[name].cpu().numpy()
-                if name not in arrays:
-                    arrays[name] = np.empty((len(texts), *values.shape[1:]), values.dtype)
-                arrays[name][positions[rows]] = values
+    with contextlib.nullcontext() if label is None else Progress(len(texts), label=label) as bar:
+        for positions, batch in batches(texts, window):
+            features = tokenize(batch)
+            for rows in _length_batches(features, batch_size, tokens):
+                outputs = compute(select_texts(features, rows))
+                for name in names:
+                    values = outputs[name].cpu().numpy()
+                    if name not in arrays:
+                        arrays[name] = np.empty((len(texts), *values.shape[1:]), values.dtype)
+                    arrays[name][positions[rows]] = values
+                if bar is not None:
+                    bar.advance(len(rows))
     return arrays
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import expand_user, locked_folder
+from spectra_nsa.core.progress import Progress
 from spectra_nsa.workflows.corpus.files import finished
 from spectra_nsa.workflows.corpus.job import SHARD_ROWS, CorpusJob, check_job, read_plan, write_plan
 from spectra_nsa.workflows.corpus.model import find_for_corpus
-from spectra_nsa.workflows.corpus.progress import Progress
 from spectra_nsa.workflows.corpus.shards import ShardEncoder
 from spectra_nsa.workflows.corpus.texts import load_texts
 

@@ -1,4 +1,4 @@
-"""Progress of a long encoding: rows, rate, remaining time."""
+"""Progress of long work on texts: how many are done, the rate, the remaining time."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import time
 from types import TracebackType
 from typing import Any
 
-from spectra_nsa.core.console import LINE_EVERY, console
+from spectra_nsa.core import console
 
 
 class Progress:
     """A bar on a terminal, elsewhere a line every half minute.
 
     Args:
-        total: all rows.
-        done: those that were there before.
+        total: all texts.
+        label: a few words before the bar.
+        done: the texts that were done before.
     """
 
-    def __init__(self, total: int, done: int = 0) -> None:
-        self.total, self.done, self.new = total, done, 0
+    def __init__(self, total: int, *, label: str = "encoding", done: int = 0) -> None:
+        self.total, self.label, self.done, self.new = total, label, done, 0
         self.start = self.printed = time.monotonic()
         self._bar: Any = None
 
@@ -30,8 +31,8 @@ class Progress:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
-            columns = (TextColumn("encoding"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-            self._bar = Bar(*columns, TimeRemainingColumn(), console=console(stderr=True))
+            columns = (TextColumn(self.label), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+            self._bar = Bar(*columns, TimeRemainingColumn(), console=console.console(stderr=True))
             self._bar.start()
             self._task = self._bar.add_task("", total=self.total, completed=self.done, rate="")
         return self
@@ -42,17 +43,18 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def advance(self, rows: int) -> None:
-        """Counts rows."""
-        self.done, self.new = self.done + rows, self.new + rows
+    def advance(self, texts: int) -> None:
+        """Counts texts."""
+        self.done, self.new = self.done + texts, self.new + texts
         now = time.monotonic()
         rate = self.new / max(1e-9, now - self.start)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, rate=f"{rate:,.0f}/s")
-        elif now - self.printed >= LINE_EVERY and self.done < self.total:
+        elif now - self.printed >= console.LINE_EVERY and self.done < self.total:
             self.printed = now
             left = duration((self.total - self.done) / rate)
-            print(f"  {self.done:,} of {self.total:,} texts, {rate:,.0f}/s, {left} left", file=sys.stderr, flush=True)
+            line = f"  {self.label}: {self.done:,} of {self.total:,} texts, {rate:,.0f}/s, {left} left"
+            print(line, file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
