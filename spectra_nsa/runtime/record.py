@@ -84,7 +84,7 @@ def read_export(folder: str | Path, name: str | None = None) -> ExportFacts:
         raise SpectraError(f"{folder} has no {RECORD}: export a model first, as in spectra export MODEL --to onnx.")
     record = check_manifest(read_json(folder / RECORD), str(folder / RECORD))
     try:
-        formats, text = dict(record["formats"]), TextFacts(**record["text"])
+        formats, text = dict(record["formats"]), _text_facts(record["text"])
         chosen = next((at for at in PREFERRED if at in formats), None) if name is None else name
         if chosen is None or chosen not in formats:
             raise unknown_name("format", chosen, formats)
@@ -93,19 +93,40 @@ def read_export(folder: str | Path, name: str | None = None) -> ExportFacts:
             folder=folder,
             name=chosen,
             file=folder / facts["file"],
-            outputs={output: int(width) for output, width in facts["outputs"].items()},
-            dim=int(facts["dim"]),
+            outputs={output: _whole(width, 0) for output, width in facts["outputs"].items()},
+            dim=_whole(facts["dim"], 1),
             normalize=bool(facts["normalize"]),
-            length=facts["length"],
+            length=None if facts["length"] is None else _whole(facts["length"], 1),
             text=text,
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise SpectraError(f"{folder / RECORD} is damaged: {type(error).__name__} {error}. Export again.") from error
     for path in (facts["file"], TOKENIZER):
         _check_file(folder, path, record["files"])
     if found.file.suffix == ".onnx":
         _check_external(folder, found.file, record["files"])
     return found
+
+
+def _whole(value: Any, least: int) -> int:
+    """Returns a whole number that is at least `least`, else raises `ValueError`."""
+    if type(value) is not int or not least <= value < 2**31:
+        raise ValueError(f"{value!r} is no whole number from {least}")
+    return value
+
+
+def _text_facts(values: Any) -> TextFacts:
+    """Returns how texts become ids, else raises `TypeError` or `ValueError`."""
+    facts = TextFacts(**values)
+    _whole(facts.max_length, 1)
+    _whole(facts.pad_id, 0)
+    if {facts.truncation_side, facts.padding_side} - {"right", "left"}:
+        raise ValueError("a side is neither right nor left")
+    if not isinstance(facts.prompts, dict) or not all(isinstance(text, str) for text in facts.prompts.values()):
+        raise TypeError("prompts are no texts by name")
+    if facts.default_prompt_name is not None and facts.default_prompt_name not in facts.prompts:
+        raise ValueError("there is no default prompt")
+    return facts
 
 
 def _check_file(folder: Path, name: str, files: Mapping[str, Mapping[str, Any]]) -> None:

@@ -88,12 +88,16 @@ def finished(folder: Path, job: CorpusJob, shard: int) -> bool:
     """Returns whether a shard is complete: its record is there, and its files have the sizes in it."""
     path = folder / f"{shard_name(shard)}.json"
     try:
+        if shard < 0:
+            return False
         record = read_json(path)
         sizes = {name: facts["size"] for name, facts in record["files"].items()}
-        return record["rows"] == len(job.range(shard)) and all(
-            (folder / name).stat().st_size == size for name, size in sizes.items()
+        return (
+            record["rows"] == len(job.range(shard))
+            and job.file(shard) in sizes
+            and all((folder / name).stat().st_size == size for name, size in sizes.items())
         )
-    except (SpectraError, OSError, KeyError, TypeError, AttributeError):
+    except (SpectraError, OSError, KeyError, TypeError, ValueError, AttributeError):
         return False
 
 
@@ -109,14 +113,20 @@ def read_corpus(folder: str | Path, output: str | None = None) -> Iterator[NDArr
         SpectraError: shards are missing, or a file is damaged.
     """
     folder, job = expand_user(folder), read_plan(folder)
-    missing = [shard for shard in range(job.shards) if not finished(folder, job, shard)]
-    if missing:
+    there = sum(1 for path in folder.glob("part-*.json") if finished(folder, job, _number(path)))
+    if there < job.shards:
         raise SpectraError(
-            f"{folder}: {len(missing):,} of {job.shards:,} shards are missing. Run `spectra encode` again."
+            f"{folder}: {job.shards - there:,} of {job.shards:,} shards are missing. Run `spectra encode` again."
         )
     for shard in range(job.shards):
         with opening(folder / job.file(shard)):
             yield _read(folder / job.file(shard), job, job.outputs[0] if output is None else output)
+
+
+def _number(record: Path) -> int:
+    """Returns the number in the name of a record; −1 if there is none."""
+    digits = record.stem.removeprefix("part-")
+    return int(digits) if digits.isdecimal() and len(digits) < 19 else -1
 
 
 def _read(path: Path, job: CorpusJob, name: str) -> Any:

@@ -128,9 +128,11 @@ def read_plan(folder: str | Path) -> CorpusJob:
     facts = read_json_object(path)
     names = {f.name for f in fields(CorpusJob)}
     try:
-        if facts.pop("schema") != SCHEMA or facts.keys() != names or facts["format"] not in FORMATS:
+        if facts.pop("schema") != SCHEMA or facts.keys() != names:
             raise ValueError
-        if min(int(facts["rows"]), int(facts["shard_rows"])) < 1:
+        if facts["format"] not in FORMATS or facts["dtype"] not in DTYPES or not facts["outputs"]:
+            raise ValueError
+        if not all(type(facts[name]) is int and 1 <= facts[name] < 2**63 for name in ("rows", "shard_rows")):
             raise ValueError
         return CorpusJob(**facts | {"outputs": tuple(facts["outputs"])})
     except (KeyError, TypeError, ValueError):
