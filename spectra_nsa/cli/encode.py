@@ -1,4 +1,4 @@
-"""`spectra encode` and `spectra similarity`: vectors of texts and the cosine of two."""
+"""`spectra encode`: vectors of texts."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ from spectra_nsa.cli.encode_sparse import (
     check_sparse_output,
     encode_sparse,
     is_sparse,
-    sparse_similarity,
 )
 from spectra_nsa.cli.options import Columns, Precision, shared_columns
-from spectra_nsa.cli.texts import check_not_blank, open_for, read_texts
+from spectra_nsa.cli.texts import check_not_blank, export_beside, open_for, read_texts
 from spectra_nsa.core.console import print_json
 from spectra_nsa.core.errors import UsageError, unknown_name
 
@@ -40,8 +39,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from spectra_nsa.heads.spec import ModelSpec
+    from spectra_nsa.runtime import Runtime
 
 
+_FEW = 64  # texts that are encoded sooner than torch is loaded
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -160,16 +161,15 @@ def _encode_dense(
     quarantined: int,
 ) -> None:
     """Encodes texts by a dense model; prints the vectors' first numbers, or writes them."""
-    encoder = open_for(model, dim)
-    _warn_unfitted(model, encoder.spec, names)
-    from spectra_nsa.core.precision import resolve_precision
     from spectra_nsa.metrics.finite import check_finite
-    from spectra_nsa.workflows.cut_texts import warn_cut
 
-    warn_cut(encoder, rows, role, model)
-    precision = resolve_precision(precision, encoder.device.type)
-    encode = encoder.encode if role is None else getattr(encoder, f"encode_{role}")
-    arrays = encode(rows, outputs=names, truncate_dim=dim, batch_size=batch, precision=precision)
+    few = len(rows) <= _FEW and precision == "auto" and batch is None
+    exported = export_beside(model, names, dim) if few else None
+    arrays, precision = (
+        _by_export(exported, rows, names, dim, role)
+        if exported is not None
+        else _by_model(model, rows, names, dim=dim, batch=batch, precision=precision, role=role)
+    )
     for array in arrays.values():
         check_finite(array, model)
     if dtype is not None:
@@ -189,6 +189,35 @@ def _encode_dense(
         print(f"{name}: {' × '.join(map(str, array.shape))} {array.dtype}{target}")
         if output is None:
             _show_first_rows(rows[:10], array)
+
+
+def _by_export(
+    exported: Runtime, rows: list[str], names: list[str], dim: int | None, role: str | None
+) -> tuple[dict[str, Any], str]:
+    encode = exported.encode if role is None else getattr(exported, f"encode_{role}")
+    return encode(rows, outputs=names, truncate_dim=dim), "fp32"
+
+
+def _by_model(
+    model: str,
+    rows: list[str],
+    names: list[str],
+    *,
+    dim: int | None,
+    batch: int | None,
+    precision: str,
+    role: str | None,
+) -> tuple[dict[str, Any], str]:
+    """Returns the outputs, and the number format that they were computed in."""
+    encoder = open_for(model, dim)
+    _warn_unfitted(model, encoder.spec, names)
+    from spectra_nsa.core.precision import resolve_precision
+    from spectra_nsa.workflows.cut_texts import warn_cut
+
+    warn_cut(encoder, rows, role, model)
+    chosen = resolve_precision(precision, encoder.device.type)
+    encode = encoder.encode if role is None else getattr(encoder, f"encode_{role}")
+    return encode(rows, outputs=names, truncate_dim=dim, batch_size=batch, precision=chosen), chosen
 
 
 def _write(output: Path, arrays: dict[str, Any]) -> None:
@@ -257,33 +286,3 @@ def _warn_unfitted(model: str, spec: ModelSpec, names: list[str]) -> None:
                 f"fitted to a corpus. To fit: spectra {command}",
                 file=sys.stderr,
             )
-
-
-def similarity_command(
-    model: Annotated[str, typer.Argument(help="A model folder, or a Hub name of a BERT-architecture checkpoint.")],
-    first: Annotated[str, typer.Argument(help="The first text.")],
-    second: Annotated[str, typer.Argument(help="The second text.")],
-    dim: Annotated[int | None, typer.Option(min=1, help="Truncate to this many leading dimensions.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Print the cosine similarity of two texts; for a sparse encoder the dot product of a query and a document.
-
-    Example: spectra similarity runs/quickstart/model "open a file" "read the contents of a path"
-    """
-    check_not_blank(first, second)
-    if is_sparse(model):
-        check_sparse_output(None, ["embedding"], dim)
-        sparse_similarity(model, first, second, as_json=as_json)
-        return
-    encoder = open_for(model, dim)
-    from spectra_nsa.metrics.finite import check_finite
-    from spectra_nsa.workflows.cut_texts import warn_cut
-
-    warn_cut(encoder, [first, second], None, model)
-    vectors = encoder.encode([first, second], truncate_dim=dim, normalize_embeddings=True, precision="fp32")
-    check_finite(vectors, model)
-    value = float(vectors[0] @ vectors[1])
-    if as_json:
-        print_json({"schema": 1, "model": model, "texts": [first, second], "similarity": value})
-    else:
-        print(f"{value:.4f}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from spectra_nsa.core.console import console, print_json
+from spectra_nsa.core.files import read_json_object
 
 
 def export_command(
@@ -40,6 +41,9 @@ def export_command(
         float | None,
         typer.Option(min=0, max=1, help="Accept a format whose vectors have this cosine to the model's at worst."),
     ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Show quality, size and speed of what was exported, and export nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all figures.")] = False,
 ) -> None:
     """Write a model as ONNX, OpenVINO or a torch program, with every output in one graph, and check it on real texts.
@@ -49,6 +53,9 @@ def export_command(
 
     Example: spectra export runs/quickstart/model --to onnx,onnx-int8
     """
+    if report:
+        document = _read(output or Path(model))
+        return print_json({"schema": 1, **document}) if as_json else _print(document)
     from spectra_nsa.workflows.export.run import export_model
 
     names = [name.strip() for name in to.split(",") if name.strip()]
@@ -63,6 +70,14 @@ def export_command(
         print_json({"schema": 1, "model": model, **document})
         return
     _print(document)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Returns what `export.json` says of the formats in a folder."""
+    from spectra_nsa.runtime.record import RECORD, read_export
+
+    formats = read_json_object(folder / RECORD).get("formats", {}) if read_export(folder) else {}
+    return {"folder": str(folder), "formats": formats, "notes": []}
 
 
 def _print(document: dict[str, Any]) -> None:

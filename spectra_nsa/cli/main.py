@@ -13,7 +13,7 @@ from spectra_nsa.cli import backup, data, index, moe, recipe, tokenizer
 from spectra_nsa.cli.ablate import ablate_command
 from spectra_nsa.cli.compare import compare_command
 from spectra_nsa.cli.distill import distill_command
-from spectra_nsa.cli.encode import encode_command, similarity_command
+from spectra_nsa.cli.encode import encode_command
 from spectra_nsa.cli.eval import evaluate_command
 from spectra_nsa.cli.export import export_command
 from spectra_nsa.cli.fit import anomaly_app, codes_app
@@ -25,6 +25,7 @@ from spectra_nsa.cli.pretrain import pretrain_command
 from spectra_nsa.cli.push import push_command
 from spectra_nsa.cli.quickstart import quickstart_command
 from spectra_nsa.cli.search import search_command
+from spectra_nsa.cli.similarity import similarity_command
 from spectra_nsa.cli.train import train_command
 from spectra_nsa.core import processes
 from spectra_nsa.core.console import prepare_streams

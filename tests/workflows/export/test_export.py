@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import spectra_nsa as sp
+from spectra_nsa.cli.main import app
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.export import onnx_weights
 from spectra_nsa.export.formats import FORMATS
@@ -142,3 +147,29 @@ def test_an_unfitted_score_and_a_folder_of_others(make_bert: Callable[..., Path]
     (tmp_path / "mine" / "notes.txt").write_text("")
     with pytest.raises(UsageError, match="a folder with other files"):
         export_model(str(make_bert()), ["onnx"], output=tmp_path / "mine")
+
+
+def test_commands_on_few_texts_use_the_export_beside_the_model(exported: Exported, tmp_path: Path) -> None:
+    words = ["encode", str(exported.folder), "-t", "open a file", "--json"]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert "using the export" in done.stderr and "torch" not in done.stderr
+    found = json.loads(done.stdout)
+    assert found["precision"] == "fp32"
+    wanted = exported.model.encode(["open a file"], precision="fp32")
+    assert np.abs(np.array(found["outputs"]["embedding"]) - wanted).max() < 1e-5
+    done = CliRunner().invoke(app, ["similarity", str(exported.folder), "open a file", "open a file"])
+    assert done.stdout == "1.0000\n" and "using the export" in done.stderr
+    for more in (["--precision", "fp32"], ["--batch", "4"]):  # of the model
+        done = CliRunner().invoke(app, [*words, *more])
+        assert "using the export" not in done.stderr
+    copy = shutil.copytree(exported.folder, tmp_path / "copy")
+    os.utime(copy / "model.safetensors", (time.time() + 9, time.time() + 9))  # trained again since
+    words[1] = str(copy)
+    assert "using the export" not in CliRunner().invoke(app, words).stderr
+
+
+def test_a_report_shows_what_was_measured(exported: Exported) -> None:
+    done = CliRunner().invoke(app, ["export", str(exported.folder), "--report", "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout)["formats"].keys() == exported.document["formats"].keys()
+    assert "onnx-int8" in CliRunner().invoke(app, ["export", str(exported.folder), "--report"]).stdout
+    assert CliRunner().invoke(app, ["export", str(exported.folder.parent), "--report"]).exit_code == 1
