@@ -65,7 +65,7 @@ def to_folder(output: Path | None, *, sparse: bool, used: str | None) -> bool:
     if output.suffix in _OTHER_FILES:
         stem, wanted = output.with_suffix(""), output.suffix[1:]
         format_ = f" --format {wanted}" if wanted in ("parquet", "safetensors") else ""
-        raise UsageError(f"--output {output}: name an .npz file, or a folder: --output {stem}{format_}.")
+        raise UsageError(f"--output {output}: name a file such as {stem}.npz, or a folder: --output {stem}{format_}.")
     return not sparse or used is not None
 
 
