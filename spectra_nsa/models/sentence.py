@@ -155,7 +155,8 @@ class SpectraSentenceTransformer(SentenceTransformer):
             raise UsageError("`outputs` returns arrays as they are computed: drop `precision` and `convert_to_…`.")
         if options["device"] is not None:
             self.to(options["device"])
-        self.eval()
+        if any(module.training for module in self.modules()):  # `eval` takes as long as a layer
+            self.eval()
         found = encode_with(
             self.spectra,
             texts,
