@@ -99,6 +99,8 @@ def read_export(folder: str | Path, name: str | None = None) -> ExportFacts:
             length=None if facts["length"] is None else _whole(facts["length"], 1),
             text=text,
         )
+    except SpectraError:
+        raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise SpectraError(f"{folder / RECORD} is damaged: {type(error).__name__} {error}. Export again.") from error
     for path in (facts["file"], TOKENIZER):
