@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.core.files import check_replaceable, expand_user, read_json_object, write_json
+from spectra_nsa.core.files import expand_user, read_json_object, write_json
 
 PLAN = "corpus.json"
+VOCABULARY = "vocabulary.json"  # the terms of sparse rows, by id
 SCHEMA = 1
 DTYPES = ("float32", "float16", "int8", "bits", "sparse")
 FORMATS = ("npy", "npz", "safetensors", "parquet")
@@ -96,25 +97,32 @@ def check_job(dtype: str, file_format: str | None, outputs: int) -> str:
     return file_format or ("npy" if outputs == 1 else "npz")
 
 
-def write_plan(folder: Path, job: CorpusJob, *, overwrite: bool = False) -> None:
+def write_plan(folder: str | Path, job: CorpusJob, *, overwrite: bool = False) -> None:
     """Writes the plan of a folder, or checks that the one in it is the same.
 
+    Args:
+        folder: is created.
+        job: the plan.
+        overwrite: whether another plan is replaced, with its vectors. Those of the same plan are kept.
+
     Raises:
-        UsageError: the folder holds something else, or shards of another plan.
+        UsageError: the folder has another plan.
+        SpectraError: its plan is damaged.
     """
     folder = expand_user(folder)
-    check_replaceable(folder, PLAN)
-    if (folder / PLAN).is_file() and not overwrite:
-        if (difference := _difference(read_plan(folder), job)) is None:
+    if (folder / PLAN).is_file():
+        difference = _difference_from(folder, job, damaged=overwrite)
+        if difference is None:
             return
-        name, then, now = difference
-        raise UsageError(
-            f"{folder} holds vectors with another {name}: {then!r} instead of {now!r}. Name another folder, or replace "
-            "them with --overwrite."
-        )
+        if not overwrite:
+            name, then, now = difference
+            raise UsageError(
+                f"{folder} holds vectors with another {name}: {then!r} instead of {now!r}. Name another folder, or "
+                "replace them with --overwrite."
+            )
+        for file in (*folder.glob("part-*"), *folder.glob(VOCABULARY)):
+            file.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    for file in folder.glob("part-*"):  # of another plan
-        file.unlink()
     write_json(folder / PLAN, {"schema": SCHEMA} | asdict(job))
 
 
@@ -139,9 +147,18 @@ def read_plan(folder: str | Path) -> CorpusJob:
         raise SpectraError(f"{path} is not what `spectra encode` writes. Encode into another folder.") from None
 
 
-def _difference(then: CorpusJob, now: CorpusJob) -> tuple[str, Any, Any] | None:
-    """Returns the first field in which two plans differ, with both values; names of the same model do not count."""
-    for name, value in asdict(now).items():
-        if name not in ("model", "source", "quarantined") and (old := asdict(then)[name]) != value:
-            return name.replace("_", " ").replace("checksum", "model").replace("digest", "texts"), old, value
+def _difference_from(folder: Path, job: CorpusJob, *, damaged: bool) -> tuple[str, Any, Any] | None:
+    """Returns the first field in which the plan of a folder differs, with both values.
+
+    Names of the same model and texts do not count. A damaged plan raises, or differs if `damaged` is true.
+    """
+    try:
+        before = asdict(read_plan(folder))
+    except SpectraError:
+        if damaged:
+            return "plan", None, None
+        raise
+    for name, value in asdict(job).items():
+        if name not in ("model", "source", "quarantined") and before[name] != value:
+            return name.replace("_", " ").replace("checksum", "model").replace("digest", "texts"), before[name], value
     return None

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.core.files import expand_user, locked_folder
+from spectra_nsa.core.files import check_replaceable, expand_user, locked_folder
 from spectra_nsa.core.progress import Progress
 from spectra_nsa.workflows.corpus.files import finished
-from spectra_nsa.workflows.corpus.job import SHARD_ROWS, CorpusJob, check_job, read_plan, write_plan
+from spectra_nsa.workflows.corpus.job import PLAN, SHARD_ROWS, CorpusJob, check_job, read_plan, write_plan
 from spectra_nsa.workflows.corpus.model import find_for_corpus
 from spectra_nsa.workflows.corpus.shards import ShardEncoder
 from spectra_nsa.workflows.corpus.texts import load_texts
@@ -97,9 +97,9 @@ def encode_corpus(
     folder = expand_user(folder)
     if engine == "ray" and devices:
         raise UsageError("--devices is for processes of this machine: Ray assigns GPUs itself.")
-    lock = contextlib.nullcontext() if part else locked_folder(folder)
-    write_plan(folder, job, overwrite=overwrite)
-    with lock:
+    check_replaceable(folder, PLAN)
+    with contextlib.nullcontext() if part else locked_folder(folder):
+        write_plan(folder, job, overwrite=overwrite)
         job = read_plan(folder)
         mine = [shard for shard in range(job.shards) if part is None or shard % part[1] == part[0] - 1]
         missing = [shard for shard in mine if not finished(folder, job, shard)]

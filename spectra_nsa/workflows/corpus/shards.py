@@ -10,10 +10,8 @@ import numpy as np
 
 from spectra_nsa.core.files import atomic_write, expand_user
 from spectra_nsa.workflows.corpus.files import Arrays, convert, finished, write_shard
-from spectra_nsa.workflows.corpus.job import CorpusJob, read_plan
+from spectra_nsa.workflows.corpus.job import VOCABULARY, CorpusJob, read_plan
 from spectra_nsa.workflows.corpus.texts import CorpusTexts, open_texts
-
-VOCABULARY = "vocabulary.json"
 
 
 class ShardEncoder:

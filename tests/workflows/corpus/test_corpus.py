@@ -16,6 +16,7 @@ import pytest
 
 import spectra_nsa as sp
 from spectra_nsa.core.errors import SpectraError, UsageError
+from spectra_nsa.core.files import locked_folder
 from spectra_nsa.workflows.corpus import run, shards
 from spectra_nsa.workflows.corpus.engines import datatrove_step
 from spectra_nsa.workflows.corpus.files import convert, read_corpus
@@ -135,6 +136,10 @@ def test_another_plan_is_not_mixed_in(home: Path, tmp_path: Path) -> None:
         encode_corpus(plan(home, dtype="float16"), tmp_path / "v")
     done = encode_corpus(plan(home, dtype="float16"), tmp_path / "v", overwrite=True)
     assert done["encoded_shards"] == 4 and next(read_corpus(tmp_path / "v")).dtype == np.float16
+    assert encode_corpus(plan(home, dtype="float16"), tmp_path / "v", overwrite=True)["encoded_shards"] == 0
+    with locked_folder(tmp_path / "v"), pytest.raises(UsageError, match="another process"):
+        encode_corpus(plan(home), tmp_path / "v", overwrite=True)
+    assert next(read_corpus(tmp_path / "v")).dtype == np.float16
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="which would be lost"):
@@ -142,6 +147,7 @@ def test_another_plan_is_not_mixed_in(home: Path, tmp_path: Path) -> None:
     (tmp_path / "v" / "corpus.json").write_text('{"schema": 1, "rows": 3}')
     with pytest.raises(SpectraError, match="not what `spectra encode` writes"):
         next(read_corpus(tmp_path / "v"))
+    assert encode_corpus(plan(home), tmp_path / "v", overwrite=True)["encoded_shards"] == 4
 
 
 def test_changed_texts_are_refused(home: Path, tmp_path: Path) -> None:
