@@ -177,13 +177,14 @@ def main() -> None:
     from spectra_nsa.core.results import environment
     from spectra_nsa.core.starter import starter_checkpoint
     from spectra_nsa.workflows.export.run import export_model
+    from spectra_nsa.workflows.export.subject import Wanted
 
     start, texts = str(starter_checkpoint()[0]), passages(options.texts)
     with tempfile.TemporaryDirectory() as name:
         exports = options.exports or Path(name) / "exports"
         if not (exports / "export.json").is_file():
             formats = ["onnx", "onnx-int8", "onnx-int8-fast", "openvino"]
-            export_model(start, formats, output=exports, outputs=["embedding"], least_cosine=0.9)
+            export_model(start, formats, output=exports, wanted=Wanted(outputs=["embedding"]), least_cosine=0.9)
         found = engines(start, exports, Path(name))
         seconds: dict[str, float] = {}
         vectors: dict[str, Any] = {}

@@ -29,6 +29,9 @@ def export_command(
         str | None, typer.Option(help="Comma-separated outputs (default: all that the model has and that were fitted).")
     ] = None,
     dim: Annotated[int | None, typer.Option(min=1, help="Keep this many leading dimensions of the vectors.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Of a sparse encoder: also list this many strongest terms (default 256).")
+    ] = None,
     seq_len: Annotated[
         int | None,
         typer.Option(min=3, help="One text of exactly this many tokens at a time, for devices with fixed shapes."),
@@ -57,13 +60,15 @@ def export_command(
         document = _read(output or Path(model))
         return print_json({"schema": 1, **document}) if as_json else _print(document)
     from spectra_nsa.workflows.export.run import export_model
+    from spectra_nsa.workflows.export.subject import Wanted
 
     names = [name.strip() for name in to.split(",") if name.strip()]
     if fast:
         names = ["onnx-int8-fast" if name == "onnx-int8" else name for name in names]
     wanted = None if outputs is None else [name.strip() for name in outputs.split(",") if name.strip()]
     document = export_model(
-        model, names, output=output, outputs=wanted, dim=dim, seq_len=seq_len, texts=texts, least_cosine=least_cosine,
+        model, names, output=output, texts=texts, least_cosine=least_cosine,
+        wanted=Wanted(outputs=wanted, dim=dim, strongest=top_k, length=seq_len),
         say=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
     )  # fmt: skip
     if as_json:
@@ -88,12 +93,12 @@ def _print(document: dict[str, Any]) -> None:
         checks = facts.get("checks")
         if checks is None:
             continue
-        embedding, quality = checks["outputs"]["embedding"], checks["ndcg@10"]
+        main, quality = next(iter(checks["outputs"].values())), checks["ndcg@10"]
         table.add_row(
             name,
             f"{facts['bytes'] / 1e6:.1f}",
-            f"{embedding['cosine_mean']:.5f}",
-            f"{embedding['cosine_min']:.5f}",
+            f"{main['cosine_mean']:.5f}",
+            f"{main['cosine_min']:.5f}",
             f"{checks['alone']['cosine_min']:.5f}",
             f"{quality['export']:.3f} ({quality['export'] - quality['model']:+.3f})",
             f"{checks['model_seconds'] / max(checks['seconds'], 1e-9):.2f}",

@@ -20,7 +20,19 @@ _CODES = ("fast", "fast_logits")
 
 
 class Graph(nn.Module):
-    """Token ids and mask (B, T) to a tuple: the states of the top layer (B, T, D), and the named outputs (B, …).
+    """Token ids and mask (B, T) to a tuple of outputs.
+
+    Attributes:
+        names: of the outputs, in order.
+        vocab_size: ids are below it.
+    """
+
+    names: tuple[str, ...]
+    vocab_size: int
+
+
+class DenseGraph(Graph):
+    """A model with heads: the states of the top layer (B, T, D), and the named outputs (B, …).
 
     Args:
         model: encoder and heads, in evaluation mode.
@@ -32,6 +44,7 @@ class Graph(nn.Module):
         super().__init__()
         self.model = model
         self.outputs, self.dim = tuple(outputs), dim
+        self.names, self.vocab_size = (STATES, *outputs), model.spec.vocab_size
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         encoded = self.model.encoder(input_ids, attention_mask, None)
@@ -72,16 +85,16 @@ def choose_outputs(spec: ModelSpec, asked: Sequence[str] | None) -> tuple[list[s
 
 
 @torch.no_grad()
-def example(spec: ModelSpec, length: int | None) -> tuple[Tensor, Tensor]:
+def example(vocab_size: int, length: int | None) -> tuple[Tensor, Tensor]:
     """Returns token ids and mask to trace with: two texts, or one of a fixed length, the last tokens padding.
 
     Args:
-        spec: the model's shape.
+        vocab_size: ids are below it.
         length: the fixed length; ``None`` for a graph of any.
     """
     texts, tokens = (2, 7) if length is None else (1, length)  # no size 1 that is meant to vary
-    low = min(5, spec.vocab_size - 1)
-    ids = torch.arange(low, low + texts * tokens).reshape(texts, tokens) % spec.vocab_size
+    low = min(5, vocab_size - 1)
+    ids = torch.arange(low, low + texts * tokens).reshape(texts, tokens) % vocab_size
     mask = torch.ones(texts, tokens, dtype=torch.long)
     mask[:, max(1, tokens - 2) :] = 0
     return ids, mask

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from spectra_nsa.core.errors import missing_extra
-from spectra_nsa.export.graph import INPUTS, STATES, Graph, example
+from spectra_nsa.export.graph import INPUTS, Graph, example
 from spectra_nsa.heads.kinds import graph_name
 
 OPSET = 18
@@ -41,7 +41,7 @@ def trace(graph: Graph, *, length: int | None = None) -> Any:
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             graph.eval(),
-            example(graph.model.spec, length),
+            example(graph.vocab_size, length),
             input_names=list(INPUTS),
             dynamic_shapes=shapes,
             opset_version=OPSET,
@@ -50,7 +50,7 @@ def trace(graph: Graph, *, length: int | None = None) -> Any:
         )
     assert program is not None
     model: Any = program.model
-    _name_outputs(model, [STATES, *(graph_name(name) for name in graph.outputs)])
+    _name_outputs(model, [graph_name(name) for name in graph.names])
     model.graph.name = "spectra"
     return model
 

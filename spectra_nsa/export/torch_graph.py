@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spectra_nsa.export.graph import STATES, Graph, example
+from spectra_nsa.export.graph import Graph, example
 
 
 def save_program(graph: Graph, path: Path, *, length: int | None = None) -> None:
@@ -28,7 +28,7 @@ def save_program(graph: Graph, path: Path, *, length: int | None = None) -> None
         shapes = (named, named)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.export.export(graph.eval(), example(graph.model.spec, length), dynamic_shapes=shapes)
+        program = torch.export.export(graph.eval(), example(graph.vocab_size, length), dynamic_shapes=shapes)
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.export.save(program, path)
 
@@ -37,7 +37,7 @@ def save_script(graph: Graph, path: Path, *, length: int | None = None) -> None:
     """Writes a TorchScript program, which `torch.jit.load` opens, also from C++; see `save_program`."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.jit.trace(graph.eval(), example(graph.model.spec, length), check_trace=False)
+        program = torch.jit.trace(graph.eval(), example(graph.vocab_size, length), check_trace=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.jit.save(program, path)
 
@@ -47,15 +47,15 @@ class TorchEngine:
 
     Args:
         path: ``.pt2`` or ``.ts``.
-        outputs: the names of its outputs after the states, in order.
+        names: of its outputs, in order.
     """
 
-    def __init__(self, path: Path, outputs: Sequence[str]) -> None:
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
         if path.suffix == ".pt2":
             self.program: Any = torch.export.load(path).module()
         else:
             self.program = torch.jit.load(path)
-        self.names = (STATES, *outputs)
+        self.names = tuple(names)
 
     def run(
         self, ids_BT: NDArray[np.int64], mask_BT: NDArray[np.int64], outputs: Sequence[str]

@@ -29,6 +29,8 @@ ROUTING_OUTPUTS = ("router_load", "router_probs", "router_square", "router_entro
 # Of models whose texts choose: the gate over depths, over further poolings and over adapters, 1 for each if undecided.
 GATE_OUTPUTS = ("depth_gate", "pooling_gate", "adapter_gate")
 ALL_OUTPUTS = (*OUTPUTS, *ROUTING_OUTPUTS, *GATE_OUTPUTS)
+# Of sparse encoders: the weights of all terms (B, V), and ids and weights of the strongest (B, K).
+SPARSE_OUTPUTS = ("sparse", "sparse_ids", "sparse_values")
 SHORTENED = ("embedding", "semantic")  # outputs whose prefixes are valid vectors
 ANCHORS = 64
 BITS = 256

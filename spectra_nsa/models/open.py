@@ -19,7 +19,7 @@ from spectra_nsa.models.checks import (
     resolve_folder,
     transformer_folder,
 )
-from spectra_nsa.tokens.limits import capped_length, check_vocabulary
+from spectra_nsa.tokens.limits import capped_length, check_vocabulary, learned_positions
 
 if TYPE_CHECKING:
     from spectra_nsa.models.saved import SavedModel
@@ -244,12 +244,8 @@ def _check_limits(model: Any, name: str) -> None:
 
     if (transformer := model.transformers_model) is None:
         return
-    tables = dict(transformer.base_model.named_modules())
-    positions = tables.get("embeddings.position_embeddings")
-    if isinstance(positions, nn.Embedding):
-        # Models in the manner of RoBERTa count positions from the one after the padding.
-        first = 0 if positions.padding_idx is None else positions.padding_idx + 1
-        model.max_seq_length = capped_length(model.max_seq_length, positions.num_embeddings - first, name)
+    if (most := learned_positions(transformer)) is not None:
+        model.max_seq_length = capped_length(model.max_seq_length, most, name)
     tokens = transformer.get_input_embeddings()
     if isinstance(tokens, nn.Embedding) and model.tokenizer is not None:
         ids = set(model.tokenizer.get_vocab().values()) - set(model.tokenizer.all_special_ids)

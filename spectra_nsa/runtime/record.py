@@ -10,9 +10,11 @@ from typing import Any
 from spectra_nsa.core.checksums import check_manifest
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.core.files import read_json
+from spectra_nsa.heads.kinds import SPARSE_OUTPUTS
 
 RECORD = "export.json"
 TOKENIZER = "tokenizer.json"
+QUERIES = "query"  # the folder of an inference-free model's query side
 PREFERRED = ("onnx", "onnx-int8", "onnx-fp16", "onnx-int8-fast", "onnx-int4", "openvino")  # if none is named
 _LOCATION = b"\x0a\x08location\x12"  # a key of external data in a serialized ONNX model, before the length of its value
 
@@ -46,7 +48,7 @@ class ExportFacts:
         name: its name, such as ``"onnx-int8"``.
         file: the path of its file.
         outputs: width of each output by name; 0 for one number.
-        dim: the dimensions of `embedding`.
+        dim: the dimensions of `embedding`, or the number of terms of a sparse encoder.
         normalize: whether `embedding` has unit length.
         length: the length of all texts of a graph with fixed shapes; ``None`` for any.
         text: how texts become ids.
@@ -60,6 +62,11 @@ class ExportFacts:
     normalize: bool
     length: int | None
     text: TextFacts
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it is the export of a sparse encoder."""
+        return not self.outputs.keys().isdisjoint(SPARSE_OUTPUTS)
 
 
 def is_export(folder: Path) -> bool:
@@ -103,7 +110,8 @@ def read_export(folder: str | Path, name: str | None = None) -> ExportFacts:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise SpectraError(f"{folder / RECORD} is damaged: {type(error).__name__} {error}. Export again.") from error
-    for path in (facts["file"], TOKENIZER):
+    queries = [path for path in record["files"] if path.startswith(f"{QUERIES}/")]
+    for path in (facts["file"], TOKENIZER, *queries):
         _check_file(folder, path, record["files"])
     if found.file.suffix == ".onnx":
         _check_external(folder, found.file, record["files"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_nsa.core.errors import UsageError, unknown_name
+from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.heads.kinds import SHORTENED
 from spectra_nsa.models.prompts import Prompted
@@ -54,6 +54,8 @@ class Runtime(Prompted):
         engine: Engine | None = None,
     ) -> None:
         self.facts: ExportFacts = read_export(folder, format)
+        if self.facts.sparse:
+            raise SpectraError(f"{folder} is the export of a sparse encoder: open it with SparseRuntime.")
         self.outputs = tuple(self.facts.outputs)
         self.prompts, self.default_prompt_name = dict(self.facts.text.prompts), self.facts.text.default_prompt_name
         self.max_seq_length = self.facts.length or self.facts.text.max_length

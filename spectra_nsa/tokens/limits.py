@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import SpectraError
@@ -20,6 +21,19 @@ def capped_length(length: int | None, positions: int, name: str | Path) -> int |
         file=sys.stderr,
     )
     return positions
+
+
+def learned_positions(transformer: Any) -> int | None:
+    """Returns how many tokens a Hugging Face model has positions for; ``None`` if it has no table of them.
+
+    Models in the manner of RoBERTa count positions from the one after the padding.
+    """
+    table = dict(transformer.base_model.named_modules()).get("embeddings.position_embeddings")
+    rows = getattr(table, "num_embeddings", None)
+    if rows is None:
+        return None
+    padding = getattr(table, "padding_idx", None)
+    return int(rows) if padding is None else int(rows) - padding - 1
 
 
 def check_vocabulary(ids: Iterable[int], rows: int, name: str | Path) -> None:

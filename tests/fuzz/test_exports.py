@@ -22,6 +22,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of a few kilobytes, exported to ONNX."""
     from spectra_nsa.models.warm_start import warm_start
     from spectra_nsa.workflows.export.run import export_model
+    from spectra_nsa.workflows.export.subject import Wanted
     from tests.builders import WORDS, bert_folder
 
     folder = tmp_path_factory.mktemp("exports")
@@ -33,8 +34,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs.write_text("\n".join(lines))
     names = ["embedding", "semantic"]
     export_model(
-        str(folder / "saved"), ["onnx"], output=folder / "exported", outputs=names, texts=str(pairs), least_cosine=0.0
-    )
+        str(folder / "saved"), ["onnx"], output=folder / "exported", wanted=Wanted(outputs=names), texts=str(pairs),
+        least_cosine=0.0,
+    )  # fmt: skip
     return folder / "exported"
 
 

@@ -23,6 +23,7 @@ from spectra_nsa.models.masked_lm import saved_head
 from spectra_nsa.models.model import register
 from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
 from spectra_nsa.models.sparse.sides import check_weights
+from spectra_nsa.tokens.limits import learned_positions
 
 SparseKind = Literal["splade", "inference_free"]
 
@@ -51,10 +52,9 @@ def splade_from(checkpoint: str | Path, *, max_length: int | None = None) -> Spe
     source = transformer_folder(folder)
     with opening(checkpoint), _no_load_report():
         transformer = Transformer(str(source), transformer_task="fill-mask", model_kwargs={"local_files_only": True})
-        length = max_length or _declared_length(source)
-        limit = getattr(transformer.model.config, "max_position_embeddings", None)
-        if length is not None:
-            transformer.max_seq_length = length if limit is None else min(length, limit)
+        length = max_length or _declared_length(source) or transformer.max_seq_length
+        limit = learned_positions(transformer.model)
+        transformer.max_seq_length = min(length, limit) if length and limit else length
         model = SpectraSparseEncoder(modules=[transformer, SpladePooling("max")], similarity_fn_name="dot")
     check_weights(model, checkpoint)
     return model

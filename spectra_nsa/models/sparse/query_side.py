@@ -127,11 +127,15 @@ class QueryWeights:
         """
         from scipy.sparse import csr_matrix
 
-        rows = [self._row(ids) for ids in self._token_ids(text_list(texts))]
+        rows = self.rows(texts)
         ends = np.cumsum([0, *(len(ids) for ids, _ in rows)])
         indices = np.concatenate([np.zeros(0, np.int32), *(ids for ids, _ in rows)], dtype=np.int32, casting="unsafe")
         data = np.concatenate([np.zeros(0, np.float32), *(weights for _, weights in rows)])
         return csr_matrix((data, indices, ends), shape=(len(rows), len(self.weights_V)))
+
+    def rows(self, texts: Sequence[str]) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Returns the ids and weights of each query's terms, in the order of ids; see `encode`. Needs no scipy."""
+        return [self._row(ids) for ids in self._token_ids(text_list(texts))]
 
     def terms(self) -> list[str]:
         """Returns the V terms by id; ``""`` for ids without one."""

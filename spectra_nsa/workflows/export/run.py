@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.core.files import check_replaceable
+from spectra_nsa.evaluation.open import SPLADE
 from spectra_nsa.export.formats import FORMATS
-from spectra_nsa.export.graph import Graph, choose_outputs
 from spectra_nsa.models.checks import local_folder
-from spectra_nsa.models.encoding.outputs import check_truncation
-from spectra_nsa.models.open import ModelFolder, find_model, open_model
-from spectra_nsa.runtime import Runtime
-from spectra_nsa.runtime.record import RECORD, is_export
-from spectra_nsa.workflows.export.check import SAME, Reference, check_shapes, compare, reference_of
-from spectra_nsa.workflows.export.write import (
-    format_facts,
-    text_facts,
-    write_graph,
-    write_record,
-    write_tokenizer,
-)
+from spectra_nsa.models.open import ModelFolder, open_model
+from spectra_nsa.runtime.record import QUERIES, RECORD, TOKENIZER, is_export
+from spectra_nsa.workflows.export.compare import SAME
+from spectra_nsa.workflows.export.dense import DenseSubject
+from spectra_nsa.workflows.export.shapes import check_shapes
+from spectra_nsa.workflows.export.subject import Subject, Wanted
+from spectra_nsa.workflows.export.write import write_graph, write_record, write_tokenizer
+from spectra_nsa.workflows.index_models import find_any, open_any
 
 PLAIN = "sentence-transformers"  # a folder of another kind: plain BERT
 CHECK_TEXTS = "python:stdlib"
 PAIRS = 100  # of the check
+_EVERYTHING = Wanted()
 
 
 def export_model(
@@ -36,9 +34,7 @@ def export_model(
     formats: Sequence[str],
     *,
     output: str | Path | None = None,
-    outputs: Sequence[str] | None = None,
-    dim: int | None = None,
-    seq_len: int | None = None,
+    wanted: Wanted = _EVERYTHING,
     texts: str = CHECK_TEXTS,
     least_cosine: float | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -46,12 +42,10 @@ def export_model(
     """Exports a model, and checks each format against it on real texts.
 
     Args:
-        model: the folder or Hub name of a Spectra model or a BERT-architecture checkpoint.
+        model: the folder or Hub name of a Spectra model, a BERT-architecture checkpoint or a sparse encoder.
         formats: names from `FORMATS`, or ``"sentence-transformers"`` alone.
         output: the folder; ``None`` adds the formats to the model's own.
-        outputs: to export; ``None`` for all that the model has and that were fitted.
-        dim: cuts `embedding` and `semantic`; ``None`` keeps all dimensions.
-        seq_len: a graph for one text of exactly so many tokens at a time; ``None`` for any number and length.
+        wanted: what the graph holds.
         texts: a source of pairs to check with.
         least_cosine: the least cosine to the model's vectors that is accepted; ``None`` for the format's own.
         say: called with each line of progress.
@@ -66,69 +60,77 @@ def export_model(
             before stay.
     """
     names = _check_formats(formats)
-    files = find_model(model)
+    files = find_any(model)
     folder = _target(model, files, output)
     if names == [PLAIN]:
         return _plain(files, folder)
-    opened = open_model(files)
-    spec = opened.spec
-    if spec.pooling_skips_prompt and any(opened.prompts.values()):
-        raise SpectraError(f"{model} leaves its prompts out of pooling, which a graph of ids and mask cannot do.")
-    check_truncation(dim, spec.projection_dim)
-    _check_length(seq_len, opened.max_seq_length)
-    opened.max_seq_length = seq_len or opened.max_seq_length  # longer texts are cut, in the reference too
-    chosen, notes = choose_outputs(spec, outputs)
-    reference = reference_of(opened, _pairs(texts), chosen)
-    widths = {name: _width(value, name, dim) for name, value in reference.values.items()}
-    graph = Graph(opened.spectra.eval(), chosen, dim)
+    subject = _subject(files, wanted, texts)
     done: dict[str, Any] = {}
     traced: dict[str, Any] = {}
     for name in names:
         say(f"{name}: {FORMATS[name].says}")
-        done[name] = _export(
-            opened, graph, name, folder, model=model, length=seq_len, traced=traced, widths=widths,
-            reference=reference, least=least_cosine,
-        )  # fmt: skip
-    return {"folder": str(folder), "formats": done, "notes": notes}
+        done[name] = _export(subject, name, folder, model, wanted.length, traced=traced, least=least_cosine, say=say)
+    return {"folder": str(folder), "formats": done, "notes": subject.notes}
+
+
+def _subject(files: ModelFolder, wanted: Wanted, texts: str) -> Subject:
+    """Opens the model and encodes the texts of the check."""
+    if files.kind == "sparse":
+        from spectra_nsa.workflows.export.sparse import SparseSubject
+
+        return SparseSubject(open_any(files), wanted, _pairs(texts))
+    opened = open_model(files)
+    _check_length(wanted.length, opened.max_seq_length)
+    opened.max_seq_length = wanted.length or opened.max_seq_length  # longer texts are cut, in the reference too
+    return DenseSubject(opened, wanted, _pairs(texts))
 
 
 def _export(
-    opened: Any,
-    graph: Graph,
+    subject: Subject,
     name: str,
     folder: Path,
-    *,
     model: str,
     length: int | None,
+    *,
     traced: dict[str, Any],
-    widths: dict[str, int],
-    reference: Reference,
     least: float | None,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Writes a format to a temporary folder, checks it there, and moves it to its place."""
-    text = text_facts(opened)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as temporary:
         draft = Path(temporary)
-        write_tokenizer(opened, draft)
-        path = write_graph(graph, name, draft, length=length, traced=traced)
-        facts = format_facts(graph, path, draft, length=length, widths=widths)
-        write_record(draft, model, text, {name: facts})
-        checks = _checked(draft, name, graph, reference, least)
-        facts |= {"bytes": sum(file.stat().st_size for file in path.parent.iterdir()), "checks": checks}
-        for file in path.parent.iterdir():
-            place = folder / path.parent.name / file.name
-            place.parent.mkdir(exist_ok=True)
-            file.replace(place)
-        if not (folder / "tokenizer.json").is_file():
-            for file in draft.glob("*.json"):
-                if file.name != RECORD:
-                    shutil.move(file, folder / file.name)
-        write_record(folder, model, text, {name: facts})
+        write_tokenizer(subject.tokenizer, draft)
+        subject.write_beside(draft)
+        begin = time.perf_counter()
+        path = write_graph(subject.graph, name, draft, length=length, traced=traced)
+        facts = {"file": path.relative_to(draft).as_posix(), **subject.facts, "length": length}
+        write_record(draft, model, subject.text, {name: facts})
+        size = sum(file.stat().st_size for file in path.parent.iterdir())
+        say(f"  written, {size / 1e6:,.1f} MB, {time.perf_counter() - begin:.0f} s; checking")
+        begin = time.perf_counter()
+        checks = _checked(draft, name, subject, least)
+        say(f"  checked, {time.perf_counter() - begin:.0f} s")
+        facts |= {"bytes": size, "checks": checks}
+        _move(draft, folder, path.parent)
+        write_record(folder, model, subject.text, {name: facts})
     return facts
 
 
-def _checked(draft: Path, name: str, graph: Graph, reference: Reference, least: float | None) -> dict[str, Any]:
+def _move(draft: Path, folder: Path, graphs: Path) -> None:
+    """Moves the files of a draft to the folder: graphs, and the text files that are not there yet."""
+    for part in (graphs, draft / QUERIES):
+        for file in part.iterdir() if part.is_dir() else ():
+            place = folder / part.name / file.name
+            place.parent.mkdir(exist_ok=True)
+            file.replace(place)
+    if not (folder / TOKENIZER).is_file():
+        for file in draft.glob("*.json"):
+            if file.name != RECORD:
+                shutil.move(file, folder / file.name)
+
+
+def _checked(draft: Path, name: str, subject: Subject, least: float | None) -> dict[str, Any]:
     """Returns the figures of a format.
 
     Raises:
@@ -140,10 +142,10 @@ def _checked(draft: Path, name: str, graph: Graph, reference: Reference, least: 
     if form.kind == "torch":
         from spectra_nsa.export.torch_graph import TorchEngine
 
-        engine = TorchEngine(draft / form.file, graph.outputs)
-    runtime = Runtime(draft, format=name, engine=engine)
+        engine = TorchEngine(draft / form.file, subject.graph.names)
+    runtime = subject.open(draft, name, engine)
     try:
-        checks = compare(runtime, reference, graph.dim)
+        checks = subject.compare(runtime)
     except SpectraError:
         raise
     except Exception as error:  # of the library that runs it
@@ -163,7 +165,7 @@ def _checked(draft: Path, name: str, graph: Graph, reference: Reference, least: 
             f"{name} is refused: the cosine of a text's vector alone to that in a batch is "
             f"{checks['alone']['cosine_min']:.6f} at worst. Take another format."
         )
-    check_shapes(runtime, graph, least)
+    check_shapes(runtime, subject.graph, subject.main, least)
     return checks
 
 
@@ -183,15 +185,17 @@ def _target(model: str, files: ModelFolder, output: str | Path | None) -> Path:
     """Returns the folder of the export, after checking that it may be written to."""
     if output is not None:
         folder = Path(output)
-        if not is_export(folder) and local_folder(model) != folder:
+        if not is_export(folder) and folder != files.folder:
             check_replaceable(folder, RECORD)
         return folder
-    if files.kind != "spectra" or local_folder(model) is None:
+    if files.kind not in ("spectra", "sparse") or model.startswith(SPLADE) or local_folder(model) is None:
         raise UsageError(f"{model} is no Spectra model's folder: name the folder of the export with --output.")
     return files.folder
 
 
 def _plain(files: ModelFolder, folder: Path) -> dict[str, Any]:
+    if files.kind == "sparse":
+        raise UsageError(f"{files.name} is a folder that sentence-transformers' SparseEncoder opens as it is.")
     from spectra_nsa.export.bert import export_bert
 
     export_bert(open_model(files), folder)
@@ -210,8 +214,3 @@ def _pairs(source: str) -> list[tuple[str, str]]:
     domains, _ = read_domains([f"texts={source}"], limit=PAIRS)
     queries = domains[0].queries or domains[0].documents
     return list(zip(queries, domains[0].documents, strict=True))
-
-
-def _width(value: Any, name: str, dim: int | None) -> int:
-    width = 0 if value.ndim == 1 else int(value.shape[1])
-    return dim if dim is not None and name in ("embedding", "semantic") else width

@@ -13,7 +13,7 @@ from spectra_nsa.core.files import read_json_object, write_json
 from spectra_nsa.core.results import versions
 from spectra_nsa.export.formats import FORMATS
 from spectra_nsa.export.graph import Graph
-from spectra_nsa.runtime.record import RECORD, TOKENIZER, is_export
+from spectra_nsa.runtime.record import QUERIES, RECORD, TOKENIZER, is_export
 
 _TEXT_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 
@@ -72,37 +72,10 @@ def _shrink(path: Path, name: str) -> None:
     onnx.save(smaller[name](onnx.load(path)), path)
 
 
-def text_facts(model: Any) -> dict[str, Any]:
-    """Returns how a model's texts become token ids, see `TextFacts`."""
-    tokenizer = model.tokenizer
-    return {
-        "max_length": int(model.max_seq_length),
-        "truncation_side": tokenizer.truncation_side,
-        "padding_side": tokenizer.padding_side,
-        "pad_id": int(tokenizer.pad_token_id or 0),
-        "prompts": {name: prompt or "" for name, prompt in model.prompts.items()},
-        "default_prompt_name": model.default_prompt_name,
-    }
-
-
-def write_tokenizer(model: Any, folder: Path) -> None:
-    """Writes the tokenizer's files, unless the folder is the model's own and has them."""
+def write_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Writes a tokenizer's files, unless the folder has them."""
     if not (folder / TOKENIZER).is_file():
-        model.tokenizer.save_pretrained(str(folder))
-
-
-def format_facts(
-    graph: Graph, path: Path, folder: Path, *, length: int | None, widths: Mapping[str, int]
-) -> dict[str, Any]:
-    """Returns what `export.json` says of a format before it is checked."""
-    spec = graph.model.spec
-    return {
-        "file": path.relative_to(folder).as_posix(),
-        "outputs": dict(widths),
-        "dim": graph.dim or spec.projection_dim,
-        "normalize": spec.normalize or graph.dim is not None,
-        "length": length,
-    }
+        tokenizer.save_pretrained(str(folder))
 
 
 def write_record(folder: Path, model: str, text: Mapping[str, Any], formats: Mapping[str, Any]) -> None:
@@ -112,7 +85,7 @@ def write_record(folder: Path, model: str, text: Mapping[str, Any], formats: Map
         folder: of the export.
         model: what was exported, as the user named it.
         text: from `text_facts`.
-        formats: by name, from `format_facts`, with their checks.
+        formats: what to say of each by name, see `ExportFacts`.
     """
     before = read_json_object(folder / RECORD) if is_export(folder) else {}
     formats = {**before.get("formats", {}), **formats}
@@ -121,6 +94,7 @@ def write_record(folder: Path, model: str, text: Mapping[str, Any], formats: Map
         path = folder / facts["file"]
         beside = [path, path.with_name(f"{path.name}_data"), path.with_suffix(".bin")]
         names += [other.relative_to(folder).as_posix() for other in beside if other.is_file()]
+    names += [path.relative_to(folder).as_posix() for path in sorted((folder / QUERIES).glob("*"))]
     write_json(
         folder / RECORD,
         {

@@ -23,6 +23,7 @@ from spectra_nsa.export.formats import FORMATS
 from spectra_nsa.heads.kinds import outputs_of
 from spectra_nsa.runtime import Runtime
 from spectra_nsa.workflows.export.run import export_model
+from spectra_nsa.workflows.export.subject import Wanted
 from tests.workflows.export.conftest import Exported
 
 
@@ -76,8 +77,8 @@ def test_a_format_that_is_too_far_off_is_refused_with_the_figure(exported: Expor
 
 def test_fewer_dimensions_and_a_fixed_length(exported: Exported, tmp_path: Path) -> None:
     document = export_model(
-        str(exported.folder), ["onnx"], output=tmp_path / "o", texts=str(exported.pairs), dim=8, seq_len=16,
-        outputs=["entity"],
+        str(exported.folder), ["onnx"], output=tmp_path / "o", texts=str(exported.pairs),
+        wanted=Wanted(dim=8, length=16, outputs=["entity"]),
     )  # fmt: skip
     assert document["formats"]["onnx"]["outputs"] == {"embedding": 8, "entity": 16}
     runtime = Runtime(tmp_path / "o")
@@ -126,23 +127,24 @@ def test_a_table_in_8_bits_is_looked_up_and_scaled() -> None:
     [
         (["onx"], {}, "Did you mean 'onnx'"),
         (["sentence-transformers", "onnx"], {}, "a folder of another kind"),
-        (["onnx"], {"seq_len": 500}, "--seq-len must be from 3 to the model's"),
+        (["onnx"], {"length": 500}, "--seq-len must be from 3 to the model's"),
         (["onnx"], {"dim": 99}, "truncate_dim must be from 1"),
         (["onnx"], {"outputs": ["entitty"]}, "Did you mean 'entity'"),
+        (["onnx"], {"strongest": 9}, "--top-k is for sparse encoders"),
     ],
 )
 def test_what_does_not_fit_is_refused(
     exported: Exported, formats: list[str], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        export_model(str(exported.folder), formats, texts=str(exported.pairs), **options)
+        export_model(str(exported.folder), formats, texts=str(exported.pairs), wanted=Wanted(**options))
 
 
 def test_an_unfitted_score_and_a_folder_of_others(make_bert: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="name the folder of the export with --output"):
         export_model(str(make_bert()), ["onnx"])
     with pytest.raises(SpectraError, match="the anomaly score of the model is not fitted"):
-        export_model(str(make_bert()), ["onnx"], output=tmp_path / "o", outputs=["is_ood"])
+        export_model(str(make_bert()), ["onnx"], output=tmp_path / "o", wanted=Wanted(outputs=["is_ood"]))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("")
     with pytest.raises(UsageError, match="a folder with other files"):

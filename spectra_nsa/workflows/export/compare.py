@@ -1,4 +1,4 @@
-"""An exported graph against its model: the same texts, every output, any batch, any length."""
+"""A dense export against its model: the same texts, every output, alone and in a batch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.metrics.known_item import known_item_ndcg
 from spectra_nsa.runtime import Runtime
+from spectra_nsa.workflows.export.shapes import cosines
 
 ALONE = 40  # texts that are encoded together and one by one
-SHAPES = ((1, 2, 7), (3, 42))  # batches, and lengths beside the longest
 SAME = 0.99999  # cosine of a vector to that of the same text alone, from which a format is called invariant
 _UNITS = ("embedding", "semantic", "entity", "ranking", "fast_logits")  # compared by cosine
 _EXACT = ("fast", "is_ood")  # compared by equality, bits one by one
@@ -81,40 +80,6 @@ def compare(runtime: Runtime, reference: Reference, dim: int | None) -> dict[str
     }
 
 
-def check_shapes(runtime: Runtime, graph: Any, least: float) -> None:
-    """Runs batches of 1, 2 and 7 texts of 3, 42 and the most tokens, and compares `embedding` with the model's.
-
-    Args:
-        runtime: the export.
-        graph: the traced module.
-        least: the least cosine that is accepted.
-
-    Raises:
-        SpectraError: a shape fails, or gives other vectors: something was traced that depends on the size.
-    """
-    import torch
-
-    generator = np.random.default_rng(0)
-    spec, at = graph.model.spec, graph.outputs.index("embedding") + 1
-    fixed = runtime.facts.length
-    lengths = sorted({min(length, runtime.max_seq_length) for length in (*SHAPES[1], runtime.max_seq_length)})
-    for batch in SHAPES[0] if fixed is None else (1,):
-        for length in lengths:
-            rows = generator.integers(0, spec.vocab_size, size=(batch, length)).tolist()
-            ids_BT, mask_BT = runtime.ids.padded(rows)
-            with torch.no_grad():
-                expected = graph(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT))[at].numpy()
-            try:
-                found = runtime.engine.run(ids_BT, mask_BT, ["embedding"])["embedding"]
-            except Exception as error:
-                reason = (str(error).strip().splitlines() or [""])[0][:200]
-                raise SpectraError(
-                    f"the graph fails on {batch} × {length} tokens ({type(error).__name__}: {reason})."
-                ) from error
-            if found.shape != expected.shape or _cosines(found, expected).min() < least:
-                raise SpectraError(f"the graph gives other vectors for {batch} × {length} tokens.")
-
-
 def _cut(name: str, value: NDArray[Any], dim: int | None) -> NDArray[Any]:
     if dim is None or name not in ("embedding", "semantic"):
         return value
@@ -124,12 +89,12 @@ def _cut(name: str, value: NDArray[Any], dim: int | None) -> NDArray[Any]:
 
 def _difference(name: str, found: NDArray[Any], expected: NDArray[Any]) -> dict[str, float]:
     if name in _UNITS:
-        cosines = _cosines(found, expected)
-        return {"cosine_mean": _rounded(cosines.mean()), "cosine_min": _rounded(cosines.min())}
+        agreement = cosines(found, expected)
+        return {"cosine_mean": rounded(agreement.mean()), "cosine_min": rounded(agreement.min())}
     if name in _EXACT:
         bits = np.unpackbits(found ^ expected, axis=1) if name == "fast" else found != expected
-        return {"equal": _rounded(1 - bits.mean())}
-    return {"largest_difference": _rounded(np.abs(found.astype(np.float64) - expected).max())}
+        return {"equal": rounded(1 - bits.mean())}
+    return {"largest_difference": rounded(np.abs(found.astype(np.float64) - expected).max())}
 
 
 def _alone(runtime: Runtime, texts: Sequence[str]) -> dict[str, float]:
@@ -142,10 +107,10 @@ def _alone(runtime: Runtime, texts: Sequence[str]) -> dict[str, float]:
     single = np.concatenate(
         [runtime.engine.run(*runtime.ids.padded([row]), ["embedding"])["embedding"] for row in rows]
     )
-    cosines = _cosines(together, single)
+    agreement = cosines(together, single)
     return {
-        "cosine_min": _rounded(cosines.min()),
-        "largest_difference": _rounded(np.abs(together.astype(np.float64) - single).max()),
+        "cosine_min": rounded(agreement.min()),
+        "largest_difference": rounded(np.abs(together.astype(np.float64) - single).max()),
     }
 
 
@@ -154,12 +119,6 @@ def _ndcg(vectors_TD: NDArray[Any], queries: int) -> float:
     return round(float(known_item_ndcg(scores, np.arange(queries)).mean()), 4)
 
 
-def _cosines(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
-    a, b = found.astype(np.float64), expected.astype(np.float64)
-    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    cosines: NDArray[np.float64] = (a * b).sum(-1) / np.maximum(norms, 1e-12)
-    return np.where(np.isfinite(cosines), cosines, -1.0)
-
-
-def _rounded(value: Any) -> float:
+def rounded(value: Any) -> float:
+    """Returns a number with 7 digits, 0 for those next to it."""
     return float(f"{float(value):.7g}") if abs(float(value)) >= 1e-9 else 0.0

@@ -1,0 +1,57 @@
+"""An exported graph on batches and lengths that it was not traced with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spectra_nsa.core.errors import SpectraError
+from spectra_nsa.export.graph import Graph
+from spectra_nsa.runtime import Runtime, SparseRuntime
+
+BATCHES, LENGTHS = (1, 2, 7), (3, 42)  # beside the longest
+
+
+def check_shapes(runtime: Runtime | SparseRuntime, graph: Graph, output: str, least: float) -> None:
+    """Runs batches of 1, 2 and 7 texts of 3, 42 and the most tokens, and compares one output with the model's.
+
+    Args:
+        runtime: the export.
+        graph: the traced module.
+        output: a name of its outputs, of vectors.
+        least: the least cosine that is accepted.
+
+    Raises:
+        SpectraError: a shape fails, or gives other vectors: something was traced that depends on the size.
+    """
+    import torch
+
+    generator = np.random.default_rng(0)
+    at, fixed = graph.names.index(output), runtime.facts.length
+    lengths = sorted({min(length, runtime.max_seq_length) for length in (*LENGTHS, runtime.max_seq_length)})
+    for batch in BATCHES if fixed is None else (1,):
+        for length in lengths:
+            rows = generator.integers(0, graph.vocab_size, size=(batch, length)).tolist()
+            ids_BT, mask_BT = runtime.ids.padded(rows)
+            with torch.no_grad():
+                expected = graph(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT))[at].numpy()
+            try:
+                found = runtime.engine.run(ids_BT, mask_BT, [output])[output]
+            except Exception as error:
+                reason = (str(error).strip().splitlines() or [""])[0][:200]
+                raise SpectraError(
+                    f"the graph fails on {batch} × {length} tokens ({type(error).__name__}: {reason})."
+                ) from error
+            if found.shape != expected.shape or cosines(found, expected).min() < least:
+                raise SpectraError(f"the graph gives other vectors for {batch} × {length} tokens.")
+
+
+def cosines(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
+    """Returns the cosine of each row to that of the other array; −1 if it is not finite, 1 if both rows are zero."""
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    values: NDArray[np.float64] = (a * b).sum(-1) / np.maximum(norms, 1e-12)
+    values = np.where(~a.any(-1) & ~b.any(-1), 1.0, values)
+    return np.where(np.isfinite(values), values, -1.0)
