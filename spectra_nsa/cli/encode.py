@@ -31,15 +31,15 @@ from spectra_nsa.cli.encode_sparse import (
     is_sparse,
 )
 from spectra_nsa.cli.options import Columns, Precision, shared_columns
-from spectra_nsa.cli.texts import check_not_blank, export_beside, open_for, read_texts
+from spectra_nsa.cli.texts import check_not_blank, open_for, read_texts
 from spectra_nsa.core.console import print_json
 from spectra_nsa.core.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from spectra_nsa.cli.texts import AnyEncoder
     from spectra_nsa.heads.spec import ModelSpec
-    from spectra_nsa.runtime import Runtime
 
 
 _FEW = 64  # texts that are encoded sooner than torch is loaded
@@ -164,12 +164,8 @@ def _encode_dense(
     from spectra_nsa.metrics.finite import check_finite
 
     few = len(rows) <= _FEW and precision == "auto" and batch is None
-    exported = export_beside(model, names, dim) if few else None
-    arrays, precision = (
-        _by_export(exported, rows, names, dim, role)
-        if exported is not None
-        else _by_model(model, rows, names, dim=dim, batch=batch, precision=precision, role=role)
-    )
+    encoder = open_for(model, dim, names if few else None)
+    arrays, precision = _encode(encoder, model, rows, names, dim=dim, batch=batch, precision=precision, role=role)
     for array in arrays.values():
         check_finite(array, model)
     if dtype is not None:
@@ -191,14 +187,8 @@ def _encode_dense(
             _show_first_rows(rows[:10], array)
 
 
-def _by_export(
-    exported: Runtime, rows: list[str], names: list[str], dim: int | None, role: str | None
-) -> tuple[dict[str, Any], str]:
-    encode = exported.encode if role is None else getattr(exported, f"encode_{role}")
-    return encode(rows, outputs=names, truncate_dim=dim), "fp32"
-
-
-def _by_model(
+def _encode(
+    encoder: AnyEncoder,
     model: str,
     rows: list[str],
     names: list[str],
@@ -209,15 +199,19 @@ def _by_model(
     role: str | None,
 ) -> tuple[dict[str, Any], str]:
     """Returns the outputs, and the number format that they were computed in."""
-    encoder = open_for(model, dim)
-    _warn_unfitted(model, encoder.spec, names)
-    from spectra_nsa.core.precision import resolve_precision
+    from spectra_nsa.runtime import Runtime
     from spectra_nsa.workflows.cut_texts import warn_cut
 
     warn_cut(encoder, rows, role, model)
-    chosen = resolve_precision(precision, encoder.device.type)
+    chosen, options = "fp32", dict[str, Any]()
+    if not isinstance(encoder, Runtime):
+        from spectra_nsa.core.precision import resolve_precision
+
+        _warn_unfitted(model, encoder.spec, names)
+        chosen = resolve_precision(precision, encoder.device.type)
+        options = {"batch_size": batch, "precision": chosen}
     encode = encoder.encode if role is None else getattr(encoder, f"encode_{role}")
-    return encode(rows, outputs=names, truncate_dim=dim, batch_size=batch, precision=chosen), chosen
+    return encode(rows, outputs=names, truncate_dim=dim, **options), chosen
 
 
 def _write(output: Path, arrays: dict[str, Any]) -> None:

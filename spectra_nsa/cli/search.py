@@ -103,16 +103,21 @@ def _dense_hits(
     """Returns the hits of a dense model: exact ones, or those by binary codes, which the command `fit` fits."""
     from spectra_nsa.metrics.finite import check_finite
     from spectra_nsa.models.open import open_encoder
+    from spectra_nsa.models.size import model_spec
     from spectra_nsa.workflows.cut_texts import warn_cut
-    from spectra_nsa.workflows.search import cached_documents, code_hits, top_hits
+    from spectra_nsa.workflows.export.beside import export_beside
+    from spectra_nsa.workflows.search import are_cached, cached_documents, code_hits, top_hits
 
-    encoder = open_encoder(files)
+    wanted = ["embedding"] if bits is None else ["embedding", "fast"]
+    asked = wanted if bits is None else ["embedding", "fast_logits"]
+    exported = export_beside(files.folder, asked, when=lambda one: are_cached(wanted, one, files.folder, texts))
+    encoder = open_encoder(files.name) if exported is None else exported
     warn_cut(encoder, [query], "query", files.name)
     if bits is None:
         vector = encoder.encode_query(query, normalize_embeddings=True)
         check_finite(vector[None], files.name, "vectors of queries")
         return top_hits(cached_documents(encoder, files.folder, texts) @ vector, texts, k)
-    if not encoder.spec.codes_fitted:
+    if not model_spec(files).codes_fitted:
         _warn_unfitted(files.name, fit, len(set(texts)))
     scoring: Scoring = "symmetric" if symmetric else "asymmetric"
     return code_hits(encoder, files.folder, query, texts, k, bits=bits, candidates=candidates, scoring=scoring)
@@ -236,7 +241,7 @@ def _find(model: str, bits: int | None) -> ModelFolder:
     from spectra_nsa.models.open import SPECTRA
     from spectra_nsa.workflows.index_models import find_any
 
-    files = find_any(model, (*SPECTRA, "sparse"))
+    files = find_any(model, (*SPECTRA, "sparse"), complete=False)
     if files.kind == "sparse" and bits is not None:
         raise UsageError(f"--bits is for the binary codes of dense models, but {model} is a sparse encoder.")
     return files

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from spectra_nsa.cli.encode_sparse import check_sparse_output, is_sparse, sparse_similarity
-from spectra_nsa.cli.texts import check_not_blank, export_beside, open_for
+from spectra_nsa.cli.texts import check_not_blank, open_for
 from spectra_nsa.core.console import print_json
 
 
@@ -28,15 +28,14 @@ def similarity_command(
         sparse_similarity(model, first, second, as_json=as_json)
         return
     from spectra_nsa.metrics.finite import check_finite
+    from spectra_nsa.runtime import Runtime
+    from spectra_nsa.workflows.cut_texts import warn_cut
 
-    if (exported := export_beside(model, ["embedding"], dim)) is not None:
-        vectors = exported.encode([first, second], truncate_dim=dim, normalize_embeddings=True)
-    else:
-        from spectra_nsa.workflows.cut_texts import warn_cut
-
-        encoder = open_for(model, dim)
-        warn_cut(encoder, [first, second], None, model)
-        vectors = encoder.encode([first, second], truncate_dim=dim, normalize_embeddings=True, precision="fp32")
+    texts = [first, second]
+    encoder = open_for(model, dim, ["embedding"])
+    warn_cut(encoder, texts, None, model)
+    options: dict[str, Any] = {} if isinstance(encoder, Runtime) else {"precision": "fp32"}
+    vectors = encoder.encode(texts, truncate_dim=dim, normalize_embeddings=True, **options)
     check_finite(vectors, model)
     value = float(vectors[0] @ vectors[1])
     if as_json:

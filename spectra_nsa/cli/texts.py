@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from spectra_nsa.core.counts import counted
@@ -11,64 +10,38 @@ from spectra_nsa.core.errors import UsageError
 from spectra_nsa.core.strings import is_blank
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from spectra_nsa.heads.spec import ModelSpec
     from spectra_nsa.models.saved import SavedModel
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
     from spectra_nsa.runtime import Runtime
     from spectra_nsa.text.shared_columns import SharedColumns
 
+    AnyEncoder = SavedModel | SpectraSentenceTransformer | Runtime
 
-def open_for(model: str, dim: int | None) -> SavedModel | SpectraSentenceTransformer:
+
+def open_for(model: str, dim: int | None, outputs: Sequence[str] | None = None) -> AnyEncoder:
     """Opens a model to encode with, after checking that it has `dim` dimensions.
-
-    Raises:
-        UsageError: the prefix is longer than the vector.
-        SpectraError: the model cannot be opened.
-    """
-    from spectra_nsa.models.open import find_model, open_encoder
-    from spectra_nsa.models.size import model_spec
-
-    files = find_model(model)
-    if dim is not None:
-        check_dim(model_spec(files), dim)
-    return open_encoder(files)
-
-
-def export_beside(model: str, outputs: Sequence[str], dim: int | None) -> Runtime | None:
-    """Opens the exact export that lies beside a model, which starts faster, and says so.
 
     Args:
         model: as the user named it.
-        outputs: what it has to compute.
         dim: the leading dimensions that are wanted; ``None`` for all.
-
-    Returns:
-        the encoder; ``None`` if there is no such export, the weights are newer, or ONNX Runtime is not installed.
+        outputs: an export beside the model that has these outputs may stand for it; ``None``: the model itself.
 
     Raises:
-        SpectraError: the export is damaged.
+        UsageError: the prefix is longer than the vector.
+        SpectraError: the model cannot be opened, or the export is damaged.
     """
-    from importlib.util import find_spec
+    from spectra_nsa.models.open import find_model, open_encoder
+    from spectra_nsa.models.size import model_spec
+    from spectra_nsa.workflows.export.beside import export_beside
 
-    from spectra_nsa.core.files import expand_user
-    from spectra_nsa.runtime.record import RECORD, is_export, read_export
-
-    folder = expand_user(model)
-    weights = folder / "model.safetensors"
-    if not is_export(folder) or find_spec("onnxruntime") is None:
-        return None
-    if weights.is_file() and weights.stat().st_mtime > (folder / RECORD).stat().st_mtime:
-        return None
-    try:
-        facts = read_export(folder, "onnx")
-    except UsageError:  # only formats that change the vectors, or of other programs
-        return None
-    if facts.length is not None or not set(outputs) <= facts.outputs.keys() or (dim or 0) > facts.dim:
-        return None
-    from spectra_nsa.runtime import Runtime
-
-    print(f"spectra: using the export {facts.file}", file=sys.stderr)
-    return Runtime(folder, format="onnx")
+    files = find_model(model, complete=False)
+    if dim is not None:
+        check_dim(model_spec(files), dim)
+    exported = None if outputs is None else export_beside(files.folder, outputs, dim)
+    return open_encoder(model) if exported is None else exported
 
 
 def check_not_blank(*texts: str) -> None:

@@ -90,12 +90,35 @@ def _blocks(model: Any, config: Any) -> Any:
     return quantizer.model.model
 
 
+def _plain_products(model: Any) -> None:
+    """Gives products with a transposed weight a weight of their own: quantizers know no others.
+
+    A masked LM multiplies by its token table, which is looked up too and so becomes smaller in both uses.
+    """
+    from onnx import numpy_helper
+
+    graph = model.graph
+    weights = {value.name: value for value in graph.initializer}
+    for node in graph.node:
+        options = {attribute.name: attribute.i or attribute.f for attribute in node.attribute}
+        if node.op_type != "FusedMatMul" or len(node.input) != 2 or node.input[1] not in weights:
+            continue
+        if options.pop("alpha", 1) != 1 or {name for name, option in options.items() if option} != {"transB"}:
+            continue
+        name = f"{node.input[1]}_transposed_{node.output[0]}"
+        transposed_DV = np.ascontiguousarray(numpy_helper.to_array(weights[node.input[1]]).T)
+        graph.initializer.append(numpy_helper.from_array(transposed_DV, name))
+        node.op_type, node.domain, node.input[1] = "MatMul", "", name
+        del node.attribute[:]
+
+
 def _small_tables(model: Any) -> Any:
     """Keeps the rows of lookup tables as 8-bit integers, each row with a scale: gathered, then multiplied."""
     from onnx import helper, numpy_helper
 
     graph = model.graph
     del graph.value_info[:]  # quantizers trust these shapes, and some are of other operators
+    _plain_products(model)
     weights = {value.name: value for value in graph.initializer}
     uses: dict[str, list[Any]] = {}
     for node in graph.node:

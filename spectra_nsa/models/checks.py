@@ -23,7 +23,7 @@ _CHECKSUMMED = {".safetensors", ".bin", ".json", ".txt", ".model"}
 _WEIGHTS = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
 )  # fmt: skip
-_RUNTIMES = {"onnx", "openvino"}
+_EXPORTS = {"onnx", "openvino", "torch", "query_side", "export.json"}  # what `spectra export` adds to a folder
 EXAMPLES = "all-MiniLM-L6/L12, BGE v1.5, E5 v2, GTE v1, BERT"
 
 
@@ -202,12 +202,12 @@ def check_folder(folder: Path) -> str:
 def model_checksum(folder: Path) -> str:
     """Returns the SHA-256 of the files that decide a model's vectors: weights, tokenizer, modules, prompts.
 
-    It does not depend on the folder's path. Graphs of other runtimes (`onnx`, `openvino`) are ignored.
+    It does not depend on the folder's path, nor on exports that lie beside the model.
     """
     files = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix in _CHECKSUMMED and path.is_file() and not _RUNTIMES & set(path.relative_to(folder).parts)
+        if path.suffix in _CHECKSUMMED and path.is_file() and _EXPORTS.isdisjoint(path.relative_to(folder).parts)
     )
     facts = [[path.relative_to(folder).as_posix(), remembered_sha256(path)] for path in files]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

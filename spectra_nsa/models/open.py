@@ -92,12 +92,13 @@ def model_kind(folder: Path) -> ModelKind:
     return "bert" if facts.get("model_type") == "bert" else "sentence"
 
 
-def find_model(name: str | Path, *, accept: Sequence[ModelKind] = SPECTRA) -> ModelFolder:
-    """Returns the files of a model that a user names, without opening it. A Spectra model or checkpoint is complete.
+def find_model(name: str | Path, *, accept: Sequence[ModelKind] = SPECTRA, complete: bool = True) -> ModelFolder:
+    """Returns the files of a model that a user names, without opening it.
 
     Args:
         name: a folder or a Hub name.
         accept: the kinds that the caller can use.
+        complete: whether to check that the weights of a Spectra model or checkpoint are complete, which loads torch.
 
     Raises:
         SpectraError: there is no such model, it is of another kind, or its weights are missing or damaged.
@@ -105,7 +106,7 @@ def find_model(name: str | Path, *, accept: Sequence[ModelKind] = SPECTRA) -> Mo
     folder = resolve_folder(name)
     kind = model_kind(folder)
     if kind in accept:
-        if kind in SPECTRA:
+        if kind in SPECTRA and complete:
             check_folder(folder)
         return ModelFolder(name=str(name), folder=folder, kind=kind)
     if kind == "adapter":

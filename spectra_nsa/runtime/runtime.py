@@ -118,6 +118,11 @@ class Runtime(Prompted):
         while part := list(islice(texts, chunk)):
             yield self.encode(part, **options)
 
+    @property
+    def text_tokenizer(self) -> Any:
+        """The tokenizer, of the library `tokenizers`."""
+        return self.ids.backend
+
     def get_embedding_dimension(self) -> int:
         """Returns the width of `embedding`."""
         return self.facts.dim

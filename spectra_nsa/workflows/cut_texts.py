@@ -17,7 +17,7 @@ def warn_cut(model: Any, texts: Sequence[str], role: str | None, name: str) -> N
     """Prints a warning if a model reads only the beginning of some texts.
 
     Args:
-        model: a `QueryWeights`, a `SavedModel`, or a sentence-transformers model, dense or sparse.
+        model: a `QueryWeights`, a `SavedModel`, a `Runtime`, or a sentence-transformers model, dense or sparse.
         texts: the texts to encode.
         role: ``"query"`` or ``"document"``; ``None`` for texts with the default prompt.
         name: the model, for the message.
@@ -66,7 +66,7 @@ def _tokenizer(model: Any, role: str | None) -> tuple[Any, Any, bool]:
     if isinstance(model, QueryWeights):
         truncation = model.tokenizer.truncation
         return model.tokenizer, truncation["max_length"] if truncation else None, False
-    if (backend := getattr(model, "text_tokenizer", None)) is not None:  # a `SavedModel`
+    if (backend := getattr(model, "text_tokenizer", None)) is not None:  # a `SavedModel` or `Runtime`
         return backend, model.max_seq_length, True
     modules_of = getattr(model, "modules_of", None)
     first = model if modules_of is None else modules_of(role)[0]

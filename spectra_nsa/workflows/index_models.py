@@ -16,11 +16,14 @@ from spectra_nsa.core.files import expand_user
 from spectra_nsa.evaluation.open import SPLADE, open_splade
 from spectra_nsa.index.collection import Index
 from spectra_nsa.index.sparse.exchange import VOCABULARY
+from spectra_nsa.metrics.finite import check_finite
 from spectra_nsa.models.open import DENSE, ModelFolder, ModelKind, find_model, open_encoder, open_model
 from spectra_nsa.models.prompts import check_role
 from spectra_nsa.models.sparse.names import SHORT_NAMES, sparse_start
 from spectra_nsa.models.sparse.query_side import SETTINGS, QueryWeights
+from spectra_nsa.runtime import Runtime
 from spectra_nsa.workflows.cut_texts import warn_cut
+from spectra_nsa.workflows.export.beside import export_beside
 
 KINDS = ("sparse", "hybrid")
 PROGRESS_FROM = 500  # texts: encoding more shows progress
@@ -50,7 +53,8 @@ class IndexModels:
         self.facts = _facts_of(index)
         self._opened: dict[str, Any] = dict(opened or {})
         self._queries: QueryWeights | None = None
-        self._moved = [find_any(name) for name in models]
+        self._exports: dict[str, Runtime | None] = {}
+        self._moved = [find_any(name, complete=False) for name in models]
         known = {facts["sha256"] for facts in self.facts.values()}
         for files in self._moved:
             if files.checksum not in known:
@@ -65,7 +69,7 @@ class IndexModels:
             SpectraError: a model is missing or has changed.
         """
         for part in parts:
-            if part != WORDS and self._query_weights(part) is None:
+            if part != WORDS and self._query_weights(part) is None and self._query_export(part) is None:
                 self.model(part)
 
     def encode(self, part: str, texts: Sequence[str], role: str) -> Any:
@@ -83,6 +87,11 @@ class IndexModels:
         if role == "query" and (side := self._query_weights(part)) is not None:
             warn_cut(side, texts, role, self.facts[part]["name"])
             return side.encode(texts)
+        if role == "query" and (exported := self._query_export(part)) is not None:
+            warn_cut(exported, texts, role, self.facts[part]["name"])
+            vectors = exported.encode_query(list(texts), normalize_embeddings=True)
+            check_finite(vectors, self.facts[part]["name"], "vectors of queries")
+            return vectors
         model, progress = self.model(part), len(texts) > PROGRESS_FROM
         precision = "auto" if role == "document" else "fp32"
         warn_cut(model, texts, role, self.facts[part]["name"])
@@ -91,7 +100,6 @@ class IndexModels:
 
             name = self.facts[part]["name"]
             return encode_rows(model, texts, role, name=name, precision=precision, progress=progress)
-        from spectra_nsa.metrics.finite import check_finite
         from spectra_nsa.models.encoding.roles import encode_role
 
         options: dict[str, Any] = {"normalize_embeddings": True, "show_progress_bar": progress}
@@ -124,15 +132,23 @@ class IndexModels:
             self._queries = QueryWeights.load(self._folder)
         return self._queries
 
-    def _found(self, facts: Mapping[str, Any]) -> ModelFolder:
+    def _query_export(self, part: str) -> Runtime | None:
+        """Returns the export beside the model of a part, which encodes its queries without torch."""
+        if part != VECTORS or part in self._opened or part not in self.facts:
+            return None
+        if part not in self._exports:
+            self._exports[part] = export_beside(self._found(self.facts[part], complete=False).folder, ["embedding"])
+        return self._exports[part]
+
+    def _found(self, facts: Mapping[str, Any], *, complete: bool = True) -> ModelFolder:
         """Returns the model that was named, else the one at its old place, else the one that moved with the index."""
         for files in self._moved:
             if files.checksum == facts["sha256"]:
-                return files
+                return find_any(files.name, complete=complete)
         problem: SpectraError | None = None
         for name in filter(None, (facts["name"], self._beside(facts))):
             try:
-                files = find_any(name)
+                files = find_any(name, complete=complete)
             except SpectraError as error:
                 problem = problem or error
                 continue
@@ -173,14 +189,16 @@ def models_of_kind(kind: str, models: Sequence[str]) -> dict[str, ModelFolder]:
     return found
 
 
-def find_any(name: str, accept: Sequence[ModelKind] = (*DENSE, "sparse")) -> ModelFolder:
+def find_any(name: str, accept: Sequence[ModelKind] = (*DENSE, "sparse"), *, complete: bool = True) -> ModelFolder:
     """Returns the files of a model; ``splade:NAME`` is a masked LM with SPLADE pooling, as in `open_system`.
+
+    The arguments are those of `find_model`.
 
     Raises:
         SpectraError: there is no such model, or it is of another kind.
     """
     if not name.startswith(SPLADE):
-        return find_model(name, accept=accept)
+        return find_model(name, accept=accept, complete=complete)
     return ModelFolder(name=name, folder=sparse_start(name.removeprefix(SPLADE))[0], kind="sparse")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spectra_nsa.core.cache import Cache, cache_file
+from spectra_nsa.core.cache import Cache, Entry, cache_file
 from spectra_nsa.core.checksums import texts_sha256
 from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.core.files import expand_user, read_json_object, write_json
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from spectra_nsa.models.open import ModelFolder
     from spectra_nsa.models.saved import SavedModel
     from spectra_nsa.models.sentence import SpectraSentenceTransformer
+    from spectra_nsa.runtime import Runtime
 
     TextEncoder = SavedModel | SpectraSentenceTransformer
 
 VECTORS = Cache("vectors", keep=8)
 RULES = 1  # part of the cache key: raise it if the vectors of the same texts change
 _FILE = "vectors.npy"
+_COMPUTED = (("cpu", "bf16"), ("cpu", "fp32"), ("cuda", "bf16"), ("cuda", "fp16"))  # where `encode_corpus` may run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +156,7 @@ def encode_codes(model: TextEncoder, texts: Sequence[str]) -> np.ndarray:
 
 
 def code_hits(
-    model: TextEncoder,
+    model: TextEncoder | Runtime,
     folder: Path,
     query: str,
     texts: Sequence[str],
@@ -182,49 +184,83 @@ def code_hits(
     return [Hit(index=int(i), score=float(s), text=texts[i]) for i, s in zip(rows[0], scores[0], strict=True)]
 
 
-def cached_documents(model: TextEncoder, folder: Path, texts: Sequence[str]) -> np.ndarray:
+def cached_documents(model: TextEncoder | Runtime, folder: Path, texts: Sequence[str]) -> np.ndarray:
     """Returns the vectors of `encode_corpus`, cached on disk until the model or the texts change.
 
     Args:
-        model: the opened model.
+        model: the opened model; its export, if `are_cached`.
         folder: the model's folder.
         texts: the corpus.
     """
-    return _cached("embedding", model, folder, texts, lambda: encode_corpus(model, texts))
+    return _cached("embedding", model, folder, texts, encode_corpus)
 
 
-def cached_codes(model: TextEncoder, folder: Path, texts: Sequence[str]) -> np.ndarray:
+def cached_codes(model: TextEncoder | Runtime, folder: Path, texts: Sequence[str]) -> np.ndarray:
     """Returns (N, 32) uint8, the 256 bits of each document, cached like `cached_documents`."""
-    return _cached("fast", model, folder, texts, lambda: encode_codes(model, texts))
+    return _cached("fast", model, folder, texts, encode_codes)
+
+
+def are_cached(outputs: Sequence[str], export: Runtime, folder: Path, texts: Sequence[str]) -> bool:
+    """Returns whether outputs of a corpus, such as ``"embedding"``, are on disk already.
+
+    Args:
+        outputs: their names.
+        export: of the model.
+        folder: the model's folder.
+        texts: the corpus.
+    """
+    return all(_read(_entries(name, export, folder, texts), len(texts)) is not None for name in outputs)
 
 
 def _cached(
-    output: str, model: TextEncoder, folder: Path, texts: Sequence[str], make: Callable[[], np.ndarray]
+    output: str,
+    model: TextEncoder | Runtime,
+    folder: Path,
+    texts: Sequence[str],
+    make: Callable[[Any, Sequence[str]], np.ndarray],
 ) -> np.ndarray:
-    from spectra_nsa.core.precision import resolve_precision
-    from spectra_nsa.models.checks import model_checksum
     from spectra_nsa.workflows.cut_texts import warn_cut
 
-    entry = VECTORS.entry(
-        rules=RULES,
-        output=output,
-        model=model_checksum(folder),
-        prompt=model.prompts["document"],
-        max_seq_length=model.max_seq_length,
-        precision=resolve_precision("auto"),
-        device=model.device.type,
-        texts=texts_sha256(texts),
-    )
-    if entry.read(rows=len(texts)) is not None:
-        with contextlib.suppress(OSError, ValueError):
-            return np.load(entry.folder / _FILE, allow_pickle=False)
+    entries = _entries(output, model, folder, texts)
+    if (vectors := _read(entries, len(texts))) is not None:
+        return vectors
     warn_cut(model, texts, "document", str(folder))
-    vectors = make()
+    vectors = make(model, texts)
     check_finite(vectors, str(folder), "vectors of documents")
     try:
-        with entry.draft() as draft:
+        with entries[0].draft() as draft:
             np.save(draft / _FILE, vectors)
-            entry.commit(draft, {"rows": len(vectors)})
+            entries[0].commit(draft, {"rows": len(vectors)})
     except SpectraError as error:
         print(f"spectra: warning: the vectors could not be cached for the next search: {error}", file=sys.stderr)
     return vectors
+
+
+def _entries(output: str, model: TextEncoder | Runtime, folder: Path, texts: Sequence[str]) -> list[Entry]:
+    """Returns the place of vectors in the cache; for an export all places where the model may have put them."""
+    from spectra_nsa.models.checks import model_checksum
+
+    if device := getattr(model, "device", None):
+        from spectra_nsa.core.precision import resolve_precision
+
+        computed: Sequence[tuple[str, str]] = [(device.type, resolve_precision("auto"))]
+    else:
+        computed = _COMPUTED
+    key = {
+        "rules": RULES,
+        "output": output,
+        "model": model_checksum(folder),
+        "prompt": model.prompts["document"],
+        "max_seq_length": model.max_seq_length,
+        "texts": texts_sha256(texts),
+    }
+    return [VECTORS.entry(**key, device=device, precision=precision) for device, precision in computed]
+
+
+def _read(entries: Sequence[Entry], rows: int) -> np.ndarray | None:
+    for entry in entries:
+        if entry.read(rows=rows) is not None:
+            with contextlib.suppress(OSError, ValueError):
+                vectors: np.ndarray = np.load(entry.folder / _FILE, allow_pickle=False)
+                return vectors
+    return None

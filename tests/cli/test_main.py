@@ -67,7 +67,7 @@ FLAGS = {
     ),
     "inspect": "model --gpu --rows --epochs --batch --texts --gradient-checkpointing --json",
     "push": "folder repo --public --results --license --data-license --language --message --dry-run --json",
-    "export": "model --to --output -o --outputs --dim --seq-len --fast --texts --least-cosine --report --json",
+    "export": "model --to --output -o --outputs --dim --top-k --seq-len --fast --texts --least-cosine --report --json",
     "codes fit": "model --corpus -c --queries -q --columns --output -o --seed --json",
     "anomaly fit": "model --texts -t --columns --output -o --prototypes --level --seed --json",
     "moe dense": "model --output -o --expert --json",

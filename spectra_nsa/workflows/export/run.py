@@ -65,11 +65,12 @@ def export_model(
     if names == [PLAIN]:
         return _plain(files, folder)
     subject = _subject(files, wanted, texts)
+    source = {"model": files.name, "model_sha256": files.checksum}
     done: dict[str, Any] = {}
     traced: dict[str, Any] = {}
     for name in names:
         say(f"{name}: {FORMATS[name].says}")
-        done[name] = _export(subject, name, folder, model, wanted.length, traced=traced, least=least_cosine, say=say)
+        done[name] = _export(subject, name, folder, source, wanted.length, traced=traced, least=least_cosine, say=say)
     return {"folder": str(folder), "formats": done, "notes": subject.notes}
 
 
@@ -89,7 +90,7 @@ def _export(
     subject: Subject,
     name: str,
     folder: Path,
-    model: str,
+    model: dict[str, str],
     length: int | None,
     *,
     traced: dict[str, Any],

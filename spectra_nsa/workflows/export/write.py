@@ -78,12 +78,12 @@ def write_tokenizer(tokenizer: Any, folder: Path) -> None:
         tokenizer.save_pretrained(str(folder))
 
 
-def write_record(folder: Path, model: str, text: Mapping[str, Any], formats: Mapping[str, Any]) -> None:
+def write_record(folder: Path, model: Mapping[str, str], text: Mapping[str, Any], formats: Mapping[str, Any]) -> None:
     """Writes `export.json`, or adds formats to it.
 
     Args:
         folder: of the export.
-        model: what was exported, as the user named it.
+        model: `model` and `model_sha256`: what was exported, as the user named it.
         text: from `text_facts`.
         formats: what to say of each by name, see `ExportFacts`.
     """
@@ -99,7 +99,7 @@ def write_record(folder: Path, model: str, text: Mapping[str, Any], formats: Map
         folder / RECORD,
         {
             "schema": SCHEMA,
-            "model": model,
+            **model,
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "versions": versions(),
             "text": dict(text),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import time
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from spectra_nsa.heads.kinds import outputs_of
 from spectra_nsa.runtime import Runtime
 from spectra_nsa.workflows.export.run import export_model
 from spectra_nsa.workflows.export.subject import Wanted
+from spectra_nsa.workflows.searcher import Documents, Searcher
 from tests.workflows.export.conftest import Exported
 
 
@@ -165,9 +166,43 @@ def test_commands_on_few_texts_use_the_export_beside_the_model(exported: Exporte
         done = CliRunner().invoke(app, [*words, *more])
         assert "using the export" not in done.stderr
     copy = shutil.copytree(exported.folder, tmp_path / "copy")
-    os.utime(copy / "model.safetensors", (time.time() + 9, time.time() + 9))  # trained again since
     words[1] = str(copy)
-    assert "using the export" not in CliRunner().invoke(app, words).stderr
+    assert "using the export" in CliRunner().invoke(app, words).stderr
+    changed = json.loads((copy / "config_sentence_transformers.json").read_text())
+    changed["prompts"]["query"] = "another "
+    (copy / "config_sentence_transformers.json").write_text(json.dumps(changed))
+    assert "using the export" not in CliRunner().invoke(app, words).stderr, "it is of other prompts"
+
+
+def test_searches_use_the_export_once_documents_are_encoded(exported: Exported, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(dict.fromkeys(exported.texts)), encoding="utf-8")
+    for options in ([], ["--bits", "64"]):
+        words = ["search", str(exported.folder), "open the file", "--corpus", str(corpus), "--json", *options]
+        first, second = (CliRunner().invoke(app, words, catch_exceptions=False) for _ in range(2))
+        assert "using the export" not in first.stderr and "using the export" in second.stderr
+        before, after = (json.loads(done.stdout)["hits"] for done in (first, second))
+        assert [hit["text"] for hit in before] == [hit["text"] for hit in after]
+        assert np.allclose([hit["score"] for hit in before], [hit["score"] for hit in after], atol=1e-4)
+
+
+def test_an_export_leaves_an_index_of_its_model_as_it_is(exported: Exported, tmp_path: Path) -> None:
+    plain = tmp_path / "model"
+    shutil.copytree(exported.folder, plain, ignore=shutil.ignore_patterns("onnx", "torch", "export.json"))
+    texts = list(dict.fromkeys(exported.texts))
+    documents = Documents(ids=[str(number) for number in range(len(texts))], texts=texts)
+    searcher = Searcher.build(tmp_path / "index", documents, [str(plain)], kind="hybrid")
+    before = [hit.id for hit in searcher.hits("open the file")]
+    shutil.copytree(exported.folder, plain, dirs_exist_ok=True)
+    script = (
+        "import sys; from spectra_nsa.workflows.searcher import Searcher\n"
+        "print(*(hit.id for hit in Searcher.load(sys.argv[1]).hits('open the file')))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "index")], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == before and "using the export" in done.stderr
 
 
 def test_a_report_shows_what_was_measured(exported: Exported) -> None:

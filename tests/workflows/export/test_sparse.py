@@ -95,7 +95,7 @@ def test_queries_without_inference_and_documents_in_a_graph(tmp_path: Path, pair
     assert same_terms(runtime.encode_document(TEXTS, max_active_dims=5), short), "from the list of strongest terms"
     streamed = [terms for part in runtime.stream(TEXTS, chunk=4) for terms in part]
     assert same_terms(streamed, model.encode_csr(TEXTS))
-    (tmp_path / "o/query/query_weights.npy").write_bytes(b"")
+    (tmp_path / "o/query_side/query_weights.npy").write_bytes(b"")
     with pytest.raises(SpectraError, match=r"query_weights.npy has 0 bytes instead of"):
         SparseRuntime(tmp_path / "o")
 
