@@ -19,7 +19,8 @@ def export_command(
         typer.Option(
             "--to",
             help="Comma-separated formats: onnx, onnx-int8 (small, nearly exact), onnx-int8-fast (8-bit states too), "
-            "onnx-fp16, onnx-int4, openvino, torch-export, torchscript, or sentence-transformers (plain BERT, alone).",
+            "onnx-int8-static (for NPUs), onnx-fp16, onnx-int4, openvino, torch-export, torchscript, or "
+            "sentence-transformers (plain BERT, alone).",
         ),
     ] = "onnx",
     output: Annotated[
@@ -86,9 +87,9 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _print(document: dict[str, Any]) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("format", "MB", "cosine", "at worst", "alone", "nDCG@10", "speed")
+    table = Table(Column("format", no_wrap=True), "MB", "cosine", "at worst", "alone", "nDCG@10", "speed")
     for name, facts in document["formats"].items():
         checks = facts.get("checks")
         if checks is None:

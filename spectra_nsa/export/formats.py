@@ -47,6 +47,12 @@ FORMATS: Mapping[str, Format] = {
         cosine=0.97,
         invariant=False,
     ),
+    "onnx-int8-static": Format(
+        file="onnx/model_int8_static.onnx",
+        kind="onnx",
+        says="ONNX with 8-bit weights and 16-bit states of fixed ranges (QDQ), for NPUs",
+        cosine=0.99,
+    ),
     "onnx-int4": Format(file="onnx/model_q4.onnx", kind="onnx", says="ONNX with 4-bit weights", cosine=0.99),
     "openvino": Format(
         file="openvino/openvino_model.xml", kind="openvino", says="OpenVINO with 32-bit weights", cosine=0.999_999

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from spectra_nsa.core.errors import missing_extra
 
 BLOCK = 32  # weights with a scale of their own, at 8 bits
 FINE_BLOCK = 16  # at 4 bits
+Features = Mapping[str, Any]  # inputs of a graph
 _FLOAT_ONLY = ("ScatterND",)  # ONNX Runtime cannot add 16-bit floats with it
 _TABLE = 1000  # rows from which a lookup table is worth shrinking
 
@@ -57,6 +58,45 @@ def int8_fast(model: Any) -> Any:
             op_types_to_quantize=["MatMul"],
             per_channel=True,
             reduce_range=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
+        return onnx.load(target)
+
+
+def int8_static(model: Any, samples: Sequence[Features]) -> Any:
+    """Keeps weights in 8 bits and the states that they multiply in 16, in ranges found on sample texts.
+
+    The graph has pairs of QuantizeLinear and DequantizeLinear (QDQ), which compilers for NPUs read. States in 8 bits,
+    in ranges of this kind, would cost a small model its quality (MiniLM: cosine 0.93).
+
+    Args:
+        model: without operators of ONNX Runtime's own.
+        samples: inputs by name.
+    """
+    try:
+        from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
+    except ImportError as error:
+        raise missing_extra("onnxruntime", "onnx") from error
+    import onnx
+
+    class Samples(CalibrationDataReader):
+        rows = iter(samples)
+
+        def get_next(self) -> Features | None:
+            return next(self.rows, None)
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        source, target = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
+        onnx.save(_small_tables(model), source)
+        quantize_static(
+            source,
+            target,
+            Samples(),
+            calibrate_method=CalibrationMethod.MinMax,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            activation_type=QuantType.QUInt16,
             weight_type=QuantType.QInt8,
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
@@ -110,6 +150,10 @@ def _plain_products(model: Any) -> None:
         graph.initializer.append(numpy_helper.from_array(transposed_DV, name))
         node.op_type, node.domain, node.input[1] = "MatMul", "", name
         del node.attribute[:]
+    for node in [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in weights]:
+        transposed = numpy_helper.to_array(weights[node.input[0]]).transpose(node.attribute[0].ints)
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(transposed), node.output[0]))
+        graph.node.remove(node)
 
 
 def _small_tables(model: Any) -> Any:

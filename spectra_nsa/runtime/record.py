@@ -15,7 +15,9 @@ from spectra_nsa.heads.kinds import SPARSE_OUTPUTS
 RECORD = "export.json"
 TOKENIZER = "tokenizer.json"
 QUERIES = "query_side"  # the folder of an inference-free model's query side
-PREFERRED = ("onnx", "onnx-int8", "onnx-fp16", "onnx-int8-fast", "onnx-int4", "openvino")  # if none is named
+PREFERRED = (  # if none is named
+    "onnx", "onnx-int8", "onnx-fp16", "onnx-int8-static", "onnx-int8-fast", "onnx-int4", "openvino",
+)  # fmt: skip
 _LOCATION = b"\x0a\x08location\x12"  # a key of external data in a serialized ONNX model, before the length of its value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class DenseSubject(Subject):
         model: opened; its `max_seq_length` is that of the export.
         wanted: what the user asks for.
         pairs: of the check.
+        samples: further texts.
 
     Raises:
         UsageError: an option does not fit the model.
@@ -29,7 +31,7 @@ class DenseSubject(Subject):
 
     main = "embedding"
 
-    def __init__(self, model: Any, wanted: Wanted, pairs: Pairs) -> None:
+    def __init__(self, model: Any, wanted: Wanted, pairs: Pairs, samples: Sequence[str]) -> None:
         spec = model.spec
         if spec.pooling_skips_prompt and any(model.prompts.values()):
             raise SpectraError("the model leaves its prompts out of pooling, which a graph of ids and mask cannot do.")
@@ -37,7 +39,7 @@ class DenseSubject(Subject):
             raise UsageError("--top-k is for sparse encoders. To keep leading dimensions: --dim N.")
         check_truncation(wanted.dim, spec.projection_dim)
         chosen, self.notes = choose_outputs(spec, wanted.outputs)
-        self.dim, self.tokenizer = wanted.dim, model.tokenizer
+        self.dim, self.tokenizer, self.samples = wanted.dim, model.tokenizer, samples
         self.text = text_facts(model.tokenizer, model.max_seq_length, model.prompts, model.default_prompt_name)
         self.reference = reference_of(model, pairs, chosen)
         self.graph = DenseGraph(model.spectra.eval(), chosen, wanted.dim)

@@ -13,9 +13,11 @@ from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.core.files import check_replaceable
 from spectra_nsa.evaluation.open import SPLADE
 from spectra_nsa.export.formats import FORMATS
-from spectra_nsa.models.checks import local_folder
+from spectra_nsa.export.graph import INPUTS
+from spectra_nsa.models.checks import local_folder, transformer_folder
 from spectra_nsa.models.open import ModelFolder, open_model
-from spectra_nsa.runtime.record import QUERIES, RECORD, TOKENIZER, is_export
+from spectra_nsa.runtime.record import QUERIES, RECORD, TOKENIZER, TextFacts, is_export
+from spectra_nsa.runtime.tokens import TextIds
 from spectra_nsa.workflows.export.compare import SAME
 from spectra_nsa.workflows.export.dense import DenseSubject
 from spectra_nsa.workflows.export.shapes import check_shapes
@@ -24,8 +26,9 @@ from spectra_nsa.workflows.export.write import write_graph, write_record, write_
 from spectra_nsa.workflows.index_models import find_any, open_any
 
 PLAIN = "sentence-transformers"  # a folder of another kind: plain BERT
+CONFIG = "config.json"  # which transformers.js and Text Embeddings Inference want to see
 CHECK_TEXTS = "python:stdlib"
-PAIRS = 100  # of the check
+PAIRS, SAMPLES = 100, 20  # of the check, and further ones on which ranges of states are found
 _EVERYTHING = Wanted()
 
 
@@ -65,12 +68,11 @@ def export_model(
     if names == [PLAIN]:
         return _plain(files, folder)
     subject = _subject(files, wanted, texts)
-    source = {"model": files.name, "model_sha256": files.checksum}
     done: dict[str, Any] = {}
     traced: dict[str, Any] = {}
     for name in names:
         say(f"{name}: {FORMATS[name].says}")
-        done[name] = _export(subject, name, folder, source, wanted.length, traced=traced, least=least_cosine, say=say)
+        done[name] = _export(subject, name, folder, files, wanted.length, traced=traced, least=least_cosine, say=say)
     return {"folder": str(folder), "formats": done, "notes": subject.notes}
 
 
@@ -79,18 +81,18 @@ def _subject(files: ModelFolder, wanted: Wanted, texts: str) -> Subject:
     if files.kind == "sparse":
         from spectra_nsa.workflows.export.sparse import SparseSubject
 
-        return SparseSubject(open_any(files), wanted, _pairs(texts))
+        return SparseSubject(open_any(files), wanted, *_pairs(texts))
     opened = open_model(files)
     _check_length(wanted.length, opened.max_seq_length)
     opened.max_seq_length = wanted.length or opened.max_seq_length  # longer texts are cut, in the reference too
-    return DenseSubject(opened, wanted, _pairs(texts))
+    return DenseSubject(opened, wanted, *_pairs(texts))
 
 
 def _export(
     subject: Subject,
     name: str,
     folder: Path,
-    model: dict[str, str],
+    model: ModelFolder,
     length: int | None,
     *,
     traced: dict[str, Any],
@@ -98,15 +100,19 @@ def _export(
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Writes a format to a temporary folder, checks it there, and moves it to its place."""
+    source = {"model": model.name, "model_sha256": model.checksum}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as temporary:
         draft = Path(temporary)
         write_tokenizer(subject.tokenizer, draft)
         subject.write_beside(draft)
         begin = time.perf_counter()
-        path = write_graph(subject.graph, name, draft, length=length, traced=traced)
+        ids = TextIds(draft, TextFacts(**subject.text), length)
+        path = write_graph(
+            subject.graph, name, draft, length=length, traced=traced, samples=lambda: _samples(ids, subject.samples)
+        )
         facts = {"file": path.relative_to(draft).as_posix(), **subject.facts, "length": length}
-        write_record(draft, model, subject.text, {name: facts})
+        write_record(draft, source, subject.text, {name: facts})
         size = sum(file.stat().st_size for file in path.parent.iterdir())
         say(f"  written, {size / 1e6:,.1f} MB, {time.perf_counter() - begin:.0f} s; checking")
         begin = time.perf_counter()
@@ -114,8 +120,16 @@ def _export(
         say(f"  checked, {time.perf_counter() - begin:.0f} s")
         facts |= {"bytes": size, "checks": checks}
         _move(draft, folder, path.parent)
-        write_record(folder, model, subject.text, {name: facts})
+        own = transformer_folder(model.folder) / CONFIG
+        if not (folder / CONFIG).is_file():
+            shutil.copyfile(own if own.is_file() else draft / CONFIG, folder / CONFIG)
+        write_record(folder, source, subject.text, {name: facts})
     return facts
+
+
+def _samples(ids: TextIds, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns inputs of a graph for some texts, one by one: ranges are found without padding."""
+    return [dict(zip(INPUTS, ids.padded([row]), strict=True)) for row in ids(texts)]
 
 
 def _move(draft: Path, folder: Path, graphs: Path) -> None:
@@ -166,7 +180,7 @@ def _checked(draft: Path, name: str, subject: Subject, least: float | None) -> d
             f"{name} is refused: the cosine of a text's vector alone to that in a batch is "
             f"{checks['alone']['cosine_min']:.6f} at worst. Take another format."
         )
-    check_shapes(runtime, subject.graph, subject.main, least)
+    check_shapes(runtime, subject.graph, subject.samples, subject.main, least)
     return checks
 
 
@@ -208,10 +222,15 @@ def _check_length(length: int | None, most: int) -> None:
         raise UsageError(f"--seq-len must be from 3 to the model's {most} tokens, not {length}.")
 
 
-def _pairs(source: str) -> list[tuple[str, str]]:
-    """Returns pairs of a source, drawn at random; of plain texts each is its own pair."""
+def _pairs(source: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """Returns pairs of a source to check with, drawn at random, and texts of others to find ranges of states on.
+
+    Of plain texts each is its own pair. A source of few pairs gives the same ones for both.
+    """
     from spectra_nsa.workflows.moe.texts import read_domains
 
-    domains, _ = read_domains([f"texts={source}"], limit=PAIRS)
+    domains, _ = read_domains([f"texts={source}"], limit=PAIRS + SAMPLES)
     queries = domains[0].queries or domains[0].documents
-    return list(zip(queries, domains[0].documents, strict=True))
+    pairs = list(zip(queries, domains[0].documents, strict=True))
+    samples = pairs[PAIRS:] or pairs[:SAMPLES]
+    return pairs[:PAIRS], [text for pair in samples for text in pair]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ BATCHES, LENGTHS = (1, 2, 7), (3, 42)  # beside the longest
 MOST = 1024  # tokens of a batch that a sparse encoder is tried with
 
 
-def check_shapes(runtime: Runtime | SparseRuntime, graph: Graph, output: str, least: float) -> None:
+def check_shapes(
+    runtime: Runtime | SparseRuntime, graph: Graph, texts: Sequence[str], output: str, least: float
+) -> None:
     """Runs batches of 1, 2 and 7 texts of 3, 42 and the most tokens, and compares one output with the model's.
 
     Of a sparse encoder, whose graph computes a logit of each term for each token, larger batches are left out.
@@ -23,6 +26,7 @@ def check_shapes(runtime: Runtime | SparseRuntime, graph: Graph, output: str, le
     Args:
         runtime: the export.
         graph: the traced module.
+        texts: whose tokens are used, one text after the other.
         output: a name of its outputs, of vectors.
         least: the least cosine that is accepted.
 
@@ -31,15 +35,14 @@ def check_shapes(runtime: Runtime | SparseRuntime, graph: Graph, output: str, le
     """
     import torch
 
-    generator = np.random.default_rng(0)
+    stream = np.array([number for row in runtime.ids(texts) for number in row], dtype=np.int64)
     at, fixed = graph.names.index(output), runtime.facts.length
     lengths = sorted({min(length, runtime.max_seq_length) for length in (*LENGTHS, runtime.max_seq_length)})
     for batch in BATCHES if fixed is None else (1,):
         for length in lengths:
             if runtime.facts.sparse and batch > 1 and batch * length > MOST:
                 continue
-            rows = generator.integers(0, graph.vocab_size, size=(batch, length)).tolist()
-            ids_BT, mask_BT = runtime.ids.padded(rows)
+            ids_BT, mask_BT = runtime.ids.padded(np.resize(stream, (batch, length)).tolist())
             with torch.no_grad():
                 expected = graph(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT))[at].numpy()
             try:

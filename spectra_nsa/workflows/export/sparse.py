@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class SparseSubject(Subject):
         model: opened.
         wanted: what the user asks for.
         pairs: of the check.
+        samples: further texts.
 
     Raises:
         UsageError: an option does not fit the model.
@@ -36,13 +38,13 @@ class SparseSubject(Subject):
 
     main = SPARSE_OUTPUTS[0]
 
-    def __init__(self, model: Any, wanted: Wanted, pairs: Pairs) -> None:
+    def __init__(self, model: Any, wanted: Wanted, pairs: Pairs, samples: Sequence[str]) -> None:
         if wanted.dim is not None:
             raise UsageError("a sparse encoder has no --dim. To list the strongest terms of a text: --top-k N.")
         if wanted.outputs is not None:
             raise UsageError(f"the graph of a sparse encoder always gives {', '.join(SPARSE_OUTPUTS)}: no --outputs.")
         self.graph = SparseGraph(model.eval(), *([] if wanted.strongest is None else [wanted.strongest])).eval()
-        self.model, self.pairs, self.notes = model, pairs, _notes(self.graph, wanted)
+        self.model, self.pairs, self.samples, self.notes = model, pairs, samples, _notes(self.graph, wanted)
         documents: Any = model.modules_of("document")[0]
         self.tokenizer = documents.tokenizer
         if wanted.length is not None:
@@ -55,7 +57,8 @@ class SparseSubject(Subject):
         self.seconds, self.vectors_TV = self._encode()
 
     def write_beside(self, folder: Path) -> None:
-        """Writes the token weights of queries, if the model is inference-free."""
+        """Writes the shape of the masked LM, and the token weights of queries if the model is inference-free."""
+        self.graph.model.config.to_json_file(folder / "config.json")
         if self.model.static("query") is not None:
             self.model.save_side("query", folder / QUERIES)
 

@@ -41,6 +41,7 @@ class Subject(ABC):
         text: how they become ids, see `TextFacts`.
         facts: `outputs`, `dim` and `normalize` of each format, see `ExportFacts`.
         main: the output that decides whether an export is good enough.
+        samples: texts on which ranges of its states are found.
         notes: what is left out.
     """
 
@@ -49,6 +50,7 @@ class Subject(ABC):
     text: Mapping[str, Any]
     facts: Mapping[str, Any]
     main: str
+    samples: Sequence[str]
     notes: list[str]
 
     @abstractmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,15 @@ from spectra_nsa.runtime.record import QUERIES, RECORD, TOKENIZER, is_export
 _TEXT_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 
 
-def write_graph(graph: Graph, name: str, folder: Path, *, length: int | None, traced: dict[str, Any]) -> Path:
+def write_graph(
+    graph: Graph,
+    name: str,
+    folder: Path,
+    *,
+    length: int | None,
+    traced: dict[str, Any],
+    samples: Callable[[], Sequence[Mapping[str, Any]]],
+) -> Path:
     """Writes a graph in a format.
 
     Args:
@@ -27,6 +35,7 @@ def write_graph(graph: Graph, name: str, folder: Path, *, length: int | None, tr
         folder: of the export.
         length: the fixed length; ``None`` for any.
         traced: ONNX graphs that were made already, by kind; is added to.
+        samples: makes inputs of the graph, on which ranges of its states are found.
 
     Returns:
         the file.
@@ -38,7 +47,7 @@ def write_graph(graph: Graph, name: str, folder: Path, *, length: int | None, tr
 
         (save_program if name == "torch-export" else save_script)(graph, path, length=length)
         return path
-    from spectra_nsa.export import onnx_graph
+    from spectra_nsa.export import onnx_graph, onnx_weights
 
     if not traced:
         traced["plain"] = onnx_graph.trace(graph, length=length)
@@ -49,27 +58,29 @@ def write_graph(graph: Graph, name: str, folder: Path, *, length: int | None, tr
             onnx_graph.save(traced["plain"], Path(temporary) / "model.onnx")
             save_openvino(Path(temporary) / "model.onnx", path)
         return path
+    if name == "onnx-int8-static":  # fused operators are not of other runtimes
+        onnx_graph.save(traced["plain"], path)
+        _shrink(path, lambda model: onnx_weights.int8_static(model, samples()))
+        return path
     if "fused" not in traced:
         traced["fused"] = onnx_graph.fused(traced["plain"])
     onnx_graph.save(traced["fused"], path)
-    if name != "onnx":
-        _shrink(path, name)
-    return path
-
-
-def _shrink(path: Path, name: str) -> None:
-    """Replaces the weights of an ONNX file by smaller ones."""
-    import onnx
-
-    from spectra_nsa.export import onnx_weights
-
     smaller: Mapping[str, Callable[[Any], Any]] = {
         "onnx-fp16": onnx_weights.fp16,
         "onnx-int8": onnx_weights.int8,
         "onnx-int8-fast": onnx_weights.int8_fast,
         "onnx-int4": onnx_weights.int4,
     }
-    onnx.save(smaller[name](onnx.load(path)), path)
+    if name in smaller:
+        _shrink(path, smaller[name])
+    return path
+
+
+def _shrink(path: Path, smaller: Callable[[Any], Any]) -> None:
+    """Replaces the weights of an ONNX file by smaller ones."""
+    import onnx
+
+    onnx.save(smaller(onnx.load(path)), path)
 
 
 def write_tokenizer(tokenizer: Any, folder: Path) -> None:

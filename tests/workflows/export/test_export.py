@@ -93,13 +93,14 @@ def test_other_formats_of_a_plain_model(make_bert: Callable[..., Path], tmp_path
     pytest.importorskip("openvino")
     document = export_model(
         str(make_bert()),
-        ["openvino", "torchscript", "onnx-int8-fast"],
+        ["openvino", "torchscript", "onnx-int8-fast", "onnx-int8-static"],
         output=tmp_path / "o",
         texts=str(exported.pairs),
     )
     assert len(document["notes"]) == 2, "codes and anomaly score are not fitted"
     for facts in document["formats"].values():
         assert (tmp_path / "o" / facts["file"]).is_file() and "fast" not in facts["outputs"]
+    assert (tmp_path / "o/config.json").is_file() and (tmp_path / "o/tokenizer.json").is_file()
     runtime, model = Runtime(tmp_path / "o", format="openvino"), sp.warm_start(make_bert())
     assert np.abs(runtime.encode(exported.texts) - model.encode(exported.texts)).max() < 1e-5
 
