@@ -121,7 +121,7 @@ def _export(
         facts |= {"bytes": size, "checks": checks}
         _move(draft, folder, path.parent)
         own = transformer_folder(model.folder) / CONFIG
-        if not (folder / CONFIG).is_file():
+        if folder != model.folder and not (folder / CONFIG).is_file():
             shutil.copyfile(own if own.is_file() else draft / CONFIG, folder / CONFIG)
         write_record(folder, source, subject.text, {name: facts})
     return facts

@@ -58,7 +58,7 @@ class SparseSubject(Subject):
 
     def write_beside(self, folder: Path) -> None:
         """Writes the shape of the masked LM, and the token weights of queries if the model is inference-free."""
-        self.graph.model.config.to_json_file(folder / "config.json")
+        self.model.masked_lm("document").config.to_json_file(folder / "config.json")
         if self.model.static("query") is not None:
             self.model.save_side("query", folder / QUERIES)
 

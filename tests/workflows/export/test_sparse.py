@@ -15,6 +15,7 @@ import torch
 
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.export.sparse_graph import SparseGraph
+from spectra_nsa.models.checks import model_checksum
 from spectra_nsa.models.sparse.build import inference_free, splade_from
 from spectra_nsa.models.sparse.encoder import SpectraSparseEncoder
 from spectra_nsa.runtime import Runtime, SparseRuntime
@@ -61,7 +62,9 @@ OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("distilbert", 
 def test_every_architecture(name: str, tmp_path: Path, pairs: str) -> None:
     model = splade_from(masked_lm_folder(name, tmp_path))
     model.save_pretrained(str(tmp_path / "sparse"))
+    before = model_checksum(tmp_path / "sparse")
     document = export_model(str(tmp_path / "sparse"), ["onnx"], texts=pairs)
+    assert model_checksum(tmp_path / "sparse") == before
     checks = document["formats"]["onnx"]["checks"]
     assert checks["outputs"]["sparse"]["cosine_min"] > 1 - 1e-5 and checks["terms"]["model"] > 1
     texts = [text for text in TEXTS if text]
