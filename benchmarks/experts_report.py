@@ -21,6 +21,22 @@ from spectra_nsa.metrics.effects import Effect, holm, part_effects, reach
 from spectra_nsa.report.svg import Estimate, forest
 
 DRAWS = 2000
+NAMES = {
+    "specialists": "six models, one for each domain",
+    "oracle": "expert = domain, given",
+    "token": "each token, learned",
+    "text": "each text, learned",
+    "text_hash": "each text, random and fixed",
+    "hash": "each token, by its id",
+    "frozen": "each token, random and fixed",
+    "smear": "all mixed for each text (SMEAR)",
+    "wide": "dense, as many weights",
+}
+KINDS = {
+    "mixed": "nDCG@10 in the index of all domains",
+    "own": "nDCG@10 in the domain's own index",
+    "agreement": "agreement with the teacher",
+}
 STYLE = (
     "text{font:12px sans-serif;fill:#555} path{fill:none} .grid{stroke:#ddd} .axis{stroke:#888} "
     ".line{stroke:#2a6fb0;stroke-width:2;fill:#fff} .s1{stroke:#c2571a;fill:#c2571a}"
@@ -57,10 +73,10 @@ def draws_of(gaps: list[dict[str, np.ndarray]]) -> np.ndarray:
 def draw(effects: dict[str, Effect], adjusted: dict[str, float], options: argparse.Namespace) -> None:
     """Writes the differences as a picture; those that are sure after Holm's correction have a filled dot."""
     rows = [
-        Estimate(name=arm, value=effect.value, ci=effect.ci, marked=adjusted[arm] < 0.05)
+        Estimate(name=NAMES.get(arm, arm), value=effect.value, ci=effect.ci, marked=adjusted[arm] < 0.05)
         for arm, effect in sorted(effects.items(), key=lambda item: -item[1].value)
     ]
-    chart = forest(rows, x_label=f"{options.kind}: difference from {options.baseline}, 95 % interval")
+    chart = forest(rows, x_label=f"{KINDS.get(options.kind, options.kind)}, minus {options.baseline}")
     start = chart.index(">") + 1
     opening = chart[: start - 1] + ' xmlns="http://www.w3.org/2000/svg">'
     options.svg.write_text(f"{opening}<style>{STYLE}</style>{chart[start:]}\n", encoding="utf-8")
@@ -93,7 +109,7 @@ def main() -> None:
     effects = part_effects(differences, {arm: draws_of(of) for arm, of in gaps.items()}, queries)
     adjusted = dict(zip(effects, holm([effect.p for effect in effects.values()]), strict=True))
     print(f"seeds {', '.join(map(str, seeds))}; {queries:,} queries or texts\n")
-    print(f"| arm | {options.kind} | less {options.baseline} | 95 % | p (Holm) |\n|---|---|---|---|---|")
+    print(f"| arm | {options.kind} | minus {options.baseline} | 95 % | p (Holm) |\n|---|---|---|---|---|")
     print(f"| {options.baseline} | {np.mean([mean(base[seed]) for seed in seeds]):.4f} | | | |")
     for arm, effect in effects.items():
         figure, (low, high) = np.mean([mean(arms[arm][seed]) for seed in seeds]), effect.ci

@@ -113,7 +113,10 @@ def mix_command(
     texts: Annotated[
         list[str] | None,
         typer.Option(
-            "--texts", "-t", help="Texts of each model's domain, in order (default: the runs' training data)."
+            "--texts",
+            "-t",
+            metavar="SOURCE",
+            help="Texts of each model's domain, in the order of the models (default: the runs' training data).",
         ),
     ] = None,
     router: Annotated[

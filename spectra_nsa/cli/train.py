@@ -113,15 +113,17 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
     first_step = planned_step(resume)
     if recipe.name is not None and resume is None:
         check_free(Path(recipe.output) / recipe.name)
-    from spectra_nsa.training.checks import check_data, data_notes, live_terms_of, plan_sets
+    from spectra_nsa.training.checks import check_data, data_notes, expert_notes, live_terms_of, plan_sets
     from spectra_nsa.training.data.mixing import epoch_rows
     from spectra_nsa.training.data.rows import load_training_data
     from spectra_nsa.training.init.sparse_start import planned_sparse
     from spectra_nsa.training.init.start import planned_config
+    from spectra_nsa.training.jobs.pairs import experts_of
     from spectra_nsa.training.loop.arguments import steps_of
 
     planned = planned_config(recipe) if recipe.sparse is None else None
     sparse = planned_sparse(recipe) if recipe.sparse is not None else None
+    experts = experts_of(planned[0]) if planned is not None else None
     length = planned[1] if planned is not None else sparse[3] if sparse is not None else 0
     data = load_training_data(recipe.data, seed=recipe.train.seed, quarantine=None, distill=recipe.distill)
     check_data(recipe, data)
@@ -148,18 +150,18 @@ def _plan(recipe: Recipe, resume: Path | None = None) -> dict[str, Any]:
         "recipe": recipe.model_dump(),
         "changed": recipe.model_dump(exclude_defaults=True),
         "rows": len(data.train),
-        "sets": plan_sets(recipe, data),
+        "sets": plan_sets(recipe, data, experts is not None),
         "dev_rows": len(data.dev) if data.dev is not None else 0,
         "left_out": data.left_out,
         "quarantined": data.quarantined,
-        "notes": data_notes(recipe, data),
+        "notes": [*data_notes(recipe, data), *expert_notes(recipe, experts)],
         "steps": steps_of(recipe, epoch_rows(recipe, data)),
         "first_step": first_step,
         "parameters": parameters,
         "experts": facts["shape"].get("experts") if planned is not None else None,
         "memory_gb": memory,
         "memory_for": {"batch": batch, "texts": texts, "length": length},
-        "terms": live_terms_of(recipe, data),
+        "terms": live_terms_of(recipe, data, experts is not None),
         "precision": resolve_precision(recipe.train.precision),
     }
 

@@ -114,8 +114,11 @@ def _with_lines(items: Iterable[T], label: str, total: int | None) -> Iterator[T
         total = len(items)
     of = "" if total is None else f" of {total:,}"
     printed = time.monotonic()
+    count, shown = 0, False
     for count, item in enumerate(items):
         if time.monotonic() - printed >= LINE_EVERY:
-            printed = time.monotonic()
+            printed, shown = time.monotonic(), True
             print(f"  {label}: {count:,}{of}", file=sys.stderr, flush=True)
         yield item
+    if shown:
+        print(f"  {label}: {count + 1:,}{of}", file=sys.stderr, flush=True)

@@ -78,13 +78,16 @@ class Kind:
 
 
 def _experts(spec: EncoderSpec) -> Weights:
-    """Counts a layer with experts; a token passes k of them, and a router that is learned."""
+    """Counts a layer with experts; a token passes k of them, and a router that is learned.
+
+    The router ``"smear"`` adds up all experts' weights once for each text, which is not counted; a token passes one.
+    """
     experts = spec.experts
     one = FFNS[experts.kind].weights(replace(spec, ffn=experts.kind, ffn_size=experts.width(spec.ffn_size)))
     router = Weights() if experts.router in HASH_ROUTERS else linear(spec.hidden_size, experts.count, bias=False)
     bias = numbers(experts.count) if experts.balance_bias else Weights()
     shared = one + numbers(1) if experts.shared else Weights()
-    active = experts.count if experts.router == "smear" else experts.top_k
+    active = 1 if experts.router == "smear" else experts.top_k
     return Weights(experts.count * one.total, active * one.matrices) + router + bias + shared
 
 

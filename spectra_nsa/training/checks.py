@@ -131,22 +131,28 @@ def check_terms(recipe: Recipe) -> None:
         )
 
 
-def live_terms_by_set(recipe: Recipe, data: TrainingData) -> dict[str, list[str]]:
-    """Returns the loss terms that take part in training by dataset; a single dataset has the name ``""``."""
+def live_terms_by_set(recipe: Recipe, data: TrainingData, experts: bool | None = None) -> dict[str, list[str]]:
+    """Returns the loss terms that take part in training by dataset; a single dataset has the name ``""``.
+
+    Args:
+        recipe: the run.
+        data: its rows.
+        experts: see `active_terms`.
+    """
     live: dict[str, list[str]] = {}
     for name, part in data.parts.items():
         inputs = distillation_inputs(recipe)
         if part.scores is None and name:
             inputs = [given for given in inputs if given != MARGIN_SCORES]
         own = (recipe.data.sets or {})[name].terms if name else None
-        names = live_terms(recipe, part.train.column_names, inputs)
+        names = live_terms(recipe, part.train.column_names, inputs, experts=experts)
         live[name] = [term for term in names if own is None or term in own]
     return live
 
 
-def live_terms_of(recipe: Recipe, data: TrainingData) -> list[str]:
-    """Returns the loss terms that take part in training, on whichever dataset."""
-    live = live_terms_by_set(recipe, data).values()
+def live_terms_of(recipe: Recipe, data: TrainingData, experts: bool | None = None) -> list[str]:
+    """Returns the loss terms that take part in training, on whichever dataset; see `live_terms_by_set`."""
+    live = live_terms_by_set(recipe, data, experts).values()
     return [name for name in TERM_FACTS if any(name in names for names in live)]
 
 
@@ -156,13 +162,16 @@ def row_counts(data: TrainingData) -> str:
     return counted(len(data.train), "row") + (f" ({sets})" if sets else "")
 
 
-def plan_sets(recipe: Recipe, data: TrainingData) -> dict[str, dict[str, Any]]:
-    """Returns rows, batches of an epoch and loss terms of each of several datasets; empty if there is only one."""
+def plan_sets(recipe: Recipe, data: TrainingData, experts: bool | None = None) -> dict[str, dict[str, Any]]:
+    """Returns rows, batches of an epoch and loss terms of each of several datasets; empty if there is only one.
+
+    The arguments are those of `live_terms_by_set`.
+    """
     from spectra_nsa.training.data.mixing import set_batches
 
     if not data.sets:
         return {}
-    live, counts = live_terms_by_set(recipe, data), set_batches(recipe, data)
+    live, counts = live_terms_by_set(recipe, data, experts), set_batches(recipe, data)
     return {
         name: {"rows": len(part.train), "batches": count, "terms": live[name]}
         for (name, part), count in zip(data.sets.items(), counts, strict=True)
@@ -200,8 +209,10 @@ def sparse_notes(recipe: Recipe) -> list[str]:
 def data_notes(recipe: Recipe, data: TrainingData) -> list[str]:
     """Returns remarks on the rows for the reader, such as that they are fewer than a batch."""
     rows, batch = len(data.train), recipe.train.batch
+    parts = recipe.train.parts is not None and recipe.model.start is None
+    frozen = "train.parts without model.start: the other parts keep their random weights"
     few = f"train.batch is {batch:,}, but there are only {counted(rows, 'row')}: each step takes all of them"
-    return [*data.notes, *sparse_notes(recipe), *([few] if rows < batch else [])]
+    return [*data.notes, *sparse_notes(recipe), *([few] if rows < batch else []), *([frozen] if parts else [])]
 
 
 def check_data(recipe: Recipe, data: TrainingData) -> None:

@@ -136,3 +136,8 @@ def test_inspecting_a_preset_loads_neither_torch_nor_transformers() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_a_token_passes_one_network_of_smear() -> None:
+    shapes = [ModelSpec(**SMALL, ffn="moe", experts={"count": 4, "router": router}) for router in ("smear", "text")]
+    assert flops_per_token(shapes[0], 10) == flops_per_token(shapes[1], 10)

@@ -41,19 +41,22 @@ def model_kind(recipe: Recipe) -> ModelKind:
     return "dense" if recipe.sparse is None else "sparse"
 
 
-def live_terms(recipe: Recipe, columns: Sequence[str], inputs: Collection[str] | None = None) -> list[str]:
+def live_terms(
+    recipe: Recipe, columns: Sequence[str], inputs: Collection[str] | None = None, *, experts: bool | None = None
+) -> list[str]:
     """Returns the terms that take part in training.
 
     Args:
         recipe: the run.
         columns: of the training rows: texts, and a score if there is one.
         inputs: the distillation inputs of the rows; ``None`` for those that the recipe provides.
+        experts: see `active_terms`.
     """
     rows = row_kind(sum(name != SCORE_COLUMN for name in columns), SCORE_COLUMN in columns)
     inputs = distillation_inputs(recipe) if inputs is None else inputs
     return [
         name
-        for name in active_terms(recipe)
+        for name in active_terms(recipe, experts=experts)
         if recipe.loss.terms[name].weight > 0 and TERM_FACTS[name].applies(rows, inputs)
     ]
 

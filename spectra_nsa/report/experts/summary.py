@@ -44,7 +44,8 @@ def findings(document: Facts) -> list[str]:
     if apart < _SAME:
         found.append(
             f"The experts are still nearly copies of each other (weights at most {apart:.1%} apart): too early to "
-            "measure what they are worth. In training, more steps or a larger train.expert_lr_factor part them."
+            "measure what they are worth. Longer training parts them; so does a larger train.expert_lr_factor, at a "
+            "price in quality where it was tried."
         )
     found += [line for line in (_follows(layers), _domains(layers), _pairs(layers)) if line]
     return found + _worth(document.get("quality") or {})

@@ -222,7 +222,7 @@ def build_trainer(
         throughput,
         facts=row_facts(recipe, data),
         evaluator=evaluator,
-        terms=live_terms_of(recipe, data),
+        terms=live_terms_of(recipe, data, experts=model.spectra.config.ffn == "moe"),
         measure=functools.partial(sample.measure, model) if recipe.monitor.rows else None,
         callbacks=[LossClock(loss), BalanceExperts(model.spectra.encoder, loss)],
     )

@@ -34,7 +34,7 @@ def expert_alarms(rows: Sequence[LogRow]) -> Iterator[Alarm]:
     collapsed = [layer for layer, of in loads.items() if max(of.values()) > COLLAPSED]
     if collapsed:
         share = max(loads[collapsed[0]].values())
-        message = f"one expert gets {share:.0%} of the tokens in {_layers(collapsed)}."
+        message = f"one expert gets {share:.0%} of the choices in {_layers(collapsed)}."
         yield Alarm("expert collapse", message, _REMEDY)
         return
     dead = {
@@ -45,7 +45,7 @@ def expert_alarms(rows: Sequence[LogRow]) -> Iterator[Alarm]:
     if dead:
         count = sum(map(len, dead.values()))
         experts = "1 expert gets" if count == 1 else f"{count} experts get"
-        message = f"{experts} less than a tenth of an equal share of the tokens, in {_layers(list(dead))}."
+        message = f"{experts} less than a tenth of an equal share of the choices, in {_layers(list(dead))}."
         yield Alarm("dead experts", message, _REMEDY)
 
 

@@ -55,8 +55,12 @@ def student_recipe(
         "distill.teachers": [teacher],
         "train.lr": LR,
     }
-    # A student learns only from its teacher unless the recipe says otherwise.
-    others = [name for name, facts in TERM_FACTS.items() if facts.model_kind == "dense" and not facts.learns_from]
+    # A student learns only from its teacher unless the recipe says otherwise. Its experts are balanced all the same.
+    others = [
+        name
+        for name, facts in TERM_FACTS.items()
+        if facts.model_kind == "dense" and not facts.learns_from and not facts.routing
+    ]
     defaults |= {f"loss.terms.{name}.weight": 0.0 for name in others}
     recipe = load_recipe(None, values, flags=defaults)
     check_free(run_folder(recipe))
@@ -134,7 +138,7 @@ def plan_student(recipe: Recipe) -> dict[str, Any]:
         "quarantined": data.quarantined,
         "dev_rows": len(data.dev) if data.dev is not None else 0,
         "steps": steps_of(recipe, len(data.train)),
-        "terms": live_terms(recipe, data.train.column_names),
+        "terms": live_terms(recipe, data.train.column_names, experts=student.spectra.config.ffn == "moe"),
         "teachers": [plan_vectors(open_teacher(name), data.all_rows, data.columns) for name in recipe.distill.teachers],
         "words": words,
     }

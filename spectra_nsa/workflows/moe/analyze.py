@@ -28,6 +28,7 @@ from spectra_nsa.workflows.moe.texts import Domain, TextTable, read_domains, tex
 _PATHS = 20  # the most frequent ways through the layers
 _EXAMPLES = 2  # texts of each domain whose tokens are shown
 _EXAMPLE_TOKENS = 60
+_SMEAR = "each text uses all experts, mixed: where this says choice, it means the expert with the largest share"
 _TEXTS_OF_CHECKPOINTS = 50  # of each domain
 
 
@@ -73,7 +74,8 @@ def analyze(
     routes = collect_routes(opened, table)
     words = _words(opened, routes)
     facts = _layers(opened, routes, table, names, words, rounds)
-    notes += _dead_notes(facts)
+    smear = spec.router == "smear"
+    notes += [_SMEAR] if smear else _dead_notes(facts)
     sizes = {domain.name: {"texts": len(domain.documents), "pairs": len(domain.queries)} for domain in domains}
     return {
         "schema": 1,

@@ -105,7 +105,12 @@ def ablate_experts(quality: Quality, before: dict[str, NDArray[np.float64]]) -> 
 
 
 def scramble(quality: Quality, before: dict[str, NDArray[np.float64]], seed: int) -> dict[str, Any]:
-    """Replaces all choices: each expert's tokens go to another, all are drawn, or the token id alone decides."""
+    """Replaces all choices: each expert's tokens go to another, all are drawn, or the token id alone decides.
+
+    The router ``"smear"`` chooses nothing that could be replaced: the result is empty.
+    """
+    if expert_layers(quality.model)[0].spec.router == "smear":
+        return {}
     ways = {"experts exchanged": edits.permuted(seed), "drawn at random": edits.at_random(seed)}
     if not expert_layers(quality.model)[0].spec.by_text:
         ways["by token id"] = edits.by_token

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 import spectra_nsa as sp
+from spectra_nsa.cli.main import app
 from spectra_nsa.config.recipe import Recipe, load_recipe
 from spectra_nsa.encoder.experts.spec import ExpertSpec
 from spectra_nsa.losses.router_terms import RouterTerms
@@ -145,3 +147,14 @@ def test_a_router_of_texts_and_batches_of_one_group_call_for_a_remark(recipe: Ca
         expert_notes(recipe(), ExpertSpec(router="text")) == expert_notes(grouped, ExpertSpec(router="text_hash")) == []
     )
     assert "do not apply to sparse" in expert_notes(recipe("sparse.kind=splade"), ExpertSpec())[0]
+
+
+def test_a_dry_run_knows_the_experts_of_its_start(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    result = train(recipe("train.max_steps=1", "model.experts.router=text"))
+    rows = [json.loads(line) | {"kind": "ab"[at % 2]} for at, line in enumerate((tmp_path / "pairs.jsonl").open())]
+    (tmp_path / "grouped.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ["train", "--model", str(result.folder / "model"), "--data", str(tmp_path / "grouped.jsonl"), "--json"]
+    words += ["--dry-run", "data.group=kind", "train.batch=8"]
+    plan = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    assert {"router_balance", "router_z"} <= set(plan["terms"])
+    assert any("the router chooses by text" in note for note in plan["notes"])

@@ -122,6 +122,8 @@ def test_values_win_over_flags(teacher: Path, tmp_path: Path) -> None:
     assert not recipe.loss.terms.bridge.train_encoder  # a head alone, should it be turned on
     with pytest.raises(UsageError, match="has 4 layers"):
         student_recipe(str(teacher), "pairs.jsonl", layers=5, output=tmp_path)
+    experts = student_recipe(str(teacher), "pairs.jsonl", output=tmp_path / "e", values=["model.ffn=moe"])
+    assert experts.loss.terms.router_balance.weight > 0 == experts.loss.terms.semantic.weight
 
 
 def test_a_static_student_is_the_weighted_mean_of_its_tokens(teacher: Path, tmp_path: Path) -> None:
