@@ -89,11 +89,11 @@ def analyze_command(
 
 
 def _print_analysis(document: dict[str, Any]) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from spectra_nsa.report.experts.summary import HEADER, KEY, findings, layer_rows
 
-    table = Table(*HEADER)
+    table = Table(*(Column(name, no_wrap=True) for name in HEADER), padding=(0, 0))
     for row in layer_rows(document):
         table.add_row(*row)
     console().print(table)

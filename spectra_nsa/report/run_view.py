@@ -187,9 +187,10 @@ def _table(title: str, rows: Sequence[tuple[str, ...]]) -> Table:
         title=title or None, box=None, title_justify="left", title_style="bold", show_header=False, padding=(0, 2, 0, 0)
     )
     for at, justify in enumerate(("left", "right", "left", "left")[: max((len(row) for row in rows), default=1)]):
-        out.add_column(justify=justify, style="dim" if at > 1 else "", no_wrap=True)  # type: ignore[arg-type]
+        # On a narrow terminal only trend and remark become shorter.
+        out.add_column(justify=justify, style="dim" if at > 1 else "", no_wrap=at < 2)  # type: ignore[arg-type]
     for row in rows:
-        out.add_row(*(Text(cell) for cell in row))
+        out.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
     return out
 
 
