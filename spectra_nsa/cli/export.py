@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from spectra_nsa.core.console import console, print_json
+from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import read_json_object
 
 
@@ -64,6 +65,8 @@ def export_command(
     from spectra_nsa.workflows.export.subject import Wanted
 
     names = [name.strip() for name in to.split(",") if name.strip()]
+    if fast and "onnx-int8" not in names:
+        raise UsageError("--fast is for onnx-int8, which is not among the formats of --to.")
     if fast:
         names = ["onnx-int8-fast" if name == "onnx-int8" else name for name in names]
     wanted = None if outputs is None else [name.strip() for name in outputs.split(",") if name.strip()]
@@ -74,16 +77,20 @@ def export_command(
     )  # fmt: skip
     if as_json:
         print_json({"schema": 1, "model": model, **document})
-        return
-    _print(document)
+    else:
+        _print(document)
+    if document["refused"]:
+        raise typer.Exit(1)
 
 
 def _read(folder: Path) -> dict[str, Any]:
     """Returns what `export.json` says of the formats in a folder."""
     from spectra_nsa.runtime.record import RECORD, read_export
 
+    if not folder.is_dir():
+        raise SpectraError(f"{folder} does not exist.")
     formats = read_json_object(folder / RECORD).get("formats", {}) if read_export(folder) else {}
-    return {"folder": str(folder), "formats": formats, "notes": []}
+    return {"folder": str(folder), "formats": formats, "refused": {}, "notes": []}
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -112,6 +119,8 @@ def _print(document: dict[str, Any]) -> None:
             "speed: CPU time of the model by that of the export, on the texts of the check.",
             style="dim",
         )
+    for reason in document["refused"].values():
+        out.print(reason, markup=False)
     for note in document["notes"]:
         out.print(f"note: {note}", markup=False)
     print(f"export: {document['folder']}")

@@ -126,7 +126,20 @@ def main() -> None:
         status = _failed(_system_error(error), 1)
     except MemoryError:
         status = _failed("there is not enough memory.", 1)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("", "spectra_nsa"):
+            raise
+        status = _failed(_missing(error.name or ""), 1)
     sys.exit(_flushed(status))
+
+
+def _missing(module: str) -> str:
+    """Returns what to do about a library that a small installation leaves out."""
+    return (
+        f"{module.partition('.')[0]} is not installed, and this command needs it. A small installation, such as "
+        "spectra-nsa[runtime], encodes texts with an exported graph (spectra_nsa.runtime.Runtime; spectra encode, "
+        "similarity and search beside a model); for all commands: pip install spectra-nsa"
+    )
 
 
 def _run() -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def open_for(model: str, dim: int | None, outputs: Sequence[str] | None = None) -> AnyEncoder:
-    """Opens a model to encode with, after checking that it has `dim` dimensions.
+    """Opens a model to encode with, after checking that it has `dim` dimensions; of an export alone, the export.
 
     Args:
         model: as the user named it.
@@ -33,11 +33,16 @@ def open_for(model: str, dim: int | None, outputs: Sequence[str] | None = None) 
         UsageError: the prefix is longer than the vector.
         SpectraError: the model cannot be opened, or the export is damaged.
     """
+    from spectra_nsa.models.checks import has_weights
     from spectra_nsa.models.open import find_model, open_encoder
     from spectra_nsa.models.size import model_spec
+    from spectra_nsa.runtime import Runtime
+    from spectra_nsa.runtime.record import is_export
     from spectra_nsa.workflows.export.beside import export_beside
 
     files = find_model(model, complete=False)
+    if is_export(files.folder) and not has_weights(files.folder):
+        return Runtime(files.folder)
     if dim is not None:
         check_dim(model_spec(files), dim)
     exported = None if outputs is None else export_beside(files.folder, outputs, dim)

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from spectra_nsa.core.console import no_library_bars
 from spectra_nsa.core.errors import SpectraError, UsageError
-from spectra_nsa.core.files import atomic_folder, check_replaceable, read_json_object
+from spectra_nsa.core.files import atomic_folder, check_replaceable, read_json, read_json_object, write_json
 from spectra_nsa.heads.spec import ModelSpec
 from spectra_nsa.models.bert_adapter import config_to_bert, encoder_to_bert, masked_lm_head_to_bert
 from spectra_nsa.models.checks import transformer_folder
@@ -58,6 +58,7 @@ def export_bert(model: SpectraSentenceTransformer, folder: str | Path) -> Path:
             device="cpu",
         )
         plain.save_pretrained(str(temporary), create_model_card=False)
+        _name_modules(temporary / "modules.json")
         shutil.rmtree(source)
     return Path(folder)
 
@@ -89,6 +90,14 @@ def export_bert_masked_lm(model: SpectraForMaskedLM, tokenizer: Any, folder: str
         bert.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
     return Path(folder)
+
+
+def _name_modules(path: Path) -> None:
+    """Names the modules as all versions of sentence-transformers know them: version 6 moved them."""
+    modules = read_json(path)
+    for module in modules:
+        module["type"] = f"sentence_transformers.models.{module['type'].rpartition('.')[2]}"
+    write_json(path, modules)
 
 
 def check_bert_shape(spec: ModelSpec, *, pooled: bool = True) -> None:

@@ -38,7 +38,10 @@ FORMATS: Mapping[str, Format] = {
         file="onnx/model_fp16.onnx", kind="onnx", says="ONNX with 16-bit weights and arithmetic", cosine=0.999
     ),
     "onnx-int8": Format(
-        file="onnx/model_quantized.onnx", kind="onnx", says="ONNX with 8-bit weights: small, and exact", cosine=0.999
+        file="onnx/model_quantized.onnx",
+        kind="onnx",
+        says="ONNX with 8-bit weights: small, and nearly exact",
+        cosine=0.999,
     ),
     "onnx-int8-fast": Format(
         file="onnx/model_int8.onnx",

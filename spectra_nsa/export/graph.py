@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +26,12 @@ class Graph(nn.Module):
     Attributes:
         names: of the outputs, in order.
         vocab_size: ids are below it.
+        longest: the most tokens of a text.
     """
 
     names: tuple[str, ...]
     vocab_size: int
+    longest: int
 
 
 class DenseGraph(Graph):
@@ -45,6 +48,7 @@ class DenseGraph(Graph):
         self.model = model
         self.outputs, self.dim = tuple(outputs), dim
         self.names, self.vocab_size = (STATES, *outputs), model.spec.vocab_size
+        self.longest = model.spec.max_position_embeddings
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         encoded = self.model.encoder(input_ids, attention_mask, None)
@@ -73,8 +77,13 @@ def choose_outputs(spec: ModelSpec, asked: Sequence[str] | None) -> tuple[list[s
                 f"{missing[0]}: the anomaly score of the model is not fitted. To fit: "
                 "spectra anomaly fit MODEL --texts FILE"
             )
-        return list(dict.fromkeys(("embedding", *asked))), []
-    notes, left_out = [], set()
+        unfitted = [name for name in asked if name in _CODES] if not spec.codes_fitted else []
+        notes = (
+            [f"{unfitted[0]}: the binary codes are not fitted and find less (spectra codes fit)"] if unfitted else []
+        )
+        return list(dict.fromkeys(("embedding", *asked))), notes
+    notes = []
+    left_out: set[str] = set()
     if not fitted:
         left_out |= set(_ANOMALY)
         notes.append("the anomaly score is not fitted and is left out (spectra anomaly fit)")
@@ -82,6 +91,20 @@ def choose_outputs(spec: ModelSpec, asked: Sequence[str] | None) -> tuple[list[s
         left_out |= set(_CODES)
         notes.append("the binary codes are not fitted and are left out (spectra codes fit)")
     return [name for name in outputs_of(spec) if name not in left_out], notes
+
+
+def sizes(graph: Graph, length: int | None) -> tuple[dict[int, Any], dict[int, Any]] | None:
+    """Returns which sizes of ids and mask vary, as `torch.export` wants them; ``None`` if none does.
+
+    Args:
+        graph: what is traced.
+        length: the fixed length; ``None`` for a graph of any.
+    """
+    if length is not None:
+        return None
+    # The upper bound must be one that the code itself implies: a table of positions, if there is one.
+    named = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=graph.longest)}
+    return named, named
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from spectra_nsa.core.errors import missing_extra
-from spectra_nsa.export.graph import INPUTS, Graph, example
+from spectra_nsa.export.graph import INPUTS, Graph, example, sizes
 from spectra_nsa.heads.kinds import graph_name
 
 OPSET = 18
@@ -34,16 +34,12 @@ def trace(graph: Graph, *, length: int | None = None) -> Any:
         import onnxscript  # noqa: F401 (torch's exporter needs it)
     except ImportError as error:
         raise missing_extra("onnxscript", "onnx") from error
-    shapes = None
-    if length is None:
-        named = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-        shapes = (named, named)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             graph.eval(),
             example(graph.vocab_size, length),
             input_names=list(INPUTS),
-            dynamic_shapes=shapes,
+            dynamic_shapes=sizes(graph, length),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,

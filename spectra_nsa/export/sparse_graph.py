@@ -11,6 +11,7 @@ from spectra_nsa.core.errors import SpectraError
 from spectra_nsa.export.graph import Graph
 from spectra_nsa.heads.kinds import SPARSE_OUTPUTS
 from spectra_nsa.models.sparse.query_side import FALLBACK_WEIGHT
+from spectra_nsa.tokens.limits import learned_positions
 
 STRONGEST = 256  # terms by default
 
@@ -37,6 +38,7 @@ class SparseGraph(Graph):
         self.model = model.masked_lm("document")
         self.logs = 2 if pooling.activation_function == "log1p_relu" else 1
         self.vocab_size = len(model.head("document").weight)
+        self.longest = learned_positions(self.model) or 2**20
         self.most = model.max_active_dims
         self.strongest = min(strongest, self.vocab_size, self.most or strongest)
         self.names = SPARSE_OUTPUTS

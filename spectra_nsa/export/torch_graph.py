@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spectra_nsa.export.graph import Graph, example
+from spectra_nsa.export.graph import Graph, example, sizes
 
 
 def save_program(graph: Graph, path: Path, *, length: int | None = None) -> None:
@@ -22,13 +22,11 @@ def save_program(graph: Graph, path: Path, *, length: int | None = None) -> None
         path: the file.
         length: see `onnx_graph.trace`.
     """
-    shapes = None
-    if length is None:
-        named = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-        shapes = (named, named)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.export.export(graph.eval(), example(graph.vocab_size, length), dynamic_shapes=shapes)
+        program = torch.export.export(
+            graph.eval(), example(graph.vocab_size, length), dynamic_shapes=sizes(graph, length)
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.export.save(program, path)
 

@@ -219,6 +219,11 @@ def transformer_folder(folder: Path) -> Path:
     return inner if not (folder / "config.json").is_file() and inner.is_dir() else folder
 
 
+def has_weights(folder: Path) -> bool:
+    """Returns whether a model folder has weights, in whatever form."""
+    return any((transformer_folder(folder) / name).is_file() for name in _WEIGHTS)
+
+
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
     """Returns the shapes of the saved weights by name; ``None`` if there is only a `pytorch_model.bin`.
 
@@ -239,6 +244,11 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
         if (folder / "pytorch_model.bin.index.json").is_file():
             raise SpectraError(
                 f"{folder} holds pickled weights in several files, which are not read. Save the model as safetensors."
+            )
+        if (folder / "export.json").is_file():
+            raise SpectraError(
+                f"{folder} holds exported graphs without the model. spectra encode and similarity read them, and "
+                "spectra_nsa.runtime.Runtime in Python."
             )
         missing = next(file for file in files if not file.is_file())
         raise SpectraError(

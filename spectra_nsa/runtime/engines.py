@@ -57,6 +57,7 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
+        options.enable_mem_pattern = False  # keeps a plan for each shape, of which there are many
         with opening(facts.file):
             self.session = onnxruntime.InferenceSession(str(facts.file), options, providers=["CPUExecutionProvider"])
         self.part = onnxruntime.RunOptions()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spectra_nsa.core.cache import remembered_sha256
 from spectra_nsa.core.checksums import check_manifest
 from spectra_nsa.core.errors import SpectraError, unknown_name
 from spectra_nsa.core.files import read_json
@@ -18,6 +19,7 @@ QUERIES = "query_side"  # the folder of an inference-free model's query side
 PREFERRED = (  # if none is named
     "onnx", "onnx-int8", "onnx-fp16", "onnx-int8-static", "onnx-int8-fast", "onnx-int4", "openvino",
 )  # fmt: skip
+AGAIN = "Export again, or copy the whole folder again."
 _LOCATION = b"\x0a\x08location\x12"  # a key of external data in a serialized ONNX model, before the length of its value
 
 
@@ -147,13 +149,16 @@ def _check_file(folder: Path, name: str, files: Mapping[str, Mapping[str, Any]])
     if name not in files:
         raise SpectraError(f"{folder / RECORD} does not list {name}, which it names: it is damaged. Export again.")
     if not path.is_file():
-        raise SpectraError(f"{path} is missing. Export again, or copy the whole folder.")
+        raise SpectraError(f"{path} is missing. {AGAIN}")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise SpectraError(f"{path} is a link to a file outside the folder, which is not opened.")
-    if path.stat().st_size != files[name]["size"]:
+    if path.stat().st_size == files[name]["size"]:
+        if remembered_sha256(path) != files[name]["sha256"]:
+            raise SpectraError(f"{path} is not the file that was exported: it is damaged or of another export. {AGAIN}")
+    else:
         raise SpectraError(
             f"{path} has {path.stat().st_size:,} bytes instead of {files[name]['size']:,}: it is damaged or not copied "
-            "completely. Export again, or copy it again."
+            f"completely. {AGAIN}"
         )
 
 

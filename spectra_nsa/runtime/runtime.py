@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.heads.kinds import SHORTENED
+from spectra_nsa.metrics.finite import check_finite
 from spectra_nsa.models.prompts import Prompted
 from spectra_nsa.runtime.engines import Engine, open_engine
 from spectra_nsa.runtime.record import ExportFacts, read_export
@@ -72,6 +73,7 @@ class Runtime(Prompted):
         prompt: str | None = None,
         truncate_dim: int | None = None,
         normalize_embeddings: bool = False,
+        batch_size: int | None = None,
     ) -> Any:
         """Encodes texts.
 
@@ -82,6 +84,7 @@ class Runtime(Prompted):
             prompt: the words themselves; ``None`` for those of `prompt_name`.
             truncate_dim: cuts `embedding` and `semantic` to so many dimensions; ``None`` keeps all.
             normalize_embeddings: scales `embedding` to unit length if the model does not.
+            batch_size: the most texts of a batch; ``None`` for the limit of tokens alone.
 
         Returns:
             `embedding`, (N, D) fp32, (D,) of a single text; with `outputs` a dictionary of arrays by name.
@@ -99,13 +102,14 @@ class Runtime(Prompted):
                 raise unknown_name("output", name, self.facts.outputs)
         texts = [str(inputs)] if isinstance(inputs, str) else text_list(inputs)
         prompt = self._named_prompt(prompt_name) if prompt is None else prompt
-        arrays = self._encode([prompt + text for text in texts] if prompt else texts, names)
+        arrays = self._encode([prompt + text for text in texts] if prompt else texts, names, batch_size)
         shorten = truncate_dim is not None
         for name in SHORTENED:
-            if name in arrays and shorten:
-                arrays[name] = arrays[name][:, :truncate_dim]
-                if outputs is not None or self.facts.normalize:
-                    arrays[name] = _unit(arrays[name])
+            if name not in arrays:
+                continue
+            arrays[name] = arrays[name][:, :truncate_dim]
+            if self.facts.normalize or (shorten and outputs is not None):
+                arrays[name] = _unit(arrays[name])  # which 16-bit floats are only nearly
         if outputs is None and normalize_embeddings:
             arrays["embedding"] = _unit(arrays["embedding"])
         if isinstance(inputs, str):
@@ -127,23 +131,33 @@ class Runtime(Prompted):
         """Returns the width of `embedding`."""
         return self.facts.dim
 
-    def _encode(self, texts: Sequence[str], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def _encode(self, texts: Sequence[str], names: Sequence[str], most: int | None) -> dict[str, NDArray[Any]]:
         """Returns the outputs of texts in their order."""
         rows = self.ids(texts) if texts else self.ids([""])
         arrays: dict[str, NDArray[Any]] = {}
-        for positions in self._batches([len(row) for row in rows]):
+        for positions in self._batches([len(row) for row in rows], most):
             values = self.engine.run(*self.ids.padded([rows[at] for at in positions]), names)
             for name, value in values.items():
                 value = value.astype(np.float32, copy=False) if value.dtype.kind == "f" else value
+                check_finite(value, str(self.facts.file), f"outputs {name}")
                 if name not in arrays:
                     arrays[name] = np.empty((len(rows), *value.shape[1:]), value.dtype)
                 arrays[name][positions] = value
         return {name: array[: len(texts)] for name, array in arrays.items()}
 
-    def _batches(self, lengths: Sequence[int]) -> list[list[int]]:
+    def _batches(self, lengths: Sequence[int], most: int | None) -> list[list[int]]:
         if self.facts.length is not None:
             return [[at] for at in range(len(lengths))]
-        return group_by_tokens(lengths, self._tokens)
+        groups = group_by_tokens(lengths, self._tokens)
+        if most is None:
+            return groups
+        return [group[at : at + most] for group in groups for at in range(0, len(group), most)]
+
+    def __repr__(self) -> str:
+        facts = self.facts
+        return (
+            f"Runtime({str(facts.folder)!r}, format={facts.name!r}): {facts.dim} dimensions, {', '.join(self.outputs)}"
+        )
 
 
 def _unit(vectors_ND: NDArray[Any]) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.inputs import text_list
 from spectra_nsa.heads.kinds import SPARSE_OUTPUTS
+from spectra_nsa.metrics.finite import check_finite
 from spectra_nsa.models.prompts import Prompted
 from spectra_nsa.models.sparse.query_side import QueryWeights
 from spectra_nsa.runtime.engines import Engine, open_engine
@@ -110,11 +111,17 @@ class SparseRuntime(Prompted):
         while part := list(islice(texts, chunk)):
             yield self.encode(part, **options)
 
-    def decode(self, terms: Terms) -> list[tuple[str, float]]:
-        """Returns the terms of one text by name with their weights, the largest first."""
+    def decode(self, terms: Any) -> Any:
+        """Returns the terms of a text by name with their weights, the largest first; of a list of texts such a list."""
+        if isinstance(terms, list):
+            return [self.decode(one) for one in terms]
         names = {number: token for token, number in self.ids.backend.get_vocab(with_added_tokens=True).items()}
         pairs = sorted(zip(*(part.tolist() for part in terms), strict=True), key=lambda pair: (-pair[1], pair[0]))
         return [(names.get(number, ""), weight) for number, weight in pairs]
+
+    def __repr__(self) -> str:
+        facts = self.facts
+        return f"SparseRuntime({str(facts.folder)!r}, format={facts.name!r}): {facts.dim:,} terms"
 
     def get_embedding_dimension(self) -> int:
         """Returns the number of terms."""
@@ -125,6 +132,7 @@ class SparseRuntime(Prompted):
         full, *short = SPARSE_OUTPUTS
         if limit is None or limit > self.facts.outputs[short[0]]:
             weights_BV = self.engine.run(ids_BT, mask_BT, [full])[full]
+            check_finite(weights_BV, str(self.facts.file), "weights")
             places = [np.flatnonzero(row_V > 0) for row_V in weights_BV]
             rows = [(place, row_V[place]) for place, row_V in zip(places, weights_BV, strict=True)]
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,6 +45,8 @@ def test_an_exported_folder_opens_without_our_package(
 ) -> None:
     model = sp.warm_start(make_bert(**case))
     sp.export_bert(model, tmp_path / "plain")
+    types = [module["type"] for module in json.loads((tmp_path / "plain/modules.json").read_text())]
+    assert all(name.startswith("sentence_transformers.models.") for name in types), "versions before 6 know no others"
     script = WITHOUT_PACKAGE.format(texts=TEXTS)
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "plain"), str(tmp_path / "v.npy")], check=True)
     assert np.abs(np.load(tmp_path / "v.npy") - model.encode_query(TEXTS)).max() <= 1e-6

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spectra_nsa.core.checksums import describe
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.runtime import Runtime
 from tests.workflows.export.conftest import Exported, exported
@@ -74,6 +75,28 @@ def copy(exported: Exported, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
+def list_again(folder: Path) -> None:
+    """Writes size and checksum of the graph into the record, as someone who changes both could."""
+    record = json.loads((folder / "export.json").read_text())
+    record["files"]["onnx/model.onnx"] = describe(folder / "onnx/model.onnx")
+    (folder / "export.json").write_text(json.dumps(record))
+
+
+def test_vectors_that_are_not_finite_are_refused(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Runtime(exported.folder)
+    monkeypatch.setattr(runtime.engine, "run", lambda ids, mask, names: {"embedding": np.full((len(ids), 32), np.nan)})
+    with pytest.raises(SpectraError, match="hold NaN or infinity"):
+        runtime.encode(["open a file"])
+
+
+def test_small_batches_and_unit_length(exported: Exported) -> None:
+    runtime = Runtime(exported.folder, format="onnx-fp16")
+    vectors = runtime.encode(exported.texts)
+    assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-6, "16-bit floats are less exact"
+    assert np.abs(runtime.encode(exported.texts, batch_size=3) - vectors).max() < 1e-3
+    assert "onnx-fp16" in repr(runtime)
+
+
 def test_a_damaged_folder_is_refused(copy: Path) -> None:
     Runtime(copy)
     graph = copy / "onnx/model.onnx"
@@ -81,7 +104,11 @@ def test_a_damaged_folder_is_refused(copy: Path) -> None:
     graph.write_bytes(content[:-100])
     with pytest.raises(SpectraError, match="instead of"):
         Runtime(copy)
+    graph.write_bytes(content[:-4] + b"abcd")
+    with pytest.raises(SpectraError, match="is not the file that was exported"):
+        Runtime(copy)
     graph.write_bytes(bytes(len(content)))
+    list_again(copy)
     with pytest.raises(SpectraError, match="cannot be opened"):
         Runtime(copy)
     graph.unlink()
@@ -118,8 +145,6 @@ def test_weights_elsewhere_are_not_read(copy: Path) -> None:
     weight.data_location = onnx.TensorProto.EXTERNAL
     weight.external_data.add(key="location", value="../secret")
     (copy / "onnx/model.onnx").write_bytes(model.SerializeToString())
-    record = json.loads((copy / "export.json").read_text())
-    record["files"]["onnx/model.onnx"]["size"] = (copy / "onnx/model.onnx").stat().st_size
-    (copy / "export.json").write_text(json.dumps(record))
+    list_again(copy)
     with pytest.raises(SpectraError, match=r"would read weights from '\.\./secret'"):
         Runtime(copy)

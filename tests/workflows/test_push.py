@@ -100,6 +100,8 @@ def test_what_should_not_be_published_is_refused(folder: Path, tmp_path: Path) -
     (folder / "weights.bin").write_bytes(b"x")
     with pytest.raises(SpectraError, match="may be pickled"):
         files_to_push(folder)
+    (folder / "weights.xml").write_text("<net/>")  # of OpenVINO
+    assert "weights.bin" in [file.name for file in files_to_push(folder)]
     for name in ("model", "a/b/c", "me/", "me/a b"):
         with pytest.raises(UsageError, match="no name of a repository"):
             check_repo(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -161,9 +162,18 @@ def _by_processes(
 
 def _open_worker(folder: str, devices: Sequence[str] | None, threads: int, numbers: Any) -> None:
     global _ENCODER
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     number = numbers.get()
     device = devices[number % len(devices)] if devices else None
     _ENCODER = ShardEncoder(folder, device=device, threads=threads)
+
+
+def _end_with_parent() -> None:
+    """Ends this process once its parent is gone, however that died: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(shard: int) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from spectra_nsa.core.errors import SpectraError, UsageError, unknown_name
+from spectra_nsa.core.errors import SpectraError, UsageError, missing_extra, unknown_name
 from spectra_nsa.core.files import check_replaceable
 from spectra_nsa.evaluation.open import SPLADE
 from spectra_nsa.export.formats import FORMATS
@@ -21,13 +22,14 @@ from spectra_nsa.runtime.tokens import TextIds
 from spectra_nsa.workflows.export.compare import SAME
 from spectra_nsa.workflows.export.dense import DenseSubject
 from spectra_nsa.workflows.export.shapes import check_shapes
-from spectra_nsa.workflows.export.subject import Subject, Wanted
+from spectra_nsa.workflows.export.subject import Pairs, Subject, Wanted
 from spectra_nsa.workflows.export.write import write_graph, write_record, write_tokenizer
 from spectra_nsa.workflows.index_models import find_any, open_any
 
 PLAIN = "sentence-transformers"  # a folder of another kind: plain BERT
 CONFIG = "config.json"  # which transformers.js and Text Embeddings Inference want to see
 CHECK_TEXTS = "python:stdlib"
+ENOUGH = 20  # pairs
 PAIRS, SAMPLES = 100, 20  # of the check, and further ones on which ranges of states are found
 _EVERYTHING = Wanted()
 
@@ -54,38 +56,53 @@ def export_model(
         say: called with each line of progress.
 
     Returns:
-        ``folder``, ``formats`` (by name: ``file``, ``bytes``, ``outputs``, ``dim``, ``length``, ``checks``) and
-        ``notes``.
+        ``folder``, ``formats`` (by name: ``file``, ``bytes``, ``outputs``, ``dim``, ``length``, ``checks``),
+        ``refused`` (by name: why; formats after it are written all the same) and ``notes``.
 
     Raises:
         UsageError: an option does not fit the model.
-        SpectraError: the model cannot be opened, or a format is not close enough to it. Formats that were finished
-            before stay.
+        SpectraError: the model cannot be opened, a library is not installed, or every format was refused.
     """
     names = _check_formats(formats)
+    _check_libraries(names)
     files = find_any(model)
     folder = _target(model, files, output)
     if names == [PLAIN]:
         return _plain(files, folder)
-    subject = _subject(files, wanted, texts)
+    pairs, samples = _pairs(texts)
+    subject = _subject(files, wanted, pairs, samples)
+    subject.notes.extend(_few(pairs, texts))
     done: dict[str, Any] = {}
+    refused: dict[str, str] = {}
     traced: dict[str, Any] = {}
     for name in names:
         say(f"{name}: {FORMATS[name].says}")
-        done[name] = _export(subject, name, folder, files, wanted.length, traced=traced, least=least_cosine, say=say)
-    return {"folder": str(folder), "formats": done, "notes": subject.notes}
+        try:
+            done[name] = _export(
+                subject, name, folder, files, wanted.length, traced=traced, least=least_cosine, say=say
+            )
+        except UsageError:
+            raise
+        except SpectraError as error:
+            if len(names) == 1:
+                raise
+            refused[name] = str(error)
+            say(f"  {error}")
+    if not done:
+        raise SpectraError(f"every format was refused. {' '.join(refused.values())}")
+    return {"folder": str(folder), "formats": done, "refused": refused, "notes": subject.notes}
 
 
-def _subject(files: ModelFolder, wanted: Wanted, texts: str) -> Subject:
+def _subject(files: ModelFolder, wanted: Wanted, pairs: Pairs, samples: Sequence[str]) -> Subject:
     """Opens the model and encodes the texts of the check."""
     if files.kind == "sparse":
         from spectra_nsa.workflows.export.sparse import SparseSubject
 
-        return SparseSubject(open_any(files), wanted, *_pairs(texts))
+        return SparseSubject(open_any(files), wanted, pairs, samples)
     opened = open_model(files)
     _check_length(wanted.length, opened.max_seq_length)
     opened.max_seq_length = wanted.length or opened.max_seq_length  # longer texts are cut, in the reference too
-    return DenseSubject(opened, wanted, *_pairs(texts))
+    return DenseSubject(opened, wanted, pairs, samples)
 
 
 def _export(
@@ -184,6 +201,14 @@ def _checked(draft: Path, name: str, subject: Subject, least: float | None) -> d
     return checks
 
 
+def _check_libraries(names: Sequence[str]) -> None:
+    """Raises `SpectraError` if a library that a format needs is not installed, before anything is computed."""
+    kinds = {FORMATS[name].kind for name in names if name != PLAIN}
+    for kind, package, extra in (("onnx", "onnxscript", "onnx"), ("openvino", "openvino", "openvino")):
+        if kind in kinds and find_spec(package) is None:
+            raise missing_extra(package, extra)
+
+
 def _check_formats(formats: Sequence[str]) -> list[str]:
     names = list(dict.fromkeys(formats))
     if not names:
@@ -214,7 +239,7 @@ def _plain(files: ModelFolder, folder: Path) -> dict[str, Any]:
     from spectra_nsa.export.bert import export_bert
 
     export_bert(open_model(files), folder)
-    return {"folder": str(folder), "formats": {PLAIN: {"file": "."}}, "notes": []}
+    return {"folder": str(folder), "formats": {PLAIN: {"file": "."}}, "refused": {}, "notes": []}
 
 
 def _check_length(length: int | None, most: int) -> None:
@@ -234,3 +259,13 @@ def _pairs(source: str) -> tuple[list[tuple[str, str]], list[str]]:
     pairs = list(zip(queries, domains[0].documents, strict=True))
     samples = pairs[PAIRS:] or pairs[:SAMPLES]
     return pairs[:PAIRS], [text for pair in samples for text in pair]
+
+
+def _few(pairs: Sequence[tuple[str, str]], source: str) -> list[str]:
+    """Returns notes on texts that show little of an export's quality."""
+    notes = []
+    if len(pairs) < ENOUGH:
+        notes.append(f"{source} has only {len(pairs)} texts or pairs to check with")
+    if all(query == document for query, document in pairs):
+        notes.append(f"{source} has no pairs: each text finds itself, so nDCG@10 says nothing")
+    return notes

@@ -52,8 +52,12 @@ def check_shapes(
                 raise SpectraError(
                     f"the graph fails on {batch} × {length} tokens ({type(error).__name__}: {reason})."
                 ) from error
-            if found.shape != expected.shape or cosines(found, expected).min() < least:
-                raise SpectraError(f"the graph gives other vectors for {batch} × {length} tokens.")
+            cosine = cosines(found, expected).min() if found.shape == expected.shape else -1
+            if cosine < least:
+                raise SpectraError(
+                    f"the graph gives other vectors for {batch} × {length} tokens: their cosine to the model's is "
+                    f"{cosine:.6f} at worst, below {least:g}. Take another format, or accept it with --least-cosine."
+                )
 
 
 def cosines(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:

@@ -50,6 +50,7 @@ def _summary(facts: ModelFacts, repo: str) -> str:
     return f"# {name}\n\n{what} Made with [Spectra-NSA](https://pypi.org/project/spectra-nsa)."
 
 
+_SENTENCE = "output `sentence_embedding`, among others"
 _METHODS = """queries = model.encode_query(["how do I open a file"])
 documents = model.encode_document(["open(path) returns a file"])"""
 
@@ -62,12 +63,13 @@ def _use(facts: ModelFacts, repo: str) -> str:
     parts = ["## Use", "With Spectra-NSA:", _python(ours), "With sentence-transformers:", _python(theirs)]
     onnx = next((name for name in facts.exports if name.startswith("onnx")), None)
     if onnx is not None:
-        runtime = f'model = Runtime("FOLDER", format="{onnx}")  # the downloaded repository'
+        name = "SparseRuntime" if facts.sparse else "Runtime"
+        outputs = "outputs `sparse`, `sparse_ids` and `sparse_values`" if facts.sparse else _SENTENCE
+        runtime = f'model = {name}("FOLDER", format="{onnx}")  # the downloaded repository'
         parts += [
             'Without torch, from the exported graph (`pip install "spectra-nsa[runtime]"`):',
-            _python(f"from spectra_nsa.runtime import Runtime\n\n{runtime}\n{_METHODS}"),
-            "Any program that runs ONNX can use the graph: inputs `input_ids` and `attention_mask`, output "
-            "`sentence_embedding`, among others.",
+            _python(f"from spectra_nsa.runtime import {name}\n\n{runtime}\n{_METHODS}"),
+            f"Any program that runs ONNX can use the graph: inputs `input_ids` and `attention_mask`, {outputs}.",
         ]
     return "\n\n".join(parts)
 
@@ -122,8 +124,8 @@ def _exports(facts: ModelFacts) -> str:
         return ""
     rows = []
     for name, entry in facts.exports.items():
-        checks = entry.get("checks", {}).get("outputs", {}).get("embedding", {})
-        cosine = checks.get("cosine_min")
+        checks = entry.get("checks", {}).get("outputs", {})
+        cosine = next((checks[name].get("cosine_min") for name in ("embedding", "sparse") if name in checks), None)
         rows.append(
             [name, f"`{entry['file']}`", f"{entry['bytes'] / 1e6:.1f} MB", "–" if cosine is None else f"{cosine:.5f}"]
         )

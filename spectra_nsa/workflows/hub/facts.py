@@ -97,7 +97,8 @@ def collect_facts(
     config = read_json_object(folder / "config.json") if (folder / "config.json").is_file() else {}
     library = read_json_object(folder / "config_sentence_transformers.json")
     exported = folder / "export.json"
-    facts: dict[str, Any] = {"exports": read_json_object(exported).get("formats", {}) if exported.is_file() else {}}
+    formats = read_json_object(exported).get("formats", {}) if exported.is_file() else {}
+    facts: dict[str, Any] = {"exports": {name: of for name, of in formats.items() if (folder / of["file"]).is_file()}}
     licences = dict(data_licences or {})
     if run is not None:
         facts |= _run_facts(run, licences)

@@ -35,7 +35,8 @@ def files_to_push(folder: Path) -> list[PushFile]:
             continue
         if not path.resolve().is_relative_to(folder.resolve()):
             raise SpectraError(f"{path} is a link that leads out of the folder. Copy the file, or remove the link.")
-        if path.suffix in (".pkl", ".pickle", ".bin", ".pth"):
+        weights = path.suffix == ".bin" and path.with_suffix(".xml").is_file()  # of OpenVINO, plain numbers
+        if path.suffix in (".pkl", ".pickle", ".bin", ".pth") and not weights:
             raise SpectraError(f"{path} may be pickled, which readers of the model should not open. Remove it.")
         found.append(PushFile("/".join(parts), path, path.stat().st_size))
     return found

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -179,6 +180,22 @@ def test_a_worker_that_dies_is_reported(home: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(run, "_work", os._exit)
     with pytest.raises(SpectraError, match="fewer --workers"):
         encode_corpus(plan(home), tmp_path / "v", workers=2)
+
+
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, time, multiprocessing\n"
+        "from spectra_nsa.workflows.corpus import run\n"
+        "def main():\n"
+        "    worker = multiprocessing.get_context('spawn').Process(target=run._end_with_parent)\n"
+        "    worker.start(); time.sleep(3); assert worker.is_alive()\n"
+        "    print('started', flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "if __name__ == '__main__': main()\n"
+    )
+    (tmp_path / "parent.py").write_text(script)
+    # The worker has the output open, too: without its end, this would wait until the time is over.
+    done = subprocess.run([sys.executable, str(tmp_path / "parent.py")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL and done.stdout == "started\n"
 
 
 def test_each_document_of_pairs_is_encoded_once(home: Path, tmp_path: Path) -> None:

@@ -175,6 +175,33 @@ def test_commands_on_few_texts_use_the_export_beside_the_model(exported: Exporte
     assert "using the export" not in CliRunner().invoke(app, words).stderr, "it is of other prompts"
 
 
+def test_an_export_that_does_not_fit_is_not_used(exported: Exported, tmp_path: Path) -> None:
+    copy = shutil.copytree(exported.folder, tmp_path / "copy")
+    words = ["encode", str(copy), "-t", "open a file", "--json"]
+    export_model(str(copy), ["onnx"], texts=str(exported.pairs), wanted=Wanted(dim=8))
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert "using the export" not in done.stderr and json.loads(done.stdout)["shapes"] == {"embedding": [1, 32]}
+    done = CliRunner().invoke(app, [*words, "--dim", "8"], catch_exceptions=False)
+    assert "using the export" in done.stderr and json.loads(done.stdout)["shapes"] == {"embedding": [1, 8]}
+    (copy / "onnx/model.onnx").unlink()
+    done = CliRunner().invoke(app, [*words, "--dim", "8"], catch_exceptions=False)
+    assert "is not used" in done.stderr and json.loads(done.stdout)["shapes"] == {"embedding": [1, 8]}
+    alone = tmp_path / "alone"
+    shutil.copytree(exported.folder, alone, ignore=shutil.ignore_patterns("model.safetensors"))
+    done = CliRunner().invoke(app, ["similarity", str(alone), "open a file", "open a file"], catch_exceptions=False)
+    assert done.stdout == "1.0000\n"
+    with pytest.raises(SpectraError, match="exported graphs without the model"):
+        CliRunner().invoke(app, ["eval", str(alone), "--task", f"pairs={exported.pairs}"], catch_exceptions=False)
+
+
+def test_a_refused_format_does_not_stop_the_others(exported: Exported, tmp_path: Path) -> None:
+    words = ["export", str(exported.folder), "--to", "onnx-int4,onnx", "--output", str(tmp_path / "o"), "--json"]
+    done = CliRunner().invoke(app, [*words, "--texts", str(exported.pairs), "--least-cosine", "0.999999"])
+    document = json.loads(done.stdout)
+    assert done.exit_code == 1 and list(document["formats"]) == ["onnx"]
+    assert "onnx-int4 is refused" in document["refused"]["onnx-int4"]
+
+
 def test_searches_use_the_export_once_documents_are_encoded(exported: Exported, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join(dict.fromkeys(exported.texts)), encoding="utf-8")
