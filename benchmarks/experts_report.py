@@ -30,6 +30,7 @@ NAMES = {
     "hash": "each token, by its id",
     "frozen": "each token, random and fixed",
     "smear": "all mixed for each text (SMEAR)",
+    "smear_full_rate": "SMEAR, at dense's learning rate",
     "wide": "dense, as many weights",
 }
 KINDS = {
