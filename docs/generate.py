@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 import spectra_nsa
+import spectra_nsa.runtime
 from spectra_nsa.cli.main import app
 from spectra_nsa.config.recipe import Recipe
 
@@ -64,7 +66,7 @@ def python_list() -> str:
     """Returns the public names with their signatures and the first paragraphs of their docstrings."""
     parts = []
     for name in _public_names():
-        entry = getattr(spectra_nsa, name)
+        entry = operator.attrgetter(name)(spectra_nsa)
         parts += [f"## `{name}`", (inspect.getdoc(entry) or "").split("\n\n")[0]]
         if not inspect.isclass(entry):
             parts.append(f"```text\n{_signature(name, entry)}\n```")
@@ -86,7 +88,8 @@ def filled(page: str, parts: Mapping[str, Callable[[], str]]) -> str:
 
 
 def _public_names() -> list[str]:
-    return sorted((name for name in spectra_nsa.__all__ if not name.startswith("_")), key=str.lower)
+    runtime = [f"runtime.{name}" for name in spectra_nsa.runtime.__all__]
+    return [*sorted((name for name in spectra_nsa.__all__ if not name.startswith("_")), key=str.lower), *runtime]
 
 
 def _methods(kind: type) -> list[Row]:
