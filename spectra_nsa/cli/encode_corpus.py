@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from spectra_nsa.cli.texts import warn_quarantined
 from spectra_nsa.core.console import print_json
-from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
 
 DType = Annotated[
@@ -132,7 +131,7 @@ def encode_to_folder(
         shard_rows=folder.shard_rows or SHARD_ROWS, **options,
     )  # fmt: skip
     if job.quarantined:
-        print(f"spectra: warning: {counted(job.quarantined, 'row')} of {source} quarantined.", file=sys.stderr)
+        warn_quarantined(job.quarantined, source)
     plan = {"schema": 1, "output": str(output), "shards": job.shards} | asdict(job)
     if folder.dry_run:
         print_json(plan, indent=2) if as_json else _show(plan)

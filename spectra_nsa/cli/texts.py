@@ -49,6 +49,14 @@ def open_for(model: str, dim: int | None, outputs: Sequence[str] | None = None) 
     return open_encoder(model) if exported is None else exported
 
 
+def warn_quarantined(rows: int, source: str) -> None:
+    """Says on standard error that rows of a source were dropped, and how to see them."""
+    print(
+        f"spectra: warning: {counted(rows, 'row')} of {source} quarantined. Where and why: spectra data preview {source}",
+        file=sys.stderr,
+    )
+
+
 def check_not_blank(*texts: str) -> None:
     """Checks that each text has something visible.
 
@@ -87,7 +95,7 @@ def read_named_texts(source: str, columns: SharedColumns | None = None) -> tuple
 
     loaded = (columns or SharedColumns(None)).load(source)
     if loaded.quarantined:
-        print(f"spectra: warning: {counted(loaded.quarantined, 'row')} of {source} quarantined.", file=sys.stderr)
+        warn_quarantined(loaded.quarantined, source)
     roles = {"pairs": ["positive"], "triplets": ["positive"], "scored": ["sentence1", "sentence2"]}
     texts = [text for name in roles.get(loaded.kind, ["text"]) for text in loaded.dataset[name]]
     named = "name" in loaded.dataset.column_names and len(texts) == len(loaded.dataset)

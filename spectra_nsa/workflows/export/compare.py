@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spectra_nsa.metrics.known_item import known_item_ndcg
 from spectra_nsa.runtime import Runtime
-from spectra_nsa.workflows.export.shapes import cosines
+from spectra_nsa.workflows.export.shapes import MOST, batches, cosines
 
 ALONE = 40  # texts that are encoded together and one by one
 SAME = 0.99999  # cosine of a vector to that of the same text alone, from which a format is called invariant
@@ -98,15 +98,15 @@ def _difference(name: str, found: NDArray[Any], expected: NDArray[Any]) -> dict[
 
 
 def _alone(runtime: Runtime, texts: Sequence[str]) -> dict[str, float]:
-    """Compares texts in one batch with the same texts one by one."""
+    """Compares texts in batches, short beside long ones, with the same texts one by one."""
     rows = runtime.ids(texts)
-    if runtime.facts.length is None:
-        together = runtime.engine.run(*runtime.ids.padded(rows), ["embedding"])["embedding"]
-    else:
-        together = runtime.encode(texts, prompt="")
-    single = np.concatenate(
-        [runtime.engine.run(*runtime.ids.padded([row]), ["embedding"])["embedding"] for row in rows]
-    )
+
+    def encoded(groups: list[list[list[int]]]) -> NDArray[Any]:
+        outputs = [runtime.engine.run(*runtime.ids.padded(group), ["embedding"]) for group in groups]
+        return np.concatenate([output["embedding"] for output in outputs])
+
+    together = encoded(batches(rows, 4 * MOST, runtime.facts.length))
+    single = encoded([[row] for row in rows])
     agreement = cosines(together, single)
     return {
         "cosine_min": rounded(agreement.min()),

@@ -60,6 +60,18 @@ def check_shapes(
                 )
 
 
+def batches(rows: list[list[int]], most: int, length: int | None) -> list[list[list[int]]]:
+    """Splits texts in their order into batches of equal numbers, of about so many tokens with padding, at least two.
+
+    Args:
+        rows: token ids of each text.
+        most: tokens.
+        length: of all texts of a graph with fixed shapes, which takes one at a time; ``None`` for any.
+    """
+    count = 1 if length is not None else max(2, most // max(map(len, rows)))
+    return [rows[at : at + count] for at in range(0, len(rows), count)]
+
+
 def cosines(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
     """Returns the cosine of each row to that of the other array; −1 if it is not finite, 1 if both rows are zero."""
     a, b = found.astype(np.float64), expected.astype(np.float64)

@@ -18,7 +18,7 @@ from spectra_nsa.runtime import SparseRuntime
 from spectra_nsa.runtime.engines import Engine
 from spectra_nsa.runtime.record import QUERIES
 from spectra_nsa.workflows.export.compare import ALONE, rounded
-from spectra_nsa.workflows.export.shapes import MOST, cosines
+from spectra_nsa.workflows.export.shapes import MOST, batches, cosines
 from spectra_nsa.workflows.export.subject import Pairs, Subject, Wanted, text_facts
 
 
@@ -118,9 +118,8 @@ def _dense(rows: Any, width: int) -> NDArray[np.float32]:
 
 def _alone(runtime: SparseRuntime, texts: list[str], width: int) -> dict[str, float]:
     """Compares documents in batches with the same documents one by one."""
-    rows = sorted(runtime.ids(texts), key=len)
-    count = 1 if runtime.facts.length is not None else max(2, MOST // max(map(len, rows)))
-    groups = [rows[at : at + count] for at in range(0, len(rows), count)]
+    rows = runtime.ids(texts)
+    groups = batches(rows, MOST, runtime.facts.length)
     together_TV = _dense([terms for group in groups for terms in runtime.run(*runtime.ids.padded(group))], width)
     single_TV = _dense([runtime.run(*runtime.ids.padded([row]))[0] for row in rows], width)
     return {
