@@ -64,23 +64,30 @@ def export_command(
     from spectra_nsa.workflows.export.run import export_model
     from spectra_nsa.workflows.export.subject import Wanted
 
-    names = [name.strip() for name in to.split(",") if name.strip()]
-    if fast and "onnx-int8" not in names:
-        raise UsageError("--fast is for onnx-int8, which is not among the formats of --to.")
-    if fast:
-        names = ["onnx-int8-fast" if name == "onnx-int8" else name for name in names]
-    wanted = None if outputs is None else [name.strip() for name in outputs.split(",") if name.strip()]
+    chosen = None if outputs is None else _words(outputs)
+    wanted = Wanted(outputs=chosen, dim=dim, strongest=top_k, length=seq_len)
+    formats = _formats(_words(to), fast)
     document = export_model(
-        model, names, output=output, texts=texts, least_cosine=least_cosine,
-        wanted=Wanted(outputs=wanted, dim=dim, strongest=top_k, length=seq_len),
-        say=lambda line: print(f"  {line}", file=sys.stderr, flush=True),
-    )  # fmt: skip
-    if as_json:
-        print_json({"schema": 1, "model": model, **document})
-    else:
-        _print(document)
+        model, formats, output=output, wanted=wanted, texts=texts, least_cosine=least_cosine, say=_say
+    )
+    print_json({"schema": 1, "model": model, **document}) if as_json else _print(document)
     if document["refused"]:
         raise typer.Exit(1)
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", file=sys.stderr, flush=True)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _formats(names: list[str], fast: bool) -> list[str]:
+    """Returns the names of the formats. Raises `UsageError` if --fast has nothing to apply to."""
+    if fast and "onnx-int8" not in names:
+        raise UsageError("--fast is for onnx-int8, which is not among the formats of --to.")
+    return ["onnx-int8-fast" if fast and name == "onnx-int8" else name for name in names]
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -52,7 +52,8 @@ def open_for(model: str, dim: int | None, outputs: Sequence[str] | None = None) 
 def warn_quarantined(rows: int, source: str) -> None:
     """Says on standard error that rows of a source were dropped, and how to see them."""
     print(
-        f"spectra: warning: {counted(rows, 'row')} of {source} quarantined. Where and why: spectra data preview {source}",
+        f"spectra: warning: {counted(rows, 'row')} of {source} quarantined. Where and why: spectra data preview "
+        f"{source}",
         file=sys.stderr,
     )
 

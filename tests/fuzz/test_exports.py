@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spectra_nsa.core.checksums import describe
 from tests.fuzz.law import cases, obeys
 from tests.fuzz.mutations import changed_bytes, changed_json_file
 
+RECORD = "export.json"
 TEXTS = ["open a file", "x"]
 
 
@@ -62,6 +64,10 @@ def _changed(folder: Path, data: st.DataObject, names: tuple[str, ...]) -> Path:
     valid = (folder / name).read_bytes()
     change = changed_json_file(json.loads(valid)) if name.endswith(".json") else changed_bytes(valid)
     (copy / name).write_bytes(data.draw(change))
+    if name != RECORD and (copy / RECORD).is_file() and data.draw(st.booleans()):
+        record = json.loads((copy / RECORD).read_text())  # as someone who changes both could
+        record["files"][name] = describe(copy / name)
+        (copy / RECORD).write_text(json.dumps(record))
     return copy
 
 

@@ -74,8 +74,7 @@ def analyze(
     routes = collect_routes(opened, table)
     words = _words(opened, routes)
     facts = _layers(opened, routes, table, names, words, rounds)
-    smear = spec.router == "smear"
-    notes += [_SMEAR] if smear else _dead_notes(facts)
+    notes += [_SMEAR] if spec.router == "smear" else _dead_notes(facts)
     sizes = {domain.name: {"texts": len(domain.documents), "pairs": len(domain.queries)} for domain in domains}
     return {
         "schema": 1,
