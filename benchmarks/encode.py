@@ -73,9 +73,10 @@ def engines(start: str, exports: Path, folder: Path) -> dict[str, Encode]:
     found["ours fp32"] = lambda texts: ours.encode(texts, precision="fp32")
     for name in ("onnx", "onnx-int8", "onnx-int8-fast"):
         found[f"our runtime, {name}"] = Runtime(exports, format=name, threads=1).encode
-    for name, hint in (("fp32", "f32"), ("bf16", "bf16")) if cpu_multiplies_bf16() else (("fp32", "f32"),):
-        engine = openvino_engine(exports, hint)
-        found[f"OpenVINO {name}"] = Runtime(exports, format="openvino", engine=engine).encode
+    for precision in ("fp32", "bf16") if cpu_multiplies_bf16() else ("fp32",):
+        found[f"our runtime, openvino {precision}"] = Runtime(
+            exports, format="openvino", threads=1, precision=precision
+        ).encode
     try:
         found["OpenVINO int8"] = Runtime(exports, format="openvino", engine=openvino_int8(exports)).encode
     except ImportError:
@@ -88,19 +89,6 @@ def engines(start: str, exports: Path, folder: Path) -> dict[str, Encode]:
     for kind in ("float32", "int8"):
         found[f"CTranslate2 {kind}"] = ctranslate2_encoder(start, folder, kind, ours)
     return found
-
-
-def openvino_engine(exports: Path, hint: str) -> Any:
-    """Opens the exported graph with a number format to compute in."""
-    import openvino
-
-    from spectra_nsa.runtime.engines import OpenVinoEngine
-    from spectra_nsa.runtime.record import read_export
-
-    engine = OpenVinoEngine(facts := read_export(exports, "openvino"), 1)
-    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": 1}
-    engine.model = openvino.Core().compile_model(str(facts.file), "CPU", settings)
-    return engine
 
 
 def openvino_int8(exports: Path) -> Any:

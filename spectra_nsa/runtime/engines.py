@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from spectra_nsa.core.errors import SpectraError, missing_extra, opening
+from spectra_nsa.core.errors import SpectraError, UsageError, missing_extra, opening, unknown_name
 from spectra_nsa.heads.kinds import graph_name
 from spectra_nsa.runtime.record import ExportFacts
 
@@ -23,21 +23,27 @@ class Engine(Protocol):
         """Returns the named outputs (B, …)."""
 
 
-def open_engine(facts: ExportFacts, threads: int | None = None) -> Engine:
+def open_engine(facts: ExportFacts, threads: int | None = None, precision: str = "fp32") -> Engine:
     """Opens the graph of a format.
 
     Args:
         facts: the format.
         threads: ``None`` for one on each core that this process may use.
+        precision: ``"bf16"`` lets OpenVINO compute in it, see `Runtime`.
 
     Raises:
+        UsageError: the format cannot be computed in this precision.
         SpectraError: the graph cannot be opened, or what runs it is not installed.
     """
+    if precision not in ("fp32", "bf16"):
+        raise unknown_name("precision", precision, ("fp32", "bf16"))
+    if precision == "bf16" and facts.file.suffix != ".xml":
+        raise UsageError(f"precision bf16 is for the format openvino: {facts.name} has the precision of its file.")
     threads = usable_cores() if threads is None else threads
     if facts.file.suffix == ".onnx":
         return OnnxEngine(facts, threads)
     if facts.file.suffix == ".xml":
-        return OpenVinoEngine(facts, threads)
+        return OpenVinoEngine(facts, threads, precision)
     raise SpectraError(f"{facts.file} needs torch: open it with torch.export.load or torch.jit.load.")
 
 
@@ -74,13 +80,14 @@ class OnnxEngine:
 class OpenVinoEngine:
     """A graph in OpenVINO, on the CPU."""
 
-    def __init__(self, facts: ExportFacts, threads: int) -> None:
+    def __init__(self, facts: ExportFacts, threads: int, precision: str = "fp32") -> None:
         try:
             import openvino
         except ImportError as error:
             raise missing_extra("openvino", "openvino") from error
         with opening(facts.file):
-            settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+            hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+            settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
             self.model = openvino.Core().compile_model(str(facts.file), "CPU", settings)
 
     def run(

@@ -32,6 +32,8 @@ class Runtime(Prompted):
         format: its name, such as ``"onnx-int8"``; ``None`` for the most exact one in the folder.
         threads: ``None`` for one on each core that this process may use.
         tokens: the most tokens of a batch, with padding.
+        precision: ``"bf16"`` computes the format ``"openvino"`` in 16 bits, which processors with AVX512-BF16 or AMX do
+            faster; elsewhere it is slower. Other formats have the precision of their file.
         engine: what runs the graph; ``None`` opens it with ONNX Runtime or OpenVINO.
 
     Attributes:
@@ -52,6 +54,7 @@ class Runtime(Prompted):
         format: str | None = None,
         threads: int | None = None,
         tokens: int = TOKENS,
+        precision: str = "fp32",
         engine: Engine | None = None,
     ) -> None:
         self.facts: ExportFacts = read_export(folder, format)
@@ -62,7 +65,7 @@ class Runtime(Prompted):
         self.max_seq_length = self.facts.length or self.facts.text.max_length
         self._tokens = tokens
         self.ids = TextIds(self.facts.folder, self.facts.text, self.facts.length)
-        self.engine = open_engine(self.facts, threads) if engine is None else engine
+        self.engine = open_engine(self.facts, threads, precision) if engine is None else engine
 
     def encode(
         self,

@@ -96,6 +96,10 @@ def test_other_formats_of_a_plain_model(make_bert: Callable[..., Path], tmp_path
     assert (tmp_path / "o/config.json").is_file() and (tmp_path / "o/tokenizer.json").is_file()
     runtime, model = Runtime(tmp_path / "o", format="openvino"), sp.warm_start(make_bert())
     assert np.abs(runtime.encode(exported.texts) - model.encode(exported.texts)).max() < 1e-5
+    half = Runtime(tmp_path / "o", format="openvino", precision="bf16").encode(exported.texts)
+    assert (half * runtime.encode(exported.texts)).sum(1).min() > 0.999
+    with pytest.raises(UsageError, match="precision bf16 is for the format openvino"):
+        Runtime(tmp_path / "o", format="onnx-int8-fast", precision="bf16")
 
 
 def test_a_table_in_8_bits_is_looked_up_and_scaled() -> None:
