@@ -203,8 +203,11 @@ def _encode(
     from spectra_nsa.workflows.cut_texts import warn_cut
 
     warn_cut(encoder, rows, role, model)
-    chosen, options = "fp32", dict[str, Any]()
-    if not isinstance(encoder, Runtime):
+    chosen, options = "fp32", dict[str, Any](batch_size=batch)
+    if isinstance(encoder, Runtime):
+        if precision not in ("auto", chosen):
+            raise UsageError(f"--precision {precision}: {model} is an export, which has the precision of its file.")
+    else:
         from spectra_nsa.core.precision import resolve_precision
 
         _warn_unfitted(model, encoder.spec, names)

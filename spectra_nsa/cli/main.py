@@ -137,8 +137,8 @@ def _missing(module: str) -> str:
     """Returns what to do about a library that a small installation leaves out."""
     return (
         f"{module.partition('.')[0]} is not installed, and this command needs it. A small installation, such as "
-        "spectra-nsa[runtime], encodes texts with an exported graph (spectra_nsa.runtime.Runtime; spectra encode, "
-        "similarity and search beside a model); for all commands: pip install spectra-nsa"
+        "spectra-nsa[runtime], encodes texts with an exported graph (spectra_nsa.runtime.Runtime; spectra encode "
+        "--texts and similarity); for all commands: pip install spectra-nsa"
     )
 
 

@@ -239,9 +239,12 @@ def _check_codes(bits: int | None, symmetric: bool) -> None:
 def _find(model: str, bits: int | None) -> ModelFolder:
     """Returns the files of a dense or sparse model. Raises `UsageError` for the search by codes of a sparse one."""
     from spectra_nsa.models.open import SPECTRA
+    from spectra_nsa.runtime.record import is_export
     from spectra_nsa.workflows.index_models import find_any
 
     files = find_any(model, (*SPECTRA, "sparse"), complete=False)
+    if not is_export(files.folder):
+        files = find_any(model, (*SPECTRA, "sparse"))
     if files.kind == "sparse" and bits is not None:
         raise UsageError(f"--bits is for the binary codes of dense models, but {model} is a sparse encoder.")
     return files

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from spectra_nsa.core.counts import counted
 from spectra_nsa.core.errors import UsageError
+from spectra_nsa.core.files import expand_user
 from spectra_nsa.core.strings import is_blank
 
 if TYPE_CHECKING:
@@ -40,9 +41,10 @@ def open_for(model: str, dim: int | None, outputs: Sequence[str] | None = None) 
     from spectra_nsa.runtime.record import is_export
     from spectra_nsa.workflows.export.beside import export_beside
 
+    folder = expand_user(model)
+    if is_export(folder) and not has_weights(folder):
+        return Runtime(folder)
     files = find_model(model, complete=False)
-    if is_export(files.folder) and not has_weights(files.folder):
-        return Runtime(files.folder)
     if dim is not None:
         check_dim(model_spec(files), dim)
     exported = None if outputs is None else export_beside(files.folder, outputs, dim)

@@ -247,8 +247,8 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
             )
         if (folder / "export.json").is_file():
             raise SpectraError(
-                f"{folder} holds exported graphs without the model. spectra encode and similarity read them, and "
-                "spectra_nsa.runtime.Runtime in Python."
+                f"{folder} holds exported graphs without the model. Open them with spectra_nsa.runtime.Runtime (or "
+                "SparseRuntime); spectra encode and similarity read those of dense models."
             )
         missing = next(file for file in files if not file.is_file())
         raise SpectraError(

@@ -84,8 +84,7 @@ class SparseRuntime(Prompted):
         Raises:
             UsageError: there is no such prompt, or the limit is not positive.
         """
-        if max_active_dims is not None and max_active_dims < 1:
-            raise UsageError(f"max_active_dims must be at least 1, not {max_active_dims}.")
+        _check_limit(max_active_dims)
         texts = [str(inputs)] if isinstance(inputs, str) else text_list(inputs)
         prompt = self._named_prompt(prompt_name) if prompt is None else prompt
         rows = self.ids([prompt + text for text in texts] if prompt else texts) if texts else []
@@ -100,7 +99,7 @@ class SparseRuntime(Prompted):
         """Encodes queries: by the token weights of an inference-free model, else as `encode` with their prompt."""
         if self.queries is None:
             return super().encode_query(inputs, **options)
-        limit = options.get("max_active_dims")
+        _check_limit(limit := options.get("max_active_dims"))
         texts = [str(inputs)] if isinstance(inputs, str) else text_list(inputs)
         rows = [strongest(ids, weights, limit) for ids, weights in self.queries.rows(texts)]
         return rows[0] if isinstance(inputs, str) else rows
@@ -137,6 +136,7 @@ class SparseRuntime(Prompted):
             rows = [(place, row_V[place]) for place, row_V in zip(places, weights_BV, strict=True)]
         else:
             values = self.engine.run(ids_BT, mask_BT, short)
+            check_finite(values[short[1]], str(self.facts.file), "weights")
             rows = [(ids[row > 0], row[row > 0]) for ids, row in zip(*(values[name] for name in short), strict=True)]
         return [strongest(ids, weights.astype(np.float32, copy=False), limit) for ids, weights in rows]
 
@@ -144,6 +144,11 @@ class SparseRuntime(Prompted):
         if self.facts.length is not None:
             return [[at] for at in range(len(lengths))]
         return group_by_tokens(lengths, TOKENS)
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise UsageError(f"max_active_dims must be at least 1, not {limit}.")
 
 
 def strongest(ids: NDArray[Any], weights: NDArray[np.float32], limit: int | None) -> Terms:

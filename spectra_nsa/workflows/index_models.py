@@ -58,6 +58,7 @@ class IndexModels:
         known = {facts["sha256"] for facts in self.facts.values()}
         for files in self._moved:
             if files.checksum not in known:
+                find_any(files.name)  # is it damaged?
                 raise SpectraError(
                     f"{files.name} is not a model that {self._folder} was built with: its SHA-256 differs."
                 )
@@ -154,7 +155,11 @@ class IndexModels:
                 continue
             if files.checksum == facts["sha256"]:
                 return files
-            problem = SpectraError(f"{name} has changed since {self._folder} was built with it.")
+            try:
+                find_any(name)  # is it damaged?
+                problem = SpectraError(f"{name} has changed since {self._folder} was built with it.")
+            except SpectraError as error:
+                problem = error
         raise SpectraError(
             f"{problem} If the model of this index is elsewhere now, name its folder with --model; otherwise build the "
             "index again."

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from spectra_nsa.core.errors import SpectraError, UsageError
 from spectra_nsa.core.files import read_json_object
+from spectra_nsa.export.formats import FORMATS
 from spectra_nsa.models.checks import model_checksum
 from spectra_nsa.models.open import ModelFolder
 from spectra_nsa.models.size import model_spec
@@ -34,6 +35,8 @@ def export_beside(
         is not installed, or `when` says no.
     """
     if not is_export(folder) or find_spec("onnxruntime") is None:
+        return None
+    if not (graph := folder / FORMATS[FORMAT].file).is_file() or graph.is_symlink():  # not downloaded, or in a cache
         return None
     try:
         facts = read_export(folder, FORMAT)

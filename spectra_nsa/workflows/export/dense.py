@@ -12,14 +12,14 @@ from spectra_nsa.models.encoding.outputs import check_truncation
 from spectra_nsa.runtime import Runtime
 from spectra_nsa.runtime.engines import Engine
 from spectra_nsa.workflows.export.compare import compare, reference_of
-from spectra_nsa.workflows.export.subject import Pairs, Subject, Wanted, text_facts
+from spectra_nsa.workflows.export.subject import Pairs, Subject, Wanted, check_length, text_facts
 
 
 class DenseSubject(Subject):
     """See `Subject`.
 
     Args:
-        model: opened; its `max_seq_length` is that of the export.
+        model: opened; a fixed length becomes its `max_seq_length`.
         wanted: what the user asks for.
         pairs: of the check.
         samples: further texts.
@@ -38,9 +38,11 @@ class DenseSubject(Subject):
         if wanted.strongest is not None:
             raise UsageError("--top-k is for sparse encoders. To keep leading dimensions: --dim N.")
         check_truncation(wanted.dim, spec.projection_dim)
+        check_length(wanted.length, model.max_seq_length)
         chosen, self.notes = choose_outputs(spec, wanted.outputs)
         self.dim, self.tokenizer, self.samples = wanted.dim, model.tokenizer, samples
         self.text = text_facts(model.tokenizer, model.max_seq_length, model.prompts, model.default_prompt_name)
+        model.max_seq_length = wanted.length or model.max_seq_length  # longer texts are cut, in the reference too
         self.reference = reference_of(model, pairs, chosen)
         self.graph = DenseGraph(model.spectra.eval(), chosen, wanted.dim)
         self.facts = {

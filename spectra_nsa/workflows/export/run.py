@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from spectra_nsa.core.errors import SpectraError, UsageError, missing_extra, unknown_name
-from spectra_nsa.core.files import check_replaceable
+from spectra_nsa.core.files import check_replaceable, read_json_object
 from spectra_nsa.evaluation.open import SPLADE
 from spectra_nsa.export.formats import FORMATS
 from spectra_nsa.export.graph import INPUTS
@@ -23,7 +24,7 @@ from spectra_nsa.workflows.export.compare import SAME
 from spectra_nsa.workflows.export.dense import DenseSubject
 from spectra_nsa.workflows.export.shapes import check_shapes
 from spectra_nsa.workflows.export.subject import Pairs, Subject, Wanted
-from spectra_nsa.workflows.export.write import write_graph, write_record, write_tokenizer
+from spectra_nsa.workflows.export.write import drop_stale, write_graph, write_record, write_tokenizer
 from spectra_nsa.workflows.index_models import find_any, open_any
 
 PLAIN = "sentence-transformers"  # a folder of another kind: plain BERT
@@ -72,6 +73,8 @@ def export_model(
     pairs, samples = _pairs(texts)
     subject = _subject(files, wanted, pairs, samples)
     subject.notes.extend(_few(pairs, texts))
+    if stale := drop_stale(folder, files.checksum, alone=folder != files.folder):
+        subject.notes.append(f"removed exports of other weights: {', '.join(stale)}")
     done: dict[str, Any] = {}
     refused: dict[str, str] = {}
     traced: dict[str, Any] = {}
@@ -99,10 +102,7 @@ def _subject(files: ModelFolder, wanted: Wanted, pairs: Pairs, samples: Sequence
         from spectra_nsa.workflows.export.sparse import SparseSubject
 
         return SparseSubject(open_any(files), wanted, pairs, samples)
-    opened = open_model(files)
-    _check_length(wanted.length, opened.max_seq_length)
-    opened.max_seq_length = wanted.length or opened.max_seq_length  # longer texts are cut, in the reference too
-    return DenseSubject(opened, wanted, pairs, samples)
+    return DenseSubject(open_model(files), wanted, pairs, samples)
 
 
 def _export(
@@ -125,9 +125,10 @@ def _export(
         subject.write_beside(draft)
         begin = time.perf_counter()
         ids = TextIds(draft, TextFacts(**subject.text), length)
-        path = write_graph(
-            subject.graph, name, draft, length=length, traced=traced, samples=lambda: _samples(ids, subject.samples)
-        )
+        with _writing(name):
+            path = write_graph(
+                subject.graph, name, draft, length=length, traced=traced, samples=lambda: _samples(ids, subject.samples)
+            )
         facts = {"file": path.relative_to(draft).as_posix(), **subject.facts, "length": length}
         write_record(draft, source, subject.text, {name: facts})
         size = sum(file.stat().st_size for file in path.parent.iterdir())
@@ -142,6 +143,18 @@ def _export(
             shutil.copyfile(own if own.is_file() else draft / CONFIG, folder / CONFIG)
         write_record(folder, source, subject.text, {name: facts})
     return facts
+
+
+@contextlib.contextmanager
+def _writing(name: str) -> Iterator[None]:
+    """Turns what torch's exporter, or a library that shrinks or converts graphs, raises into a `SpectraError`."""
+    try:
+        yield
+    except (SpectraError, MemoryError, OSError):
+        raise
+    except Exception as error:  # each library has its own
+        reason = (str(error).strip().splitlines() or [""])[0][:300]
+        raise SpectraError(f"{name} cannot be written ({type(error).__name__}: {reason}).") from error
 
 
 def _samples(ids: TextIds, texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -227,10 +240,21 @@ def _target(model: str, files: ModelFolder, output: str | Path | None) -> Path:
         folder = Path(output)
         if not is_export(folder) and folder != files.folder:
             check_replaceable(folder, RECORD)
+        if is_export(folder) and folder != files.folder:
+            _check_same_model(folder, files)
         return folder
     if files.kind not in ("spectra", "sparse") or model.startswith(SPLADE) or local_folder(model) is None:
         raise UsageError(f"{model} is no Spectra model's folder: name the folder of the export with --output.")
+    if not (files.folder / TOKENIZER).is_file():  # a model of several modules, which have their own
+        raise UsageError(f"{model} has no {TOKENIZER} beside its modules: name the folder of the export with --output.")
     return files.folder
+
+
+def _check_same_model(folder: Path, files: ModelFolder) -> None:
+    """Raises `UsageError` if a folder has exports of another model: its tokenizer would belong to one of them."""
+    record = read_json_object(folder / RECORD)
+    if record.get("model") != files.name and record.get("model_sha256") != files.checksum:
+        raise UsageError(f"{folder} has exports of {record.get('model')}: choose another folder, or delete it.")
 
 
 def _plain(files: ModelFolder, folder: Path) -> dict[str, Any]:
@@ -240,11 +264,6 @@ def _plain(files: ModelFolder, folder: Path) -> dict[str, Any]:
 
     export_bert(open_model(files), folder)
     return {"folder": str(folder), "formats": {PLAIN: {"file": "."}}, "refused": {}, "notes": []}
-
-
-def _check_length(length: int | None, most: int) -> None:
-    if length is not None and not 3 <= length <= most:
-        raise UsageError(f"--seq-len must be from 3 to the model's {most} tokens, not {length}.")
 
 
 def _pairs(source: str) -> tuple[list[tuple[str, str]], list[str]]:
@@ -257,7 +276,7 @@ def _pairs(source: str) -> tuple[list[tuple[str, str]], list[str]]:
     domains, _ = read_domains([f"texts={source}"], limit=PAIRS + SAMPLES)
     queries = domains[0].queries or domains[0].documents
     pairs = list(zip(queries, domains[0].documents, strict=True))
-    samples = pairs[PAIRS:] or pairs[:SAMPLES]
+    samples = pairs[-SAMPLES:]
     return pairs[:PAIRS], [text for pair in samples for text in pair]
 
 

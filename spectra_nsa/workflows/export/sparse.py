@@ -19,7 +19,7 @@ from spectra_nsa.runtime.engines import Engine
 from spectra_nsa.runtime.record import QUERIES
 from spectra_nsa.workflows.export.compare import ALONE, rounded
 from spectra_nsa.workflows.export.shapes import MOST, batches, cosines
-from spectra_nsa.workflows.export.subject import Pairs, Subject, Wanted, text_facts
+from spectra_nsa.workflows.export.subject import Pairs, Subject, Wanted, check_length, text_facts
 
 
 class SparseSubject(Subject):
@@ -47,10 +47,10 @@ class SparseSubject(Subject):
         self.model, self.pairs, self.samples, self.notes = model, pairs, samples, _notes(self.graph, wanted)
         documents: Any = model.modules_of("document")[0]
         self.tokenizer = documents.tokenizer
-        if wanted.length is not None:
-            documents.max_seq_length = wanted.length
         length = documents.max_seq_length or self.tokenizer.model_max_length
+        check_length(wanted.length, length)
         self.text = text_facts(self.tokenizer, length, model.prompts, model.default_prompt_name)
+        documents.max_seq_length = wanted.length or length
         width = self.graph.vocab_size
         widths = dict(zip(SPARSE_OUTPUTS, (width, self.graph.strongest, self.graph.strongest), strict=True))
         self.facts = {"outputs": widths, "dim": width, "normalize": False}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spectra_nsa.core.errors import UsageError
 from spectra_nsa.export.graph import Graph
 from spectra_nsa.runtime import Runtime, SparseRuntime
 from spectra_nsa.runtime.engines import Engine
@@ -76,3 +77,9 @@ def text_facts(tokenizer: Any, max_length: int, prompts: Mapping[str, str | None
         "prompts": {name: prompt or "" for name, prompt in prompts.items()},
         "default_prompt_name": default,
     }
+
+
+def check_length(length: int | None, most: int) -> None:
+    """Raises `UsageError` if a fixed length is not from 3 to the most tokens that the model reads."""
+    if length is not None and not 3 <= length <= most:
+        raise UsageError(f"--seq-len must be from 3 to the model's {most} tokens, not {length}.")

@@ -89,6 +89,39 @@ def write_tokenizer(tokenizer: Any, folder: Path) -> None:
         tokenizer.save_pretrained(str(folder))
 
 
+def drop_stale(folder: Path, sha256: str, *, alone: bool) -> list[str]:
+    """Deletes the exports in a folder that were made from other weights, and returns their names.
+
+    Args:
+        folder: of the export.
+        sha256: of the model as it is now.
+        alone: whether the folder is not the model's own, so that tokenizer and `config.json` are the exports' too.
+    """
+    before = read_json_object(folder / RECORD) if is_export(folder) else {}
+    if not before or before.get("model_sha256") == sha256:
+        return []
+    for facts in before["formats"].values():
+        for path in _files_of(folder / facts["file"]):
+            path.unlink()
+    shared = [folder / name for name in (*_TEXT_FILES, "config.json")] if alone else []
+    for path in [*(folder / QUERIES).glob("*"), *shared]:
+        path.unlink(missing_ok=True)
+    (folder / RECORD).unlink()
+    return list(before["formats"])
+
+
+def _files_of(path: Path) -> list[Path]:
+    """Returns the files of a graph that are there: itself, and its weights if they are apart."""
+    beside = [path, path.with_name(f"{path.name}_data"), path.with_suffix(".bin")]
+    return [other for other in beside if other.is_file()]
+
+
+def _described(folder: Path, name: str, before: Mapping[str, Any], written: set[Path]) -> Mapping[str, Any]:
+    """Returns size and checksum of a file: those that it had when it was written, should it be damaged since."""
+    known: Mapping[str, Mapping[str, Any]] = before.get("files", {})
+    return known[name] if name in known and folder / name not in written else describe(folder / name)
+
+
 def write_record(folder: Path, model: Mapping[str, str], text: Mapping[str, Any], formats: Mapping[str, Any]) -> None:
     """Writes `export.json`, or adds formats to it.
 
@@ -99,12 +132,11 @@ def write_record(folder: Path, model: Mapping[str, str], text: Mapping[str, Any]
         formats: what to say of each by name, see `ExportFacts`.
     """
     before = read_json_object(folder / RECORD) if is_export(folder) else {}
+    written = {path for facts in formats.values() for path in _files_of(folder / facts["file"])}
     formats = {**before.get("formats", {}), **formats}
     names = [name for name in _TEXT_FILES if (folder / name).is_file()]
     for facts in formats.values():
-        path = folder / facts["file"]
-        beside = [path, path.with_name(f"{path.name}_data"), path.with_suffix(".bin")]
-        names += [other.relative_to(folder).as_posix() for other in beside if other.is_file()]
+        names += [path.relative_to(folder).as_posix() for path in _files_of(folder / facts["file"])]
     names += [path.relative_to(folder).as_posix() for path in sorted((folder / QUERIES).glob("*"))]
     write_json(
         folder / RECORD,
@@ -115,6 +147,6 @@ def write_record(folder: Path, model: Mapping[str, str], text: Mapping[str, Any]
             "versions": versions(),
             "text": dict(text),
             "formats": formats,
-            "files": {name: describe(folder / name) for name in dict.fromkeys(names)},
+            "files": {name: _described(folder, name, before, written) for name in dict.fromkeys(names)},
         },
     )

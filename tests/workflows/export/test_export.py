@@ -23,6 +23,7 @@ from spectra_nsa.export import onnx_weights
 from spectra_nsa.export.formats import FORMATS
 from spectra_nsa.heads.kinds import outputs_of
 from spectra_nsa.runtime import Runtime
+from spectra_nsa.workflows.export.beside import export_beside
 from spectra_nsa.workflows.export.run import export_model
 from spectra_nsa.workflows.export.subject import Wanted
 from spectra_nsa.workflows.searcher import Documents, Searcher
@@ -180,7 +181,7 @@ def test_an_export_that_does_not_fit_is_not_used(exported: Exported, tmp_path: P
     assert "using the export" not in done.stderr and json.loads(done.stdout)["shapes"] == {"embedding": [1, 32]}
     done = CliRunner().invoke(app, [*words, "--dim", "8"], catch_exceptions=False)
     assert "using the export" in done.stderr and json.loads(done.stdout)["shapes"] == {"embedding": [1, 8]}
-    (copy / "onnx/model.onnx").unlink()
+    (copy / "onnx/model.onnx").write_bytes(b"damaged")
     done = CliRunner().invoke(app, [*words, "--dim", "8"], catch_exceptions=False)
     assert "is not used" in done.stderr and json.loads(done.stdout)["shapes"] == {"embedding": [1, 8]}
     alone = tmp_path / "alone"
@@ -189,6 +190,43 @@ def test_an_export_that_does_not_fit_is_not_used(exported: Exported, tmp_path: P
     assert done.stdout == "1.0000\n"
     with pytest.raises(SpectraError, match="exported graphs without the model"):
         CliRunner().invoke(app, ["eval", str(alone), "--task", f"pairs={exported.pairs}"], catch_exceptions=False)
+
+
+def test_exports_of_other_weights_are_removed_and_of_other_models_refused(
+    make_bert: Callable[..., Path], tmp_path: Path, exported: Exported
+) -> None:
+    model, pairs = sp.warm_start(make_bert(num_hidden_layers=1)), str(exported.pairs)
+    for target in (tmp_path / "m", tmp_path / "o"):
+        model.save_pretrained(str(tmp_path / "m"))
+        export_model(str(tmp_path / "m"), ["onnx"], output=target, texts=pairs)
+        assert (export_beside(tmp_path / "m", ["embedding"]) is not None) == (target == tmp_path / "m")
+        limit = Runtime(target).max_seq_length
+        export_model(
+            str(tmp_path / "m"),
+            ["onnx-fp16"],
+            output=target,
+            texts=pairs,
+            wanted=Wanted(length=8, outputs=["semantic"]),
+        )
+        assert Runtime(target, format="onnx").max_seq_length == limit > 8, "each format has its own length"
+        (target / "onnx/model.onnx").write_bytes(b"damaged")
+        torch.nn.init.normal_(next(model.spectra.parameters()))
+        model.save_pretrained(str(tmp_path / "m"))
+        document = export_model(str(tmp_path / "m"), ["onnx-int8-fast"], output=target, texts=pairs)
+        assert "removed exports of other weights: onnx, onnx-fp16" in document["notes"]
+        assert [path.name for path in (target / "onnx").iterdir()] == ["model_int8.onnx"]
+        assert (target / "tokenizer.json").is_file() and Runtime(target).encode(["open"]).shape == (1, 32)
+    with pytest.raises(UsageError, match="has exports of"):
+        export_model(str(exported.folder), ["onnx"], output=tmp_path / "o", texts=pairs)
+
+
+def test_a_damaged_file_stays_damaged_in_the_record(exported: Exported, tmp_path: Path) -> None:
+    copy = shutil.copytree(exported.folder, tmp_path / "copy")
+    content = (copy / "onnx/model.onnx").read_bytes()
+    (copy / "onnx/model.onnx").write_bytes(content[:-4] + b"abcd")
+    export_model(str(copy), ["onnx-fp16"], texts=str(exported.pairs), wanted=Wanted(outputs=["semantic"]))
+    with pytest.raises(SpectraError, match="is not the file that was exported"):
+        Runtime(copy, format="onnx")
 
 
 def test_a_format_that_is_too_far_off_is_refused_alone(exported: Exported, tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ def test_every_architecture(name: str, tmp_path: Path, pairs: str) -> None:
 
 def test_queries_without_inference_and_documents_in_a_graph(tmp_path: Path, pairs: str) -> None:
     model = saved(tmp_path, free=True)
+    with pytest.raises(UsageError, match="name the folder of the export with --output"):
+        export_model(str(tmp_path / "model"), ["onnx"], texts=pairs)  # its root has no tokenizer
     document = export_model(
         str(tmp_path / "model"), ["onnx", "onnx-int8"], output=tmp_path / "o", texts=pairs, wanted=Wanted(strongest=8)
     )
@@ -127,6 +129,7 @@ def graph_vectors(model: SpectraSparseEncoder) -> Any:
         (["onnx"], {"dim": 8}, "a sparse encoder has no --dim"),
         (["onnx"], {"outputs": ["sparse"]}, "always gives sparse, sparse_ids, sparse_values"),
         (["sentence-transformers"], {}, "SparseEncoder opens as it is"),
+        (["onnx"], {"length": 100}, "--seq-len must be from 3 to the model's 24 tokens"),
     ],
 )
 def test_what_does_not_fit_is_refused(
