@@ -81,6 +81,8 @@ def engines(start: str, exports: Path, folder: Path) -> dict[str, Encode]:
         found["OpenVINO int8"] = Runtime(exports, format="openvino", engine=openvino_int8(exports)).encode
     except ImportError:
         print("NNCF is not installed, and OpenVINO int8 is left out", file=sys.stderr)
+    except RuntimeError as error:  # OpenVINO finds no kernel if instructions are hidden
+        print(f"OpenVINO int8 does not run: {str(error).splitlines()[0]}", file=sys.stderr)
     try:
         import ctranslate2  # noqa: F401
     except ImportError:
