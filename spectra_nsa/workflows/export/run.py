@@ -73,7 +73,7 @@ def export_model(
     pairs, samples = _pairs(texts)
     subject = _subject(files, wanted, pairs, samples)
     subject.notes.extend(_few(pairs, texts))
-    if stale := drop_stale(folder, files.checksum, alone=folder != files.folder):
+    if stale := drop_stale(folder, files.checksum):
         subject.notes.append(f"removed exports of other weights: {', '.join(stale)}")
     done: dict[str, Any] = {}
     refused: dict[str, str] = {}
@@ -236,12 +236,12 @@ def _check_formats(formats: Sequence[str]) -> list[str]:
 
 def _target(model: str, files: ModelFolder, output: str | Path | None) -> Path:
     """Returns the folder of the export, after checking that it may be written to."""
-    if output is not None:
+    if output is not None and Path(output).resolve() != files.folder.resolve():
         folder = Path(output)
-        if not is_export(folder) and folder != files.folder:
-            check_replaceable(folder, RECORD)
-        if is_export(folder) and folder != files.folder:
+        if is_export(folder):
             _check_same_model(folder, files)
+        else:
+            check_replaceable(folder, RECORD)
         return folder
     if files.kind not in ("spectra", "sparse") or model.startswith(SPLADE) or local_folder(model) is None:
         raise UsageError(f"{model} is no Spectra model's folder: name the folder of the export with --output.")

@@ -13,6 +13,7 @@ from spectra_nsa.core.files import read_json_object, write_json
 from spectra_nsa.core.results import versions
 from spectra_nsa.export.formats import FORMATS
 from spectra_nsa.export.graph import Graph
+from spectra_nsa.models.checks import has_weights
 from spectra_nsa.runtime.record import QUERIES, RECORD, TOKENIZER, is_export
 
 _TEXT_FILES = (TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
@@ -89,25 +90,27 @@ def write_tokenizer(tokenizer: Any, folder: Path) -> None:
         tokenizer.save_pretrained(str(folder))
 
 
-def drop_stale(folder: Path, sha256: str, *, alone: bool) -> list[str]:
+def drop_stale(folder: Path, sha256: str) -> list[str]:
     """Deletes the exports in a folder that were made from other weights, and returns their names.
+
+    Only files that `spectra export` writes are deleted, whatever the record names. Tokenizer and `config.json` go too
+    if the folder has exports alone; beside weights they are the model's.
 
     Args:
         folder: of the export.
         sha256: of the model as it is now.
-        alone: whether the folder is not the model's own, so that tokenizer and `config.json` are the exports' too.
     """
     before = read_json_object(folder / RECORD) if is_export(folder) else {}
     if not before or before.get("model_sha256") == sha256:
         return []
-    for facts in before["formats"].values():
-        for path in _files_of(folder / facts["file"]):
-            path.unlink()
-    shared = [folder / name for name in (*_TEXT_FILES, "config.json")] if alone else []
-    for path in [*(folder / QUERIES).glob("*"), *shared]:
-        path.unlink(missing_ok=True)
+    stale = [name for name in FORMATS if name in before.get("formats", {})]
+    graphs = [path for name in stale for path in _files_of(folder / FORMATS[name].file)]
+    shared = [] if has_weights(folder) else [folder / name for name in (*_TEXT_FILES, "config.json")]
+    for path in [*graphs, *(folder / QUERIES).glob("*"), *shared]:
+        if path.parent.resolve().is_relative_to(folder.resolve()):
+            path.unlink(missing_ok=True)
     (folder / RECORD).unlink()
-    return list(before["formats"])
+    return stale
 
 
 def _files_of(path: Path) -> list[Path]:

@@ -26,6 +26,7 @@ from spectra_nsa.runtime import Runtime
 from spectra_nsa.workflows.export.beside import export_beside
 from spectra_nsa.workflows.export.run import export_model
 from spectra_nsa.workflows.export.subject import Wanted
+from spectra_nsa.workflows.export.write import drop_stale
 from spectra_nsa.workflows.searcher import Documents, Searcher
 from tests.workflows.export.conftest import Exported
 
@@ -218,6 +219,17 @@ def test_exports_of_other_weights_are_removed_and_of_other_models_refused(
         assert (target / "tokenizer.json").is_file() and Runtime(target).encode(["open"]).shape == (1, 32)
     with pytest.raises(UsageError, match="has exports of"):
         export_model(str(exported.folder), ["onnx"], output=tmp_path / "o", texts=pairs)
+
+
+def test_only_files_of_exports_are_removed(exported: Exported, tmp_path: Path) -> None:
+    copy = shutil.copytree(exported.folder, tmp_path / "copy")
+    (tmp_path / "mine.onnx").write_bytes(b"mine")
+    record = json.loads((copy / "export.json").read_text()) | {"model_sha256": "of other weights"}
+    record["formats"]["onnx"]["file"] = "../mine.onnx"
+    (copy / "export.json").write_text(json.dumps(record))
+    assert set(drop_stale(copy, "of these")) == set(record["formats"])
+    assert (tmp_path / "mine.onnx").is_file() and (copy / "tokenizer.json").is_file(), "they are not the exports'"
+    assert sp.load(copy) is not None and not list((copy / "onnx").iterdir())
 
 
 def test_a_damaged_file_stays_damaged_in_the_record(exported: Exported, tmp_path: Path) -> None:
